@@ -1,0 +1,74 @@
+"""Writing files so that a reader never sees half of one."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from asd_jax.errors import UserError
+
+_DISK_ERRORS = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EFBIG: "the file is larger than allowed",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a file is in the way",
+}
+
+
+@contextlib.contextmanager
+def disk_errors(path: os.PathLike | str) -> Iterator[None]:
+    """Turns a full, read-only or forbidden disk into one line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise UserError(
+            f"cannot write {path}: {_DISK_ERRORS[error.errno]}; put that right and run the "
+            "same command again, it goes on where it stopped",
+            exit_status=1,
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: os.PathLike | str, mode: str = "w") -> Iterator[IO]:
+    """Opens a temporary file beside `path` and renames it to `path` when all went well.
+
+    Args:
+        path: the file to write; its folder is made if need be.
+        mode: "w" for text (UTF-8, newlines untouched) or "wb" for bytes.
+
+    Yields:
+        The open file.
+
+    Raises:
+        UserError: the disk is full, read-only or forbidden. `path` is then as it was.
+    """
+    path = Path(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
