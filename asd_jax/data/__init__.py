@@ -1,0 +1,30 @@
+"""Data sets: from a folder of recordings to a table of clips and to waveforms.
+
+| module | what it knows |
+|---|---|
+| `clips` | `Clip`, one row of the table |
+| `layouts` | the challenge layouts of every year and MIMII's own: `find_clips`, `parse_clip` |
+| `index` | `describe`: what a folder holds and what is wrong with it |
+| `audio_files` | `inspect`, `read`, `read_batches`: any rate, channels and length |
+| `synthetic` | `synthesize`: machine sounds made by computation, in any year's layout |
+| `download` | the challenge's archives; `python -m asd_jax.data.download --help` |
+"""
+
+from asd_jax.data.audio_files import AudioInfo, inspect, read, read_batches
+from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip
+from asd_jax.data.layouts import Scan, find_clips, parse_clip, scan
+
+__all__ = [
+    "ANOMALY",
+    "NORMAL",
+    "UNLABELLED",
+    "AudioInfo",
+    "Clip",
+    "Scan",
+    "find_clips",
+    "inspect",
+    "parse_clip",
+    "read",
+    "read_batches",
+    "scan",
+]

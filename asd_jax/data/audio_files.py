@@ -1,0 +1,245 @@
+"""Reading recordings: any rate, any number of channels, any length, one file or thousands."""
+
+import dataclasses
+import importlib
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import BinaryIO
+
+import numpy as np
+
+from asd_jax.errors import UserError
+
+_UNKNOWN_LENGTH = 0xFFFFFFFF  # in place of a 32-bit length: see ds64, or the rest of the file
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says.
+
+    Attributes:
+        sample_rate: in Hz; 0 if unreadable.
+        channels: number of channels; 0 if unreadable.
+        n_samples: samples of each channel; 0 if unreadable.
+        problem: why the file cannot be used, its kind before a colon; None if it can.
+    """
+
+    sample_rate: int = 0
+    channels: int = 0
+    n_samples: int = 0
+    problem: str | None = None
+
+
+def inspect(path: os.PathLike | str) -> AudioInfo:
+    """Reads a recording's header, none of its samples.
+
+    Args:
+        path: a wav file, or any other file that libsndfile knows.
+
+    Returns:
+        The header; a file that cannot be used has its `problem` named, and nothing is raised.
+    """
+    soundfile = _library("soundfile")
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                return AudioInfo(problem="empty file")
+            problem = _truncation(file, size)
+        header = soundfile.info(os.fspath(path))
+    except FileNotFoundError:
+        return AudioInfo(problem="missing: no such file")
+    except OSError as error:
+        return AudioInfo(problem=f"unreadable: {error.strerror or error}")
+    except soundfile.LibsndfileError as error:
+        return AudioInfo(problem=problem or f"not audio: {error.error_string.rstrip('.')}")
+    if problem is None and header.frames == 0:
+        problem = "no samples"
+    return AudioInfo(header.samplerate, header.channels, header.frames, problem)
+
+
+def read(path: os.PathLike | str, sample_rate: int, channel: int | str | None = None) -> np.ndarray:
+    """Reads a recording.
+
+    Args:
+        path: a wav file, or any other file that libsndfile knows.
+        sample_rate: rate in Hz to return; a file of another rate is resampled, as
+            `librosa.resample` does.
+        channel: the channel to take, from 0; None or "mean" for the mean of all.
+
+    Returns:
+        Waveform, float32 (samples,), full scale at 1; of the file's own length.
+
+    Raises:
+        UserError: the file is missing, unreadable, empty, truncated or not audio, lacks the
+            channel, or holds a sample that is not finite.
+    """
+    _check_request(sample_rate, channel)
+    return _read(path, sample_rate, channel)[0]
+
+
+def read_batches(
+    paths: Sequence[os.PathLike | str],
+    sample_rate: int,
+    channel: int | str | None = None,
+    batch_size: int = 64,
+    threads: int = 4,
+    on_bad_clip: str = "stop",
+    report: Callable[[str], None] = print,
+) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    """Reads recordings in batches, the next batch while the caller works on this one.
+
+    Whatever the number of files, two batches at most are in memory. The order is that of
+    `paths`, whatever the number of threads.
+
+    Args:
+        paths: the files.
+        sample_rate: rate in Hz to return.
+        channel: as for `read`.
+        batch_size: files a batch.
+        threads: files read at once.
+        on_bad_clip: "stop" raises on a file that cannot be used; "skip" reports it and leaves
+            it out, so that its batch is smaller.
+        report: called with one line for each file left out, and once for each other rate that
+            is resampled and each number of channels that is reduced to one.
+
+    Returns:
+        Iterator of (indices into `paths`, waveforms as from `read`).
+
+    Raises:
+        UserError: an argument out of range, at once; a file that cannot be used, when its
+            batch is reached.
+    """
+    _check_request(sample_rate, channel)
+    if on_bad_clip not in ("stop", "skip"):
+        raise UserError(f"on_bad_clip {on_bad_clip!r} is neither 'stop' nor 'skip'")
+    if batch_size < 1 or threads < 1:
+        raise UserError(f"batch_size {batch_size} and threads {threads} must be at least 1")
+    return _batches(paths, sample_rate, channel, batch_size, threads, on_bad_clip, report)
+
+
+def _batches(
+    paths, sample_rate, channel, batch_size, threads, on_bad_clip, report
+) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    said = set()
+
+    def say_once(kind: str, line: str):
+        if kind not in said:
+            said.add(kind)
+            report(line)
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="read_audio")
+
+    def start(first: int) -> list[tuple[int, Future]]:
+        window = range(first, min(first + batch_size, len(paths)))
+        return [(i, pool.submit(_read, paths[i], sample_rate, channel)) for i in window]
+
+    try:
+        ahead = start(0)
+        for first in range(0, len(paths), batch_size):
+            current, ahead = ahead, start(first + batch_size)
+            indices, waveforms = [], []
+            for i, future in current:
+                try:
+                    waveform, info = future.result()
+                except UserError as error:
+                    if on_bad_clip == "stop":
+                        raise
+                    report(f"left out: {error}")
+                    continue
+                if info.sample_rate != sample_rate:
+                    kind = f"recordings of {info.sample_rate} Hz"
+                    say_once(kind, f"{kind} are resampled to {sample_rate} Hz, first {paths[i]}")
+                if info.channels > 1:
+                    kind = f"recordings of {info.channels} channels"
+                    taken = "their mean" if channel in (None, "mean") else f"channel {channel}"
+                    say_once(kind, f"{kind} are reduced to {taken}, first {paths[i]}")
+                indices.append(i)
+                waveforms.append(waveform)
+            # Nothing of this batch may outlive the caller's use of it.
+            del current
+            future = waveform = None
+            if indices:
+                yield indices, waveforms
+            del indices, waveforms
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(
+    path: os.PathLike | str, sample_rate: int, channel: int | str | None
+) -> tuple[np.ndarray, AudioInfo]:
+    soundfile = _library("soundfile")
+    info = inspect(path)
+    if info.problem:
+        raise UserError(f"{path}: {info.problem}; restore the file or remove it")
+    if isinstance(channel, int) and channel >= info.channels:
+        raise UserError(
+            f"{path} has {info.channels} channels, counted from 0; there is no channel {channel}"
+        )
+    try:
+        samples, _ = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(f"{path}: unreadable: {error}; restore the file or remove it") from error
+    if info.channels > 1 and not isinstance(channel, int):
+        waveform = samples.mean(axis=1)
+    else:
+        waveform = np.ascontiguousarray(samples[:, channel if isinstance(channel, int) else 0])
+    if not np.isfinite(waveform).all():
+        raise UserError(
+            f"{path} holds samples that are not finite numbers; restore the file or remove it"
+        )
+    if info.sample_rate != sample_rate:
+        waveform = _resample(waveform, info.sample_rate, sample_rate)
+    return waveform, info
+
+
+def _resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """What `librosa.resample` does by default, without the seconds that its import takes."""
+    resampled = _library("soxr").resample(waveform, rate, new_rate, quality="HQ")
+    n_samples = -(-len(waveform) * new_rate // rate)
+    return np.pad(resampled, (0, max(0, n_samples - len(resampled))))[:n_samples]
+
+
+def _check_request(sample_rate: int, channel: int | str | None) -> None:
+    if sample_rate < 1:
+        raise UserError(f"sample_rate {sample_rate} Hz must be positive")
+    is_index = isinstance(channel, int) and channel >= 0
+    if not is_index and channel not in (None, "mean"):
+        raise UserError(f'channel {channel!r} is neither a number from 0 nor "mean"')
+
+
+def _library(name: str):
+    """An audio library, which only reading needs."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:  # OSError: soundfile without libsndfile
+        raise UserError(
+            f"reading recordings needs the Python package {name}: {error}", exit_status=1
+        ) from error
+
+
+def _truncation(file: BinaryIO, size: int) -> str | None:
+    """What a RIFF or RF64 file announces and lacks; libsndfile reads such a file in silence."""
+    head = file.read(12)
+    if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
+        return None
+    order = ">" if head[:4] == b"RIFX" else "<"
+    data_length = None
+    at = 12
+    while at + 8 <= size:
+        file.seek(at)
+        name, length = struct.unpack(f"{order}4sI", file.read(8))
+        if name == b"ds64":
+            _, data_length = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))
+        if name == b"data":
+            held = size - at - 8
+            if length == _UNKNOWN_LENGTH:
+                length = held if data_length is None else data_length
+            if length <= held:
+                return None
+            return f"truncated: {held} of the {length} bytes of sound announced are there"
+        at += 8 + length + length % 2
+    return "truncated: the file ends before the sound begins"

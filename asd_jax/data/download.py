@@ -1,0 +1,376 @@
+"""Fetches the challenge's data sets from where the organisers publish them.
+
+    python -m asd_jax.data.download --year=2020 --machines=fan,pump --out_dir=data/dcase2020
+
+The clips come to `<out_dir>/<dev_data|eval_data>/<machine>/`. The same command goes on where an
+interrupted one stopped, and does nothing where all is there. Their licences are on the pages of
+their records; read them before you use the sounds.
+"""
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import urlsplit
+
+from absl import flags
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from asd_jax.data.layouts import Archive, official_archives
+from asd_jax.errors import UserError
+from asd_jax.files import atomic_write, disk_errors
+
+_AGAIN = "run the same command again, it goes on where it stopped"
+_TIMEOUT_S = (15, 60)  # to connect; between two pieces
+_PIECE = 1 << 18
+_JUNK = ("__MACOSX", ".DS_Store")
+
+
+def select(
+    year: int, machines: Sequence[str] = (), subset: str | None = None
+) -> tuple[Archive, ...]:
+    """The archives of a challenge year.
+
+    Args:
+        year: 2020 to 2026.
+        machines: machine types; all if empty.
+        subset: "dev" or "eval"; None for both.
+
+    Returns:
+        The archives, development before evaluation, train before test.
+
+    Raises:
+        UserError: an unknown year, machine or subset.
+    """
+    of_year = [archive for archive in official_archives() if archive.year == year]
+    if not of_year:
+        years = sorted({archive.year for archive in official_archives()})
+        raise UserError(f"year {year}: archives are known for {years[0]} to {years[-1]}")
+    if subset not in (None, "dev", "eval"):
+        raise UserError(f"subset {subset!r} is neither 'dev' nor 'eval'")
+    of_subset = [archive for archive in of_year if subset in (None, archive.subset)]
+    known = list(dict.fromkeys(archive.machine for archive in of_subset))
+    for machine in machines:
+        if machine not in known:
+            near = difflib.get_close_matches(machine, known, n=1, cutoff=0.5)
+            meant = f"did you mean {near[0]}? " if near else ""
+            of = f"{year}{f' {subset}' if subset else ''}"
+            raise UserError(f"no machine {machine!r} in {of}; {meant}known: {', '.join(known)}")
+    return tuple(a for a in of_subset if not machines or a.machine in machines)
+
+
+def download(
+    year: int,
+    machines: Sequence[str],
+    subset: str | None,
+    out_dir: os.PathLike | str,
+    base_url: str | None = None,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Fetches, checks and unpacks a year's archives, one after the other.
+
+    An archive is checked against the MD5 that its record publishes, and each clip against the
+    archive's own checksum. What is complete is not fetched again.
+
+    Args:
+        year: 2020 to 2026.
+        machines: machine types; all if empty.
+        subset: "dev" or "eval"; None for both.
+        out_dir: where the data go; one folder a year.
+        base_url: scheme and host of a mirror, in place of the published ones.
+        report: called with one line for each thing done.
+
+    Raises:
+        UserError: an unknown year, machine or subset; `out_dir` holds another year; the network
+            or the disk failed; an archive is damaged. What was fetched stays for the next try.
+    """
+    archives = select(year, machines, subset)
+    out_dir = Path(out_dir)
+    _refuse_other_year(out_dir, year)
+    checksums = {}
+    for archive in archives:
+        name = _file_name(archive)
+        machine_dir = out_dir / f"{archive.subset}_data" / archive.machine
+        done = machine_dir / f".{name}.done"
+        if done.exists():
+            report(f"{name}: here already")
+            continue
+        path = out_dir / "downloads" / name
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        url, record = _addresses(archive, base_url)
+        if record not in checksums:
+            checksums[record] = _published_checksums(record, report)
+        if not path.exists():
+            _fetch(url, path, checksums[record].get(name), report)
+        n_files = _unpack(path, archive.machine, machine_dir)
+        with atomic_write(done) as file:
+            json.dump({"year": year, "url": archive.url, "files": n_files}, file)
+        path.unlink()
+        report(f"{name}: {n_files} files in {machine_dir}")
+    if (out_dir / "downloads").is_dir() and not any((out_dir / "downloads").iterdir()):
+        (out_dir / "downloads").rmdir()
+
+
+def _md5():
+    return hashlib.md5(usedforsecurity=False)
+
+
+def _file_name(archive: Archive) -> str:
+    return PurePosixPath(urlsplit(archive.url).path).name
+
+
+def _addresses(archive: Archive, base_url: str | None) -> tuple[str, str]:
+    """Of the archive, and of the description of the record that it belongs to."""
+    url = urlsplit(archive.url)
+    base = base_url.rstrip("/") if base_url else f"{url.scheme}://{url.netloc}"
+    _, _, record, *_ = url.path.split("/")
+    return base + url.path, f"{base}/api/records/{record}"
+
+
+def _refuse_other_year(out_dir: Path, year: int) -> None:
+    # Machines and file names recur from year to year: two years in one folder would mix.
+    for done in out_dir.glob("*_data/*/.*.done"):
+        other = json.loads(done.read_text(encoding="utf-8"))["year"]
+        if other != year:
+            raise UserError(f"{out_dir} holds data of {other}; give {year} a folder of its own")
+
+
+def _requests():
+    try:
+        import requests
+    except ImportError as error:
+        raise UserError(
+            f"downloading needs the Python package requests: {error}", exit_status=1
+        ) from error
+    return requests
+
+
+def _published_checksums(record: str, report: Callable[[str], None]) -> dict[str, str]:
+    """MD5 of each file of a record, by file name; none if the record cannot be read."""
+    requests = _requests()
+    try:
+        with requests.get(record, timeout=_TIMEOUT_S) as response:
+            response.raise_for_status()
+            files = response.json()["files"]
+        pairs = ((file["key"], file["checksum"].partition(":")) for file in files)
+        return {key: digest for key, (kind, _, digest) in pairs if kind == "md5"}
+    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
+        report(
+            f"the published checksums cannot be had from {record} ({_reason(error)}); "
+            "the archives' own checksums are checked alone"
+        )
+        return {}
+
+
+def _fetch(url: str, path: Path, md5: str | None, report: Callable[[str], None]) -> None:
+    """Brings an archive to `path`, which exists only once it is complete and checked."""
+    part = path.with_name(f"{path.name}.part")
+    requests = _requests()
+    try:
+        _stream(url, part, report)
+    except requests.RequestException as error:
+        raise UserError(
+            f"{path.name}: the download stopped ({_reason(error)}); {_AGAIN}", exit_status=1
+        ) from error
+    if md5:
+        with part.open("rb") as file:
+            found = hashlib.file_digest(file, _md5).hexdigest()
+        if found != md5:
+            part.unlink()
+            raise UserError(
+                f"{path.name}: MD5 {found} instead of the published {md5}; the copy was removed, "
+                "run the same command again to fetch it anew",
+                exit_status=1,
+            )
+    os.replace(part, path)
+
+
+def _stream(url: str, part: Path, report: Callable[[str], None]) -> None:
+    """Appends to `part` what it lacks; begins again where the server cannot do that."""
+    requests = _requests()
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    name = part.name.removesuffix(".part")
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
+        if response.status_code == 416 and have:  # nothing left to send, or another file by now
+            if response.headers.get("Content-Range") == f"bytes */{have}":
+                return
+            part.unlink()
+            return _stream(url, part, report)
+        response.raise_for_status()
+        appends = response.status_code == 206 and response.headers.get(
+            "Content-Range", ""
+        ).startswith(f"bytes {have}-")
+        if have and not appends:
+            report(f"{name}: the server cannot resume, so this begins again")
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        size = f" of {total / 1e6:.1f} MB" if total else ""
+        report(f"{name}: {'resuming at' if have else 'fetching'} {have / 1e6:.1f} MB{size}")
+        shown = _shown(response.iter_content(_PIECE), name, have, total, report)
+        with (
+            contextlib.closing(shown) as pieces,
+            disk_errors(part),
+            part.open("ab" if have else "wb") as file,
+        ):
+            for piece in pieces:
+                have += file.write(piece)
+    if total is not None and have != total:
+        raise requests.ConnectionError(f"{have} of {total} bytes came")
+
+
+def _shown(
+    pieces: Iterable[bytes],
+    name: str,
+    have: int,
+    total: int | None,
+    report: Callable[[str], None],
+) -> Iterator[bytes]:
+    """Passes the pieces on: a bar on a terminal, or else a line every tenth of the way."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=total, completed=have)
+        tenth = 10 * have // total if total else None
+        for piece in pieces:
+            yield piece
+            have += len(piece)
+            progress.update(task, completed=have)
+            if total and not console.is_terminal and 10 * have // total > tenth:
+                tenth = 10 * have // total
+                report(f"{name}: {10 * tenth} %")
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause of a network error, which says most in the fewest words."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _unpack(path: Path, machine: str, machine_dir: Path) -> int:
+    """Unpacks an archive below the machine's folder and returns the number of files.
+
+    Each file appears under its name only once it is complete and its checksum is right.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(archive, path.name, machine)
+            _refuse_full_disk(machine_dir, sum(info.file_size for info, _ in members))
+            for info, relative in members:
+                target = machine_dir / relative
+                temporary = target.with_name(f".{target.name}.part")
+                with disk_errors(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(info) as source, temporary.open("wb") as copy:
+                        shutil.copyfileobj(source, copy, _PIECE)
+                    os.replace(temporary, target)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        path.unlink()
+        raise UserError(
+            f"{path.name} is damaged ({error}); it was removed, run the same command again to "
+            "fetch it anew",
+            exit_status=1,
+        ) from error
+    if hasattr(os, "sync"):  # the archive goes next, so its files have to be on the disk
+        os.sync()
+    return len(members)
+
+
+def _members(
+    archive: zipfile.ZipFile, name: str, machine: str
+) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """The files of an archive, each with its path below the machine's folder."""
+    members = []
+    for info in archive.infolist():
+        path = PureWindowsPath(info.filename)  # splits at both kinds of slash
+        is_link = stat.S_ISLNK(info.external_attr >> 16)
+        if path.anchor or ".." in path.parts or is_link:
+            raise UserError(
+                f"{name} holds {info.filename!r}, which leads out of its folder; nothing was "
+                "unpacked, and the archive should not be trusted",
+                exit_status=1,
+            )
+        if info.is_dir() or any(part in _JUNK for part in path.parts):
+            continue
+        # Archives differ in how many folders they put above the machine's.
+        above = path.parts.index(machine) + 1 if machine in path.parts[:-1] else 0
+        members.append((info, PurePosixPath(*path.parts[above:])))
+    return members
+
+
+def _refuse_full_disk(machine_dir: Path, n_bytes: int) -> None:
+    with disk_errors(machine_dir):
+        machine_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(machine_dir).free
+    if n_bytes > free:
+        raise UserError(
+            f"{machine_dir} needs {n_bytes / 1e9:.1f} GB and has {free / 1e9:.1f} GB free; make "
+            f"room and {_AGAIN}",
+            exit_status=1,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    values = flags.FlagValues()
+    flags.DEFINE_integer("year", None, "Challenge year, 2020 to 2026.", flag_values=values)
+    flags.DEFINE_list("machines", [], "Machine types; all if none is given.", flag_values=values)
+    flags.DEFINE_enum("subset", None, ["dev", "eval"], "Both if not given.", flag_values=values)
+    flags.DEFINE_string(
+        "out_dir", None, "Where the data go, one folder a year.", flag_values=values
+    )
+    flags.DEFINE_boolean("help", False, "Show this.", flag_values=values)
+    try:
+        rest = values([sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)])[1:]
+        if values.help:
+            print(f"{__doc__}\n{values.get_help()}")
+            return 0
+        if rest:
+            raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --")
+        for flag in ("year", "out_dir"):
+            if values[flag].value is None:
+                raise UserError(f"--{flag} is missing; see --help")
+        say = functools.partial(print, flush=True)
+        download(values.year, values.machines, values.subset, values.out_dir, report=say)
+    except flags.Error as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"interrupted; {_AGAIN}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,368 @@
+"""The challenge's folder layouts, 2020 to 2026, and raw MIMII: from paths to clips.
+
+| year | clip, below the folder of its machine |
+|---|---|
+| 2020 | `train/normal_id_01_00000000.wav`, `test/anomaly_id_01_…`, hidden `test/id_05_…` |
+| 2021 | `train/section_00_source_train_normal_0000_<attributes>.wav`, `{source,target}_test/…` |
+| 2022 on | as 2021 with one `test/`; hidden `test/section_03_0000.wav`; `attributes_00.csv` |
+| MIMII | `id_00/normal/00000000.wav`, `id_00/abnormal/00000000.wav` |
+
+A path is read from its right end, so that a data set may be given by any folder from the root
+of several data sets down to a single machine's folder, with or without a `raw/` level.
+"""
+
+import csv
+import dataclasses
+import functools
+import importlib.resources
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip
+from asd_jax.errors import UserError
+
+YEARS = range(2020, 2027)
+
+EXPECTED = (
+    "expected <machine>/train/*.wav and <machine>/test/*.wav named as in DCASE 2020 to 2026, "
+    "or <machine>/id_NN/normal/*.wav as in MIMII"
+)
+
+_SPLITS = {"train": "train", "test": "test", "source_test": "test", "target_test": "test"}
+_LABELS = {"normal": NORMAL, "anomaly": ANOMALY, "abnormal": ANOMALY, None: UNLABELLED}
+
+_ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+")
+_SECTION_NAME = re.compile(
+    r"section_(?P<section>\d\d)(?:_(?P<domain>source|target))?(?:_(?P<split>train|test))?"
+    r"(?:_(?P<label>normal|anomaly))?_\d+(?:_(?P<attributes>.+))?"
+)
+_ID_FOLDER = re.compile(r"id_(\d\d)")
+_SUBSET_FOLDER = re.compile(r"(dev|eval)_\w+")
+_YEAR_FOLDER = re.compile(r"dcase[-_ ]?(20\d\d)", re.IGNORECASE)
+_NO_ATTRIBUTE = "noAttribute"
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """One archive that the challenge published: a machine's subset, or a part of it."""
+
+    year: int
+    machine: str
+    subset: str
+    url: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """What lies under a folder.
+
+    Attributes:
+        clips: the clips, sorted.
+        strays: paths of wav files that fit no layout.
+        supplemental: paths of the supplemental clips of 2025 and later (noise alone or the
+            machine alone), which are neither training nor test clips.
+    """
+
+    clips: tuple[Clip, ...]
+    strays: tuple[str, ...]
+    supplemental: tuple[str, ...]
+
+
+@functools.cache
+def official_archives() -> tuple[Archive, ...]:
+    """The challenge's published archives, 2020 to 2026."""
+    table = importlib.resources.files("asd_jax.data").joinpath("downloads.csv")
+    with table.open(encoding="utf-8", newline="") as file:
+        return tuple(
+            Archive(int(row["year"]), row["machine"], row["set"], row["url"])
+            for row in csv.DictReader(file)
+        )
+
+
+def find_clips(
+    data_dir: os.PathLike | str,
+    year: int | None = None,
+    report: Callable[[str], None] | None = None,
+) -> tuple[Clip, ...]:
+    """Lists the clips under a folder.
+
+    Args:
+        data_dir: any folder from the root of several data sets down to one machine's folder.
+        year: the challenge year of every clip, instead of the one the layout shows.
+        report: called with one line if files that fit no layout were left out.
+
+    Returns:
+        The clips, sorted by machine, section, split and name.
+
+    Raises:
+        UserError: no such folder, no clip in it, or two clips of one name, as when the folder
+            holds the same machine at several signal-to-noise ratios.
+
+    The year of section-named clips is decided for a data set as a whole. A folder named like
+    `dcase2023` on the path wins; else `source_test` or `target_test` folders say 2021, a
+    section other than 00 says 2022, and section 00 alone says 2023 or later: the year whose
+    published machines cover most of those present, the earliest of equals, where a name with
+    `noAttribute` excludes the years before 2024 and a `supplemental` folder those before 2025.
+    """
+    found = scan(data_dir, year)
+    if not found.clips:
+        n_files = len(found.strays) + len(found.supplemental)
+        first = (found.strays or found.supplemental)[0]
+        raise UserError(
+            f"none of the {n_files} wav files under {data_dir} fits a data set layout, "
+            f"for example {first}; {EXPECTED}"
+        )
+    for first, second in duplicates(found.clips):
+        raise UserError(
+            f"two clips of machine {first.machine}, section {first.section}, are called "
+            f"{first.name}: {first.path} and {second.path}; give the folder of one data set"
+        )
+    if report and found.strays:
+        report(
+            f"{len(found.strays)} wav files fit no layout and are left out, for example "
+            f"{found.strays[0]}"
+        )
+    return found.clips
+
+
+def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
+    """Lists everything under a folder; see `find_clips` for the arguments.
+
+    Raises:
+        UserError: no such folder, no wav file in it, or no permission to read it.
+    """
+    if year is not None and year not in YEARS:
+        raise UserError(f"year {year}: the challenge years are {YEARS[0]} to {YEARS[-1]}")
+    clips, strays, supplemental = [], [], []
+    for path in _wav_files(Path(data_dir)):
+        if clip := parse_clip(path, data_dir):
+            clips.append(clip)
+        elif path.parent.name == "supplemental":
+            supplemental.append(str(path))
+        else:
+            strays.append(str(path))
+    if not (clips or strays or supplemental):
+        raise UserError(f"no wav file under {data_dir}; {EXPECTED}")
+    clips = _with_attribute_files(_with_mimii_split(clips))
+    if year is None:
+        clips = _with_year(clips, supplemental)
+    else:
+        clips = [dataclasses.replace(clip, year=year) for clip in clips]
+    return Scan(tuple(sorted(clips)), tuple(sorted(strays)), tuple(sorted(supplemental)))
+
+
+def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip | None:
+    """Reads one clip's place in the data set off its path alone.
+
+    Args:
+        path: the file, absolute or relative to `root`.
+        root: the folder of the data.
+
+    Returns:
+        The clip, or None if the path fits no layout. What takes the whole data set to decide
+        is provisional: 2022 stands for 2022 and later, and MIMII's normal clips are "train".
+    """
+    path = Path(os.path.abspath(Path(root, path)))
+    if path.suffix.lower() != ".wav":
+        return None
+    folder = path.parent
+    if (match := _ID_FOLDER.fullmatch(folder.parent.name)) and folder.name in _LABELS:
+        fields = _place(folder.parent.parent)
+        if fields is None or folder.name == "anomaly":
+            return None
+        return Clip(
+            section=match[1],
+            split="train" if folder.name == "normal" else "test",
+            name=f"{folder.name}/{path.name}",
+            path=str(path),
+            year=0,
+            label=_LABELS[folder.name],
+            **fields,
+        )
+
+    split = _SPLITS.get(folder.name)
+    fields = _place(folder.parent)
+    if split is None or fields is None:
+        return None
+    if match := _ID_NAME.fullmatch(path.stem):
+        if folder.name not in ("train", "test"):
+            return None
+        year, domain, attributes = 2020, "", ()
+    elif match := _SECTION_NAME.fullmatch(path.stem):
+        domain = match["domain"] or ""
+        by_folder = folder.name.removesuffix(split).rstrip("_")
+        if match["split"] not in (None, split) or (by_folder and by_folder != domain):
+            return None
+        year = 2021 if by_folder else 2022
+        attributes = _attributes(match["attributes"])
+    else:
+        return None
+    label = _LABELS[match["label"]]
+    return Clip(
+        section=match["section"],
+        split=split,
+        name=path.name,
+        path=str(path),
+        year=year,
+        domain=domain,
+        # Training clips are normal by the rules of the challenge, said in the name or not.
+        label=NORMAL if split == "train" and label == UNLABELLED else label,
+        attributes=attributes,
+        **fields,
+    )
+
+
+def duplicates(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Clip]]:
+    """Pairs of clips that a result file could not tell apart, with the first of that name."""
+    seen = {}
+    for clip in clips:
+        first = seen.setdefault((clip.machine, clip.section, clip.split, clip.name), clip)
+        if first is not clip:
+            yield first, clip
+
+
+def _wav_files(data_dir: Path) -> Iterator[Path]:
+    if not data_dir.exists():
+        raise UserError(f"no folder {data_dir}; {EXPECTED}")
+    if not data_dir.is_dir():
+        raise UserError(f"{data_dir} is a file; give the folder of the data set")
+
+    def fail(error: OSError):
+        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+    # Data sets are often put together from links to other disks; each folder is walked once,
+    # so that a link back up does not go round for ever.
+    walked = set()
+    for folder, folders, files in os.walk(
+        os.path.abspath(data_dir), followlinks=True, onerror=fail
+    ):
+        if (real := os.path.realpath(folder)) in walked:
+            folders.clear()
+            continue
+        walked.add(real)
+        folders.sort()
+        yield from (Path(folder, name) for name in sorted(files) if name.lower().endswith(".wav"))
+
+
+@functools.lru_cache(maxsize=1024)  # thousands of clips share a machine's folder
+def _place(machine_folder: Path) -> dict[str, str] | None:
+    """Machine and subset, given the folder of the machine."""
+    machine = machine_folder.name
+    if not machine or machine == "raw" or _SUBSET_FOLDER.fullmatch(machine):
+        return None
+    subsets = (_SUBSET_FOLDER.fullmatch(parent.name) for parent in machine_folder.parents)
+    nearest = next(filter(None, subsets), None)
+    return {"machine": machine, "subset": nearest[1] if nearest else "dev"}
+
+
+def _attributes(text: str | None) -> tuple[tuple[str, str], ...]:
+    """Name and value pairs; a last name without a value has the value ""."""
+    if text is None or text == _NO_ATTRIBUTE:
+        return ()
+    tokens = text.split("_")
+    return tuple(zip(tokens[::2], [*tokens[1::2], ""], strict=False))
+
+
+def _with_mimii_split(clips: list[Clip]) -> list[Clip]:
+    """MIMII's own baseline tests on as many normal clips as there are abnormal ones.
+
+    They are the first by name; at most half of the normal clips, so that some are left to
+    train on.
+    """
+    normals, n_abnormal = defaultdict(list), Counter()
+    for clip in clips:
+        if clip.year == 0:
+            machine_id = Path(clip.path).parents[1]
+            if clip.label == NORMAL:
+                normals[machine_id].append(clip)
+            else:
+                n_abnormal[machine_id] += 1
+    test = set()
+    for machine_id, members in normals.items():
+        n_test = min(n_abnormal[machine_id], len(members) // 2)
+        test.update(sorted(clip.path for clip in members)[:n_test])
+    return [dataclasses.replace(c, split="test") if c.path in test else c for c in clips]
+
+
+def _with_attribute_files(clips: list[Clip]) -> list[Clip]:
+    """Fills attributes from `attributes_NN.csv` where the file name has none."""
+    tables = {}
+
+    def filled(clip: Clip) -> Clip:
+        if clip.attributes or clip.year < 2022:
+            return clip
+        path = Path(clip.path)
+        table = path.parents[1] / f"attributes_{clip.section}.csv"
+        if table not in tables:
+            tables[table] = _read_attribute_file(table) if table.is_file() else {}
+        return dataclasses.replace(clip, attributes=tables[table].get(path.stem, ()))
+
+    return [filled(clip) for clip in clips]
+
+
+def _read_attribute_file(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Attributes by file name without folder and ending; columns file_name, d1p, d1v, d2p, …"""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {error}; restore or remove it") from error
+    attributes = {}
+    for row in rows:
+        if not row.get("file_name"):
+            raise UserError(f"{path} has a row without a file_name; restore or remove it")
+        names = [key for key in row if key and re.fullmatch(r"d\d+p", key)]
+        pairs = ((row[name], row.get(f"{name[:-1]}v") or "") for name in names)
+        stem = Path(row["file_name"]).stem
+        attributes[stem] = tuple(p for p in pairs if p[0] and p[0] != _NO_ATTRIBUTE)
+    return attributes
+
+
+def _with_year(clips: list[Clip], supplemental: list[str]) -> list[Clip]:
+    """Settles the year of section-named clips, one data set at a time."""
+    sets = defaultdict(list)
+    for clip in clips:
+        if clip.year > 2020:
+            sets[_set_folder(clip.path)].append(clip)
+    has_supplemental = {_set_folder(path) for path in supplemental}
+    years = {
+        folder: _year(folder, members, folder in has_supplemental)
+        for folder, members in sets.items()
+    }
+    return [
+        dataclasses.replace(c, year=years[_set_folder(c.path)]) if c.year > 2020 else c
+        for c in clips
+    ]
+
+
+def _set_folder(path: str) -> Path:
+    """The folder that holds both subsets of the data set that a clip is in."""
+    folder = Path(os.path.abspath(path)).parents[2]
+    while folder.name == "raw" or _SUBSET_FOLDER.fullmatch(folder.name):
+        folder = folder.parent
+    return folder
+
+
+def _year(folder: Path, clips: list[Clip], has_supplemental: bool) -> int:
+    named = (_YEAR_FOLDER.search(part) for part in reversed(folder.parts))
+    nearest = next(filter(None, named), None)
+    if nearest and int(nearest[1]) in YEARS:
+        return int(nearest[1])
+    if any(clip.year == 2021 for clip in clips):
+        return 2021
+    if {clip.section for clip in clips} != {"00"}:
+        candidates = (2022, 2021)
+    elif has_supplemental:
+        candidates = (2025, 2026)
+    elif any(Path(clip.path).stem.endswith(f"_{_NO_ATTRIBUTE}") for clip in clips):
+        candidates = (2024, 2025, 2026)
+    else:
+        candidates = (2023, 2024, 2025, 2026, 2022, 2021)
+    present = {clip.machine for clip in clips}
+    published = defaultdict(set)
+    for archive in official_archives():
+        published[archive.year].add(archive.machine)
+    return max(candidates, key=lambda year: len(present & published[year]))

@@ -1,0 +1,301 @@
+"""Reading: rates, channels, lengths, formats, damage, batches."""
+
+import math
+import struct
+import subprocess
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+import soundfile
+
+from asd_jax.data import audio_files
+from asd_jax.data.audio_files import AudioInfo, inspect, read, read_batches
+from asd_jax.errors import UserError
+
+RATE = 16000
+
+
+def noise(n_samples, channels=1, seed=0):
+    values = np.random.default_rng(seed).integers(-30000, 30000, (n_samples, channels))
+    return values.astype(np.int16)
+
+
+@pytest.fixture
+def wav(tmp_path):
+    """Writes a wav by SciPy, so that reading is checked against another program."""
+
+    def write(name, samples, rate=RATE):
+        scipy.io.wavfile.write(tmp_path / name, rate, samples)
+        return tmp_path / name
+
+    return write
+
+
+def test_import_needs_no_audio_library():
+    code = (
+        "import sys, asd_jax.data.audio_files;"
+        "sys.exit(bool({'soundfile', 'librosa', 'jax'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("n_samples", [1, 7, 1600, 16001])
+def test_reads_int16_exactly(wav, n_samples):
+    samples = noise(n_samples)
+    waveform = read(wav("a.wav", samples[:, 0]), RATE)
+    assert waveform.dtype == np.float32
+    # A 16-bit integer over a power of two is exact in float32.
+    np.testing.assert_array_equal(waveform, samples[:, 0] / np.float32(32768))
+
+
+def test_channels(wav):
+    samples = noise(100, channels=3)
+    path = wav("a.wav", samples)
+    assert inspect(path) == AudioInfo(RATE, 3, 100)
+    for channel in range(3):
+        np.testing.assert_array_equal(
+            read(path, RATE, channel), samples[:, channel] / np.float32(32768)
+        )
+    # The mean of three float32 values below 1: a few roundings of 6e-8.
+    mean = samples.mean(axis=1) / 32768
+    np.testing.assert_allclose(read(path, RATE, "mean"), mean, atol=3e-7)
+    np.testing.assert_array_equal(read(path, RATE), read(path, RATE, "mean"))
+    with pytest.raises(UserError, match="a.wav has 3 channels.*no channel 3"):
+        read(path, RATE, 3)
+
+
+@pytest.mark.slow  # the first use of librosa takes seconds
+@pytest.mark.parametrize("n_samples", [1, 101, 80001])
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_resampling_equals_librosa(wav, rate, n_samples):
+    import librosa
+
+    samples = noise(n_samples)[:, 0]
+    expected = librosa.resample(samples / np.float32(32768), orig_sr=rate, target_sr=RATE)
+    # The same filter on the same numbers.
+    np.testing.assert_array_equal(read(wav("a.wav", samples, rate), RATE), expected)
+
+
+@pytest.mark.parametrize(("rate", "n_samples"), [(8000, 2), (48000, 1), (44100, 7)])
+def test_resampled_length_is_rounded_up(wav, rate, n_samples):
+    waveform = read(wav("a.wav", noise(n_samples)[:, 0], rate), RATE)
+    assert waveform.dtype == np.float32
+    assert len(waveform) == math.ceil(n_samples * RATE / rate)
+
+
+def test_resampling_keeps_a_tone(wav):
+    seconds = np.arange(48000) / 48000
+    tone = (0.5 * np.sin(2 * np.pi * 440 * seconds)).astype(np.float32)
+    waveform = read(wav("a.wav", tone, 48000), RATE)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    # Away from the ends the filter's ripple is below -100 dB: 5e-6 of this tone.
+    np.testing.assert_allclose(waveform[800:-800], expected[800:-800], atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype", "atol"),
+    [
+        ("WAV", "PCM_24", 2**-23),
+        ("WAV", "FLOAT", 0),
+        ("WAVEX", "PCM_16", 2**-15),
+        ("RF64", "PCM_16", 2**-15),
+        ("W64", "PCM_16", 2**-15),
+        ("FLAC", "PCM_16", 2**-15),
+    ],
+)
+def test_other_formats(tmp_path, format, subtype, atol):
+    samples = (noise(501)[:, 0] / 32768).astype(np.float32)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, RATE, format=format, subtype=subtype)
+    assert inspect(path) == AudioInfo(RATE, 1, 501)
+    # Within one step of the format's quantisation.
+    np.testing.assert_allclose(read(path, RATE), samples, atol=atol)
+
+
+def test_big_endian(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(50), RATE, format="WAV", endian="BIG")
+    assert path.read_bytes()[:4] == b"RIFX"
+    assert inspect(path).problem is None
+    path.write_bytes(path.read_bytes()[:-10])
+    assert inspect(path).problem.startswith("truncated: 90 of the 100 bytes")
+
+
+def damaged(kind, whole):
+    if kind == "unfinished stream":  # a length that was never filled in
+        return whole[:40] + struct.pack("<I", 0xFFFFFFFF) + whole[44:]
+    if kind == "chunk before the sound":
+        return whole[:36] + b"LIST" + struct.pack("<I", 3) + b"abc\0" + whole[36:]
+    return {
+        "empty": b"",
+        "cut": whole[:1000],
+        "cut in the header": whole[:20],
+        "no sound": whole[:40] + bytes(4),
+        "text": b"this is not sound\n" * 100,
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("empty", "empty file"),
+        ("cut", "truncated: 956 of the 3200 bytes"),
+        ("cut in the header", "truncated: the file ends before"),
+        ("no sound", "no samples"),
+        ("text", "not audio: "),
+        ("unfinished stream", None),
+        ("chunk before the sound", None),
+    ],
+)
+def test_damage(wav, kind, problem):
+    path = wav("a.wav", noise(1600))
+    path.write_bytes(damaged(kind, path.read_bytes()))
+    info = inspect(path)
+    if problem is None:
+        assert info == AudioInfo(RATE, 1, 1600)
+        assert read(path, RATE).shape == (1600,)
+    else:
+        assert info.problem.startswith(problem)
+        with pytest.raises(UserError, match=f"a.wav: {problem}"):
+            read(path, RATE)
+
+
+def test_truncated_rf64(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(1000), RATE, format="RF64")
+    path.write_bytes(path.read_bytes()[:-500])
+    assert inspect(path).problem.startswith("truncated: 1500 of the 2000 bytes")
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert inspect(tmp_path / "no.wav").problem == "missing: no such file"
+    assert inspect(tmp_path).problem.startswith("unreadable: ")
+    with pytest.raises(UserError, match="no.wav: missing"):
+        read(tmp_path / "no.wav", RATE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_not_finite(wav, value):
+    samples = np.zeros(10, np.float32)
+    samples[3] = value
+    with pytest.raises(UserError, match="a.wav holds samples that are not finite"):
+        read(wav("a.wav", samples), RATE)
+
+
+@pytest.mark.parametrize("channel", [-1, "left", 1.0])
+def test_wrong_channel(wav, channel):
+    with pytest.raises(UserError, match="channel .* is neither"):
+        read(wav("a.wav", noise(10)), RATE, channel)
+
+
+def quiet(line):
+    raise AssertionError(f"nothing should be said, but: {line}")
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 50])
+def test_batches_are_in_order_and_complete(wav, threads, batch_size):
+    samples = [noise(20 + i, seed=i)[:, 0] for i in range(11)]
+    paths = [wav(f"{i}.wav", each) for i, each in enumerate(samples)]
+    batches = list(read_batches(paths, RATE, batch_size=batch_size, threads=threads, report=quiet))
+    assert [len(indices) for indices, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert [i for indices, _ in batches for i in indices] == list(range(11))
+    for each, waveform in zip(samples, [w for _, ws in batches for w in ws], strict=True):
+        np.testing.assert_array_equal(waveform, each / np.float32(32768))
+
+
+def test_no_paths_no_batches():
+    assert list(read_batches([], RATE, report=quiet)) == []
+
+
+def test_bad_clip_stops_or_is_left_out(wav, tmp_path):
+    paths = [wav(f"{i}.wav", noise(20)) for i in range(5)]
+    paths[1].write_bytes(b"")
+    paths[4].unlink()
+    batches = read_batches(paths, RATE, batch_size=3, report=quiet)
+    with pytest.raises(UserError, match="1.wav: empty file"):
+        next(batches)
+    said = []
+    batches = read_batches(paths, RATE, batch_size=3, on_bad_clip="skip", report=said.append)
+    assert [indices for indices, _ in batches] == [[0, 2], [3]]
+    assert len(said) == 2
+    assert "1.wav: empty file" in said[0]
+    assert "4.wav: missing" in said[1]
+    only_bad = read_batches(paths[1:2], RATE, on_bad_clip="skip", report=said.append)
+    assert list(only_bad) == []
+
+
+def test_other_rates_and_channels_are_said_once_a_kind(wav):
+    paths = [wav(f"a{i}.wav", noise(3200), 32000) for i in range(3)]
+    paths += [wav(f"b{i}.wav", noise(1600, channels=2)) for i in range(3)]
+    paths += [wav("c.wav", noise(4800, channels=2), 48000)]
+    said = []
+    batches = read_batches(paths, RATE, 0, batch_size=2, report=said.append)
+    assert {w.shape for _, ws in batches for w in ws} == {(1600,)}
+    assert [line.partition(", first")[0] for line in said] == [
+        "recordings of 32000 Hz are resampled to 16000 Hz",
+        "recordings of 2 channels are reduced to channel 0",
+        "recordings of 48000 Hz are resampled to 16000 Hz",
+    ]
+    said.clear()
+    list(read_batches(paths[3:4], RATE, "mean", report=said.append))
+    assert len(said) == 1
+    assert said[0].startswith("recordings of 2 channels are reduced to their mean")
+
+
+def test_memory_is_bounded_and_the_next_batch_is_read_meanwhile(monkeypatch):
+    """Counts waveforms alive, with a reader that needs no files."""
+    count, counting, started = {"alive": 0, "peak": 0}, threading.Lock(), threading.Semaphore(0)
+
+    def change(by):
+        with counting:
+            count["alive"] += by
+            count["peak"] = max(count.values())
+
+    def fake(path, sample_rate, channel):
+        waveform = np.zeros(4, np.float32)
+        weakref.finalize(waveform, change, -1)
+        change(1)
+        started.release()
+        return waveform, AudioInfo(RATE, 1, 4)
+
+    monkeypatch.setattr(audio_files, "_read", fake)
+    batch_size, n_batches = 3, 20
+    paths = [str(i) for i in range(batch_size * n_batches)]
+    for k, (_, waveforms) in enumerate(read_batches(paths, RATE, None, batch_size, 2, "stop")):
+        # The consumer holds batch k; the reads of batch k + 1 happen without being asked for.
+        n_reads = 2 * batch_size if k == 0 else batch_size * (k < n_batches - 1)
+        for _ in range(n_reads):
+            assert started.acquire(timeout=10)
+        del waveforms
+    assert count == {"alive": 0, "peak": 2 * batch_size}
+
+
+def test_stopping_early_leaves_no_thread(wav):
+    paths = [wav(f"{i}.wav", noise(20)) for i in range(6)]
+    batches = read_batches(paths, RATE, batch_size=1, threads=3)
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("read_audio")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"on_bad_clip": "ignore"}, {"batch_size": 0}, {"threads": 0}, {"channel": "x"}],
+)
+def test_wrong_arguments_are_refused_at_once(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        read_batches(["a.wav"], RATE, **wrong)
+    with pytest.raises(UserError, match="sample_rate"):
+        read_batches(["a.wav"], 0)
+
+
+def test_real_eight_channels(shared):
+    path = shared / "data/mimii_8ch/valve/id_06/normal/00000048.wav"
+    rate, samples = scipy.io.wavfile.read(path)
+    assert inspect(path) == AudioInfo(rate, 8, len(samples))
+    np.testing.assert_array_equal(read(path, rate, 5), samples[:, 5] / np.float32(32768))
