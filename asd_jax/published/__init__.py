@@ -1,0 +1,50 @@
+"""Published numbers that results are set beside: one CSV a paper or program, in this folder.
+
+Columns: source, table and row say where a number is printed; system is the name of our
+configuration; section "mean" is a machine's mean over its sections; metric is a column of
+results.csv; percent is the number as printed.
+
+The reports define pAUC by the papers' formula, but print McClish-standardised values: the
+baseline's agree with the official program's, which uses scikit-learn, and systems at chance
+have a pAUC near 50 % where the formula gives 5 %. So their metric is pauc_mcclish.
+"""
+
+import csv
+import importlib.resources
+from typing import NamedTuple
+
+
+class Published(NamedTuple):
+    """One printed number; the attributes are the columns of the CSVs."""
+
+    source: str
+    table: str
+    row: str
+    system: str
+    year: int
+    machine: str
+    section: str
+    domain: str
+    metric: str
+    percent: str
+    note: str
+
+
+def load_published(system: str | None = None, year: int | None = None) -> tuple[Published, ...]:
+    """The published numbers of one system and year.
+
+    Args:
+        system: name of a configuration, for example "dense_ae"; None for every system.
+        year: challenge year; None for every year.
+
+    Returns:
+        The numbers, file by file. Where two sources print the same quantity, both are there.
+    """
+    folder = importlib.resources.files(__name__)
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".csv")), key=lambda f: f.name)
+    rows = []
+    for file in files:
+        with file.open(encoding="utf-8", newline="") as lines:
+            for line in csv.DictReader(lines):
+                rows.append(Published(**{**line, "year": int(line["year"])}))
+    return tuple(row for row in rows if system in (None, row.system) and year in (None, row.year))

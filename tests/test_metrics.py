@@ -1,0 +1,211 @@
+"""Metrics against scikit-learn, SciPy and values derived by hand."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+
+from asd_jax import metrics
+from asd_jax.errors import UserError
+
+# float64 sums of whole numbers on both sides: only the last divisions round.
+NUMPY_TOLERANCE = 1e-12
+# One float32 division and a few products after exact integer sums, times 5.3 for McClish.
+JAX_TOLERANCE = 1e-6
+
+
+def _groups(n_groups, clips, levels, seed=0, dtype=np.float32):
+    """Labels, scores on a few levels (heavy ties) and masks; both classes in every group."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, (n_groups, clips))
+    labels[:, :2] = [0, 1]
+    scores = (rng.integers(0, levels, (n_groups, clips)) + labels).astype(dtype)
+    mask = rng.random((n_groups, clips)) < 0.8
+    mask[:, :2] = True
+    return labels, scores, mask
+
+
+def _sklearn(labels, scores, mask, **options):
+    return np.array(
+        [
+            sklearn.metrics.roc_auc_score(y[m], s[m], **options)
+            for y, s, m in zip(labels, scores, mask, strict=True)
+        ]
+    )
+
+
+def _papers_pauc(labels, scores, p):
+    """The papers' double sum as printed, with half a point for a tie."""
+    normal = np.sort(scores[labels == 0])[::-1]
+    top = normal[: int(np.floor(p * len(normal) + 1e-9))]
+    anomaly = scores[labels == 1]
+    wins = (anomaly[:, None] > top).sum() + 0.5 * (anomaly[:, None] == top).sum()
+    return wins / (len(top) * len(anomaly))
+
+
+@pytest.mark.parametrize("clips,levels", [(2, 2), (3, 1), (5, 3), (40, 4), (400, 30), (400, 10**6)])
+@pytest.mark.parametrize("max_fpr", [0.1, 0.37, 1.0])
+def test_equals_scikit_learn_with_ties_and_masks(clips, levels, max_fpr):
+    labels, scores, mask = _groups(30, clips, levels)
+    area = _sklearn(labels, scores, mask)
+    partial = _sklearn(labels, scores, mask, max_fpr=max_fpr)
+    np.testing.assert_allclose(
+        metrics.auc(labels, scores, mask), area, rtol=0, atol=NUMPY_TOLERANCE
+    )
+    np.testing.assert_allclose(
+        metrics.pauc(labels, scores, mask, max_fpr), partial, rtol=0, atol=NUMPY_TOLERANCE
+    )
+    on_device = map(jnp.asarray, (labels, scores, mask))
+    values = jax.jit(metrics.ranking_metrics, static_argnums=3)(*on_device, max_fpr)
+    assert values.auc.dtype == jnp.float32
+    np.testing.assert_allclose(values.auc, area, rtol=0, atol=JAX_TOLERANCE)
+    np.testing.assert_allclose(values.pauc_mcclish, partial, rtol=0, atol=JAX_TOLERANCE)
+
+
+@pytest.mark.parametrize("levels", [3, 300, 10**7])
+def test_float32_stays_exact_with_many_clips(levels):
+    labels, scores, mask = _groups(1, 100_000, levels, seed=1)
+    values = metrics.ranking_metrics(*map(jnp.asarray, (labels, scores, mask)))
+    np.testing.assert_allclose(values.auc, _sklearn(labels, scores, mask), atol=JAX_TOLERANCE)
+    np.testing.assert_allclose(
+        values.pauc_mcclish, _sklearn(labels, scores, mask, max_fpr=0.1), atol=JAX_TOLERANCE
+    )
+    expected = _papers_pauc(labels[mask][:2000], scores[mask][:2000], 0.1)
+    few = metrics.pauc(
+        jnp.asarray(labels[mask][:2000]), jnp.asarray(scores[mask][:2000]), standardized=False
+    )
+    np.testing.assert_allclose(few, expected, atol=JAX_TOLERANCE)
+
+
+@pytest.mark.parametrize("levels", [2, 5, 10**6])
+@pytest.mark.parametrize("p", [0.1, 0.29, 0.5])
+def test_unstandardised_pauc_is_the_papers_sum(levels, p):
+    # 0.29 * 100 is 28.999999999999996 in floating point; K must be 29.
+    rng = np.random.default_rng(2)
+    labels = np.repeat([0, 1], [100, 60])
+    scores = rng.integers(0, levels, (20, 160)) + labels
+    expected = [_papers_pauc(labels, s, p) for s in scores]
+    ours = metrics.pauc(labels, scores, max_fpr=p, standardized=False)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=NUMPY_TOLERANCE)
+    on_device = metrics.pauc(labels, jnp.asarray(scores), max_fpr=p, standardized=False)
+    np.testing.assert_allclose(on_device, expected, rtol=0, atol=JAX_TOLERANCE)
+
+
+def test_unstandardised_pauc_by_hand():
+    # 20 normal clips, K = 2: the normal clips at 9 and 7; anomalies at 10, 8, 7.
+    # Right pairs with 9: {10}; with 7: {10, 8} and half of 7. So (1 + 2.5) / (2 * 3).
+    labels = np.repeat([0, 1], [20, 3])
+    scores = np.concatenate([[9, 7], np.zeros(18), [10, 8, 7]])
+    assert metrics.pauc(labels, scores, standardized=False) == pytest.approx(3.5 / 6, abs=1e-15)
+    # All tied: every pair counts half, whichever normal clips are taken for the top.
+    assert metrics.pauc(labels, np.ones(23), standardized=False) == 0.5
+
+
+def test_relation_of_the_two_paucs():
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1], [200, 150])
+    scores = rng.normal(size=(10, 350)) + labels
+    r = metrics.pauc(labels, scores, standardized=False)
+    # With p = 0.1: (1 + (0.1 r - 0.005) / (0.1 - 0.005)) / 2 = (0.9 + r) / 1.9.
+    np.testing.assert_allclose(
+        metrics.pauc(labels, scores), 0.9 / 1.9 + r / 1.9, rtol=0, atol=NUMPY_TOLERANCE
+    )
+
+
+def test_labels_broadcast_over_seeds_and_unlabelled_clips_do_not_count():
+    labels, scores, _ = _groups(1, 50, 9, seed=4)
+    seeds = np.stack([scores[0], scores[0][::-1], -scores[0]])
+    expected = [sklearn.metrics.roc_auc_score(labels[0], s) for s in seeds]
+    np.testing.assert_allclose(metrics.auc(labels[0], seeds), expected, atol=NUMPY_TOLERANCE)
+    padded = np.pad(labels[0], (0, 7), constant_values=-1)
+    extended = np.pad(seeds, ((0, 0), (0, 7)), constant_values=np.nan)
+    np.testing.assert_allclose(metrics.auc(padded, extended), expected, atol=NUMPY_TOLERANCE)
+
+
+def test_infinite_scores_rank_like_any_other():
+    labels = np.array([0, 1, 0, 1, 0])
+    scores = np.array([-np.inf, np.inf, 0.0, 0.0, -np.inf])
+    mask = np.array([True, True, True, True, False])
+    # Pairs: inf beats both; 0 beats -inf and ties with 0: 3.5 of 4.
+    assert metrics.auc(labels, scores, mask) == 0.875
+
+
+def test_vmap_equals_the_batched_call():
+    labels, scores, mask = map(jnp.asarray, _groups(6, 33, 5))
+    mapped = jax.vmap(lambda *group: metrics.pauc(*group))(labels, scores, mask)
+    np.testing.assert_array_equal(mapped, metrics.pauc(labels, scores, mask))
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_undefined_is_nan_with_a_warning(array):
+    labels = array([[0, 1, 1], [1, 1, 1], [0, 0, 0], [0, 1, 0]])
+    scores = array([[0.0, 1, 2], [0, 1, 2], [0, 1, 2], [0, np.nan, 2]])
+    with pytest.warns(UserWarning, match="AUC is NaN for 3 of 4 groups"):
+        value = metrics.auc(labels, scores)
+    np.testing.assert_array_equal(value, [1, np.nan, np.nan, np.nan])
+    with pytest.warns(UserWarning, match="pAUC is NaN for 3 of 4 groups"):
+        assert np.isnan(metrics.pauc(labels, scores)).sum() == 3
+    with pytest.warns(UserWarning, match="fewer than 1 / max_fpr normal"):
+        assert np.isnan(metrics.pauc(labels, scores, standardized=False)).all()
+    with pytest.warns(UserWarning, match="only one class"):
+        assert np.isnan(metrics.auc(labels[0][:0], scores[0][:0]))
+
+
+def test_no_warning_inside_jit():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(jax.jit(metrics.auc)(jnp.zeros(3), jnp.arange(3.0)))
+
+
+@pytest.mark.parametrize("max_fpr", [0, -1, 1.1, float("nan")])
+def test_max_fpr_outside_its_range(max_fpr):
+    with pytest.raises(UserError, match="max_fpr must be in"):
+        metrics.pauc([0, 1], [0.0, 1.0], max_fpr=max_fpr)
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_decision_metrics_equal_scikit_learn(array):
+    rng = np.random.default_rng(5)
+    labels, decisions = rng.integers(0, 2, (2, 8, 30))
+    mask = rng.random((8, 30)) < 0.7
+    decisions[0], labels[1] = 0, 0  # nothing called; nothing to find
+    counts = metrics.confusion_counts(array(labels), array(decisions), array(mask))
+    for i in range(8):
+        y, d = labels[i][mask[i]], decisions[i][mask[i]]
+        tn, fp, fn, tp = sklearn.metrics.confusion_matrix(y, d, labels=[0, 1]).ravel()
+        assert [int(c[i]) for c in counts] == [tp, fp, fn, tn]
+        p, r, f, _ = sklearn.metrics.precision_recall_fscore_support(
+            y, d, average="binary", zero_division=0
+        )
+        ours = [float(m(counts)[i]) for m in (metrics.precision, metrics.recall, metrics.f1)]
+        np.testing.assert_allclose(ours, [p, r, f], atol=JAX_TOLERANCE)
+
+
+def test_harmonic_mean():
+    values = np.random.default_rng(6).random((4, 5))
+    np.testing.assert_allclose(metrics.harmonic_mean(values), scipy.stats.hmean(values, axis=-1))
+    np.testing.assert_allclose(
+        metrics.harmonic_mean(values, axis=0), scipy.stats.hmean(values, axis=0)
+    )
+    assert metrics.harmonic_mean([0.0, 1.0]) < 1e-15
+    assert np.isnan(metrics.harmonic_mean([])) and np.isnan(metrics.harmonic_mean([0.5, np.nan]))
+
+
+def test_official_score_of_every_year():
+    score = metrics.official_score(2020, ["all", "all"], [0.6, 0.8], [0.5, 0.7])
+    assert score == {"AUC": pytest.approx(0.7), "pAUC": pytest.approx(0.6)}
+    # 4 / (1/0.5 + 1/0.8 + 1/0.5 + 1/0.4)
+    score = metrics.official_score(2021, ["source", "target"], [0.5, 0.8], [0.5, 0.4])
+    assert score == {"official score": pytest.approx(4 / 7.75)}
+    # 3 / (1/0.5 + 1/0.8 + 1/0.4): the AUC over all and the domains' pAUCs play no part.
+    domains = ["all", "source", "target"]
+    score = metrics.official_score(2023, domains, [0.99, 0.5, 0.8], [0.4, 0.99, np.nan])
+    assert score == {"official score": pytest.approx(3 / 5.75)}
+    both = metrics.official_score(2023, domains, [[0.9, 0.5, 0.8]] * 2, [[0.4, 0.9, 0.9]] * 2)
+    np.testing.assert_allclose(both["official score"], [3 / 5.75] * 2)
+    assert np.isnan(metrics.official_score(2023, ["all"], [0.9], [0.9])["official score"])
+    assert np.isnan(metrics.official_score(2020, [], [], [])["AUC"])
