@@ -1,0 +1,48 @@
+"""Views: windows of consecutive frames, gathered inside a compiled step.
+
+The frames of all clips of a run lie end to end in one table (total_frames, n_mels). A view is
+then one number, the row of its first frame, and no view is ever copied on the host:
+
+    starts = np.concatenate([o + view_starts(n, 5) for o, n in zip(offsets, n_frames)])
+    vectors = gather_views(table, starts[batch], 5).reshape(len(batch), -1)  # frame-major
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asd_jax.errors import UserError
+
+
+def view_starts(n_frames: int, length: int, hop: int = 1) -> np.ndarray:
+    """First frames of all views that lie inside one clip.
+
+    Args:
+        n_frames: frames of the clip.
+        length: frames of a view.
+        hop: frames from one view's start to the next one's.
+
+    Returns:
+        int32 (views,), from 0; empty if the clip is shorter than a view.
+
+    Raises:
+        UserError: `length` or `hop` is not positive.
+    """
+    if length < 1 or hop < 1:
+        raise UserError(f"a view's length {length} and hop {hop}, in frames, must be positive")
+    return np.arange(0, n_frames - length + 1, hop, dtype=np.int32)
+
+
+def gather_views(features: jax.Array, starts: jax.Array, length: int) -> jax.Array:
+    """Views of a table of frames.
+
+    Args:
+        features: (total_frames, n_mels).
+        starts: integers (...,), each view's first row, at most total_frames - length: a row
+            past the end reads as the last one, as everywhere in JAX.
+        length: frames of a view.
+
+    Returns:
+        (..., length, n_mels).
+    """
+    return features[jnp.asarray(starts)[..., None] + jnp.arange(length)]

@@ -1,0 +1,345 @@
+"""Features of many clips: computed once on the device, kept on disk, read as they are needed.
+
+The cache has one entry for each group of clips of a year, machine, subset and split, because
+that is what changes together: a recording that is added or edited costs its own group's
+computation and no other's, while an entry is still thousands of clips in a few large files. An
+entry is named after a digest of what it depends on: every file's path, size and modification
+time, the channel and every setting of the front end. So a changed file or setting is another
+entry, never a stale one.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asd_jax.audio import FrontEnd
+from asd_jax.data.audio_files import read_batches
+from asd_jax.data.clips import Clip
+from asd_jax.errors import UserError
+from asd_jax.feature_cache import MAX_FRAMES, Entry, Index, Writer, child
+
+_FORMAT = 1
+_BATCH_SECONDS = 320
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """Features of clips, on disk.
+
+    The frames of all clips make one table (total_frames, n_mels), float32, clip after clip.
+
+    Attributes:
+        clips: the clips that have features, in the order given.
+        n_frames: int32 (clips,), each clip's number of frames.
+        offsets: int32 (clips,), each clip's first row in the table.
+        n_mels: columns of the table.
+        key: digest of the recordings and settings that the features are made of.
+    """
+
+    clips: tuple[Clip, ...]
+    n_frames: np.ndarray
+    offsets: np.ndarray = dataclasses.field(init=False)
+    n_mels: int
+    key: str
+    _entries: tuple[Entry, ...] = dataclasses.field(repr=False)  # that of each clip
+    _rows: np.ndarray = dataclasses.field(repr=False)  # (clips,), first row in its entry
+
+    def __post_init__(self):
+        ends = np.cumsum(self.n_frames, dtype=np.int64)
+        if len(ends) and ends[-1] > MAX_FRAMES:
+            raise UserError(f"{ends[-1]} frames are more than {MAX_FRAMES}: take fewer clips")
+        object.__setattr__(self, "offsets", (ends - self.n_frames).astype(np.int32))
+
+    @property
+    def total_frames(self) -> int:
+        """Rows of the table."""
+        return int(self.n_frames.sum(dtype=np.int64))
+
+    def select(self, indices: Sequence[int]) -> "FeatureSet":
+        """The features of the clips `indices`, in that order; `key` stays that of the whole."""
+        indices = list(indices)
+        return dataclasses.replace(
+            self,
+            clips=tuple(self.clips[i] for i in indices),
+            n_frames=self.n_frames[indices],
+            _entries=tuple(self._entries[i] for i in indices),
+            _rows=self._rows[indices],
+        )
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop` of the table, read from disk: (stop - start, n_mels).
+
+        Raises:
+            UserError: the rows are not in the table, or the cache is damaged.
+        """
+        if not 0 <= start <= stop <= self.total_frames:
+            raise UserError(f"no frames {start} to {stop} in a table of {self.total_frames}")
+        rows = np.empty((stop - start, self.n_mels), np.float32)
+        at = start
+        while at < stop:
+            i = int(np.searchsorted(self.offsets, at, side="right")) - 1
+            entry, first = self._entries[i], int(self._rows[i]) + at - int(self.offsets[i])
+            # Clips that lie end to end in one entry are one read.
+            end = first + int(self.offsets[i]) + int(self.n_frames[i]) - at
+            while i + 1 < len(self.clips) and at + end - first < stop:
+                i += 1
+                if self._entries[i] != entry or self._rows[i] != end:
+                    break
+                end += int(self.n_frames[i])
+            n = min(end - first, stop - at)
+            rows[at - start : at - start + n] = entry.read(first, first + n)
+            at += n
+        return rows
+
+    def read_clip(self, index: int) -> np.ndarray:
+        """Features of a clip: (n_frames[index], n_mels)."""
+        first = int(self.offsets[index])
+        return self.read(first, first + int(self.n_frames[index]))
+
+    def read_clips(self, indices: range) -> np.ndarray:
+        """Features of consecutive clips, end to end: (their frames, n_mels)."""
+        if not indices:
+            return np.empty((0, self.n_mels), np.float32)
+        last = indices[-1]
+        return self.read(
+            int(self.offsets[indices[0]]), int(self.offsets[last]) + int(self.n_frames[last])
+        )
+
+    def table(self) -> np.ndarray:
+        """The whole table: (total_frames, n_mels)."""
+        return self.read(0, self.total_frames)
+
+
+def compute_features(
+    clips: Sequence[Clip],
+    front_end: FrontEnd,
+    *,
+    channel: int | str | None = None,
+    cache_dir: os.PathLike | str | None = None,
+    on_bad_clip: str = "stop",
+    report: Callable[[str], None] = print,
+    progress: Callable[[int], None] | None = None,
+    min_frames: int = 1,
+    batch_size: int = 32,
+    threads: int = 4,
+) -> FeatureSet:
+    """Features of clips, from the cache or computed into it.
+
+    A few batches of waveforms are in memory at a time, whatever the number of clips.
+
+    Args:
+        clips: the recordings.
+        front_end: what to compute, on JAX's default device.
+        channel: of recordings with several, from 0; None or "mean" for the mean of all.
+        cache_dir: folder, or URL that TensorStore knows (gs://..., s3://...); by default that
+            of `default_cache_dir`.
+        on_bad_clip: "stop" raises on a clip that has no features: not readable, shorter than
+            `min_frames`, or with values that are not finite; "skip" reports it and leaves it out.
+        report: called with each line that the user should see; those about a group's
+            recordings come again when its features are found in the cache.
+        progress: called with the number of clips done.
+        min_frames: frames that a clip must have, such as the length of a view.
+        batch_size: clips a batch.
+        threads: files read at once.
+
+    Returns:
+        The features of the clips that have some.
+
+    Raises:
+        UserError: no clip is left, a clip is bad and `on_bad_clip` is "stop", a recording
+            changed while it was read, or the cache cannot be written.
+    """
+    if on_bad_clip not in ("stop", "skip"):
+        raise UserError(f"on_bad_clip {on_bad_clip!r} is neither 'stop' nor 'skip'")
+    cache_dir = cache_dir or default_cache_dir()
+    groups: dict[tuple, list[int]] = {}
+    for position, clip in enumerate(clips):
+        key = (clip.year, clip.subset, clip.machine, clip.split)
+        groups.setdefault(key, []).append(position)
+
+    n_frames = np.zeros(len(clips), np.int32)
+    rows = np.zeros(len(clips), np.int64)
+    entries: list[Entry | None] = [None] * len(clips)
+    digests = []
+    done = 0
+    for (_, _, machine, split), positions in groups.items():
+        paths = [os.path.abspath(clips[position].path) for position in positions]
+        request = _Request(paths, front_end, channel, min_frames)
+        digests.append(request.digest())
+        entry = Entry(child(cache_dir, digests[-1]), front_end.n_mels)
+        index = entry.load_index(len(paths), report)
+        if index is not None and not (on_bad_clip == "stop" and 0 in index.n_frames):
+            for line in index.lines:
+                report(line)
+        else:
+
+            def advance(i: int, done=done):
+                if progress:
+                    progress(done + i)
+
+            index = _fill(entry, request, on_bad_clip, report, advance, batch_size, threads)
+            if request.digest() != digests[-1]:
+                raise UserError(
+                    f"recordings of {machine} {split} changed while they were read; run the "
+                    "same command again",
+                    exit_status=1,
+                )
+            entry.commit(index)
+        counts = np.array(index.n_frames)
+        n_frames[positions] = counts
+        rows[positions] = np.cumsum(counts) - counts
+        for position in positions:
+            entries[position] = entry
+        done += len(positions)
+        if progress:
+            progress(done)
+
+    kept = np.flatnonzero(n_frames)
+    if not len(kept):
+        raise UserError(f"none of the {len(clips)} clips has features")
+    return FeatureSet(
+        clips=tuple(clips[i] for i in kept),
+        n_frames=n_frames[kept],
+        n_mels=front_end.n_mels,
+        key=hashlib.sha256("".join(digests).encode()).hexdigest()[:32],
+        _entries=tuple(entries[i] for i in kept),
+        _rows=rows[kept],
+    )
+
+
+def default_cache_dir() -> str:
+    """$ASD_JAX_CACHE, or asd_jax in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
+    if place := os.environ.get("ASD_JAX_CACHE"):
+        return place
+    return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asd_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What an entry's values depend on."""
+
+    paths: list[str]
+    front_end: FrontEnd
+    channel: int | str | None
+    min_frames: int
+
+    def digest(self) -> str:
+        files = []
+        for path in self.paths:
+            try:
+                status = os.stat(path)
+                files.append([path, status.st_size, status.st_mtime_ns])
+            except OSError:
+                files.append([path, None, None])
+        settings = dataclasses.asdict(self.front_end)
+        channel = "mean" if self.channel is None else self.channel
+        text = json.dumps([_FORMAT, settings, channel, self.min_frames, files], sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _fill(
+    entry: Entry,
+    request: _Request,
+    on_bad_clip: str,
+    report: Callable[[str], None],
+    advance: Callable[[int], None],
+    batch_size: int,
+    threads: int,
+) -> Index:
+    """Computes an entry's table; its index is for the caller to commit."""
+    n_frames = [0] * len(request.paths)
+    lines: list[str] = []
+
+    def say(line: str):
+        lines.append(line)
+        report(line)
+
+    with contextlib.closing(Writer(entry)) as writer:
+        for i, features in _features(request, on_bad_clip, say, batch_size, threads):
+            writer.append(features)
+            n_frames[i] = len(features)
+            advance(i + 1)
+        writer.flush()
+    return Index(n_frames, lines)
+
+
+def _features(
+    request: _Request,
+    on_bad_clip: str,
+    report: Callable[[str], None],
+    batch_size: int,
+    threads: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Index and features (frames, n_mels) of each clip that has some, in order."""
+    front_end = request.front_end
+
+    def is_bad(i: int, problem: str):
+        line = f"{request.paths[i]}: {problem}"
+        if on_bad_clip == "stop":
+            raise UserError(line)
+        report(f"left out: {line}")
+
+    def launch(indices: list[int], waveforms: list[np.ndarray]) -> list[tuple]:
+        """Starts the device on a batch: its shapes are few, so few programs are compiled."""
+        usable: dict[int, list[tuple[int, np.ndarray]]] = {}
+        for i, waveform in zip(indices, waveforms, strict=True):
+            try:
+                n = front_end.frames(len(waveform))
+            except UserError as error:
+                is_bad(i, str(error))
+                continue
+            if n < request.min_frames:
+                is_bad(i, f"{n} frames where at least {request.min_frames} are needed")
+                continue
+            seconds = math.ceil(len(waveform) / front_end.sample_rate)
+            length = max(seconds * front_end.sample_rate, front_end.n_fft)
+            usable.setdefault(length, []).append((i, waveform))
+        launched = []
+        for length, members in usable.items():
+            rows = max(1, min(batch_size, _BATCH_SECONDS * front_end.sample_rate // length))
+            rows = min(rows, 1 << (len(request.paths) - 1).bit_length())
+            for first in range(0, len(members), rows):
+                part = members[first : first + rows]
+                # Frames of a clip see zeros past its end, padded or not, so padding changes
+                # none of the clip's own frames and only appends others.
+                padded = np.zeros((rows, length), np.float32)
+                for row, (_, waveform) in enumerate(part):
+                    padded[row, : len(waveform)] = waveform
+                counts = [(i, front_end.frames(len(waveform))) for i, waveform in part]
+                launched.append((counts, front_end(padded)))
+        return launched
+
+    def collect(launched: list[tuple]) -> Iterator[tuple[int, np.ndarray]]:
+        features = {}
+        for counts, batch in launched:
+            values = np.asarray(batch)
+            features |= {i: values[row, :n] for row, (i, n) in enumerate(counts)}
+        for i in sorted(features):
+            if np.isfinite(features[i]).all():
+                yield i, features[i]
+            else:
+                is_bad(i, "its features are not finite numbers; restore the file or remove it")
+
+    # The device works on one batch while the next one is read.
+    launched: list[tuple] = []
+    batches = read_batches(
+        request.paths,
+        front_end.sample_rate,
+        request.channel,
+        batch_size,
+        threads,
+        on_bad_clip,
+        report,
+    )
+    for indices, waveforms in batches:
+        ahead = launch(indices, waveforms)
+        yield from collect(launched)
+        launched = ahead
+    yield from collect(launched)
