@@ -1,0 +1,36 @@
+"""The systems of the zoo, one file each; a new file is found by itself."""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from types import MappingProxyType
+
+from asd_jax.config import Config
+from asd_jax.detectors.base import Detector, DetectorConfig
+
+
+@functools.cache
+def registry() -> MappingProxyType[str, type[Detector]]:
+    """The systems' classes by name."""
+    found = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        for _, cls in inspect.getmembers(module, inspect.isclass):
+            own = cls.__module__ == module.__name__
+            if own and issubclass(cls, Detector) and not inspect.isabstract(cls):
+                found[cls.Config.name] = cls
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def list_detectors() -> tuple[str, ...]:
+    """Names of all systems."""
+    return tuple(registry())
+
+
+def make_detector(config: Config) -> Detector:
+    """The system that a configuration asks for."""
+    return registry()[config.detector.name](config)
+
+
+__all__ = ["Detector", "DetectorConfig", "list_detectors", "make_detector", "registry"]

@@ -1,0 +1,86 @@
+"""What every system of the zoo gives to the rest of the package."""
+
+import abc
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import jax
+import numpy as np
+
+from asd_jax.config import Config
+from asd_jax.data.clips import Clip
+from asd_jax.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """Base of the systems' configurations; `name` is the detector's."""
+
+    name: ClassVar[str] = ""
+
+
+class Detector(abc.ABC):
+    """A system: how one model is trained, and how it scores a clip.
+
+    An instance holds settings only. Weights, and what is computed from the training clips
+    after training (the calibration), are passed in, so that every method is a pure
+    function that can be vmapped over the models of a fleet.
+
+    Attributes:
+        Config: the class of `config.detector`; its `name` is the system's name.
+        title: the system in a few words.
+        paper: the report it is from.
+        scope: whether one model serves a machine type or one section (machine id) of it.
+    """
+
+    Config: ClassVar[type[DetectorConfig]]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    scope: ClassVar[Literal["machine", "section"]]
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    @property
+    @abc.abstractmethod
+    def view_length(self) -> int:
+        """Frames in a view."""
+
+    @property
+    def view_hop(self) -> int:
+        """Frames from one view to the next."""
+        return 1
+
+    @abc.abstractmethod
+    def task(self) -> Task:
+        """How one model is trained."""
+
+    @abc.abstractmethod
+    def score(
+        self, weights: Any, calibration: Any, features: jax.Array, n_frames: jax.Array
+    ) -> jax.Array:
+        """Scores one clip; larger is more anomalous.
+
+        Args:
+            weights: of one model, as a linen module's `apply` takes them.
+            calibration: of that model, as `calibrate` gave it.
+            features: (frames, mels), of which those past `n_frames` are padding.
+            n_frames: ().
+
+        Returns:
+            ().
+        """
+
+    def statistics(self, weights: Any, features: jax.Array, n_frames: jax.Array) -> Any:
+        """What `calibrate` needs of one training clip; arguments as in `score`."""
+        raise TypeError(f"{type(self).__name__} needs no statistics")
+
+    def calibrate(self, clips: Iterator[tuple[Clip, Any]]) -> dict[str, np.ndarray]:
+        """What a model needs of its training clips to score others.
+
+        Args:
+            clips: each training clip with its statistics (NumPy arrays), computed as it is
+                asked for; a system that asks for none costs nothing.
+        """
+        return {}

@@ -1,0 +1,145 @@
+"""The dense autoencoder: the baseline of the challenge, and of all five reports.
+
+Source: the DCASE Challenge task 2 baselines of 2020 to 2022 and, for the selective
+Mahalanobis score, of 2023 onwards; Jalali et al. 2020 (section 1), Hassankhani et al. 2021
+(section 4) and Kazakova et al. 2022 (section 2) describe it and compare with it.
+
+As there:
+    Input: five consecutive log-mel frames, laid end to end (640 values), in dB as they are.
+    Network: 640 → 128, 128, 128, 128 → 8 → 128, 128, 128, 128 → 640; dense, batch
+        normalisation and ReLU, the last layer linear; 269,992 values.
+    Training: one model a machine type, mean squared error, Adam with Keras's epsilon,
+        100 epochs of batches of 512; the last epoch's weights are kept.
+    Score: mean squared error over all five-frame views of the clip; or the selective
+        Mahalanobis distance, the smaller of the two domains'.
+
+Decided here:
+    The tenth of the data that is held out is drawn by whole clips with the model's own seed
+    (the programs take the last tenth of the vectors, whose clips also are in training).
+    It steers nothing unless `train.patience` is set.
+    The last batch of an epoch may be short; it is kept, as Keras does.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from asd_jax.audio.views import gather_views
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.errors import UserError
+from asd_jax.models import DenseAutoencoder
+from asd_jax.scoring import mahalanobis
+from asd_jax.training.task import Task, gradient_task
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseAutoencoderConfig(DetectorConfig):
+    """Settings of the dense autoencoder.
+
+    Attributes:
+        frames: consecutive frames in an input vector.
+        hidden: widths of the encoder's layers, mirrored in the decoder.
+        latent: width of the bottleneck.
+        score: "mse", or "mahalanobis" for the selective Mahalanobis distance.
+    """
+
+    name: ClassVar[str] = "dense_ae"
+    frames: int = 5
+    hidden: tuple[int, ...] = (128, 128, 128, 128)
+    latent: int = 8
+    score: Literal["mse", "mahalanobis"] = "mse"
+
+    def __post_init__(self):
+        if self.frames < 1 or self.latent < 1 or any(width < 1 for width in self.hidden):
+            raise UserError(
+                "detector.frames, detector.hidden and detector.latent must be 1 or more"
+            )
+
+
+class DenseAutoencoderDetector(Detector):
+    """The dense autoencoder as a system."""
+
+    Config = DenseAutoencoderConfig
+    title = "dense autoencoder (challenge baseline)"
+    paper = "DCASE Challenge task 2 baselines, 2020 to 2026"
+    scope = "machine"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.settings: DenseAutoencoderConfig = config.detector
+        self.module = DenseAutoencoder(self.settings.hidden, self.settings.latent)
+
+    @property
+    def view_length(self) -> int:
+        """Frames in an input vector."""
+        return self.settings.frames
+
+    def task(self) -> Task:
+        """Mean squared error, minimised by Adam."""
+        n_values = self.view_length * self.config.front_end.n_mels
+
+        def init(key):
+            return self.module.init(key, jnp.zeros((1, n_values)))
+
+        def loss(variables, views, mask, key, train):
+            x = views.reshape(len(views), n_values)
+            output, updates = self.module.apply(
+                variables, x, train=train, mask=mask if train else None, mutable=["batch_stats"]
+            )
+            errors = jnp.mean((output - x) ** 2, axis=-1)
+            return jnp.sum(errors * mask) / jnp.sum(mask), updates
+
+        return gradient_task(
+            init,
+            loss,
+            optax.adam(self.config.train.learning_rate, eps=1e-7),
+            view_length=self.view_length,
+        )
+
+    def residuals(self, weights: Any, features: jax.Array, n_frames: jax.Array):
+        """Input minus reconstruction of all views of a clip.
+
+        Returns:
+            (views, frames in a view, mels), and (views,) true where a view is of the clip
+            and not of its padding.
+        """
+        starts = jnp.arange(features.shape[0] - self.view_length + 1)
+        views = gather_views(features, starts, self.view_length)
+        output = self.module.apply(weights, views.reshape(len(views), -1))
+        return views - output.reshape(views.shape), starts + self.view_length <= n_frames
+
+    def score(self, weights, calibration, features, n_frames):
+        """Mean squared error, or the smaller Mahalanobis distance, of one clip."""
+        residuals, mask = self.residuals(weights, features, n_frames)
+        if self.settings.score == "mse":
+            return jnp.mean(residuals**2, where=mask[:, None, None])
+        mean = jnp.mean(residuals, axis=(0, 1), where=mask[:, None, None])
+        return mahalanobis.selective(
+            mean, calibration["source_precision"], calibration["target_precision"]
+        )
+
+    def statistics(self, weights, features, n_frames):
+        """Moments of a clip's residuals, a sample each frame of each view."""
+        residuals, mask = self.residuals(weights, features, n_frames)
+        frames = residuals.reshape(-1, residuals.shape[-1])
+        return mahalanobis.moments(frames, jnp.repeat(mask, self.view_length))
+
+    def calibrate(self, clips):
+        """Inverse covariances of the source's and the target's residuals."""
+        if self.settings.score == "mse":
+            return {}
+        totals = {}
+        for clip, moments in clips:
+            domain = "target" if clip.domain == "target" else "source"
+            known = [totals[domain]] if domain in totals else []
+            totals[domain] = mahalanobis.merge([*known, moments])
+        precisions = {domain: mahalanobis.precision(total) for domain, total in totals.items()}
+        either = next(iter(precisions.values()))
+        return {
+            f"{domain}_precision": precisions.get(domain, either).astype(np.float32)
+            for domain in ("source", "target")
+        }

@@ -1,0 +1,92 @@
+"""Showing how far training is: a bar on a terminal, plain lines elsewhere."""
+
+import math
+import sys
+import time
+from typing import IO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def is_terminal(stream: IO) -> bool:
+    """Whether people look at the stream as it is written."""
+    return hasattr(stream, "isatty") and stream.isatty()
+
+
+class Reporter:
+    """Tells a person what a run is doing; nothing in it changes what is computed.
+
+    Args:
+        stream: where to write; standard error by default, so that tables can be piped.
+        every: seconds between plain lines.
+    """
+
+    def __init__(self, stream: IO | None = None, every: float = 10.0):
+        self._stream = stream or sys.stderr
+        self._every = every
+        self._bar: Progress | None = None
+        self._said = -math.inf
+        self._label, self._total, self._begin, self._first, self._last = "", 0, 0.0, 0, 0
+
+    def line(self, text: str) -> None:
+        """Writes one line; a bar in progress stays below it."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def start(self, label: str, total: int, done: int = 0) -> None:
+        """Begins a stage of `total` equal parts, `done` of which are done already."""
+        self._label, self._total, self._first, self._last = label, total, done, -1
+        self._begin, self._said = time.monotonic(), -math.inf
+        if is_terminal(self._stream):
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=Console(file=self._stream),
+            )
+            self._task = self._bar.add_task(label, total=total, completed=done, note="")
+            self._bar.start()
+
+    def advance(self, done: int, note: str = "") -> None:
+        """Says that `done` parts are done, with figures worth seeing."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if now - self._said >= self._every or done == self._total != self._last:
+            self._said, self._last = now, done
+            fresh = done - self._first
+            left = (now - self._begin) / fresh * (self._total - done) if fresh > 0 else math.inf
+            remaining = f"{_clock(left)} left" if math.isfinite(left) else ""
+            parts = [f"{self._label} {done}/{self._total}", note, remaining]
+            self.line("  ".join(part for part in parts if part))
+
+    def stop(self) -> None:
+        """Ends the stage."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class Silent(Reporter):
+    """For use as a library: says nothing."""
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def start(self, label: str, total: int, done: int = 0) -> None:
+        """Nothing."""
+
+    def advance(self, done: int, note: str = "") -> None:
+        """Nothing."""
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,17 @@
+"""Training many models as one program; knows no system by name."""
+
+from asd_jax.training.fleet import FleetData, FleetState, Member, fleet_data
+from asd_jax.training.task import Task, gradient_task, variables
+from asd_jax.training.trainer import Interrupted, train
+
+__all__ = [
+    "FleetData",
+    "FleetState",
+    "Interrupted",
+    "Member",
+    "Task",
+    "fleet_data",
+    "gradient_task",
+    "train",
+    "variables",
+]

@@ -1,0 +1,389 @@
+"""Training many models of one shape as one program.
+
+The field trains dozens of small models: one a machine or section, times several seeds.
+Here they are one stacked tree of arrays with a leading axis, the fleet's. Each member has
+its own data, key, shuffling, validation clips and early stopping, and takes no notice of
+the others: its result is the one it would have had alone.
+
+All features of a run lie on the device as one table of frames. A member's data is the list
+of frames at which its views start, so what is padded to a common length is a list of
+integers, and a view exists only inside the step that uses it.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from asd_jax.audio.views import gather_views, view_starts
+from asd_jax.config import TrainConfig
+from asd_jax.training.task import Task
+
+FLEET_AXIS = "fleet"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Member:
+    """One model of a fleet.
+
+    Attributes:
+        machine: machine type.
+        section: the section it is trained for; "" where it serves a whole machine type.
+        seed: seed of its initial weights, shuffling and validation clips.
+    """
+
+    machine: str
+    section: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """For people: "fan id 00 seed 1"."""
+        section = f" {self.section}" if self.section else ""
+        return f"{self.machine}{section} seed {self.seed}"
+
+    @property
+    def entropy(self) -> tuple[int, int]:
+        """What all of the member's random choices come from."""
+        return self.seed, zlib.crc32(f"{self.machine}/{self.section}".encode())
+
+
+class FleetData(NamedTuple):
+    """Data of all members, stacked on the first axis.
+
+    Attributes:
+        key: (members,) typed keys.
+        starts: (members, views) frame at which each training view starts, padded.
+        n_views: (members,) how many of them are real.
+        validation_starts: (members, views) likewise of the validation views.
+        n_validation: (members,).
+    """
+
+    key: jax.Array
+    starts: jax.Array
+    n_views: jax.Array
+    validation_starts: jax.Array
+    n_validation: jax.Array
+
+
+class FleetState(NamedTuple):
+    """What training changes, stacked on the first axis, and all that a checkpoint holds.
+
+    Attributes:
+        learner: the task's learners.
+        best: "params" and "model_state" of the lowest monitored loss; empty without
+            early stopping.
+        best_loss: (members,) that loss.
+        wait: (members,) epochs since then.
+        epoch: (members,) epochs trained.
+        stopped: (members,) true once frozen.
+    """
+
+    learner: Any
+    best: Any
+    best_loss: jax.Array
+    wait: jax.Array
+    epoch: jax.Array
+    stopped: jax.Array
+
+
+def split_clips(member: Member, clips: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draws a member's validation clips.
+
+    Whole clips are held out, so that no validation view overlaps a training view.
+
+    Args:
+        member: whose clips they are.
+        clips: (clips,) indices into the table of clips.
+        share: held-out share; at least one clip is held out when it is above 0 and there
+            are two or more, and at least one is left for training.
+
+    Returns:
+        Indices of the training clips and of the validation clips, both ascending.
+    """
+    n_held = min(max(1, round(share * len(clips))), len(clips) - 1) if share else 0
+    order = np.random.default_rng(member.entropy).permutation(len(clips))
+    return np.sort(clips[order[n_held:]]), np.sort(clips[order[:n_held]])
+
+
+def fleet_data(
+    members: Sequence[Member],
+    member_clips: Sequence[np.ndarray],
+    offsets: np.ndarray,
+    n_frames: np.ndarray,
+    *,
+    view_length: int,
+    view_hop: int,
+    config: TrainConfig,
+) -> FleetData:
+    """Lays out the data of a fleet.
+
+    Args:
+        members: the models.
+        member_clips: a member each: (clips,) indices of its training clips.
+        offsets: (clips,) first frame of each clip in the table of frames.
+        n_frames: (clips,) frames of each clip.
+        view_length: frames in a view.
+        view_hop: frames from one view to the next.
+        config: `validation_split` and `batch_size` are used.
+    """
+
+    def views(clips):
+        found = [offsets[c] + view_starts(n_frames[c], view_length, view_hop) for c in clips]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    splits = [
+        split_clips(member, clips, config.validation_split)
+        for member, clips in zip(members, member_clips, strict=True)
+    ]
+    training, n_views = _pad([views(split[0]) for split in splits], config.batch_size)
+    validation, n_validation = _pad([views(split[1]) for split in splits], config.batch_size)
+    return FleetData(
+        jnp.stack([member_key(member) for member in members]),
+        jnp.asarray(training),
+        jnp.asarray(n_views),
+        jnp.asarray(validation),
+        jnp.asarray(n_validation),
+    )
+
+
+def member_key(member: Member) -> jax.Array:
+    """The key from which a member's weights, shuffling and dropout come."""
+    seed, name = member.entropy
+    return jax.random.fold_in(jax.random.key(seed), name)
+
+
+def _pad(rows: Sequence[np.ndarray], multiple: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stacks rows of unequal length, padded with their own first entry or 0."""
+    counts = np.array([len(row) for row in rows], np.int32)
+    width = max(1, -(-int(counts.max()) // multiple)) * multiple
+    padded = np.zeros((len(rows), width), np.int32)
+    for row, values in zip(padded, rows, strict=True):
+        row[: len(values)] = values
+    return padded, counts
+
+
+def init_state(task: Task, keys: jax.Array, config: TrainConfig) -> FleetState:
+    """Every member's first state, from its own key. (Tracing it gives a checkpoint's shapes.)"""
+
+    def one(key):
+        learner = task.init(jax.random.fold_in(key, 0))
+        keep = {name: learner[name] for name in ("params", "model_state")}
+        return FleetState(
+            learner=learner,
+            best=keep if config.patience else {},
+            best_loss=jnp.float32(jnp.inf),
+            wait=jnp.int32(0),
+            epoch=jnp.int32(0),
+            stopped=jnp.bool_(False),
+        )
+
+    # One after another, not vmapped, so that a member's draw cannot depend on the others.
+    return jax.lax.map(one, keys)
+
+
+def weights(state: FleetState) -> dict[str, Any]:
+    """The weights that training leaves: the best where they are kept, else the last."""
+    kept = state.best or state.learner
+    return {"params": kept["params"], **kept["model_state"]}
+
+
+# One member's epoch, in the pieces that the three ways of driving it share.
+
+
+def _shuffled_starts(data: FleetData, epoch: jax.Array) -> jax.Array:
+    """A member's training views in this epoch's order, the padding last.
+
+    Keys are drawn by counter, so the first n of them, and with them the order, are the
+    same however long the padding is.
+    """
+    width = data.starts.shape[-1]
+    key = jax.random.fold_in(jax.random.fold_in(data.key, 1), epoch)
+    bits = jax.random.bits(key, (width,)) >> 1
+    bits = jnp.where(jnp.arange(width) < data.n_views, bits, jnp.uint32(1) << 31)
+    return data.starts[jnp.argsort(bits)]
+
+
+def _batch(table, starts, index, n_views, task: Task, batch_size: int):
+    first = index * batch_size
+    chosen = jax.lax.dynamic_slice(starts, (first,), (batch_size,))
+    mask = first + jnp.arange(batch_size) < n_views
+    return gather_views(table, chosen, task.view_length), mask
+
+
+def _train_step(task, batch_size, table, data, epoch, starts, index, learner):
+    views, mask = _batch(table, starts, index, data.n_views, task, batch_size)
+    key = jax.random.fold_in(jax.random.fold_in(data.key, 2), epoch)
+    learner, loss = task.step(learner, views, mask, jax.random.fold_in(key, index))
+    return learner, loss * jnp.sum(mask)
+
+
+def _validation_step(task, batch_size, table, data, index, learner):
+    views, mask = _batch(table, data.validation_starts, index, data.n_validation, task, batch_size)
+    return task.loss(learner, views, mask) * jnp.sum(mask)
+
+
+def _finish_epoch(
+    patience: int, state: FleetState, learner, loss, validation_loss
+) -> tuple[FleetState, dict[str, jax.Array]]:
+    """Early stopping; a stopped member stays as it is."""
+    trained = ~state.stopped
+    monitored = jnp.where(jnp.isnan(validation_loss), loss, validation_loss)
+    improved = trained & (monitored < state.best_loss)
+    wait = jnp.where(trained, jnp.where(improved, 0, state.wait + 1), state.wait)
+    best = state.best
+    if patience:
+        best = jax.tree.map(
+            functools.partial(jnp.where, improved), {k: learner[k] for k in best}, best
+        )
+    state = FleetState(
+        learner=learner,
+        best=best,
+        best_loss=jnp.where(improved, monitored, state.best_loss),
+        wait=wait,
+        epoch=state.epoch + trained,
+        stopped=state.stopped | (wait >= patience if patience else False),
+    )
+    nan = jnp.float32(jnp.nan)
+    return state, {
+        "loss": jnp.where(trained, loss, nan),
+        "validation_loss": jnp.where(trained, validation_loss, nan),
+    }
+
+
+def _member_epoch(task: Task, config: TrainConfig, table, data: FleetData, state: FleetState):
+    """An epoch of one member; nothing in it has the fleet's axis."""
+    size = config.batch_size
+    starts = _shuffled_starts(data, state.epoch)
+
+    def train(index, carry):
+        learner, total = carry
+        learner, loss = _train_step(task, size, table, data, state.epoch, starts, index, learner)
+        return learner, total + loss
+
+    def validate(index, total):
+        return total + _validation_step(task, size, table, data, index, learner)
+
+    # A stopped member takes no steps: its loops have no turns.
+    steps = jnp.where(state.stopped, 0, -(-data.n_views // size))
+    validation_steps = jnp.where(state.stopped, 0, -(-data.n_validation // size))
+    learner, total = jax.lax.fori_loop(0, steps, train, (state.learner, jnp.float32(0)))
+    validation_total = jax.lax.fori_loop(0, validation_steps, validate, jnp.float32(0))
+    return _finish_epoch(
+        config.patience, state, learner, total / data.n_views, validation_total / data.n_validation
+    )
+
+
+def choose_driver(config: TrainConfig, kind: str, backend: str | None = None) -> str:
+    """How members share a device, where the configuration leaves it open.
+
+    On accelerators many small products in one call fill the device ("vmap"). On a CPU they
+    are slower than the same products one after another ("map"), and convolutions inside a
+    compiled loop run many times slower than outside ("loop"). `benchmarks/epoch_drivers.py`
+    measures all three.
+    """
+    if config.members != "auto":
+        return config.members
+    if (backend or jax.default_backend()) != "cpu":
+        return "vmap"
+    return "loop" if kind == "convolution" else "map"
+
+
+def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
+    """Builds the function that trains all members for one epoch.
+
+    Args:
+        task: the models' task.
+        config: training settings.
+        mesh: devices, with the one axis `FLEET_AXIS`; the number of members must be a
+            multiple of its size.
+
+    Returns:
+        (table (frames, mels), FleetData, FleetState) → (FleetState, losses), where losses
+        has "loss" and "validation_loss", both (members,), NaN where a member is frozen or
+        has no validation clips. The state given is consumed.
+    """
+    driver = choose_driver(config, task.kind)
+    if driver == "loop":
+        return _looped_epoch(task, config)
+    one = functools.partial(_member_epoch, task, config)
+
+    def epoch(table, data, state):
+        if driver == "vmap":
+            return jax.vmap(one, in_axes=(None, 0, 0))(table, data, state)
+        return jax.lax.map(lambda member: one(table, *member), (data, state))
+
+    if mesh is not None:
+        members = PartitionSpec(FLEET_AXIS)
+        # Each device trains its own members: no value crosses from one to another.
+        epoch = jax.shard_map(
+            epoch,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), members, members),
+            out_specs=(members, members),
+            check_vma=False,
+        )
+    return jax.jit(epoch, donate_argnums=2)
+
+
+def _looped_epoch(task: Task, config: TrainConfig):
+    """Drives the same pieces from Python, on one device."""
+    size = config.batch_size
+    shuffled = jax.jit(_shuffled_starts)
+    step = jax.jit(functools.partial(_train_step, task, size), donate_argnums=5)
+    validation_step = jax.jit(functools.partial(_validation_step, task, size))
+    finish = jax.jit(functools.partial(_finish_epoch, config.patience))
+
+    def epoch(table, data, state):
+        done = []
+        for m, stopped in enumerate(np.asarray(state.stopped)):
+            member_data, member = jax.tree.map(lambda leaf, m=m: leaf[m], (data, state))
+            learner, total, validation_total = member.learner, jnp.float32(0), jnp.float32(0)
+            if not stopped:
+                starts = shuffled(member_data, member.epoch)
+                for index in range(-(-int(member_data.n_views) // size)):
+                    learner, loss = step(
+                        table, member_data, member.epoch, starts, np.int32(index), learner
+                    )
+                    total += loss
+                for index in range(-(-int(member_data.n_validation) // size)):
+                    validation_total += validation_step(
+                        table, member_data, np.int32(index), learner
+                    )
+            done.append(
+                finish(
+                    member._replace(learner={}),  # consumed by the first step
+                    learner,
+                    total / member_data.n_views,
+                    validation_total / member_data.n_validation,
+                )
+            )
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *done)
+
+    return epoch
+
+
+def fleet_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh | None:
+    """A mesh over the devices, or None where there is only one."""
+    devices = list(devices or jax.local_devices())
+    if len(devices) == 1:
+        return None
+    return Mesh(np.array(devices), (FLEET_AXIS,))
+
+
+def place(mesh: Mesh | None, table, data: FleetData, state: FleetState):
+    """Puts the frames on every device and each member on its own."""
+    if mesh is None:
+        return jax.device_put((table, data, state))
+    members = NamedSharding(mesh, PartitionSpec(FLEET_AXIS))
+    return (
+        jax.device_put(table, NamedSharding(mesh, PartitionSpec())),
+        jax.device_put(data, members),
+        jax.device_put(state, members),
+    )

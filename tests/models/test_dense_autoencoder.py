@@ -1,0 +1,120 @@
+"""The dense autoencoder against Keras, which the challenge's baseline is written in."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asd_jax.config import load_config
+from asd_jax.detectors import make_detector
+from asd_jax.models import DenseAutoencoder
+from asd_jax.models.count import count_values
+
+WIDTHS = (128, 128, 128, 128, 8, 128, 128, 128, 128)
+
+
+@pytest.fixture(scope="module")
+def keras():
+    os.environ["KERAS_BACKEND"] = "jax"
+    return pytest.importorskip("keras")
+
+
+def keras_model(keras):
+    layers = [keras.Input((640,))]
+    for width in WIDTHS:
+        layers += [
+            keras.layers.Dense(width),
+            keras.layers.BatchNormalization(),
+            keras.layers.Activation("relu"),
+        ]
+    return keras.Sequential([*layers, keras.layers.Dense(640)])
+
+
+def to_keras(variables, model):
+    """Gives a Keras model the values of ours."""
+    params, stats = variables["params"], variables["batch_stats"]
+    dense = batch_norm = 0
+    for layer in model.layers:
+        if layer.name.startswith("dense"):
+            p = params[f"Dense_{dense}"]
+            layer.set_weights([np.asarray(p["kernel"]), np.asarray(p["bias"])])
+            dense += 1
+        elif layer.name.startswith("batch_norm"):
+            p, s = params[f"BatchNorm_{batch_norm}"], stats[f"BatchNorm_{batch_norm}"]
+            layer.set_weights([np.asarray(v) for v in (p["scale"], p["bias"], s["mean"], s["var"])])
+            batch_norm += 1
+
+
+def some_variables(seed=0):
+    """Weights, and running statistics that are not the initial ones."""
+    variables = DenseAutoencoder().init(jax.random.key(seed), jnp.zeros((1, 640)))
+    rng = np.random.default_rng(seed)
+    moved = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32),
+        variables["batch_stats"],
+    )
+    return {"params": variables["params"], "batch_stats": moved}
+
+
+def test_it_has_the_baseline_s_269992_values():
+    variables = DenseAutoencoder().init(jax.random.key(0), jnp.zeros((1, 640)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == 269_992
+    assert count_values(make_detector(load_config("dense_ae")).task().init) == 269_992
+    widths = [variables["params"][f"Dense_{i}"]["kernel"].shape[1] for i in range(10)]
+    assert widths == [*WIDTHS, 640]
+
+
+def test_outputs_equal_keras(keras):
+    """In evaluation and in training; to 1e-4 of values of order 1, float32 in another order."""
+    variables, model = some_variables(), keras_model(keras)
+    to_keras(variables, model)
+    assert model.count_params() == 269_992
+    x = np.random.default_rng(1).normal(size=(64, 640)).astype(np.float32)
+    ours = DenseAutoencoder().apply(variables, x)
+    np.testing.assert_allclose(ours, model(x, training=False), atol=1e-4, rtol=1e-4)
+    ours, updates = DenseAutoencoder().apply(variables, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(ours, model(x, training=True), atol=1e-4, rtol=1e-4)
+    means = [layer.get_weights()[2:] for layer in model.layers if "batch_norm" in layer.name]
+    for i, (mean, variance) in enumerate(means):
+        stats = updates["batch_stats"][f"BatchNorm_{i}"]
+        np.testing.assert_allclose(stats["mean"], mean, atol=1e-5)
+        np.testing.assert_allclose(stats["var"], variance, atol=1e-5, rtol=1e-5)
+
+
+def test_training_steps_equal_keras(keras):
+    """Ten of our steps against `train_on_batch`: the loss of each to 1e-3 of its value.
+
+    Losses only: the gradient of a bias before batch normalisation is zero up to rounding, and
+    Adam makes full steps of its sign, which differ without any effect on the loss.
+    """
+    detector = make_detector(load_config("dense_ae"))
+    task = detector.task()
+    learner = task.init(jax.random.key(3))
+    model = keras_model(keras)
+    to_keras({"params": learner["params"], **learner["model_state"]}, model)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="mse")
+    rng = np.random.default_rng(2)
+    data = rng.normal(-30, 10, (10, 32, 5, 128)).astype(np.float32)
+    step = jax.jit(task.step)
+    for views in data:
+        learner, loss = step(learner, views, jnp.ones(32, bool), jax.random.key(0))
+        flat = views.reshape(32, 640)
+        expected = model.train_on_batch(flat, flat)
+        np.testing.assert_allclose(loss, expected, rtol=1e-3)
+
+
+def test_masked_rows_have_no_effect():
+    """A short batch, filled up, equals the short batch alone to float32 rounding."""
+    variables = some_variables()
+    x = np.random.default_rng(3).normal(size=(16, 640)).astype(np.float32)
+    garbage = np.concatenate([x[:10], 1e3 * x[10:]])
+    mask = jnp.arange(16) < 10
+    model = DenseAutoencoder()
+    alone = model.apply(variables, x[:10], train=True, mutable=["batch_stats"])
+    padded = model.apply(variables, garbage, train=True, mask=mask, mutable=["batch_stats"])
+    np.testing.assert_allclose(padded[0][:10], alone[0], atol=1e-5, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), padded[1], alone[1]
+    )

@@ -1,0 +1,155 @@
+"""Configurations: loading, overrides, storing."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from asd_jax import config as configs
+from asd_jax.config import Config, DataConfig, TrainConfig, load_config, override
+from asd_jax.detectors import registry
+from asd_jax.errors import UserError
+
+CLASSES = {name: cls.Config for name, cls in registry().items()}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        ("train.epochs", "5", 5),
+        ("train.learning_rate", "3e-4", 3e-4),
+        ("train.learning_rate", "1", 1.0),
+        ("train.members", "vmap", "vmap"),
+        ("seeds", "0,1", (0, 1)),
+        ("seeds", "7", (7,)),
+        ("seeds", "(3, 4)", (3, 4)),
+        ("data.machines", "fan,pump", ("fan", "pump")),
+        ("data.machines", "('fan',)", ("fan",)),
+        ("data.machines", "", ()),
+        ("detector.hidden", "64,32", (64, 32)),
+        ("detector.score", "mahalanobis", "mahalanobis"),
+        ("front_end.n_mels", "64", 64),
+        ("front_end.fmax", "4000", 4000.0),
+        ("front_end.fmax", "none", None),
+        ("front_end.center", "false", False),
+    ],
+)
+def test_override_reads_text_by_the_type_of_the_field(key, text, expected):
+    value = override(load_config("dense_ae"), {key: text})
+    for name in key.split("."):
+        value = getattr(value, name)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("train.epoch", "5", "--config.train.epoch: no such key; did you mean train.epochs?"),
+        ("epochs", "5", "did you mean train.epochs?"),
+        ("trian.epochs", "5", "did you mean train.epochs?"),
+        ("train.epochs.x", "5", "no such key"),
+        ("train", "5", "--config.train is a group"),
+        ("train.epochs", "five", "--config.train.epochs=five: must be a whole number"),
+        ("train.epochs", "1.5", "must be a whole number"),
+        ("train.learning_rate", "fast", "must be a number"),
+        ("train.members", "all", "must be one of auto, vmap, map, loop"),
+        ("front_end.center", "maybe", "must be true or false"),
+        ("seeds", "0,x", "must be a whole number"),
+        ("seeds", "", "seeds is empty"),
+        ("seeds", "1,1", "they must differ"),
+        ("train.epochs", "0", "train.epochs is 0; it must be 1 or more"),
+        ("train.learning_rate", "-1", "it must be above 0"),
+        ("train.learning_rate", "nan", "it must be above 0"),
+        ("train.validation_split", "1", "below 1"),
+        ("train.patience", "-1", "0 (off) or more"),
+        ("threshold_quantile", "1", "between 0 and 1"),
+        ("detector.latent", "0", "must be 1 or more"),
+    ],
+)
+def test_a_wrong_override_is_one_line_that_names_it(key, text, message):
+    with pytest.raises(UserError) as caught:
+        override(load_config("dense_ae"), {key: text})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_status == 2
+
+
+def test_patience_needs_validation_clips():
+    with pytest.raises(UserError, match="needs a validation set"):
+        TrainConfig(patience=3, validation_split=0.0)
+
+
+@pytest.mark.parametrize("name", sorted(configs.shipped_configs()))
+def test_every_shipped_configuration_loads_and_survives_json(name):
+    config = load_config(name)
+    assert config.name == name
+    assert config.seeds
+    assert config.train.epochs > 0
+    stored = json.loads(configs.to_json(config))
+    assert configs.from_dict(stored, CLASSES) == config
+    changed = override(config, {"train.epochs": "3"})
+    assert configs.difference(configs.to_dict(changed), stored) == [
+        f"train.epochs is {config.train.epochs} there and 3 here"
+    ]
+
+
+def test_a_configuration_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from asd_jax.config import *\nfrom asd_jax.detectors.dense_ae import *\n"
+        "def get_config():\n    return Config(DenseAutoencoderConfig(latent=4))\n"
+    )
+    config = load_config(str(path), {"detector.frames": "3"})
+    assert (config.name, config.detector.latent, config.detector.frames) == ("mine", 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", "AttributeError"),
+        ("def get_config(:\n", "SyntaxError"),
+        ("def get_config():\n    return {}\n", "gave a dict"),
+        ("import no_such_module\n", "No module named"),
+    ],
+)
+def test_a_broken_configuration_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_config(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_an_unknown_configuration_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean dense_ae"):
+        load_config("dense_a")
+    with pytest.raises(UserError, match="did you mean configs/dense_ae.py"):
+        load_config("configs/dens_ae.py")
+
+
+def test_a_stored_configuration_of_another_version_is_refused():
+    stored = configs.to_dict(load_config("dense_ae"))
+    with pytest.raises(UserError, match="front_end has keys this version does not know: colour"):
+        configs.from_dict({**stored, "front_end": {**stored["front_end"], "colour": 1}}, CLASSES)
+    with pytest.raises(UserError, match="no detector 'dense_a'; did you mean dense_ae"):
+        configs.from_dict({**stored, "detector": {"name": "dense_a"}}, CLASSES)
+
+
+def test_configurations_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_config("dense_ae").seeds = (1,)
+    assert hash(DataConfig()) == hash(DataConfig())
+    assert isinstance(load_config("dense_ae"), Config)
+
+
+def test_importing_the_package_imports_no_framework_and_no_audio_library():
+    code = (
+        "import sys, asd_jax, asd_jax.config; import asd_jax.detectors as d; d.registry();"
+        "print([m for m in ('librosa', 'soundfile', 'ml_collections', 'matplotlib', 'sklearn') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

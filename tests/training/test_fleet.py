@@ -1,0 +1,220 @@
+"""Fleets: each member's training is the one it would have had alone."""
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from asd_jax.config import TrainConfig
+from asd_jax.training import Member, fleet, fleet_data, gradient_task, train
+
+LENGTH, MELS = 2, 3
+CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=0.05, validation_split=0.3)
+
+
+def linear_task(learning_rate=0.05):
+    """A linear map of a view onto itself; small, with noise so that keys matter."""
+
+    def init(key):
+        size = LENGTH * MELS
+        return {"params": {"w": 0.1 * jax.random.normal(key, (size, size))}}
+
+    def loss(variables, views, mask, key, train):
+        x = views.reshape(len(views), -1)
+        noise = 0.1 * jax.random.normal(key, x.shape) if train else 0.0
+        errors = jnp.mean(((x + noise) @ variables["params"]["w"] - x) ** 2, axis=-1)
+        return jnp.sum(errors * mask) / jnp.sum(mask), {}
+
+    return gradient_task(init, loss, optax.adam(learning_rate), view_length=LENGTH)
+
+
+def make_clips(n_clips=12, seed=0):
+    rng = np.random.default_rng(seed)
+    n_frames = rng.integers(5, 12, n_clips)
+    offsets = np.concatenate([[0], np.cumsum(n_frames)[:-1]])
+    return rng.normal(size=(n_frames.sum(), MELS)).astype(np.float32), offsets, n_frames
+
+
+# Unequal data: 3, 9 and 5 clips, of unequal lengths.
+MEMBERS = [Member("fan", "", 0), Member("fan", "", 1), Member("pump", "00", 0)]
+CLIPS = [np.arange(3), np.arange(3, 12), np.arange(2, 7)]
+
+
+def run(which, config=CONFIG, **options):
+    """Weights and the loss curves of the chosen members trained as one fleet."""
+    table, offsets, n_frames = make_clips()
+    members = [MEMBERS[i] for i in which]
+    data = fleet_data(
+        members,
+        [CLIPS[i] for i in which],
+        offsets,
+        n_frames,
+        view_length=LENGTH,
+        view_hop=1,
+        config=config,
+    )
+    log = []
+    weights = train(
+        linear_task(config.learning_rate), members, table, data, config, log=log.append, **options
+    )
+    curves = [
+        {
+            name: [entry[name].get(member.name) for entry in log]
+            for name in ("loss", "validation_loss")
+        }
+        for member in members
+    ]
+    return np.asarray(weights["params"]["w"]), curves
+
+
+@pytest.mark.parametrize(("driver", "patience"), [("map", 1), ("vmap", 1), ("loop", 0)])
+def test_a_member_of_a_fleet_is_what_it_would_be_alone(driver, patience):
+    config = dataclasses.replace(CONFIG, members=driver, patience=patience, epochs=8)
+    together, curves = run([0, 1, 2], config)
+    for i in (0, 1):
+        alone, curve = run([i], config)
+        # The same sums in another order: a few float32 roundings.
+        np.testing.assert_allclose(together[i], alone[0], rtol=1e-5, atol=1e-6)
+        n = sum(loss is not None for loss in curve[0]["loss"])
+        assert curves[i]["loss"][n:] == [None] * (len(curves[i]["loss"]) - n)
+        for name in ("loss", "validation_loss"):
+            np.testing.assert_allclose(curves[i][name][:n], curve[0][name][:n], rtol=1e-5)
+
+
+@pytest.mark.parametrize("driver", ["vmap", "loop"])
+def test_the_ways_of_driving_agree(driver):
+    expected, _ = run([0, 1, 2], dataclasses.replace(CONFIG, members="map"))
+    found, _ = run([0, 1, 2], dataclasses.replace(CONFIG, members=driver))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_training_equals_a_plain_loop():
+    """One member against optax called step by step on batches made by hand."""
+    table, offsets, n_frames = make_clips()
+    config = dataclasses.replace(CONFIG, epochs=2)
+    found, curves = run([1], config)
+    member, task = MEMBERS[1], linear_task()
+    training, held = fleet.split_clips(member, CLIPS[1], config.validation_split)
+
+    def views(clips):
+        return np.concatenate([offsets[c] + np.arange(n_frames[c] - LENGTH + 1) for c in clips])
+
+    starts, held_starts = views(training), views(held)
+    key = fleet.member_key(member)
+    learner = task.init(jax.random.fold_in(key, 0))
+    for epoch in range(config.epochs):
+        bits = jax.random.bits(
+            jax.random.fold_in(jax.random.fold_in(key, 1), epoch), (len(starts),)
+        )
+        order = np.argsort(np.asarray(bits) >> 1, kind="stable")
+        step_key = jax.random.fold_in(jax.random.fold_in(key, 2), epoch)
+        losses = []
+        for i in range(0, len(order), config.batch_size):
+            chosen = starts[order[i : i + config.batch_size]]
+            batch = table[chosen[:, None] + np.arange(LENGTH)]
+            # The noise has the shape of the batch, so a short batch is filled up here too.
+            mask = np.arange(config.batch_size) < len(chosen)
+            batch = np.concatenate([batch, np.zeros((int((~mask).sum()), LENGTH, MELS))])
+            learner, loss = task.step(
+                learner,
+                jnp.asarray(batch, jnp.float32),
+                jnp.asarray(mask),
+                jax.random.fold_in(step_key, i // config.batch_size),
+            )
+            losses.append(float(loss) * mask.sum())
+        held_views = jnp.asarray(table[held_starts[:, None] + np.arange(LENGTH)])
+        held_loss = task.loss(learner, held_views, jnp.ones(len(held_views)))
+        np.testing.assert_allclose(curves[0]["loss"][epoch], sum(losses) / len(starts), rtol=1e-5)
+        np.testing.assert_allclose(curves[0]["validation_loss"][epoch], held_loss, rtol=1e-5)
+    np.testing.assert_allclose(found[0], learner["params"]["w"], rtol=1e-5, atol=1e-6)
+
+
+def test_early_stopping_keeps_the_best_weights_and_freezes():
+    # A learning rate far too large: the validation loss rises after a few epochs.
+    config = dataclasses.replace(CONFIG, patience=2, epochs=30, learning_rate=0.5)
+    weights, curves = run([0, 1, 2], config)
+    stopped_at = []
+    for i in range(3):
+        seen = [loss for loss in curves[i]["validation_loss"] if loss is not None]
+        stopped_at.append(len(seen))
+        best = int(np.argmin(seen))
+        assert len(seen) == min(best + 1 + config.patience, config.epochs)
+        if i == 0:
+            until_best, _ = run([i], dataclasses.replace(config, patience=0, epochs=best + 1))
+            np.testing.assert_allclose(weights[i], until_best[0], rtol=1e-4, atol=1e-5)
+    assert len(set(stopped_at)) > 1, "members should stop at different epochs here"
+
+
+def test_every_view_is_used_once_an_epoch_whatever_the_padding():
+    key = fleet.member_key(MEMBERS[0])
+
+    def order(width, epoch):
+        starts = jnp.where(jnp.arange(width) < 50, jnp.arange(width), 999)
+        data = fleet.FleetData(key, starts, jnp.int32(50), starts, jnp.int32(0))
+        return np.asarray(fleet._shuffled_starts(data, epoch))[:50]
+
+    assert sorted(order(64, 0)) == list(range(50))
+    np.testing.assert_array_equal(order(64, 0), order(1024, 0))
+    assert (order(64, 0) != order(64, 1)).any()
+
+
+def test_validation_clips_are_whole_clips_and_differ_by_seed():
+    clips = np.arange(100, 140)
+    training, held = fleet.split_clips(Member("fan", "", 0), clips, 0.1)
+    assert len(held) == 4
+    assert sorted([*training, *held]) == list(clips)
+    assert list(held) != list(fleet.split_clips(Member("fan", "", 1), clips, 0.1)[1])
+    assert [len(part) for part in fleet.split_clips(Member("fan", "", 0), clips[:1], 0.1)] == [1, 0]
+    assert [len(part) for part in fleet.split_clips(Member("fan", "", 0), clips[:2], 0.1)] == [1, 1]
+    assert [len(part) for part in fleet.split_clips(Member("fan", "", 0), clips, 0)] == [40, 0]
+
+
+def test_without_validation_clips_the_training_loss_is_watched():
+    config = dataclasses.replace(CONFIG, validation_split=0.0)
+    _, curves = run([0], config)
+    assert curves[0]["validation_loss"] == [None] * config.epochs
+
+
+def test_all_members_are_one_program():
+    compiled = []
+    name = "/jax/core/compile/backend_compile_duration"
+
+    def listener(event, duration, **kwargs):
+        if event == name:
+            compiled.append(duration)
+
+    run([0, 1], dataclasses.replace(CONFIG, batch_size=4))  # whatever is compiled once only
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    counts = []
+    for epochs, which in ((3, [0, 1]), (6, [0, 1, 2])):
+        compiled.clear()
+        run(which, dataclasses.replace(CONFIG, epochs=epochs, batch_size=4))
+        counts.append(len(compiled))
+    jax.monitoring.unregister_event_duration_listener(listener)
+    assert 0 < counts[1] <= counts[0] + 3, "compilations grow with members or epochs"
+
+
+DEVICES = """
+import sys; sys.path.insert(0, "tests/training")
+import jax; jax.config.update("jax_num_cpu_devices", 4)
+import dataclasses, numpy as np
+from test_fleet import CONFIG, run
+for driver in ("map", "vmap"):
+    config = dataclasses.replace(CONFIG, members=driver, patience=1)
+    one, _ = run([0, 1, 2], config, devices=jax.devices()[:1])
+    many, _ = run([0, 1, 2], config)
+    np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6)
+print(len(jax.devices()))
+"""
+
+
+def test_several_devices_give_what_one_gives(pytestconfig):
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES], capture_output=True, text=True, cwd=pytestconfig.rootpath
+    )
+    assert done.stdout.strip() == "4", done.stderr
