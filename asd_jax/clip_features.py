@@ -1,0 +1,109 @@
+"""Features of many clips as scoring needs them: in memory or on disk, in even batches."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from asd_jax.config import Config
+from asd_jax.data.clips import Clip
+from asd_jax.errors import UserError
+
+# Clips in a batch, and the number of frames to a multiple of which they are padded, so that
+# clips of many lengths make few programs.
+BATCH_CLIPS, BATCH_FRAMES = 32, 64
+
+
+class Features(Protocol):
+    """Features of a table of clips, whether they lie in memory or on disk.
+
+    Attributes:
+        clips: the clips.
+        n_frames: (clips,) frames of each.
+        offsets: (clips,) first frame of each in the table of frames.
+    """
+
+    clips: Sequence[Clip]
+    n_frames: np.ndarray
+    offsets: np.ndarray
+
+    def table(self) -> np.ndarray:
+        """(frames, mels) of all clips, end to end."""
+
+    def read_clip(self, index: int) -> np.ndarray:
+        """(frames, mels) of one clip."""
+
+
+class ArrayFeatures:
+    """Features in memory.
+
+    Args:
+        clips: the clips.
+        arrays: (frames, mels) a clip.
+    """
+
+    def __init__(self, clips: Sequence[Clip], arrays: Sequence[np.ndarray]):
+        self.clips = tuple(clips)
+        self._arrays = [np.asarray(array, np.float32) for array in arrays]
+        self.n_frames = np.array([len(array) for array in self._arrays], np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum(self.n_frames)[:-1]]).astype(np.int64)
+
+    def table(self) -> np.ndarray:
+        """(frames, mels) of all clips, end to end."""
+        return np.concatenate(self._arrays)
+
+    def read_clip(self, index: int) -> np.ndarray:
+        """(frames, mels) of one clip."""
+        return self._arrays[index]
+
+
+def check_features(
+    features: Sequence[np.ndarray], config: Config, view_length: int
+) -> list[np.ndarray]:
+    """Features as float32 arrays.
+
+    Raises:
+        UserError: what is wrong with which clip.
+    """
+    arrays = [np.asarray(clip, np.float32) for clip in features]
+    n_mels = config.front_end.n_mels
+    if not arrays:
+        raise UserError("no clips: features is empty")
+    for i, clip in enumerate(arrays):
+        if clip.ndim != 2 or clip.shape[1] != n_mels:
+            raise UserError(
+                f"features[{i}] has shape {clip.shape}; a clip is (frames, {n_mels}) by "
+                "front_end.n_mels of the configuration"
+            )
+        if len(clip) < view_length:
+            raise UserError(
+                f"features[{i}] has {len(clip)} frames; this system needs {view_length} or more"
+            )
+        if not np.isfinite(clip).all():
+            raise UserError(f"features[{i}] has NaN or infinite values; leave that clip out")
+    return arrays
+
+
+def clip_batches(
+    features: Features, indices: Sequence[int], view_length: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Clips in batches of one size, padded to few lengths.
+
+    Args:
+        features: a table of clips.
+        indices: of the clips.
+        view_length: what clips that only fill up a batch are said to have of frames, so
+            that their scores, which nobody reads, are finite.
+
+    Yields:
+        Position of the first clip in `indices`, (BATCH_CLIPS, frames, mels), (BATCH_CLIPS,) frames.
+    """
+    for first in range(0, len(indices), BATCH_CLIPS):
+        clips = [features.read_clip(index) for index in indices[first : first + BATCH_CLIPS]]
+        n_frames = np.full(BATCH_CLIPS, view_length, np.int32)
+        n_frames[: len(clips)] = [len(clip) for clip in clips]
+        longest = -(-int(n_frames.max()) // BATCH_FRAMES) * BATCH_FRAMES
+        batch = np.zeros((BATCH_CLIPS, longest, clips[0].shape[1]), np.float32)
+        for row, clip in zip(batch, clips, strict=False):
+            row[: len(clip)] = clip
+        yield first, batch, n_frames

@@ -1,0 +1,258 @@
+"""A fitted system: its weights, what it gives of new recordings, and the file it lives in."""
+
+import dataclasses
+import functools
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from asd_jax import config as configs
+from asd_jax.clip_features import (
+    BATCH_CLIPS,
+    ArrayFeatures,
+    Features,
+    check_features,
+    clip_batches,
+)
+from asd_jax.config import Config
+from asd_jax.data.clips import Clip
+from asd_jax.detectors import make_detector, registry
+from asd_jax.errors import UserError
+from asd_jax.files import atomic_write
+from asd_jax.training import Member, fleet
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedDetector:
+    """A system fitted to normal clips, ready to score others.
+
+    Attributes:
+        config: the configuration it was fitted with.
+        members: its models, in the order of the leading axis of what follows.
+        weights: stacked weights.
+        calibration: stacked results of `Detector.calibrate`.
+        thresholds: (members,) above which a model's score is a decision for "anomalous".
+        group_thresholds: "machine/section" (the section empty where one model serves a
+            machine type) → threshold of the mean score over the seeds.
+    """
+
+    config: Config
+    members: tuple[Member, ...]
+    weights: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    thresholds: np.ndarray
+    group_thresholds: Mapping[str, float]
+
+    @functools.cached_property
+    def detector(self):
+        """The system's functions."""
+        return make_detector(self.config)
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Machine types it can score."""
+        return tuple(dict.fromkeys(member.machine for member in self.members))
+
+    def score(
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        *,
+        machine: str | None = None,
+        section: str | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
+        """Scores recordings; larger is more anomalous.
+
+        Args:
+            waveforms: (clips, samples), or (samples,) of one clip; −1 to 1.
+            sample_rate: Hz; resampled where it is not the front end's.
+            machine: machine type; may be left out where there is only one.
+            section: section or machine id; may be left out where models serve all sections
+                of a machine, or there is only one.
+            seed: the model of that seed; the mean over all seeds by default.
+
+        Returns:
+            (clips,).
+        """
+        waveforms = np.atleast_2d(np.asarray(waveforms, np.float32))
+        if not np.isfinite(waveforms).all():
+            raise UserError("waveforms have NaN or infinite samples; leave those recordings out")
+        if sample_rate != self.config.front_end.sample_rate:
+            import librosa
+
+            waveforms = librosa.resample(
+                waveforms, orig_sr=sample_rate, target_sr=self.config.front_end.sample_rate
+            )
+        features = np.asarray(jax.jit(self.config.front_end)(waveforms))
+        return self.score_features(features, machine=machine, section=section, seed=seed)
+
+    def score_features(
+        self,
+        features: Sequence[np.ndarray],
+        *,
+        machine: str | None = None,
+        section: str | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
+        """Scores clips of which the features are at hand.
+
+        Args:
+            features: (frames, mels) a clip, of any lengths.
+            machine: as in `score`.
+            section: as in `score`.
+            seed: as in `score`.
+
+        Returns:
+            (clips,).
+        """
+        features = check_features(features, self.config, self.detector.view_length)
+        chosen = self.choose(machine, section, seed)
+        clips = [Clip("", "", "", "", "")] * len(features)
+        scores = self.member_scores(chosen, ArrayFeatures(clips, features), range(len(features)))
+        return scores.mean(axis=0)
+
+    def threshold(
+        self, *, machine: str | None = None, section: str | None = None, seed: int | None = None
+    ) -> float:
+        """The score above which a clip is decided to be anomalous; arguments as in `score`."""
+        chosen = self.choose(machine, section, seed)
+        if seed is not None or len(self.config.seeds) == 1:
+            return float(self.thresholds[chosen[0]])
+        return self.group_thresholds[group_name(self.members[chosen[0]])]
+
+    def choose(
+        self, machine: str | None = None, section: str | None = None, seed: int | None = None
+    ) -> list[int]:
+        """Indices of the members that serve a machine and section; arguments as in `score`.
+
+        Raises:
+            UserError: none does.
+        """
+        if machine is None and len(self.machines) == 1:
+            machine = self.machines[0]
+        if machine not in self.machines:
+            raise UserError(
+                f"machine {machine!r} was not fitted"
+                f"{configs.nearest(str(machine), self.machines)}; there are "
+                + ", ".join(self.machines)
+            )
+        found = [m for m, member in enumerate(self.members) if member.machine == machine]
+        sections = sorted({self.members[m].section for m in found})
+        if sections != [""]:
+            if section is None and len(sections) == 1:
+                section = sections[0]
+            if section not in sections:
+                raise UserError(
+                    f"{machine}: section {section!r} was not fitted; there are "
+                    + ", ".join(sections)
+                )
+            found = [m for m in found if self.members[m].section == section]
+        if seed is not None:
+            if seed not in self.config.seeds:
+                raise UserError(
+                    f"seed {seed} was not fitted; there are "
+                    + ", ".join(map(str, self.config.seeds))
+                )
+            found = [m for m in found if self.members[m].seed == seed]
+        return found
+
+    def member_scores(
+        self, chosen: Sequence[int], features: Features, indices: Sequence[int]
+    ) -> np.ndarray:
+        """Scores clips by several members.
+
+        Args:
+            chosen: indices of the members.
+            features: a table of clips; only what is asked for is read.
+            indices: of the clips.
+
+        Returns:
+            (members, clips) float32.
+        """
+        weights, calibration = take((self.weights, self.calibration), chosen)
+        scores = np.zeros((len(chosen), len(indices)), np.float32)
+        for first, batch, n_frames in clip_batches(features, indices, self.detector.view_length):
+            count = min(BATCH_CLIPS, len(indices) - first)
+            found = self._score(weights, calibration, batch, n_frames)
+            scores[:, first : first + count] = found[:, :count]
+        return scores
+
+    @functools.cached_property
+    def _score(self):
+        """(weights, calibration, batch, n_frames) → (members, clips), compiled."""
+        over_clips = jax.vmap(self.detector.score, in_axes=(None, None, 0, 0))
+        driver = fleet.choose_driver(self.config.train, self.detector.task().kind)
+        if driver == "vmap":
+            return jax.jit(jax.vmap(over_clips, in_axes=(0, 0, None, None)))
+        # On a CPU, members one after another, as in training.
+        one = jax.jit(over_clips)
+
+        def score(weights, calibration, batch, n_frames):
+            count = len(jax.tree.leaves(weights)[0])
+            return np.stack(
+                [one(*take((weights, calibration), m), batch, n_frames) for m in range(count)]
+            )
+
+        return score
+
+    def save(self, path: os.PathLike | str) -> None:
+        """Writes everything to one file of plain arrays, whole or not at all."""
+        meta = {
+            "config": configs.to_dict(self.config),
+            "members": [dataclasses.astuple(member) for member in self.members],
+            "group_thresholds": dict(self.group_thresholds),
+        }
+        trees = {"weights": self.weights, "calibration": self.calibration}
+        arrays = {k: np.asarray(v) for k, v in flatten_dict(trees, sep="/").items()}
+        with atomic_write(path, "wb") as file:
+            np.savez(file, meta=json.dumps(meta), thresholds=self.thresholds, **arrays)
+
+    @classmethod
+    def load(cls, path: os.PathLike | str) -> "FittedDetector":
+        """Reads what `save` wrote.
+
+        Raises:
+            UserError: the file is missing, damaged, or of a system this version lacks.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            meta = json.loads(str(arrays.pop("meta")))
+            thresholds = arrays.pop("thresholds")
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: no such file; the run has not finished training. Start it again with "
+                "the command that began it"
+            ) from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is damaged ({error}); remove it and run again") from error
+        trees = unflatten_dict(arrays, sep="/")
+        return cls(
+            config=configs.from_dict(
+                meta["config"], {name: cls.Config for name, cls in registry().items()}
+            ),
+            members=tuple(Member(*member) for member in meta["members"]),
+            weights=trees["weights"],
+            calibration=trees.get("calibration", {}),
+            thresholds=thresholds,
+            group_thresholds=meta["group_thresholds"],
+        )
+
+
+def group_name(member: Member) -> str:
+    """What the members that differ only in their seed have in common: "machine/section"."""
+    return f"{member.machine}/{member.section}"
+
+
+def take(tree: Any, chosen: int | Sequence[int]) -> Any:
+    """The chosen members of a stacked tree."""
+    if not isinstance(chosen, int):
+        chosen = np.asarray(chosen)
+    return jax.tree.map(lambda leaf: leaf[chosen], tree)

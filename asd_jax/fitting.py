@@ -1,0 +1,170 @@
+"""Fitting a system to normal clips: training, calibration, thresholds.
+
+The command line and the Python interface both end here, so they give the same numbers.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from asd_jax import config as configs
+from asd_jax.clip_features import (
+    BATCH_CLIPS,
+    ArrayFeatures,
+    Features,
+    check_features,
+    clip_batches,
+)
+from asd_jax.config import Config
+from asd_jax.data.clips import NORMAL, Clip
+from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
+from asd_jax.fitted import FittedDetector, group_name, take
+from asd_jax.progress import Reporter, Silent
+from asd_jax.scoring.threshold import gamma_threshold
+from asd_jax.training import Member, fleet, train
+
+
+def fit_clips(
+    config: Config,
+    features: Features,
+    *,
+    reporter: Reporter | None = None,
+    **training_options,
+) -> FittedDetector:
+    """Fits all models of a run to normal clips.
+
+    Args:
+        config: the run's configuration.
+        features: features of the training clips.
+        reporter: tells people how far it is.
+        **training_options: `checkpoints`, `meta`, `log`, `should_stop` of `training.train`.
+    """
+    reporter = reporter or Silent()
+    detector = make_detector(config)
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, clip in enumerate(features.clips):
+        section = clip.section if detector.scope == "section" else ""
+        groups.setdefault((clip.machine, section), []).append(index)
+    groups = dict(sorted(groups.items()))
+    members = [Member(*group, seed) for group in groups for seed in config.seeds]
+
+    data = fleet.fleet_data(
+        members,
+        [np.array(groups[member.machine, member.section]) for member in members],
+        features.offsets,
+        features.n_frames,
+        view_length=detector.view_length,
+        view_hop=detector.view_hop,
+        config=config.train,
+    )
+    weights = train(
+        detector.task(),
+        members,
+        features.table(),
+        data,
+        config.train,
+        reporter=reporter,
+        **training_options,
+    )
+    weights = jax.tree.map(np.asarray, weights)
+    calibration = _calibrate(detector, features, groups, members, weights, reporter)
+    fitted = FittedDetector(
+        config=config,
+        members=tuple(members),
+        weights=weights,
+        calibration=calibration,
+        thresholds=np.full(len(members), np.nan),
+        group_thresholds={},
+    )
+    return _with_thresholds(fitted, features, groups, reporter)
+
+
+def _calibrate(detector, features, groups, members, weights, reporter) -> dict[str, np.ndarray]:
+    """Each member's calibration from its training clips, stacked."""
+    statistics = jax.jit(jax.vmap(detector.statistics, in_axes=(None, 0, 0)))
+
+    def clips(indices, member_weights):
+        for first, batch, n_frames in clip_batches(features, indices, detector.view_length):
+            found = jax.tree.map(np.asarray, statistics(member_weights, batch, n_frames))
+            for i, index in enumerate(indices[first : first + BATCH_CLIPS]):
+                yield features.clips[index], jax.tree.map(lambda leaf, i=i: leaf[i], found)
+
+    calibrations = []
+    reporter.start("calibrating", len(members))
+    for m, member in enumerate(members):
+        indices = groups[member.machine, member.section]
+        calibrations.append(detector.calibrate(clips(indices, take(weights, m))))
+        reporter.advance(m + 1)
+    reporter.stop()
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *calibrations)
+
+
+def _with_thresholds(fitted, features, groups, reporter) -> FittedDetector:
+    """Thresholds from the scores of the training clips."""
+    thresholds, group_thresholds = fitted.thresholds.copy(), {}
+    reporter.start("thresholds", len(groups))
+    for done, (group, indices) in enumerate(groups.items(), 1):
+        chosen = [
+            m
+            for m, member in enumerate(fitted.members)
+            if (member.machine, member.section) == group
+        ]
+        scores = fitted.member_scores(chosen, features, indices)
+        quantile = fitted.config.threshold_quantile
+        for m, row in zip(chosen, scores, strict=True):
+            thresholds[m], fallback = gamma_threshold(row, quantile)
+            if fallback:
+                reporter.line(
+                    f"{fitted.members[m].name}: threshold by the scores' own quantile ({fallback})"
+                )
+        mean = gamma_threshold(scores.mean(axis=0), quantile)
+        group_thresholds[group_name(fitted.members[chosen[0]])] = mean.value
+        reporter.advance(done)
+    reporter.stop()
+    return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
+
+
+def fit(
+    config: Config | str,
+    features: Sequence[np.ndarray],
+    *,
+    machine: str = "machine",
+    sections: Sequence[str] | str = "00",
+    domains: Sequence[str] | str = "",
+    reporter: Reporter | None = None,
+) -> FittedDetector:
+    """Fits a system to features of one's own.
+
+    Args:
+        config: a configuration, or the name of one.
+        features: (frames, mels) of each normal clip, of any lengths.
+        machine: the machine type's name; the models' random numbers depend on it.
+        sections: the section or machine id of each clip, or one for all.
+        domains: "source" or "target" of each clip, or one for all; for systems that tell
+            them apart.
+        reporter: shows progress; none by default.
+
+    Returns:
+        The fitted system.
+
+    Raises:
+        UserError: features of a wrong shape, NaN values, fewer frames than a view has, or
+            as many sections as clips are not given.
+    """
+    config = configs.load_config(config) if isinstance(config, str) else config
+    features = check_features(features, config, make_detector(config).view_length)
+    columns = {}
+    for name, values in (("sections", sections), ("domains", domains)):
+        columns[name] = [values] * len(features) if isinstance(values, str) else list(values)
+        if len(columns[name]) != len(features):
+            raise UserError(f"{len(features)} clips, but {len(columns[name])} {name}")
+    clips = [
+        Clip(machine, str(section), "train", f"{i:08}", "", domain=domain, label=NORMAL)
+        for i, (section, domain) in enumerate(
+            zip(columns["sections"], columns["domains"], strict=True)
+        )
+    ]
+    return fit_clips(config, ArrayFeatures(clips, features), reporter=reporter)

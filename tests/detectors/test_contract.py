@@ -1,0 +1,194 @@
+"""What every system must do; a new one is picked up by itself."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import asd_jax
+from asd_jax.config import load_config, shipped_configs
+from asd_jax.detectors import list_detectors, make_detector, registry
+from asd_jax.errors import UserError
+from asd_jax.fitted import FittedDetector
+from asd_jax.training import Interrupted
+from asd_jax.training.checkpoints import Checkpoints
+
+CONFIGS = sorted(shipped_configs())
+MACHINE = {"machine": "fan", "sections": ["00"] * 6 + ["02"] * 6}
+
+
+def small(name, **train):
+    """A shipped configuration that trains in a second."""
+    config = load_config(name)
+    train = {"epochs": 2, "batch_size": 64, **train}
+    return dataclasses.replace(
+        config, seeds=(0, 1), train=dataclasses.replace(config.train, **train)
+    )
+
+
+def make_features(config, n_clips=12, seed=0):
+    """Clips of one tilted spectrum and noise, of unequal lengths, in dB."""
+    rng = np.random.default_rng(seed)
+    tilt = np.linspace(-20, -60, config.front_end.n_mels)
+    shortest = make_detector(config).view_length + 20
+    return [
+        (tilt + rng.normal(0, 5, (n, config.front_end.n_mels))).astype(np.float32)
+        for n in rng.integers(shortest, shortest + 40, n_clips)
+    ]
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def fitted(request):
+    config = small(request.param, epochs=40, learning_rate=1e-2)
+    return asd_jax.fit(config, make_features(config), **MACHINE)
+
+
+def test_every_system_has_a_configuration_and_says_where_it_is_from():
+    used = {load_config(name).detector.name for name in CONFIGS}
+    assert used == set(list_detectors())
+    for cls in registry().values():
+        assert cls.title
+        assert cls.paper
+        assert cls.scope in ("machine", "section")
+
+
+def test_scores_are_finite_and_differ_between_clips(fitted):
+    clips = make_features(fitted.config, 5, seed=1)
+    scores = fitted.score_features(clips, section="00")
+    assert scores.shape == (5,)
+    assert np.isfinite(scores).all()
+    assert len(set(scores.tolist())) == 5
+    assert np.isfinite(fitted.threshold(section="00"))
+
+
+def test_a_clip_s_score_does_not_depend_on_its_company(fitted):
+    """To 1e-5: sums over padded clips may group otherwise."""
+    clips = make_features(fitted.config, 40, seed=2)
+    together = fitted.score_features(clips, section="02")
+    alone = [fitted.score_features([clip], section="02")[0] for clip in clips[::13]]
+    np.testing.assert_allclose(together[::13], alone, rtol=1e-5)
+
+
+def test_the_default_score_is_the_mean_over_the_seeds(fitted):
+    clips = make_features(fitted.config, 3, seed=3)
+    each = [fitted.score_features(clips, section="00", seed=seed) for seed in fitted.config.seeds]
+    assert (each[0] != each[1]).all()
+    mean = fitted.score_features(clips, section="00")
+    np.testing.assert_allclose(mean, np.mean(each, axis=0), rtol=1e-6)
+
+
+def test_a_strange_clip_scores_higher(fitted):
+    clips = make_features(fitted.config, 8, seed=4)
+    strange = [clip + 15 * (np.arange(clip.shape[1]) % 7 == 0) for clip in clips]
+    normal = fitted.score_features(clips, section="00")
+    assert np.mean(fitted.score_features(strange, section="00") > normal) > 0.8
+
+
+def test_scores_of_waveforms_are_those_of_their_features(fitted):
+    front_end = fitted.config.front_end
+    n_samples = front_end.n_fft + front_end.hop_length * (make_detector(fitted.config).view_length)
+    rng = np.random.default_rng(5)
+    waveforms = rng.normal(0, 0.1, (3, n_samples)).astype(np.float32)
+    features = np.asarray(front_end(waveforms))
+    np.testing.assert_allclose(
+        fitted.score(waveforms, front_end.sample_rate, section="00"),
+        fitted.score_features(features, section="00"),
+        rtol=1e-4,
+    )
+
+
+def test_it_survives_its_file(fitted, tmp_path):
+    fitted.save(tmp_path / "model.npz")
+    again = FittedDetector.load(tmp_path / "model.npz")
+    clips = make_features(fitted.config, 3, seed=6)
+    np.testing.assert_array_equal(
+        again.score_features(clips, section="00"), fitted.score_features(clips, section="00")
+    )
+    assert again.config == fitted.config
+    assert again.threshold(section="00") == fitted.threshold(section="00")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_seed_of_a_fleet_is_the_seed_alone(name):
+    config = small(name)
+    clips = make_features(config)
+    together = asd_jax.fit(config, clips, **MACHINE)
+    alone = asd_jax.fit(dataclasses.replace(config, seeds=(1,)), clips, **MACHINE)
+    new = make_features(config, 3, seed=7)
+    np.testing.assert_allclose(
+        together.score_features(new, section="00", seed=1),
+        alone.score_features(new, section="00"),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
+    from asd_jax.clip_features import ArrayFeatures
+    from asd_jax.data.clips import Clip
+    from asd_jax.fitting import fit_clips
+
+    config = small(name, epochs=3, checkpoint_every=1)
+    arrays = make_features(config)
+    clips = [
+        Clip("fan", section, "train", f"{i}.wav", "")
+        for i, section in enumerate(MACHINE["sections"])
+    ]
+    features = ArrayFeatures(clips, arrays)
+    expected = fit_clips(config, features)
+
+    log = []
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(Interrupted):
+        fit_clips(
+            config,
+            features,
+            checkpoints=checkpoints,
+            log=log.append,
+            should_stop=lambda: True,
+        )
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest == 1
+    found = fit_clips(config, features, checkpoints=checkpoints, log=log.append)
+    checkpoints.close()
+    assert [entry["epoch"] for entry in log] == [1, 2, 3]
+    new = make_features(config, 3, seed=8)
+    for seed in config.seeds:
+        np.testing.assert_array_equal(
+            found.score_features(new, section="00", seed=seed),
+            expected.score_features(new, section="00", seed=seed),
+        )
+    np.testing.assert_array_equal(found.thresholds, expected.thresholds)
+
+
+def test_wrong_features_and_names_are_one_line(fitted):
+    n_mels = fitted.config.front_end.n_mels
+    length = make_detector(fitted.config).view_length
+    good = np.zeros((length + 5, n_mels), np.float32)
+    for clips, message in [
+        ([], "no clips"),
+        ([good[:, :-1]], rf"a clip is \(frames, {n_mels}\)"),
+        ([good, good[: length - 1]], rf"features\[1\] has {length - 1} frames"),
+        ([np.full_like(good, np.nan)], "NaN"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            fitted.score_features(clips, section="00")
+        with pytest.raises(UserError, match=message):
+            asd_jax.fit(fitted.config, clips)
+    with pytest.raises(UserError, match="'fen' was not fitted; did you mean fan"):
+        fitted.score_features([good], machine="fen")
+    with pytest.raises(UserError, match="seed 9 was not fitted; there are 0, 1"):
+        fitted.score_features([good], section="00", seed=9)
+    with pytest.raises(UserError, match="1 clips, but 2 sections"):
+        asd_jax.fit(fitted.config, [good], sections=["00", "01"])
+    with pytest.raises(UserError, match="NaN or infinite samples"):
+        fitted.score(np.full(16000, np.nan), 16000, section="00")
+
+
+def test_a_damaged_or_missing_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="has not finished training"):
+        FittedDetector.load(tmp_path / "none.npz")
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(UserError, match="damaged"):
+        FittedDetector.load(tmp_path / "bad.npz")
