@@ -1,0 +1,384 @@
+"""The main job: from a folder of recordings to trained models, scores and tables."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from asd_jax import tables
+from asd_jax.challenge import write_challenge_files
+from asd_jax.clip_features import ArrayFeatures, Features
+from asd_jax.config import Config, nearest
+from asd_jax.data.clips import Clip
+from asd_jax.data.layouts import find_clips
+from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
+from asd_jax.features import compute_features
+from asd_jax.files import atomic_write
+from asd_jax.fitted import FittedDetector
+from asd_jax.fitting import fit_clips
+from asd_jax.progress import Reporter
+from asd_jax.published import Published, load_published
+from asd_jax.results import (
+    ScoreRow,
+    bootstrap_results,
+    evaluate,
+    read_results_csv,
+    read_scores_csv,
+    write_results_csv,
+    write_scores_csv,
+)
+from asd_jax.run_dir import RunDirectory, read_config
+from asd_jax.training import Interrupted
+from asd_jax.training.checkpoints import Checkpoints
+
+
+def run(
+    config: Config,
+    data_dir: os.PathLike | str,
+    out_dir: os.PathLike | str,
+    *,
+    cache_dir: os.PathLike | str | None = None,
+    on_bad_clip: str = "stop",
+    reporter: Reporter | None = None,
+) -> str:
+    """Trains all models of a run, scores the test clips, evaluates, and writes everything.
+
+    Started again on the same folder it goes on where it was, and does nothing twice.
+
+    Args:
+        config: the configuration.
+        data_dir: a folder of recordings in one of the known layouts.
+        out_dir: the run directory.
+        cache_dir: where features are kept; a folder of the user's by default.
+        on_bad_clip: "stop" at a recording that cannot be used, or "skip" it with a line.
+        reporter: tells people how far it is.
+
+    Returns:
+        The table of results.
+
+    Raises:
+        UserError: what is wrong, in one line; what was done is kept.
+    """
+    reporter = reporter or Reporter()
+    run_dir = RunDirectory(out_dir)
+    clips = choose_clips(config, find_clips(data_dir, config.data.year or None, reporter.line))
+    with run_dir.lock():
+        run_dir.claim(config)
+        training, test = _features(config, clips, cache_dir, on_bad_clip, reporter)
+        data = _describe_data([*training.clips, *test.clips])
+        _claim_data(run_dir, data)
+        if run_dir.results_md.is_file():
+            reporter.line(f"{run_dir.path} is finished; nothing to do")
+        else:
+            fitted = _fit(config, training, run_dir, reporter)
+            rows = score_clips(fitted, test, reporter)
+            _write_results(run_dir, config, rows, data["year"])
+        reporter.line(f"results are in {run_dir.path}")
+    return table(out_dir)
+
+
+def choose_clips(config: Config, clips: Sequence[Clip]) -> list[Clip]:
+    """The clips that a configuration asks for.
+
+    Raises:
+        UserError: a machine or subset that the data set does not have.
+    """
+    there = sorted({clip.machine for clip in clips})
+    for machine in config.data.machines:
+        if machine not in there:
+            raise UserError(
+                f"data.machines: there is no {machine} in the data{nearest(machine, there)}; "
+                f"there are {', '.join(there)}"
+            )
+    subsets = {clip.subset for clip in clips}
+    subset = config.data.subset
+    if subset == "auto":
+        subset = "dev" if "dev" in subsets else "eval"
+    if subset not in subsets:
+        raise UserError(f"data.subset is {subset}, but the data has {', '.join(sorted(subsets))}")
+    wanted = config.data.machines or there
+    return [clip for clip in clips if clip.subset == subset and clip.machine in wanted]
+
+
+def _features(config, clips, cache_dir, on_bad_clip, reporter) -> tuple[Features, Features]:
+    """Features of the training and of the test clips that can be used.
+
+    What cannot be used is said, or ends the run.
+    """
+    front_end, min_frames = config.front_end, make_detector(config).view_length
+    found = []
+    for split in ("train", "test"):
+        chosen = [clip for clip in clips if clip.split == split]
+        if not chosen:
+            found.append(ArrayFeatures([], []))
+            continue
+        reporter.start(f"features of {split} clips", len(chosen))
+        try:
+            found.append(
+                compute_features(
+                    chosen,
+                    front_end,
+                    channel=None if config.data.channel < 0 else config.data.channel,
+                    min_frames=min_frames,
+                    cache_dir=cache_dir,
+                    on_bad_clip=on_bad_clip,
+                    report=reporter.line,
+                    progress=lambda done, total: reporter.advance(done),
+                )
+            )
+        finally:
+            reporter.stop()
+    trained, tested = ({clip.machine for clip in features.clips} for features in found)
+    if not trained:
+        raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
+    for machine in sorted(tested - trained):
+        reporter.line(f"{machine}: no training clips; it is left out")
+    for machine in sorted(trained - tested):
+        reporter.line(f"{machine}: no test clips; it is trained and has no results")
+    return found[0], found[1]
+
+
+def _describe_data(clips: Sequence[Clip]) -> dict:
+    """What must be the same when a run goes on."""
+    years = sorted({clip.year for clip in clips})
+    if len(years) > 1:
+        raise UserError(
+            f"the data is of several years ({', '.join(map(str, years))}); give the folder of "
+            "one, or set data.year"
+        )
+    digest = hashlib.sha256()
+    for clip in clips:
+        file = os.stat(clip.path)
+        facts = (clip.machine, clip.section, clip.split, clip.name, file.st_size, file.st_mtime_ns)
+        digest.update(f"{facts}\n".encode())
+    return {"year": years[0], "n_clips": len(clips), "fingerprint": digest.hexdigest()}
+
+
+def _claim_data(run_dir: RunDirectory, data: dict) -> None:
+    path = run_dir.path / "data.json"
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}; choose another --out_dir") from error
+        if before != data:
+            raise UserError(
+                f"{run_dir.path} was begun with other recordings ({before.get('n_clips')} clips "
+                f"there, {data['n_clips']} here, or files that have changed); choose another "
+                "--out_dir"
+            )
+    else:
+        with atomic_write(path) as file:
+            json.dump(data, file, indent=2)
+            file.write("\n")
+
+
+def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:
+    """The fitted system: from its file when training is over, else trained from where it was."""
+    if run_dir.model.is_file():
+        return FittedDetector.load(run_dir.model)
+    checkpoints = Checkpoints(run_dir.checkpoints)
+    log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
+    try:
+        with _stop_signals() as received:
+            fitted = fit_clips(
+                config,
+                training,
+                reporter=reporter,
+                checkpoints=checkpoints,
+                log=log,
+                should_stop=lambda: bool(received),
+            )
+    except Interrupted as interrupted:
+        raise UserError(
+            f"stopped by {received[0].name} after epoch {interrupted.epoch}, which is saved; the "
+            "same command goes on from there",
+            exit_status=128 + received[0],
+        ) from None
+    finally:
+        log.close()
+        with contextlib.suppress(UserError):  # whatever ended the training says more
+            checkpoints.close()
+    fitted.save(run_dir.model)
+    return fitted
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[signal.Signals]]:
+    """Collects SIGTERM and SIGINT instead of dying of them; a second one kills as ever."""
+    received: list[signal.Signals] = []
+    before = {}
+
+    def receive(number, frame):
+        received.append(signal.Signals(number))
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    try:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            before[each] = signal.signal(each, receive)
+    except ValueError:  # not in the main thread: signals are the caller's business
+        pass
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
+    """Scores test clips by all the models that serve their machine and section."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, clip in enumerate(features.clips):
+        groups.setdefault((clip.machine, clip.section), []).append(index)
+    rows: list[ScoreRow] = []
+    reporter.start("scoring", len(groups))
+    for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):
+        try:
+            chosen = fitted.choose(machine, section)
+        except UserError as error:
+            reporter.line(f"{error}; its test clips have no scores")
+            continue
+        for m, scores in zip(chosen, fitted.member_scores(chosen, features, indices), strict=True):
+            threshold = float(fitted.thresholds[m])
+            for index, score in zip(indices, scores, strict=True):
+                clip = features.clips[index]
+                rows.append(
+                    ScoreRow(
+                        machine=machine,
+                        section=section,
+                        domain=clip.domain,
+                        seed=fitted.members[m].seed,
+                        clip=clip.name,
+                        label=clip.label,
+                        score=score,
+                        threshold=threshold,
+                        decision=int(score > threshold),
+                    )
+                )
+        reporter.advance(done)
+    reporter.stop()
+    return rows
+
+
+def _write_results(run_dir: RunDirectory, config: Config, rows, year: int) -> None:
+    """Writes scores and results; results.md comes last and says that the run is finished."""
+    write_scores_csv(run_dir.scores_csv, rows)
+    write_challenge_files(run_dir.scores, rows, year)
+    results = evaluate(rows, year)
+    write_results_csv(run_dir.results_csv, results)
+    tables.write_results_md(
+        run_dir.results_md,
+        results,
+        year,
+        bootstrap_results(rows, year),
+        _published(config.name, config.detector.name, year),
+    )
+
+
+def _published(configuration: str, system: str, year: int) -> tuple[Published, ...]:
+    """Published numbers of a configuration, or else of its system."""
+    return load_published(configuration, year) or load_published(system, year)
+
+
+def table(path: os.PathLike | str) -> str:
+    """The table of a finished run, with intervals and published numbers."""
+    run_dir, stored, year = _finished(path)
+    numbers = _published(stored["name"], stored["detector"]["name"], year)
+    rows = read_scores_csv(run_dir.scores_csv)
+    return tables.format_table(
+        read_results_csv(run_dir.results_csv), year, bootstrap_results(rows, year), numbers
+    )
+
+
+def report(paths: Sequence[os.PathLike | str]) -> str:
+    """Finished runs side by side, with published numbers; one alone with its intervals."""
+    if len(paths) == 1:
+        return table(paths[0])
+    runs, numbers = [], []
+    for path in paths:
+        run_dir, stored, year = _finished(path)
+        name = Path(path).name
+        runs.append(tables.Run(name, year, read_results_csv(run_dir.results_csv)))
+        found = _published(stored["name"], stored["detector"]["name"], year)
+        numbers += [number for number in found if number not in numbers]
+    return tables.format_report(runs, numbers)
+
+
+def _finished(path: os.PathLike | str) -> tuple[RunDirectory, dict, int]:
+    run_dir = RunDirectory(path)
+    stored = read_config(run_dir.config)
+    if not run_dir.results_md.is_file():
+        raise UserError(f"{path} has no results yet; start it again with the command that began it")
+    year = json.loads((run_dir.path / "data.json").read_text(encoding="utf-8"))["year"]
+    return run_dir, stored, year
+
+
+def load(path: os.PathLike | str) -> FittedDetector:
+    """Loads the fitted system of a run directory.
+
+    Raises:
+        UserError: no run directory, or one that has not finished training.
+    """
+    run_dir = RunDirectory(path)
+    read_config(run_dir.config)
+    return FittedDetector.load(run_dir.model)
+
+
+def score_files(
+    path: os.PathLike | str,
+    files: Sequence[os.PathLike | str],
+    *,
+    machine: str | None = None,
+    section: str | None = None,
+    on_bad_clip: str = "stop",
+    report: Callable[[str], None] = print,
+) -> list[tuple[str, str, float, float, int]]:
+    """Scores recordings by the fitted system of a run.
+
+    Args:
+        path: the run directory.
+        files: the recordings.
+        machine: their machine type; by default it is told from each file's folder, where
+            the run has several.
+        section: their section; by default it is told from each file's name, where needed.
+        on_bad_clip: "stop" or "skip".
+        report: called with a line about each recording that is left out, resampled or mixed.
+
+    Returns:
+        File, machine, score (the mean over the seeds), threshold and decision of each.
+    """
+    from asd_jax.data import audio_files
+    from asd_jax.data.layouts import parse_clip
+
+    fitted = load(path)
+    config = fitted.config
+    channel = None if config.data.channel < 0 else config.data.channel
+    rows = []
+    batches = audio_files.read_batches(
+        files, config.front_end.sample_rate, channel, 32, on_bad_clip=on_bad_clip, report=report
+    )
+    for indices, waveforms in batches:
+        for index, waveform in zip(indices, waveforms, strict=True):
+            file = os.fspath(files[index])
+            clip = parse_clip(Path(file).resolve(), "/")
+            several = len(fitted.machines) > 1
+            whose = {
+                "machine": machine or (clip.machine if clip and several else None),
+                "section": section or (clip.section if clip else None),
+            }
+            try:
+                score = fitted.score(waveform, config.front_end.sample_rate, **whose)[0]
+            except UserError as error:
+                if on_bad_clip == "stop":
+                    raise UserError(f"{file}: {error}", exit_status=1) from None
+                report(f"{file}: {error}; left out")
+                continue
+            threshold = fitted.threshold(**whose)
+            name = whose["machine"] or fitted.machines[0]
+            rows.append((file, name, float(score), threshold, int(score > threshold)))
+    return rows

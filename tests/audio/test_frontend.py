@@ -1,0 +1,264 @@
+import subprocess
+import sys
+import warnings
+
+import jax
+import jax.numpy as jnp
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from asd_jax.audio import FrontEnd, log_mel, mel_spectrogram, spectrogram
+from asd_jax.errors import UserError
+
+# What is asked of the front end; librosa rounds to float32 itself, and we measure 3e-5 dB.
+TOLERANCE_DB = 1e-3
+# Where the exact value is 0, librosa shows the rounding of its own float64 FFT, some 300 dB
+# below the strongest band of the frame. Nothing else reproduces that, nor needs to.
+FLOAT64_FLOOR_DB = 240
+
+
+def librosa_log_mel(waveform, front_end):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # short clips, empty bands
+        mel = librosa.feature.melspectrogram(
+            y=waveform,
+            sr=front_end.sample_rate,
+            n_fft=front_end.n_fft,
+            hop_length=front_end.hop_length,
+            n_mels=front_end.n_mels,
+            power=front_end.power,
+            center=front_end.center,
+            htk=front_end.scale == "htk",
+            norm=front_end.norm,
+            fmin=front_end.fmin,
+            fmax=front_end.fmax,
+        ).T
+    mel = np.maximum(mel, front_end.eps) if front_end.db == "max" else mel + front_end.eps
+    return 20 / front_end.power * np.log10(mel)
+
+
+def sounds(sample_rate):
+    rng = np.random.default_rng(0)
+    t = np.arange(int(1.3 * sample_rate)) / sample_rate
+    tone = np.sin(2 * np.pi * 437.123 * t)
+    waveforms = {
+        "noise": rng.standard_normal(t.size),
+        "tone": tone,
+        "quiet tone": 1e-3 * tone,
+        "16-bit tone": np.round(32767 * tone) / 32768,
+        "tone on a bin": np.sin(2 * np.pi * sample_rate / 8 * t),
+        "clipping": np.clip(5 * tone, -1, 1),
+        "silence": 0 * t,
+        "constant": 0 * t + 1,
+        "impulse": (np.arange(t.size) == 1000).astype(float),
+        "shorter than a frame": rng.standard_normal(300),
+    }
+    return {name: waveform.astype(np.float32) for name, waveform in waveforms.items()}
+
+
+def assert_as_librosa(waveform, front_end, name=""):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = np.asarray(front_end(waveform))
+    expected = librosa_log_mel(waveform, front_end)
+    assert found.shape == expected.shape
+    assert found.shape == (front_end.frames(len(waveform)), front_end.n_mels)
+    determined = expected >= expected.max(axis=1, keepdims=True) - FLOAT64_FLOOR_DB
+    error = np.abs(found - expected)
+    assert error[determined].max() < TOLERANCE_DB, (name, front_end)
+    # What is not determined is at least as inaudible here.
+    assert (found <= expected.max(axis=1, keepdims=True) - FLOAT64_FLOOR_DB + 1)[~determined].all()
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize(
+    "sample_rate, n_fft, n_mels",
+    [(16000, 512, 128), (16000, 1024, 128), (4000, 2048, 256), (16000, 4096, 256)],
+)
+def test_librosa_on_all_kinds_of_sound(sample_rate, n_fft, n_mels, power, center):
+    front_end = FrontEnd(sample_rate, n_fft, n_fft // 2, n_mels, power, center=center)
+    for name, waveform in sounds(sample_rate).items():
+        if center or len(waveform) >= n_fft:
+            assert_as_librosa(waveform, front_end, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize("n_mels", [128, 256])
+@pytest.mark.parametrize("n_fft", [512, 1024, 2048, 4096])
+@pytest.mark.parametrize("sample_rate", [4000, 16000])
+def test_librosa_on_every_setting(sample_rate, n_fft, n_mels, power, center):
+    test_librosa_on_all_kinds_of_sound(sample_rate, n_fft, n_mels, power, center)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scale": "htk", "norm": None},
+        {"fmin": 50.0, "fmax": 7000.0},
+        {"db": "add"},
+        {"db": "add", "power": 1.0},
+        {"power": 3.0},
+        {"eps": 1e-6},
+        {"hop_length": 160},
+        {"hop_length": 400, "center": False},
+        {"hop_length": 256},
+        {"hop_length": 1024},
+        {"hop_length": 1500, "center": False},
+        {"n_fft": 1023, "hop_length": 341},
+    ],
+)
+def test_librosa_on_other_settings(settings):
+    for name in ("noise", "16-bit tone", "silence"):
+        assert_as_librosa(sounds(16000)[name], FrontEnd(**settings), name)
+
+
+def test_librosa_on_real_recordings(shared):
+    paths = sorted((shared / "data/mimii_faults/fan/test").glob("*.wav"))
+    for path in paths[:2] + paths[-2:]:
+        waveform, sample_rate = soundfile.read(path, dtype="float32")
+        assert_as_librosa(waveform, FrontEnd(sample_rate), path.name)
+
+
+def test_ten_seconds_are_313_frames():
+    assert FrontEnd().frames(160000) == 313
+    assert log_mel(jnp.zeros(160000)).shape == (313, 128)
+
+
+def test_silence_is_the_floor_to_the_digit():
+    # 10 log10(2 ** -52) by hand.
+    np.testing.assert_allclose(log_mel(jnp.zeros(4000)), -520 * np.log10(2), rtol=1e-6)
+
+
+def test_spectrogram_of_a_cosine_is_half_its_length():
+    # A periodic Hann window has mean 1/2, so a bin-centred cosine has magnitude N/4.
+    cosine = jnp.cos(2 * np.pi * 32 / 1024 * jnp.arange(4096))
+    magnitudes = spectrogram(cosine, power=1.0, center=False)
+    assert magnitudes.shape == (7, 513)
+    np.testing.assert_allclose(magnitudes[:, 32], 256, rtol=1e-5)  # the cosine is float32
+    np.testing.assert_allclose(magnitudes[:, [31, 33]], 128, rtol=1e-5)
+
+
+def test_mel_spectrogram_is_before_decibels():
+    waveform = sounds(16000)["noise"]
+    front_end = FrontEnd()
+    mel = mel_spectrogram(waveform, front_end)
+    np.testing.assert_allclose(10 * np.log10(mel), front_end(waveform), atol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["noise", "tone"])
+def test_leading_axes_jit_and_vmap_change_nothing(name):
+    # On a tone, a transform that had lost its float64 on the way would be off by 20 dB.
+    sound = sounds(16000)[name]
+    waveforms = jnp.asarray([[sound[i : i + 5000] for i in (0, 50, 99)] for _ in range(2)])
+    front_end = FrontEnd(n_fft=512, hop_length=200, n_mels=64)
+    together = front_end(waveforms)
+    assert together.shape == (2, 3, 26, 64)
+    alone = jnp.stack([jnp.stack([front_end(x) for x in row]) for row in waveforms])
+
+    def value(x):
+        return jax.value_and_grad(lambda x: (front_end(x).sum(), front_end(x)), has_aux=True)(x)
+
+    # The programs may differ in the order of sums: float32 roundings of up to 150 dB.
+    for other in (
+        alone,
+        jax.vmap(front_end)(waveforms),
+        jax.vmap(jax.vmap(front_end))(waveforms),
+        jax.vmap(front_end, in_axes=1, out_axes=1)(waveforms),
+        jax.jit(jax.vmap(front_end))(waveforms),
+        jax.jit(front_end)(waveforms),
+        jax.vmap(jax.vmap(value))(waveforms)[0][1],
+    ):
+        np.testing.assert_allclose(together, other, atol=5e-5)
+
+
+@pytest.mark.parametrize("db", ["max", "add"])
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.0])
+def test_gradient_is_finite_on_silence(power, db):
+    def mean(x):
+        return log_mel(x, power=power, db=db).mean()
+
+    silence = jnp.zeros(3000)
+    assert (jax.grad(mean)(silence) == 0).all()
+    half = silence.at[1500:].set(jnp.sin(jnp.arange(1500.0)))
+    gradient = jax.vmap(jax.grad(mean))(half[None])
+    assert np.isfinite(gradient).all() and jnp.abs(gradient).max() > 0
+
+
+@pytest.mark.parametrize("hop_length", [512, 300])
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_gradient_by_differences(power, hop_length):
+    rng = np.random.default_rng(2)
+    waveform, direction = rng.standard_normal((2, 4000)).astype(np.float32)
+
+    def mean(x):
+        return log_mel(x, power=power, hop_length=hop_length).mean()
+
+    step = 1e-2
+    expected = (mean(waveform + step * direction) - mean(waveform - step * direction)) / (2 * step)
+    found = jax.grad(mean)(waveform) @ direction
+    # Float32 means of about 10 dB differ by 1e-6, divided by the step; and step ** 2.
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)
+    _, forward = jax.jvp(mean, (waveform,), (direction,))
+    np.testing.assert_allclose(found, forward, rtol=1e-3)
+
+
+def test_x64_is_as_the_caller_left_it():
+    assert log_mel(jnp.zeros(2000)).dtype == jnp.float32
+    assert not jax.config.jax_enable_x64
+    assert log_mel(jnp.zeros(2000, jnp.bfloat16)).dtype == jnp.float32
+    with jax.enable_x64(True):
+        assert log_mel(np.zeros(2000)).dtype == np.float64
+        assert log_mel(np.zeros(2000, np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        ({"n_fft": 0}, "n_fft 0"),
+        ({"hop_length": -1}, "hop_length -1"),
+        ({"n_mels": 12.5}, "n_mels 12.5"),
+        ({"sample_rate": "fast"}, "sample_rate 'fast'"),
+        ({"power": 0}, "power 0"),
+        ({"power": float("nan")}, "power nan"),
+        ({"eps": 0.0}, "eps 0.0"),
+        ({"scale": "bark"}, "scale 'bark'"),
+        ({"norm": "peak"}, "norm 'peak'"),
+        ({"db": "top"}, "db 'top'"),
+        ({"fmax": 9000.0}, "fmax 9000.0"),
+        ({"fmin": 8000.0}, "fmin 8000.0"),
+        ({"fmin": -1.0}, "fmin -1.0"),
+    ],
+)
+def test_a_senseless_setting_is_named(settings, named):
+    with pytest.raises(UserError, match=named):
+        FrontEnd(**settings)
+    with pytest.raises(UserError, match=named):
+        log_mel(jnp.zeros(2000), **settings)
+
+
+def test_waveforms_that_cannot_be_transformed_are_named():
+    with pytest.raises(UserError, match="1023 samples has no frame: at least 1024"):
+        log_mel(jnp.zeros(1023), center=False)
+    assert log_mel(jnp.zeros(1024), center=False).shape == (1, 128)
+    with pytest.raises(UserError, match="0 samples"):
+        log_mel(jnp.zeros((3, 0)))
+    with pytest.raises(UserError, match="int16"):
+        log_mel(np.zeros(2000, np.int16))
+    with pytest.raises(UserError, match=r"shape \(\)"):
+        log_mel(jnp.float32(0))
+
+
+def test_import_needs_no_audio_library():
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(['librosa', 'soundfile'])); "
+        "import jax.numpy as jnp; from asd_jax import audio; "
+        "print(audio.spectrogram(jnp.zeros(2000)).shape)"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert out.stdout.strip() == "(4, 513)", out.stderr
