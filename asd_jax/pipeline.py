@@ -127,7 +127,7 @@ def _features(config, clips, cache_dir, on_bad_clip, reporter) -> tuple[Features
                     cache_dir=cache_dir,
                     on_bad_clip=on_bad_clip,
                     report=reporter.line,
-                    progress=lambda done, total: reporter.advance(done),
+                    progress=reporter.advance,
                 )
             )
         finally:

@@ -20,6 +20,7 @@ import jax.custom_batching
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.audio.mel import MelScale, mel_filters
 from asd_jax.errors import UserError
 
 FLOAT64_EPS = float(np.finfo(np.float64).eps)
@@ -179,7 +180,7 @@ def mel_spectrogram(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
     Raises:
         UserError: the waveforms are not floating point or too short for a frame.
     """
-    mel = _Mel(
+    mel = MelScale(
         front_end.sample_rate,
         front_end.n_mels,
         front_end.scale,
@@ -227,16 +228,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _Mel:
-    sample_rate: int
-    n_mels: int
-    scale: str
-    norm: str | None
-    fmin: float
-    fmax: float | None
-
-
-@dataclasses.dataclass(frozen=True)
 class _Settings:
     """What a spectrogram depends on; `mel` None leaves the bins of the transform."""
 
@@ -244,7 +235,7 @@ class _Settings:
     hop_length: int
     power: float
     center: bool
-    mel: _Mel | None
+    mel: MelScale | None
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -269,7 +260,7 @@ def _spectrogram(waveforms: jax.Array, settings: _Settings) -> jax.Array:
     def clip_by_clip(x):
         # A clip's float64 frames stay in the processor's cache; those of a batch do not, which
         # makes the batch as a whole take more than twice the time.
-        flat = x.reshape(-1, x.shape[-1])
+        flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         bands = jax.lax.map(in_float64, flat)
         return bands.reshape(x.shape[:-1] + bands.shape[1:])
 
@@ -342,30 +333,9 @@ def _magnitude_power(squared: jax.Array, power: float) -> jax.Array:
 def _to_bands(values: jax.Array, settings: _Settings) -> jax.Array:
     if settings.mel is None:
         return values
-    filters = _mel_filters(settings.n_fft, settings.mel).astype(values.dtype)
+    filters = mel_filters(settings.n_fft, settings.mel).astype(values.dtype)
     # TF32, the default of GPUs for float32 products, would be off by 0.002 dB.
     return jnp.matmul(values, filters, precision=jax.lax.Precision.HIGHEST)
-
-
-@functools.cache
-def _mel_filters(n_fft: int, mel: _Mel) -> np.ndarray:
-    """Mel filters, float32 (n_fft // 2 + 1, n_mels)."""
-    try:
-        from librosa import filters
-    except ImportError as error:
-        raise UserError(
-            f"mel spectrograms need the Python package librosa: {error}", exit_status=1
-        ) from error
-    weights = filters.mel(
-        sr=mel.sample_rate,
-        n_fft=n_fft,
-        n_mels=mel.n_mels,
-        fmin=mel.fmin,
-        fmax=mel.fmax,
-        htk=mel.scale == "htk",
-        norm=mel.norm,
-    )
-    return np.ascontiguousarray(weights.T)
 
 
 def _n_frames(n_samples: int, n_fft: int, hop_length: int, center: bool) -> int:

@@ -1,0 +1,429 @@
+"""The command line as a user meets it: commands, files, bad input, interruption."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import asd_jax
+from asd_jax.cli import main
+from asd_jax.config import load_config
+from asd_jax.data.synthetic import synthesize
+
+SMALL = ["--config.train.epochs=2", "--config.train.batch_size=64", "--config.seeds=0,1"]
+
+
+def run_cli(capsys, *arguments):
+    """Exit status, standard output, standard error of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Two machines, one of them with two ids; 2 s clips."""
+    folder = tmp_path_factory.mktemp("data") / "set"
+    synthesize(folder, machines=["fan", "valve"], sections=2, clips=10, duration=2.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def finished(data, cache, tmp_path_factory):
+    """A finished run."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.raises(SystemExit) as ended:
+        main(run_arguments(data, cache, run_dir))
+    assert ended.value.code == 0
+    return run_dir
+
+
+def run_arguments(data, cache, run_dir, *more):
+    return [
+        "run",
+        "--config=dense_ae",
+        f"--data_dir={data}",
+        f"--cache_dir={cache}",
+        f"--out_dir={run_dir}",
+        *SMALL,
+        *more,
+    ]
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def copy_of(data, tmp_path):
+    """A data set to spoil."""
+    return shutil.copytree(data, tmp_path / "spoiled")
+
+
+def test_a_run_directory_has_what_the_contract_names(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "config.json",
+        "environment.json",
+        "log.jsonl",
+        "checkpoints",
+        "scores",
+        "scores.csv",
+        "results.csv",
+        "results.md",
+    } <= names
+    assert json.loads((finished / "config.json").read_text())["detector"]["name"] == "dense_ae"
+    packages = json.loads((finished / "environment.json").read_text())["packages"]
+    assert packages["jax"] == __import__("jax").__version__
+    log = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2]
+    assert set(log[0]["loss"]) == {f"{m} seed {s}" for m in ("fan", "valve") for s in (0, 1)}
+
+
+def test_scores_csv_has_every_test_clip_of_every_seed(finished, data):
+    rows = rows_of(finished / "scores.csv")
+    assert list(rows[0]) == (
+        ["machine", "section", "domain", "seed", "clip", "label", "score", "threshold", "decision"]
+    )
+    wavs = {(path.parts[-3], path.name) for path in data.rglob("test/*.wav")}
+    for seed in ("0", "1"):
+        assert {(r["machine"], r["clip"]) for r in rows if r["seed"] == seed} == wavs
+    for row in rows:
+        assert int(row["label"]) == row["clip"].startswith("anomaly")
+        assert int(row["decision"]) == (float(row["score"]) > float(row["threshold"]))
+
+
+def test_results_csv_agrees_with_scikit_learn(finished):
+    """AUC and both pAUCs from scores.csv; float64 throughout, so to 1e-9."""
+    from sklearn.metrics import roc_auc_score
+
+    scores = rows_of(finished / "scores.csv")
+    results = rows_of(finished / "results.csv")
+    assert len(results) == 2 * 2 * 2
+    for result in results:
+        own = [
+            row
+            for row in scores
+            if all(row[k] == result[k] for k in ("machine", "section", "seed"))
+        ]
+        labels = [int(row["label"]) for row in own]
+        values = [float(row["score"]) for row in own]
+        assert int(result["n_anomaly"]) == sum(labels)
+        assert float(result["auc"]) == pytest.approx(roc_auc_score(labels, values), abs=1e-9)
+        expected = roc_auc_score(labels, values, max_fpr=0.1)
+        assert float(result["pauc_mcclish"]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_challenge_files_are_there_for_every_seed(finished):
+    files = sorted(path.relative_to(finished).as_posix() for path in finished.rglob("scores/*/*"))
+    assert "scores/seed_0/anomaly_score_fan_id_00.csv" in files
+    assert len(files) == 2 * 4
+
+
+def test_the_table_and_the_report(finished, data, cache, capsys):
+    status, table, err = run_cli(capsys, *run_arguments(data, cache, finished))
+    assert (status, "is finished; nothing to do" in err) == (0, True)
+    assert "fan" in table and "±" in table
+    status, report, _ = run_cli(capsys, "report", f"--run_dir={finished}")
+    assert (status, report) == (0, table)
+    status, report, _ = run_cli(capsys, "report", f"--run_dir={finished}", f"{finished}")
+    assert status == 0 and "fan" in report
+
+
+def test_python_gives_the_numbers_of_the_command_line(finished, data):
+    """Features of one's own, fit and score_features, against scores.csv: to float32 rounding."""
+    import soundfile
+
+    config = load_config("dense_ae", {"train.epochs": "2", "train.batch_size": "64", "seeds": "0"})
+
+    def features(paths):
+        return [np.asarray(config.front_end(soundfile.read(p, dtype="float32")[0])) for p in paths]
+
+    train = sorted(data.glob("**/fan/train/*.wav"))
+    test = sorted(data.glob("**/fan/test/*.wav"))
+    fitted = asd_jax.fit(
+        config, features(train), machine="fan", sections=[p.name.split("_")[2] for p in train]
+    )
+    scores = dict(zip([p.name for p in test], fitted.score_features(features(test)), strict=True))
+    rows = [
+        r for r in rows_of(finished / "scores.csv") if r["machine"] == "fan" and r["seed"] == "0"
+    ]
+    assert len(rows) == len(test)
+    for row in rows:
+        assert scores[row["clip"]] == pytest.approx(float(row["score"]), rel=1e-4)
+        assert fitted.threshold() == pytest.approx(float(row["threshold"]), rel=1e-4)
+
+
+def test_scoring_new_recordings(finished, data, capsys):
+    files = sorted(data.glob("**/fan/test/*.wav"))[:2]
+    status, out, _ = run_cli(capsys, "score", f"--run_dir={finished}", *files)
+    assert status == 0
+    lines = out.splitlines()
+    assert len(lines) == 2
+    rows = [r for r in rows_of(finished / "scores.csv") if r["clip"] == files[0].name]
+    mean = np.mean([float(row["score"]) for row in rows if row["machine"] == "fan"])
+    assert float(lines[0].split("score ")[1].split()[0]) == pytest.approx(mean, rel=1e-4)
+
+    fitted = asd_jax.load(finished)
+    import soundfile
+
+    waveforms = np.stack([soundfile.read(file, dtype="float32")[0] for file in files])
+    scores = fitted.score(waveforms, 16000, machine="fan", section="00")
+    assert scores.shape == (2,)
+    assert scores[0] == pytest.approx(mean, rel=1e-4)
+
+
+def test_scoring_asks_for_the_machine_when_it_cannot_tell(finished, data, tmp_path, capsys):
+    lonely = tmp_path / "recording.wav"
+    shutil.copy(next(data.glob("**/fan/test/*.wav")), lonely)
+    status, out, err = run_cli(capsys, "score", f"--run_dir={finished}", lonely)
+    assert (status, out) == (1, "")
+    assert "there are fan, valve" in err and err.count("\n") == 1
+    status, out, _ = run_cli(capsys, "score", f"--run_dir={finished}", "--machine=fan", lonely)
+    assert status == 0 and "recording.wav" in out
+
+
+def test_list_and_help(capsys):
+    status, out, _ = run_cli(capsys, "list")
+    assert status == 0 and "dense_ae" in out and "269,992" in out
+    status, out, _ = run_cli(capsys)
+    assert status == 0
+    for command in ("list", "synth", "index", "run", "score", "report"):
+        assert command in out
+        assert run_cli(capsys, command, "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["runn"], "did you mean run?"),
+        (["run", "--data_dir=x"], "run needs --config="),
+        (["run", "--config=dense_ae", "--out_dir=x"], "run needs --data_dir="),
+        (["run", "--confg=dense_ae"], "no flag --confg; did you mean --config?"),
+        (["run", "--config=dense_ae", "--data_dir=x", "--out_dir=y", "z"], "takes flags only"),
+        (["run", "--config=dens_ae", "--data_dir=x", "--out_dir=y"], "did you mean dense_ae"),
+        (["run", "--config=dense_ae", "--config.train.epoch=1"], "run needs --data_dir="),
+        (
+            ["run", "--config=dense_ae", "--data_dir=x", "--out_dir=y", "--config.train.epoch=1"],
+            "--config.train.epoch: no such key; did you mean train.epochs?",
+        ),
+        (
+            ["run", "--config=dense_ae", "--data_dir=x", "--out_dir=y", "--config.train.epochs"],
+            "needs a value",
+        ),
+        (["run", "--config=dense_ae", "--data_dir=/no/where", "--out_dir=y"], "/no/where"),
+        (["run", "--on_bad_clip=ignore"], "on_bad_clip"),
+        (["score", "--run_dir=/no/where", "x.wav"], "no run directory"),
+        (["score", "--run_dir=x"], "score needs FILE.wav"),
+        (["report", "--run_dir=/no/where"], "no run directory"),
+        (["synth", "--out_dir=y", "--clips=many"], "clips"),
+        (["index", "--data_dir=/no/where"], "/no/where"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_status_2(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run_cli(capsys, *arguments)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1 and err.startswith("asd-jax: ")
+    assert out == ""
+    assert list(tmp_path.iterdir()) == [], "nothing is written before the request is right"
+
+
+def test_another_configuration_or_other_files_are_refused(finished, data, cache, tmp_path, capsys):
+    arguments = run_arguments(data, cache, finished, "--config.detector.latent=4")
+    status, _, err = run_cli(capsys, *arguments)
+    assert status == 2
+    assert "detector.latent is 8 there and 4 here" in err
+    (tmp_path / "notes.txt").write_text("mine")
+    status, _, err = run_cli(capsys, *run_arguments(data, cache, tmp_path))
+    assert (status, "notes.txt" in err) == (2, True)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix] == ["notes.txt"]
+
+
+def test_changed_recordings_are_noticed(finished, data, cache, tmp_path, capsys):
+    spoiled = copy_of(data, tmp_path)
+    next(spoiled.glob("**/fan/train/*.wav")).unlink()
+    status, _, err = run_cli(capsys, *run_arguments(spoiled, cache, finished))
+    assert (status, "other recordings" in err) == (2, True)
+
+
+def bad_files(folder):
+    """A clip of each bad kind among the training clips of a machine."""
+    import soundfile
+
+    fan = next(folder.glob("**/fan/train"))
+    good = sorted(fan.glob("*.wav"))
+    whole = good[0].read_bytes()
+    good[0].write_text("this is not audio")
+    good[1].write_bytes(whole[: len(whole) // 2])
+    good[2].write_bytes(b"")
+    soundfile.write(good[3], np.full(32000, np.nan, np.float32), 16000, subtype="FLOAT")
+    soundfile.write(good[4], np.zeros(100, np.float32), 16000)
+    return good[:5]
+
+
+def test_bad_clips_stop_the_run_or_are_left_out(data, cache, tmp_path, capsys):
+    spoiled = copy_of(data, tmp_path)
+    bad = bad_files(spoiled)
+    run_dir = tmp_path / "run"
+    status, _, err = run_cli(capsys, *run_arguments(spoiled, cache, run_dir))
+    last = err.splitlines()[-1]
+    assert status in (1, 2) and last.startswith("asd-jax: ") and bad[0].name in last
+    assert "Traceback" not in err
+    # The same folder goes on once the user decides to leave them out.
+    again = run_arguments(spoiled, cache, run_dir, "--on_bad_clip=skip")
+    status, _, err = run_cli(capsys, *again)
+    assert status == 0
+    for path in bad:
+        assert sum(path.name in line for line in err.splitlines()) == 1, (path.name, err)
+    assert (run_dir / "results.md").is_file()
+
+
+def test_other_formats_are_read(data, cache, tmp_path, capsys):
+    """An 8-channel 48 kHz file among mono 16 kHz ones: resampled, and said once."""
+    import soundfile
+
+    other = copy_of(data, tmp_path)
+    for path in sorted(other.glob("**/fan/train/*.wav"))[:2]:
+        wave, rate = soundfile.read(path)
+        soundfile.write(path, np.repeat(np.repeat(wave, 3)[:, None], 8, axis=1), 3 * rate)
+    status, _, err = run_cli(capsys, *run_arguments(other, cache, tmp_path / "run"))
+    assert status == 0
+    assert sum("48000" in line for line in err.splitlines()) == 1
+    status, out, _ = run_cli(capsys, "index", f"--data_dir={other}")
+    assert "48000" in out
+
+
+def test_missing_parts_are_said_and_the_rest_goes_on(data, cache, tmp_path, capsys):
+    holes = copy_of(data, tmp_path)
+    for path in holes.glob("**/fan/test/*.wav"):
+        path.unlink()
+    for path in holes.glob("**/valve/test/anomaly_id_00*.wav"):
+        path.unlink()
+    status, out, err = run_cli(capsys, *run_arguments(holes, cache, tmp_path / "run"))
+    assert status == 0
+    assert "fan: no test clips" in err
+    assert "–" in out  # valve 00 has one class only
+    results = rows_of(tmp_path / "run" / "results.csv")
+    assert {(r["section"], r["auc"] == "nan") for r in results} == {("00", True), ("02", False)}
+
+    for path in holes.glob("**/train/*.wav"):
+        path.unlink()
+    status, _, err = run_cli(capsys, *run_arguments(holes, cache, tmp_path / "other"))
+    assert (status, "no machine has training clips" in err) == (2, True)
+
+
+def test_an_empty_folder_is_one_line(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    arguments = ["run", "--config=dense_ae", f"--data_dir={tmp_path}/empty"]
+    status, _, err = run_cli(capsys, *arguments, f"--out_dir={tmp_path}/run")
+    assert status == 2 and err.count("\n") == 1 and "empty" in err
+    assert not (tmp_path / "run").exists()
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "asd_jax", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end and process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+LONGER = ("--config.train.epochs=60", "--config.train.checkpoint_every=3")
+
+
+@pytest.fixture(scope="module")
+def longer(data, cache, tmp_path_factory):
+    """scores.csv of a longer run that nothing interrupted."""
+    run_dir = tmp_path_factory.mktemp("longer") / "run"
+    with pytest.raises(SystemExit):
+        main(run_arguments(data, cache, run_dir, *LONGER))
+    return (run_dir / "scores.csv").read_bytes()
+
+
+def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(data, cache, tmp_path, capsys, longer):
+    arguments = run_arguments(data, cache, tmp_path / "run", *LONGER)
+    process = start(*arguments)
+    wait_for(tmp_path / "run" / "log.jsonl", process)
+    status, _, err = run_cli(capsys, *arguments)
+    assert (status, f"in use by process {process.pid}" in err) == (2, True)
+    while not (tmp_path / "run" / "log.jsonl").read_text():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "stopped by SIGTERM after epoch" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert run_cli(capsys, *arguments)[0] == 0
+    assert (tmp_path / "run" / "scores.csv").read_bytes() == longer
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in log] == list(range(1, 61))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(data, cache, tmp_path, longer):
+    arguments = run_arguments(data, cache, tmp_path / "run", *LONGER)
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(40):
+        process = start(*arguments)
+        try:
+            process.wait(rng.uniform(2.0, 14.0))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        _, err = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err
+    assert kills >= 2
+    assert (tmp_path / "run" / "scores.csv").read_bytes() == longer
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(data, cache, tmp_path, capsys, monkeypatch):
+    """The disk fills up while results are written; with room again the same command ends."""
+    from asd_jax import files, pipeline
+
+    arguments = run_arguments(data, cache, tmp_path / "run")
+
+    def full(path, rows):
+        with files.atomic_write(path) as file:
+            file.write("half a line")
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_scores_csv", full)
+        status, _, err = run_cli(capsys, *arguments)
+    assert status == 1
+    assert "no space left on the disk" in err.splitlines()[-1]
+    assert not (tmp_path / "run" / "scores.csv").exists()
+    assert not list((tmp_path / "run").glob(".scores*"))
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert run_cli(capsys, *arguments)[0] == 0
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log, "nothing is trained twice"
