@@ -30,8 +30,8 @@ class Features(Protocol):
     def table(self) -> np.ndarray:
         """(frames, mels) of all clips, end to end."""
 
-    def read_clip(self, index: int) -> np.ndarray:
-        """(frames, mels) of one clip."""
+    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """(frames, mels) of each clip."""
 
 
 class ArrayFeatures:
@@ -52,9 +52,9 @@ class ArrayFeatures:
         """(frames, mels) of all clips, end to end."""
         return np.concatenate(self._arrays)
 
-    def read_clip(self, index: int) -> np.ndarray:
-        """(frames, mels) of one clip."""
-        return self._arrays[index]
+    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """(frames, mels) of each clip."""
+        return [self._arrays[index] for index in indices]
 
 
 def check_features(
@@ -99,7 +99,7 @@ def clip_batches(
         Position of the first clip in `indices`, (BATCH_CLIPS, frames, mels), (BATCH_CLIPS,) frames.
     """
     for first in range(0, len(indices), BATCH_CLIPS):
-        clips = [features.read_clip(index) for index in indices[first : first + BATCH_CLIPS]]
+        clips = features.read_clips(indices[first : first + BATCH_CLIPS])
         n_frames = np.full(BATCH_CLIPS, view_length, np.int32)
         n_frames[: len(clips)] = [len(clip) for clip in clips]
         longest = -(-int(n_frames.max()) // BATCH_FRAMES) * BATCH_FRAMES

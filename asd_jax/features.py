@@ -62,17 +62,6 @@ class FeatureSet:
         """Rows of the table."""
         return int(self.n_frames.sum(dtype=np.int64))
 
-    def select(self, indices: Sequence[int]) -> "FeatureSet":
-        """The features of the clips `indices`, in that order; `key` stays that of the whole."""
-        indices = list(indices)
-        return dataclasses.replace(
-            self,
-            clips=tuple(self.clips[i] for i in indices),
-            n_frames=self.n_frames[indices],
-            _entries=tuple(self._entries[i] for i in indices),
-            _rows=self._rows[indices],
-        )
-
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` of the table, read from disk: (stop - start, n_mels).
 
@@ -103,14 +92,19 @@ class FeatureSet:
         first = int(self.offsets[index])
         return self.read(first, first + int(self.n_frames[index]))
 
-    def read_clips(self, indices: range) -> np.ndarray:
-        """Features of consecutive clips, end to end: (their frames, n_mels)."""
-        if not indices:
-            return np.empty((0, self.n_mels), np.float32)
-        last = indices[-1]
-        return self.read(
-            int(self.offsets[indices[0]]), int(self.offsets[last]) + int(self.n_frames[last])
-        )
+    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Features of clips, (n_frames, n_mels) each; neighbours are read together."""
+        found: list[np.ndarray] = []
+        while len(found) < len(indices):
+            first = len(found)
+            last = first
+            while last + 1 < len(indices) and indices[last + 1] == indices[last] + 1:
+                last += 1
+            begin = int(self.offsets[indices[first]])
+            end = int(self.offsets[indices[last]]) + int(self.n_frames[indices[last]])
+            cuts = self.offsets[list(indices[first + 1 : last + 1])] - begin
+            found += np.split(self.read(begin, end), cuts)
+        return found
 
     def table(self) -> np.ndarray:
         """The whole table: (total_frames, n_mels)."""

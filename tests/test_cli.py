@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import random
 import shutil
 import signal
@@ -386,24 +385,32 @@ def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(data, cache, tmp_pa
     assert [json.loads(line)["epoch"] for line in log] == list(range(1, 61))
 
 
+def last_epoch(run_dir):
+    """The last epoch in the log; 0 where there is none yet."""
+    log = run_dir / "log.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return json.loads(lines[-1])["epoch"] if lines else 0
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(data, cache, tmp_path, longer):
-    arguments = run_arguments(data, cache, tmp_path / "run", *LONGER)
-    rng = random.Random(0)
-    kills = 0
-    for _ in range(40):
+    run_dir = tmp_path / "run"
+    arguments = run_arguments(data, cache, run_dir, *LONGER)
+    rng = random.Random()
+    epochs = sorted(rng.sample(range(60), 5))
+    print("killed after epochs", epochs)  # shown where the test fails
+    for epoch in epochs:
         process = start(*arguments)
-        try:
-            process.wait(rng.uniform(2.0, 14.0))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
+        while process.poll() is None and last_epoch(run_dir) < epoch:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.3 if epoch else 10))
+        process.kill()
         _, err = process.communicate()
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, err
-    assert kills >= 2
-    assert (tmp_path / "run" / "scores.csv").read_bytes() == longer
+        assert process.returncode in (-signal.SIGKILL, 0), err
+    process = start(*arguments)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert (run_dir / "scores.csv").read_bytes() == longer
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(data, cache, tmp_path, capsys, monkeypatch):

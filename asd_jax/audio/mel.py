@@ -1,11 +1,15 @@
-"""The constants of mel spectrograms."""
+"""The constants of mel spectrograms, in NumPy: no audio library is needed on the device's host."""
 
 import dataclasses
 import functools
 
 import numpy as np
 
-from asd_jax.errors import UserError
+# Slaney's scale: linear up to 1 kHz, logarithmic above, where 27 steps multiply by 6.4.
+_HZ_PER_MEL = 200 / 3
+_CORNER_HZ = 1000.0
+_CORNER_MEL = _CORNER_HZ / _HZ_PER_MEL
+_LOG_STEP = np.log(6.4) / 27
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,24 +26,44 @@ class MelScale:
 
 @functools.cache
 def mel_filters(n_fft: int, mel: MelScale) -> np.ndarray:
-    """Mel filters of librosa, float32 (n_fft // 2 + 1, n_mels).
+    """Triangular mel filters, as `librosa.filters.mel` defines them.
 
-    Raises:
-        UserError: librosa is not installed.
+    Args:
+        n_fft: length of the transform, in samples.
+        mel: the bands.
+
+    Returns:
+        float32 (n_fft // 2 + 1, n_mels).
     """
-    try:
-        from librosa import filters
-    except ImportError as error:
-        raise UserError(
-            f"mel spectrograms need the Python package librosa: {error}", exit_status=1
-        ) from error
-    weights = filters.mel(
-        sr=mel.sample_rate,
-        n_fft=n_fft,
-        n_mels=mel.n_mels,
-        fmin=mel.fmin,
-        fmax=mel.fmax,
-        htk=mel.scale == "htk",
-        norm=mel.norm,
-    )
-    return np.ascontiguousarray(weights.T)
+    highest = mel.sample_rate / 2 if mel.fmax is None else mel.fmax
+    to_mel, to_hz = _SCALES[mel.scale]
+    edges = to_hz(np.linspace(to_mel(mel.fmin), to_mel(highest), mel.n_mels + 2))
+    bins = np.fft.rfftfreq(n_fft, 1 / mel.sample_rate)[:, None]
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
+    filters = np.maximum(0, np.minimum(rising, falling))
+    if mel.norm == "slaney":
+        filters *= 2 / (high - low)
+    return filters.astype(np.float32)
+
+
+def _slaney_mel(hz):
+    hz = np.asarray(hz, np.float64)
+    above = _CORNER_MEL + np.log(np.maximum(hz, _CORNER_HZ) / _CORNER_HZ) / _LOG_STEP
+    return np.where(hz < _CORNER_HZ, hz / _HZ_PER_MEL, above)
+
+
+def _slaney_hz(mel):
+    above = _CORNER_HZ * np.exp(_LOG_STEP * (mel - _CORNER_MEL))
+    return np.where(mel < _CORNER_MEL, mel * _HZ_PER_MEL, above)
+
+
+def _htk_mel(hz):
+    return 2595 * np.log10(1 + np.asarray(hz, np.float64) / 700)
+
+
+def _htk_hz(mel):
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
+_SCALES = {"slaney": (_slaney_mel, _slaney_hz), "htk": (_htk_mel, _htk_hz)}

@@ -53,11 +53,11 @@ class Family:
 FAMILIES = {
     "fan": Family(
         shaft_hz=(18, 30), mesh=(5, 9), tones_db=-6, flow_db=0, flow_hz=600,
-        faults={"imbalance": -9, "rub": -12, "bearing": -15, "whine": -18},
+        faults={"imbalance": -8, "rub": -11, "bearing": -14, "whine": -17},
     ),
     "pump": Family(
         shaft_hz=(24, 48), mesh=(5, 7), tones_db=0, flow_db=-2, flow_hz=900,
-        faults={"leak": -12, "cavitation": -13, "bearing": -15, "whine": -15},
+        faults={"leak": -12.5, "cavitation": -14, "bearing": -16, "whine": -16},
     ),
     "valve": Family(
         shaft_hz=(50, 50.5), mesh=(2, 2), tones_db=-16, flow_db=-12, flow_hz=1200,

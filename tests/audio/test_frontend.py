@@ -72,11 +72,14 @@ def assert_as_librosa(waveform, front_end, name=""):
     assert (found <= expected.max(axis=1, keepdims=True) - FLOAT64_FLOOR_DB + 1)[~determined].all()
 
 
-@pytest.mark.parametrize("center", [True, False])
-@pytest.mark.parametrize("power", [1.0, 2.0])
 @pytest.mark.parametrize(
-    "sample_rate, n_fft, n_mels",
-    [(16000, 512, 128), (16000, 1024, 128), (4000, 2048, 256), (16000, 4096, 256)],
+    "sample_rate, n_fft, n_mels, power, center",
+    [
+        (16000, 512, 128, 1.0, True),
+        (16000, 1024, 128, 2.0, True),
+        (4000, 2048, 256, 2.0, False),
+        (16000, 4096, 256, 1.0, False),
+    ],
 )
 def test_librosa_on_all_kinds_of_sound(sample_rate, n_fft, n_mels, power, center):
     front_end = FrontEnd(sample_rate, n_fft, n_fft // 2, n_mels, power, center=center)
@@ -151,10 +154,9 @@ def test_mel_spectrogram_is_before_decibels():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["noise", "tone"])
-def test_leading_axes_jit_and_vmap_change_nothing(name):
+def test_leading_axes_jit_and_vmap_change_nothing():
     # On a tone, a transform that had lost its float64 on the way would be off by 20 dB.
-    sound = sounds(16000)[name]
+    sound = sounds(16000)["tone"]
     waveforms = jnp.asarray([[sound[i : i + 5000] for i in (0, 50, 99)] for _ in range(2)])
     front_end = FrontEnd(n_fft=512, hop_length=200, n_mels=64)
     together = front_end(waveforms)
@@ -177,8 +179,7 @@ def test_leading_axes_jit_and_vmap_change_nothing(name):
         np.testing.assert_allclose(together, other, atol=5e-5)
 
 
-@pytest.mark.parametrize("db", ["max", "add"])
-@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("power, db", [(0.5, "max"), (1.0, "add"), (2.0, "max"), (3.0, "add")])
 def test_gradient_is_finite_on_silence(power, db):
     def mean(x):
         return log_mel(x, power=power, db=db).mean()
