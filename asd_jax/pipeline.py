@@ -12,8 +12,10 @@ from asd_jax import tables
 from asd_jax.challenge import write_challenge_files
 from asd_jax.clip_features import ArrayFeatures, Features
 from asd_jax.config import Config, nearest
+from asd_jax.data import audio_files
 from asd_jax.data.clips import Clip
-from asd_jax.data.layouts import find_clips
+from asd_jax.data.layouts import find_clips, parse_clip
+from asd_jax.data.synthetic import SETTINGS_FILE
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.features import compute_features
@@ -69,14 +71,14 @@ def run(
     with run_dir.lock():
         run_dir.claim(config)
         training, test = _features(config, clips, cache_dir, on_bad_clip, reporter)
-        data = _describe_data([*training.clips, *test.clips])
+        data = _describe_data(data_dir, [*training.clips, *test.clips])
         _claim_data(run_dir, data)
         if run_dir.results_md.is_file():
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
             fitted = _fit(config, training, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
-            _write_results(run_dir, config, rows, data["year"])
+            _write_results(run_dir, config, rows, data)
         reporter.line(f"results are in {run_dir.path}")
     return table(out_dir)
 
@@ -142,8 +144,10 @@ def _features(config, clips, cache_dir, on_bad_clip, reporter) -> tuple[Features
     return found[0], found[1]
 
 
-def _describe_data(clips: Sequence[Clip]) -> dict:
+def _describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
     """What must be the same when a run goes on."""
+    folder = Path(data_dir).resolve()
+    synthetic = any((place / SETTINGS_FILE).is_file() for place in (folder, *folder.parents[:2]))
     years = sorted({clip.year for clip in clips})
     if len(years) > 1:
         raise UserError(
@@ -155,16 +159,17 @@ def _describe_data(clips: Sequence[Clip]) -> dict:
         file = os.stat(clip.path)
         facts = (clip.machine, clip.section, clip.split, clip.name, file.st_size, file.st_mtime_ns)
         digest.update(f"{facts}\n".encode())
-    return {"year": years[0], "n_clips": len(clips), "fingerprint": digest.hexdigest()}
+    return {
+        "year": years[0],
+        "synthetic": synthetic,
+        "n_clips": len(clips),
+        "fingerprint": digest.hexdigest(),
+    }
 
 
 def _claim_data(run_dir: RunDirectory, data: dict) -> None:
-    path = run_dir.path / "data.json"
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}; choose another --out_dir") from error
+    if run_dir.data.is_file():
+        before = run_dir.read_data()
         if before != data:
             raise UserError(
                 f"{run_dir.path} was begun with other recordings ({before.get('n_clips')} clips "
@@ -172,7 +177,7 @@ def _claim_data(run_dir: RunDirectory, data: dict) -> None:
                 "--out_dir"
             )
     else:
-        with atomic_write(path) as file:
+        with atomic_write(run_dir.data) as file:
             json.dump(data, file, indent=2)
             file.write("\n")
 
@@ -265,8 +270,9 @@ def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) 
     return rows
 
 
-def _write_results(run_dir: RunDirectory, config: Config, rows, year: int) -> None:
+def _write_results(run_dir: RunDirectory, config: Config, rows, data: dict) -> None:
     """Writes scores and results; results.md comes last and says that the run is finished."""
+    year = data["year"]
     write_scores_csv(run_dir.scores_csv, rows)
     write_challenge_files(run_dir.scores, rows, year)
     results = evaluate(rows, year)
@@ -277,7 +283,14 @@ def _write_results(run_dir: RunDirectory, config: Config, rows, year: int) -> No
         year,
         bootstrap_results(rows, year),
         _published(config.name, config.detector.name, year),
+        _notes(data),
     )
+
+
+def _notes(data: dict) -> list[str]:
+    """What a reader of a table must know of its data."""
+    note = "The data is synthetic; published numbers are of the challenge's recordings."
+    return [note] if data["synthetic"] else []
 
 
 def _published(configuration: str, system: str, year: int) -> tuple[Published, ...]:
@@ -287,11 +300,14 @@ def _published(configuration: str, system: str, year: int) -> tuple[Published, .
 
 def table(path: os.PathLike | str) -> str:
     """The table of a finished run, with intervals and published numbers."""
-    run_dir, stored, year = _finished(path)
-    numbers = _published(stored["name"], stored["detector"]["name"], year)
-    rows = read_scores_csv(run_dir.scores_csv)
+    run_dir, stored, data = _finished(path)
+    year = data["year"]
     return tables.format_table(
-        read_results_csv(run_dir.results_csv), year, bootstrap_results(rows, year), numbers
+        read_results_csv(run_dir.results_csv),
+        year,
+        bootstrap_results(read_scores_csv(run_dir.scores_csv), year),
+        _published(stored["name"], stored["detector"]["name"], year),
+        _notes(data),
     )
 
 
@@ -299,23 +315,24 @@ def report(paths: Sequence[os.PathLike | str]) -> str:
     """Finished runs side by side, with published numbers; one alone with its intervals."""
     if len(paths) == 1:
         return table(paths[0])
-    runs, numbers = [], []
+    runs, numbers, notes = [], [], []
     for path in paths:
-        run_dir, stored, year = _finished(path)
-        name = Path(path).name
-        runs.append(tables.Run(name, year, read_results_csv(run_dir.results_csv)))
-        found = _published(stored["name"], stored["detector"]["name"], year)
-        numbers += [number for number in found if number not in numbers]
-    return tables.format_report(runs, numbers)
+        run_dir, stored, data = _finished(path)
+        results = read_results_csv(run_dir.results_csv)
+        runs.append(tables.Run(Path(path).name, data["year"], results))
+        numbers += _published(stored["name"], stored["detector"]["name"], data["year"])
+        notes += _notes(data)
+    text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
+    return "\n".join([text, *dict.fromkeys(notes)])
 
 
-def _finished(path: os.PathLike | str) -> tuple[RunDirectory, dict, int]:
+def _finished(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:
+    """A finished run's paths, its configuration, and what is known of its data."""
     run_dir = RunDirectory(path)
     stored = read_config(run_dir.config)
     if not run_dir.results_md.is_file():
-        raise UserError(f"{path} has no results yet; start it again with the command that began it")
-    year = json.loads((run_dir.path / "data.json").read_text(encoding="utf-8"))["year"]
-    return run_dir, stored, year
+        raise UserError(f"{path} has no results yet; go on with the command that began it")
+    return run_dir, stored, run_dir.read_data()
 
 
 def load(path: os.PathLike | str) -> FittedDetector:
@@ -352,9 +369,6 @@ def score_files(
     Returns:
         File, machine, score (the mean over the seeds), threshold and decision of each.
     """
-    from asd_jax.data import audio_files
-    from asd_jax.data.layouts import parse_clip
-
     fitted = load(path)
     config = fitted.config
     channel = None if config.data.channel < 0 else config.data.channel

@@ -44,6 +44,7 @@ class RunDirectory:
         self.path = Path(path)
         self.config = self.path / "config.json"
         self.environment = self.path / "environment.json"
+        self.data = self.path / "data.json"
         self.log = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model.npz"
@@ -103,6 +104,10 @@ class RunDirectory:
             json.dump(environment(), file, indent=2)
             file.write("\n")
 
+    def read_data(self) -> dict[str, Any]:
+        """What is known of the run's recordings; UserError if that is damaged."""
+        return _read_json(self.data)
+
     def open_log(self, keep_epochs: int) -> "Log":
         """Opens the log to go on after an epoch; what a lost continuation wrote is dropped."""
         kept = []
@@ -146,12 +151,16 @@ def read_config(path: os.PathLike | str) -> dict[str, Any]:
     Raises:
         UserError: there is none, or it is damaged.
     """
+    if not Path(path).is_file():
+        raise UserError(f"{Path(path).parent} is no run directory: it has no config.json")
+    return _read_json(Path(path))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{Path(path).parent} is no run directory: it has no config.json") from None
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        raise UserError(f"{path} is damaged: {error}; choose another --out_dir") from error
 
 
 def stored_differences(path: os.PathLike | str, config: Config) -> list[str]:

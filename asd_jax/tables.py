@@ -46,6 +46,7 @@ def format_table(
     year: int,
     intervals: Intervals | None = None,
     published: Sequence[Published] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The table of one run as text for a terminal.
 
@@ -58,12 +59,13 @@ def format_table(
         intervals: from `results.bootstrap_results`; None for none.
         published: from `published.load_published`, of the run's system and year. The first
             number for a line and metric is shown.
+        notes: lines to add below.
 
     Returns:
         Lines, the last without a newline.
     """
-    header, rows, notes = _table(results, year, intervals or {}, published)
-    return "\n".join([*_aligned([header, *rows]), *notes])
+    header, rows, legend = _table(results, year, intervals or {}, published)
+    return "\n".join([*_aligned([header, *rows]), *legend, *notes])
 
 
 def write_results_md(
@@ -72,12 +74,13 @@ def write_results_md(
     year: int,
     intervals: Intervals | None = None,
     published: Sequence[Published] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes the table of `format_table` as Markdown; arguments as there."""
-    header, rows, notes = _table(results, year, intervals or {}, published)
+    header, rows, legend = _table(results, year, intervals or {}, published)
     with atomic_write(path) as file:
         file.write("# Results\n\n" + _markdown([header, *rows]) + "\n")
-        file.writelines(f"\n{note}\n" for note in notes)
+        file.writelines(f"\n{note}\n" for note in [*legend, *notes] if note)
 
 
 def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> str:
