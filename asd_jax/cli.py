@@ -1,5 +1,6 @@
 """The command line: `asd-jax COMMAND --flag=value …`."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exit status: 0 when done; 2 for a wrong request, before any work; 1 for work that could
     not be finished; 128 + the signal's number when stopped by one.
     """
+    # Libraries log errors, with tracebacks, that reach the user as one line from here.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         _dispatch(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:

@@ -62,7 +62,7 @@ FAMILIES = {
     "valve": Family(
         shaft_hz=(50, 50.5), mesh=(2, 2), tones_db=-16, flow_db=-12, flow_hz=1200,
         strokes_hz=(0.9, 1.6), impacts=2, decay_ms=15,
-        faults={"missing stroke": -2, "leak": -16, "knock": -20},
+        faults={"missing stroke": -1, "leak": -15, "knock": -19},
     ),
     "slider": Family(
         shaft_hz=(30, 45), mesh=(6, 10), tones_db=-3, flow_db=0, flow_hz=1500,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import orbax.checkpoint as ocp
 
 from asd_jax.errors import UserError
 from asd_jax.files import disk_errors
+
+# Bytes of a checkpoint beside its arrays, generously.
+_OVERHEAD = 1 << 20
 
 
 class Checkpoints:
@@ -46,6 +50,10 @@ class Checkpoints:
         Raises:
             UserError: this one or the one before could not be written.
         """
+        # Asked beforehand, because the writer's threads do not fail quietly.
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD
+        if shutil.disk_usage(self.folder).free < needed:
+            raise _no_space(self.folder)
         with disk_errors(self.folder), _orbax_errors(self.folder):
             self._manager.save(
                 epoch,
@@ -102,14 +110,18 @@ class _orbax_errors:  # noqa: N801 - reads as a function where it is used
             return False
         text = str(error)
         full = any(word in text for word in ("No space left", "RESOURCE_EXHAUSTED", "quota"))
+        if full:
+            raise _no_space(self.folder) from error
         raise UserError(
-            f"checkpoints in {self.folder}: "
-            + (
-                "no space left on the disk; free some and run the same command again, it goes "
-                "on from the last whole checkpoint"
-                if full
-                else f"{kind.__name__}: {text[:300]}; remove the damaged checkpoint folder and "
-                "run the same command again"
-            ),
+            f"checkpoints in {self.folder}: {kind.__name__}: {text[:300]}; remove the damaged "
+            "checkpoint's folder and run the same command again",
             exit_status=1,
         ) from error
+
+
+def _no_space(folder: Path) -> UserError:
+    return UserError(
+        f"checkpoints in {folder}: no space left on the disk; free some and run the same command "
+        "again, it goes on from the last whole checkpoint",
+        exit_status=1,
+    )
