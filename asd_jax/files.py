@@ -20,6 +20,10 @@ _DISK_ERRORS = {
     errno.EEXIST: "a file is in the way",
 }
 
+# Asking for the umask means setting it, which no thread should do later on.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextlib.contextmanager
 def disk_errors(path: os.PathLike | str) -> Iterator[None]:
@@ -60,15 +64,9 @@ def atomic_write(path: os.PathLike | str, mode: str = "w") -> Iterator[IO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, 0o666 & ~_UMASK)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -6,6 +6,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 if [ -n "${ASD_DATA:-}" ]; then
   exec .venv/bin/asd-jax run --config=dense_ae --data_dir="$ASD_DATA" --out_dir=runs/dense_ae
 fi
-.venv/bin/asd-jax synth --out_dir=runs/synthetic --machines=fan,slider,valve --sections=2 --clips=30
+.venv/bin/asd-jax synth --out_dir=runs/synthetic --sections=2 --clips=30
 exec .venv/bin/asd-jax run --config=dense_ae --data_dir=runs/synthetic --out_dir=runs/quickstart \
   --config.train.epochs=30
