@@ -1,6 +1,6 @@
 """How an epoch is best driven here: members together, one after another, or step by step.
 
-    python benchmarks/epoch_drivers.py [--members=8] [--steps=20] [--rounds=5]
+    python benchmarks/epoch_drivers.py [--members=4] [--steps=10] [--rounds=3]
 
 Times an epoch of a fleet of dense autoencoders and of one of small convolutional networks by
 every value of `train.members`, the three in turn, round by round, after a first round that
@@ -21,9 +21,9 @@ from asd_jax.config import TrainConfig, load_config
 from asd_jax.detectors import make_detector
 from asd_jax.training import Member, Task, fleet, gradient_task
 
-_MEMBERS = flags.DEFINE_integer("members", 8, "models in the fleet")
-_STEPS = flags.DEFINE_integer("steps", 20, "optimiser steps an epoch")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "epochs timed of each way")
+_MEMBERS = flags.DEFINE_integer("members", 4, "models in the fleet")
+_STEPS = flags.DEFINE_integer("steps", 10, "optimiser steps an epoch")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "epochs timed of each way")
 
 DRIVERS = ("vmap", "map", "loop")
 MELS = 128
