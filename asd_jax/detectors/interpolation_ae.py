@@ -1,0 +1,119 @@
+"""The interpolation autoencoder: how badly is a frame told from its neighbours?
+
+Source: Grollmisch et al. 2020 (DCASE), section 3.1 and Table 1, there as a branch of a larger
+system and, for valves, as a system of its own with the largest error of a clip as the score;
+after the interpolation network of Suefusa et al. 2020, which they name IAE.
+
+As there:
+    Input: five consecutive log-mel frames without the middle one, which is the target.
+    Network: dense layers of 256, 128, 64, 32 and 64, 128, 256 units; about 250 thousand values.
+    Training: one model a machine and id, mean squared error, Adam at 1e-3, 30 epochs.
+    Per clip: mean, standard deviation, median, maximum and interquartile range of the frames'
+        errors, as features for other detectors (`InterpolationDetector.features`).
+
+Decided here, where the report is silent:
+    ReLU between the layers, no normalisation, the last layer linear: that gives 250,912 values.
+    Log-mels in dB as they are and batches of 512, as in the challenge's baseline. No clip is
+    held out, as the report speaks of none, and the last epoch's weights are kept.
+    The score of a clip is the mean of its frames' errors unless `pooling` is "max".
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from asd_jax.audio.views import gather_views
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.errors import UserError
+from asd_jax.models import InterpolationAutoencoder
+from asd_jax.scoring import pooling
+from asd_jax.training.task import Task, gradient_task
+
+
+@dataclasses.dataclass(frozen=True)
+class InterpolationAutoencoderConfig(DetectorConfig):
+    """Settings of the interpolation autoencoder.
+
+    Attributes:
+        frames: frames in a view, an odd number; the middle one is predicted.
+        encoder: widths of the encoder's layers; the report also uses (128, 64, 32).
+        pooling: the clip's score is the "mean" or the "max" of its frames' errors.
+    """
+
+    name: ClassVar[str] = "interpolation_ae"
+    frames: int = 5
+    encoder: tuple[int, ...] = (256, 128, 64, 32)
+    pooling: Literal["mean", "max"] = "mean"
+
+    def __post_init__(self):
+        if self.frames < 3 or self.frames % 2 == 0:
+            raise UserError(f"detector.frames is {self.frames}; it must be odd, 3 or more")
+        if not self.encoder or min(self.encoder) < 1:
+            raise UserError(f"detector.encoder is {self.encoder}; name widths of 1 or more")
+
+
+class InterpolationDetector(Detector):
+    """The interpolation autoencoder as a system."""
+
+    Config = InterpolationAutoencoderConfig
+    title = "interpolation autoencoder (IDNN, IAE)"
+    paper = "Grollmisch et al. 2020, section 3.1"
+    scope = "section"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.settings: InterpolationAutoencoderConfig = config.detector
+        self.module = InterpolationAutoencoder(self.settings.encoder)
+
+    @property
+    def view_length(self) -> int:
+        """Frames in a view, the predicted one included."""
+        return self.settings.frames
+
+    def task(self) -> Task:
+        """Mean squared error of the middle frame, minimised by Adam."""
+        shape = (1, self.view_length - 1, self.config.front_end.n_mels)
+
+        def loss(variables, views, mask, key, train):
+            errors = self._errors(variables, views)
+            return jnp.sum(errors * mask) / jnp.sum(mask), {}
+
+        return gradient_task(
+            lambda key: self.module.init(key, jnp.zeros(shape)),
+            loss,
+            optax.adam(self.config.train.learning_rate, eps=1e-7),
+            view_length=self.view_length,
+        )
+
+    def _errors(self, weights: Any, views: jax.Array) -> jax.Array:
+        """(views,) mean squared errors of (views, frames, mels)."""
+        middle = self.view_length // 2
+        neighbours = jnp.delete(views, middle, axis=1)
+        return jnp.mean((self.module.apply(weights, neighbours) - views[:, middle]) ** 2, axis=-1)
+
+    def frame_errors(self, weights: Any, features: jax.Array, n_frames: jax.Array):
+        """Errors of all frames of a clip that have neighbours on both sides.
+
+        Args:
+            weights: of one model.
+            features: (frames, mels), those past `n_frames` being padding.
+            n_frames: ().
+
+        Returns:
+            (views,) errors, and (views,) true where they are not of the padding.
+        """
+        starts = jnp.arange(features.shape[0] - self.view_length + 1)
+        errors = self._errors(weights, gather_views(features, starts, self.view_length))
+        return errors, starts + self.view_length <= n_frames
+
+    def features(self, weights: Any, features: jax.Array, n_frames: jax.Array) -> jax.Array:
+        """(5,) statistics of a clip's errors, as `pooling.STATISTICS`; arguments as above."""
+        return pooling.statistics(*self.frame_errors(weights, features, n_frames))
+
+    def score(self, weights, calibration, features, n_frames):
+        """Mean or maximum of one clip's frame errors."""
+        pool = pooling.mean if self.settings.pooling == "mean" else pooling.maximum
+        return pool(*self.frame_errors(weights, features, n_frames))

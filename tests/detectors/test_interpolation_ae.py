@@ -1,0 +1,60 @@
+"""The interpolation autoencoder as a system: what its errors are of."""
+
+import jax
+import numpy as np
+import pytest
+
+from asd_jax.config import load_config
+from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
+from asd_jax.training import variables
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return make_detector(load_config("interpolation_ae", {"front_end.n_mels": "6"}))
+
+
+@pytest.fixture(scope="module")
+def weights(detector):
+    return variables(detector.task().init(jax.random.key(0)))
+
+
+def test_an_error_is_of_the_middle_frame_given_the_others(detector, weights):
+    """Against a plain loop over the frames; to 1e-6 relative, the sums being the same."""
+    clip = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
+    errors, mask = detector.frame_errors(weights, clip, 10)
+    assert mask.tolist() == [True] * 6 + [False] * 2
+    for i in range(6):
+        neighbours = clip[[i, i + 1, i + 3, i + 4]][None]
+        predicted = np.asarray(detector.module.apply(weights, neighbours))[0]
+        np.testing.assert_allclose(errors[i], np.mean((predicted - clip[i + 2]) ** 2), rtol=1e-5)
+
+
+def test_the_target_does_not_reach_the_prediction(detector, weights):
+    views = np.random.default_rng(1).normal(size=(1, 5, 6)).astype(np.float32)
+    gradient = jax.grad(lambda v: detector._errors(weights, v)[0])(views)[0, 2]
+    predicted = detector.module.apply(weights, np.delete(views, 2, axis=1))[0]
+    np.testing.assert_allclose(gradient, 2 * (views[0, 2] - predicted) / 6, rtol=1e-5)
+
+
+def test_pooling_and_features(weights):
+    clip = np.random.default_rng(2).normal(size=(12, 6)).astype(np.float32)
+    made = {
+        pooling: make_detector(
+            load_config("interpolation_ae", {"front_end.n_mels": "6", "detector.pooling": pooling})
+        )
+        for pooling in ("mean", "max")
+    }
+    errors, mask = made["mean"].frame_errors(weights, clip, 12)
+    assert mask.all()
+    np.testing.assert_allclose(made["mean"].score(weights, {}, clip, 12), errors.mean(), rtol=1e-6)
+    np.testing.assert_allclose(made["max"].score(weights, {}, clip, 12), errors.max(), rtol=1e-6)
+    features = np.asarray(made["mean"].features(weights, clip, 12))
+    np.testing.assert_allclose(features[[0, 3]], [errors.mean(), errors.max()], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("key", "text"), [("frames", "4"), ("frames", "1"), ("encoder", "")])
+def test_settings_that_make_no_sense(key, text):
+    with pytest.raises(UserError, match=f"detector.{key}"):
+        load_config("interpolation_ae", {f"detector.{key}": text})
