@@ -28,11 +28,12 @@ def write_challenge_files(
         The files written, in order.
 
     Raises:
-        UserError: a 2021 clip has no domain, a clip is scored twice, or the disk fails.
+        UserError: as `file_suffix`; a clip is scored twice; or the disk fails.
     """
     files: dict[tuple[int, str], dict[str, ScoreRow]] = {}
     for row in rows:
-        clips = files.setdefault((row.seed, _suffix(row, year)), {})
+        suffix = file_suffix(row.machine, row.section, row.domain, year)
+        clips = files.setdefault((row.seed, suffix), {})
         if row.clip in clips:
             raise UserError(f"{row.clip} of {row.machine} is scored twice by seed {row.seed}")
         clips[row.clip] = row
@@ -49,17 +50,22 @@ def write_challenge_files(
     return tuple(written)
 
 
-def _suffix(row: ScoreRow, year: int) -> str:
+def file_suffix(machine: str, section: str, domain: str, year: int) -> str:
+    """What the names of a year's result files end in.
+
+    Raises:
+        UserError: the clips are of 2021 and have no domain.
+    """
     if year <= 2020:
-        return f"{row.machine}_id_{row.section}"
+        return f"{machine}_id_{section}"
     if year >= 2022:
-        return f"{row.machine}_section_{row.section}_test"
-    if row.domain not in ("source", "target"):
+        return f"{machine}_section_{section}_test"
+    if domain not in ("source", "target"):
         raise UserError(
-            f"{row.clip} of {row.machine} has no domain, and the result files of 2021 are split "
-            "by domain; keep source_test and target_test apart in the data"
+            f"test clips of {machine}, section {section}, have no domain, and the result files "
+            "of 2021 are split by domain; keep source_test/ and target_test/ apart in the data"
         )
-    return f"{row.machine}_section_{row.section}_{row.domain}_test"
+    return f"{machine}_section_{section}_{domain}_test"
 
 
 def _write(path: Path, lines: list[tuple]) -> Path:

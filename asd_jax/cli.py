@@ -1,10 +1,13 @@
 """The command line: `asd-jax COMMAND --flag=value …`."""
 
+import contextlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, NoReturn
 
 from absl import flags
 
@@ -36,22 +39,55 @@ class Command(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `asd-jax`; ends the process.
 
-    Exit status: 0 when done; 2 for a wrong request, before any work; 1 for work that could
-    not be finished; 128 + the signal's number when stopped by one.
+    Exit status: 0 when done; 2 for a request or recordings that cannot be used; 1 for work
+    that could not be finished, as on a full disk; 128 + the signal's number when stopped by one.
     """
-    # Libraries log errors, with tracebacks, that reach the user as one line from here.
+    # Libraries log errors, with tracebacks, that reach the user as one line from here; and the
+    # threads of one print theirs through the hook. What this thread raises is printed below.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.excepthook = lambda *_: None
     try:
-        _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with _terminable():
+            _dispatch(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
-        print(f"asd-jax: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("asd-jax: interrupted; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        _end(str(error), error.exit_status)
+    except KeyboardInterrupt as interrupt:
+        number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
+        _end(f"stopped by {number.name}; the same command goes on from there", 128 + number)
     except BrokenPipeError:  # the reader of a table went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"{where}{error.strerror or error}", 1)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
+            traceback.print_exc()
+            sys.exit(1)
+        _end("out of memory; lower --config.train.batch_size, or train fewer machines or seeds", 1)
     sys.exit(0)
+
+
+def _end(message: str, exit_status: int) -> NoReturn:
+    print(f"asd-jax: {message}", file=sys.stderr)
+    sys.exit(exit_status)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Ends with a line at SIGTERM, as at SIGINT."""
+
+    def terminate(number, frame):
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -81,6 +117,14 @@ def _dispatch(arguments: list[str]) -> None:
         words = values(["asd-jax", *rest])[1:]
     except flags.Error as error:
         raise UserError(_flag_error(str(error), name, values)) from None
+    for flag in ("data_dir", "out_dir", "run_dir", "cache_dir"):
+        if flag in values and values[flag].value:
+            # The shell leaves the tilde of --flag=~/place to us.
+            given = values[flag].value
+            one = isinstance(given, str)
+            values[flag].value = (
+                os.path.expanduser(given) if one else [os.path.expanduser(path) for path in given]
+            )
     missing = [flag for flag in command.required if not values[flag].value]
     if missing:
         raise UserError(f"{name} needs --{missing[0]}=…; `asd-jax {name} --help` says more")

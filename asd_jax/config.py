@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -103,8 +104,13 @@ class Config:
     def __post_init__(self):
         if not self.seeds:
             raise UserError("seeds is empty; name at least one, as in seeds=0,")
-        if len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise UserError(f"seeds is {self.seeds}; they must differ and be 0 or more")
+        if not isinstance(self.seeds, tuple) or not all(type(seed) is int for seed in self.seeds):
+            raise UserError(f"seeds is {self.seeds!r}; it must be a tuple of whole numbers")
+        if (
+            len(set(self.seeds)) != len(self.seeds)
+            or not 0 <= min(self.seeds) <= max(self.seeds) < 2**32
+        ):
+            raise UserError(f"seeds is {self.seeds}; they must differ and be 0 or more, below 2^32")
         if not 0 < self.threshold_quantile < 1:
             raise UserError(
                 f"threshold_quantile is {self.threshold_quantile}; it must be between 0 and 1"
@@ -135,13 +141,11 @@ def load_config(name_or_path: str, overrides: Mapping[str, str] | None = None) -
         UserError: no such file, no `get_config`, an unknown key, a value of a wrong type.
     """
     shipped = shipped_configs()
-    path = Path(name_or_path)
-    if path.suffix != ".py" and name_or_path in shipped:
-        path = shipped[name_or_path]
-    if not path.is_file():
+    path = shipped.get(name_or_path, Path(name_or_path))
+    if path.suffix != ".py" or not os.path.isfile(path):
         names = [*shipped, *(f"configs/{name}.py" for name in shipped)]
         raise UserError(
-            f"--config={name_or_path}: no such file and no configuration of that name"
+            f"--config={name_or_path}: no such .py file and no configuration of that name"
             f"{nearest(name_or_path, names)}; `asd-jax list` shows all"
         )
     spec = importlib.util.spec_from_file_location(f"asd_jax_config_{path.stem}", path)
@@ -270,7 +274,7 @@ def from_dict(data: Mapping[str, Any], detector_configs: Mapping[str, type]) -> 
     """
     data = dict(data)
     detector = dict(data.pop("detector"))
-    name = detector.pop("name")
+    name = str(detector.pop("name"))
     if name not in detector_configs:
         raise UserError(
             f"this version has no detector {name!r}{nearest(name, [*detector_configs])}"

@@ -87,11 +87,6 @@ class FeatureSet:
             at += n
         return rows
 
-    def read_clip(self, index: int) -> np.ndarray:
-        """Features of a clip: (n_frames[index], n_mels)."""
-        first = int(self.offsets[index])
-        return self.read(first, first + int(self.n_frames[index]))
-
     def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Features of clips, (n_frames, n_mels) each; neighbours are read together."""
         found: list[np.ndarray] = []
@@ -212,7 +207,12 @@ def default_cache_dir() -> str:
     """$ASD_JAX_CACHE, or asd_jax in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
     if place := os.environ.get("ASD_JAX_CACHE"):
         return place
-    return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asd_jax")
+    try:
+        return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asd_jax")
+    except RuntimeError as error:
+        raise UserError(
+            "there is no home folder for the feature cache; set ASD_JAX_CACHE or --cache_dir"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

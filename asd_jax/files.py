@@ -27,15 +27,16 @@ os.umask(_UMASK)
 
 @contextlib.contextmanager
 def disk_errors(path: os.PathLike | str) -> Iterator[None]:
-    """Turns a full, read-only or forbidden disk into one line that names `path`."""
+    """Turns whatever the disk refuses into one line that names `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno is None:  # not the disk: other libraries' errors are of this kind too
             raise
+        reason = _DISK_ERRORS.get(error.errno, error.strerror)
         raise UserError(
-            f"cannot write {path}: {_DISK_ERRORS[error.errno]}; put that right and run the "
-            "same command again, it goes on where it stopped",
+            f"cannot write {path}: {reason}; put that right and run the same command again, it "
+            "goes on where it stopped",
             exit_status=1,
         ) from error
 

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,14 +22,28 @@ from asd_jax.clip_features import (
     clip_batches,
 )
 from asd_jax.config import Config
+from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector, registry
 from asd_jax.errors import UserError
 from asd_jax.files import atomic_write
 from asd_jax.training import Member, fleet
 
+# What NumPy, its zip files and their use here raise for a file that is not what was written.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class FittedDetector:
     """A system fitted to normal clips, ready to score others.
 
@@ -44,9 +59,9 @@ class FittedDetector:
 
     config: Config
     members: tuple[Member, ...]
-    weights: Mapping[str, Any]
-    calibration: Mapping[str, Any]
-    thresholds: np.ndarray
+    weights: Mapping[str, Any] = dataclasses.field(repr=False)
+    calibration: Mapping[str, Any] = dataclasses.field(repr=False)
+    thresholds: np.ndarray = dataclasses.field(repr=False)
     group_thresholds: Mapping[str, float]
 
     @functools.cached_property
@@ -65,14 +80,14 @@ class FittedDetector:
         sample_rate: int,
         *,
         machine: str | None = None,
-        section: str | None = None,
+        section: str | int | None = None,
         seed: int | None = None,
     ) -> np.ndarray:
         """Scores recordings; larger is more anomalous.
 
         Args:
-            waveforms: (clips, samples), or (samples,) of one clip; −1 to 1.
-            sample_rate: Hz; resampled where it is not the front end's.
+            waveforms: as in `features`.
+            sample_rate: as in `features`.
             machine: machine type; may be left out where there is only one.
             section: section or machine id; may be left out where models serve all sections
                 of a machine, or there is only one.
@@ -81,17 +96,52 @@ class FittedDetector:
         Returns:
             (clips,).
         """
-        waveforms = np.atleast_2d(np.asarray(waveforms, np.float32))
+        features = self.features(waveforms, sample_rate)
+        return self.score_features(features, machine=machine, section=section, seed=seed)
+
+    def features(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Features of recordings, as `score_features` takes them.
+
+        Args:
+            waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers
+                of any width.
+            sample_rate: Hz; resampled where it is not the front end's.
+
+        Returns:
+            (clips, frames, mels) float32.
+
+        Raises:
+            UserError: waveforms of other shapes, with samples that are no finite numbers, or
+                too short.
+        """
+        try:
+            waveforms = np.atleast_2d(np.asarray(waveforms))
+        except ValueError as error:
+            raise UserError(
+                "waveforms of unequal lengths make no array; score them one at a time"
+            ) from error
+        if waveforms.ndim != 2 or not waveforms.size or waveforms.dtype.kind not in "if":
+            raise UserError(
+                f"waveforms are {waveforms.dtype} {waveforms.shape}; they must be (clips, "
+                "samples), of floating-point numbers or signed integers"
+            )
+        if waveforms.dtype.kind == "i":
+            waveforms = waveforms / -float(np.iinfo(waveforms.dtype).min)
+        waveforms = waveforms.astype(np.float32)
         if not np.isfinite(waveforms).all():
             raise UserError("waveforms have NaN or infinite samples; leave those recordings out")
-        if sample_rate != self.config.front_end.sample_rate:
-            import librosa
+        wanted = self.config.front_end.sample_rate
+        if not (isinstance(sample_rate, int | np.integer) and sample_rate > 0):
+            raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
+        if sample_rate != wanted:
+            waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
+        features = np.asarray(self._front_end(waveforms))
+        check_features(features, self.config, self.detector.view_length)
+        return features
 
-            waveforms = librosa.resample(
-                waveforms, orig_sr=sample_rate, target_sr=self.config.front_end.sample_rate
-            )
-        features = np.asarray(jax.jit(self.config.front_end)(waveforms))
-        return self.score_features(features, machine=machine, section=section, seed=seed)
+    @functools.cached_property
+    def _front_end(self):
+        return jax.jit(self.config.front_end)
 
     def score_features(
         self,
@@ -137,23 +187,31 @@ class FittedDetector:
         """
         if machine is None and len(self.machines) == 1:
             machine = self.machines[0]
+        if machine is None:
+            raise UserError(
+                "of which machine the recordings are must be said (machine=, --machine=); there "
+                "are " + ", ".join(self.machines)
+            )
         if machine not in self.machines:
             raise UserError(
-                f"machine {machine!r} was not fitted"
-                f"{configs.nearest(str(machine), self.machines)}; there are "
-                + ", ".join(self.machines)
+                f"machine {machine!r} was not fitted{configs.nearest(machine, self.machines)}; "
+                "there are " + ", ".join(self.machines)
             )
         found = [m for m, member in enumerate(self.members) if member.machine == machine]
         sections = sorted({self.members[m].section for m in found})
         if sections != [""]:
             if section is None and len(sections) == 1:
                 section = sections[0]
-            if section not in sections:
+            if section is None:
                 raise UserError(
-                    f"{machine}: section {section!r} was not fitted; there are "
-                    + ", ".join(sections)
+                    f"of which section of {machine} the recordings are must be said (section=, "
+                    "--section=); there are " + ", ".join(sections)
                 )
-            found = [m for m in found if self.members[m].section == section]
+            if str(section) not in sections:
+                raise UserError(
+                    f"{machine}: section {section} was not fitted; there are " + ", ".join(sections)
+                )
+            found = [m for m in found if self.members[m].section == str(section)]
         if seed is not None:
             if seed not in self.config.seeds:
                 raise UserError(
@@ -221,29 +279,31 @@ class FittedDetector:
         Raises:
             UserError: the file is missing, damaged, or of a system this version lacks.
         """
+        kinds = {name: kind.Config for name, kind in registry().items()}
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             meta = json.loads(str(arrays.pop("meta")))
             thresholds = arrays.pop("thresholds")
+            trees = unflatten_dict(arrays, sep="/")
+            return cls(
+                config=configs.from_dict(meta["config"], kinds),
+                members=tuple(Member(*member) for member in meta["members"]),
+                weights=trees["weights"],
+                calibration=trees.get("calibration", {}),
+                thresholds=thresholds,
+                group_thresholds=meta["group_thresholds"],
+            )
         except FileNotFoundError:
             raise UserError(
                 f"{path}: no such file; the run has not finished training. Start it again with "
                 "the command that began it"
             ) from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged ({error}); remove it and run again") from error
-        trees = unflatten_dict(arrays, sep="/")
-        return cls(
-            config=configs.from_dict(
-                meta["config"], {name: cls.Config for name, cls in registry().items()}
-            ),
-            members=tuple(Member(*member) for member in meta["members"]),
-            weights=trees["weights"],
-            calibration=trees.get("calibration", {}),
-            thresholds=thresholds,
-            group_thresholds=meta["group_thresholds"],
-        )
+        except _DAMAGE as error:
+            raise UserError(
+                f"{path} is damaged ({error}); remove it, and the command that made the run makes "
+                "it again from the last checkpoint"
+            ) from error
 
 
 def group_name(member: Member) -> str:

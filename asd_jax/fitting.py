@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from asd_jax import config as configs
+from asd_jax.audio.views import view_starts
 from asd_jax.clip_features import (
     BATCH_CLIPS,
     ArrayFeatures,
@@ -17,7 +18,7 @@ from asd_jax.clip_features import (
     check_features,
     clip_batches,
 )
-from asd_jax.config import Config
+from asd_jax.config import Config, TrainConfig
 from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
@@ -40,7 +41,7 @@ def fit_clips(
         config: the run's configuration.
         features: features of the training clips.
         reporter: tells people how far it is.
-        **training_options: `checkpoints`, `meta`, `log`, `should_stop` of `training.train`.
+        **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
     reporter = reporter or Silent()
     detector = make_detector(config)
@@ -50,6 +51,7 @@ def fit_clips(
         groups.setdefault((clip.machine, section), []).append(index)
     groups = dict(sorted(groups.items()))
     members = [Member(*group, seed) for group in groups for seed in config.seeds]
+    settings = _at_most_all_views(config.train, detector, features, groups)
 
     data = fleet.fleet_data(
         members,
@@ -58,14 +60,14 @@ def fit_clips(
         features.n_frames,
         view_length=detector.view_length,
         view_hop=detector.view_hop,
-        config=config.train,
+        config=settings,
     )
     weights = train(
         detector.task(),
         members,
         features.table(),
         data,
-        config.train,
+        settings,
         reporter=reporter,
         **training_options,
     )
@@ -82,6 +84,18 @@ def fit_clips(
     return _with_thresholds(fitted, features, groups, reporter)
 
 
+def _at_most_all_views(settings, detector, features, groups) -> TrainConfig:
+    """The settings with a batch no larger than the views of the model that has the most."""
+    n_views = [
+        sum(
+            len(view_starts(n, detector.view_length, detector.view_hop))
+            for n in features.n_frames[indices]
+        )
+        for indices in groups.values()
+    ]
+    return dataclasses.replace(settings, batch_size=min(settings.batch_size, max(n_views)))
+
+
 def _calibrate(detector, features, groups, members, weights, reporter) -> dict[str, np.ndarray]:
     """Each member's calibration from its training clips, stacked."""
     statistics = jax.jit(jax.vmap(detector.statistics, in_axes=(None, 0, 0)))
@@ -92,14 +106,24 @@ def _calibrate(detector, features, groups, members, weights, reporter) -> dict[s
             for i, index in enumerate(indices[first : first + BATCH_CLIPS]):
                 yield features.clips[index], jax.tree.map(lambda leaf, i=i: leaf[i], found)
 
-    calibrations = []
+    calibrations, problem = [], None
     reporter.start("calibrating", len(members))
     for m, member in enumerate(members):
         indices = groups[member.machine, member.section]
-        calibrations.append(detector.calibrate(clips(indices, take(weights, m))))
+        try:
+            calibrations.append(detector.calibrate(clips(indices, take(weights, m))))
+        except UserError as error:
+            reporter.line(f"{member.name}: {error}; its scores are not numbers")
+            problem = error
+            calibrations.append(None)
         reporter.advance(m + 1)
     reporter.stop()
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *calibrations)
+    sound = next((each for each in calibrations if each is not None), None)
+    if sound is None:
+        raise problem
+    nothing = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), sound)
+    filled = [nothing if each is None else each for each in calibrations]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
 
 
 def _with_thresholds(fitted, features, groups, reporter) -> FittedDetector:
@@ -132,7 +156,7 @@ def fit(
     features: Sequence[np.ndarray],
     *,
     machine: str = "machine",
-    sections: Sequence[str] | str = "00",
+    sections: Sequence[str | int] | str | int = "00",
     domains: Sequence[str] | str = "",
     reporter: Reporter | None = None,
 ) -> FittedDetector:
@@ -152,15 +176,18 @@ def fit(
 
     Raises:
         UserError: features of a wrong shape, NaN values, fewer frames than a view has, or
-            as many sections as clips are not given.
+            not as many sections or domains as clips, or a domain of another name.
     """
     config = configs.load_config(config) if isinstance(config, str) else config
     features = check_features(features, config, make_detector(config).view_length)
     columns = {}
     for name, values in (("sections", sections), ("domains", domains)):
-        columns[name] = [values] * len(features) if isinstance(values, str) else list(values)
+        one = isinstance(values, str | int)
+        columns[name] = [values] * len(features) if one else list(values)
         if len(columns[name]) != len(features):
             raise UserError(f"{len(features)} clips, but {len(columns[name])} {name}")
+    for wrong in set(columns["domains"]) - {"", "source", "target"}:
+        raise UserError(f'domains: {wrong!r} is neither "source" nor "target" (nor "")')
     clips = [
         Clip(machine, str(section), "train", f"{i:08}", "", domain=domain, label=NORMAL)
         for i, (section, domain) in enumerate(

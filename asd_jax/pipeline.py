@@ -2,24 +2,25 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from asd_jax import tables
-from asd_jax.challenge import write_challenge_files
+from asd_jax.challenge import file_suffix, write_challenge_files
 from asd_jax.clip_features import ArrayFeatures, Features
 from asd_jax.config import Config, nearest
 from asd_jax.data import audio_files
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import ANOMALY, Clip
 from asd_jax.data.layouts import find_clips, parse_clip
 from asd_jax.data.synthetic import SETTINGS_FILE
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.features import compute_features
-from asd_jax.files import atomic_write
 from asd_jax.fitted import FittedDetector
 from asd_jax.fitting import fit_clips
 from asd_jax.progress import Reporter
@@ -67,13 +68,14 @@ def run(
     """
     reporter = reporter or Reporter()
     run_dir = RunDirectory(out_dir)
-    clips = choose_clips(config, find_clips(data_dir, config.data.year or None, reporter.line))
+    clips = find_clips(data_dir, config.data.year or None, reporter.line)
+    clips = choose_clips(config, clips, reporter.line)
     with run_dir.lock():
-        run_dir.claim(config)
+        run_dir.check(config)
         training, test = _features(config, clips, cache_dir, on_bad_clip, reporter)
         data = _describe_data(data_dir, [*training.clips, *test.clips])
-        _claim_data(run_dir, data)
-        if run_dir.results_md.is_file():
+        run_dir.claim(config, data)
+        if run_dir.finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
             fitted = _fit(config, training, run_dir, reporter)
@@ -83,11 +85,19 @@ def run(
     return table(out_dir)
 
 
-def choose_clips(config: Config, clips: Sequence[Clip]) -> list[Clip]:
+def choose_clips(
+    config: Config, clips: Sequence[Clip], report: Callable[[str], None]
+) -> list[Clip]:
     """The clips that a configuration asks for.
 
+    Args:
+        config: the configuration.
+        clips: all there are.
+        report: called with a line about clips that are left out unasked.
+
     Raises:
-        UserError: a machine or subset that the data set does not have.
+        UserError: a machine or subset that the data set does not have, or test clips that the
+            year's result files have no place for.
     """
     there = sorted({clip.machine for clip in clips})
     for machine in config.data.machines:
@@ -100,10 +110,26 @@ def choose_clips(config: Config, clips: Sequence[Clip]) -> list[Clip]:
     subset = config.data.subset
     if subset == "auto":
         subset = "dev" if "dev" in subsets else "eval"
+        if len(subsets) > 1:
+            report(
+                "the data has a development and an evaluation set; the first is used, "
+                "--config.data.subset=eval takes the other"
+            )
     if subset not in subsets:
         raise UserError(f"data.subset is {subset}, but the data has {', '.join(sorted(subsets))}")
     wanted = config.data.machines or there
-    return [clip for clip in clips if clip.subset == subset and clip.machine in wanted]
+    chosen = [clip for clip in clips if clip.subset == subset and clip.machine in wanted]
+    faulty = Counter(c.machine for c in chosen if c.split == "train" and c.label == ANOMALY)
+    for machine, count in faulty.items():
+        report(
+            f"{machine}: {count} training clips are named anomalous; models learn from normal "
+            "sound only, so they are left out"
+        )
+    chosen = [clip for clip in chosen if clip.split == "test" or clip.label != ANOMALY]
+    for clip in chosen:
+        if clip.split == "test":
+            file_suffix(clip.machine, clip.section, clip.domain, clip.year)
+    return chosen
 
 
 def _features(config, clips, cache_dir, on_bad_clip, reporter) -> tuple[Features, Features]:
@@ -167,25 +193,11 @@ def _describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
     }
 
 
-def _claim_data(run_dir: RunDirectory, data: dict) -> None:
-    if run_dir.data.is_file():
-        before = run_dir.read_data()
-        if before != data:
-            raise UserError(
-                f"{run_dir.path} was begun with other recordings ({before.get('n_clips')} clips "
-                f"there, {data['n_clips']} here, or files that have changed); choose another "
-                "--out_dir"
-            )
-    else:
-        with atomic_write(run_dir.data) as file:
-            json.dump(data, file, indent=2)
-            file.write("\n")
-
-
 def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:
     """The fitted system: from its file when training is over, else trained from where it was."""
     if run_dir.model.is_file():
         return FittedDetector.load(run_dir.model)
+    run_dir.write_environment()
     checkpoints = Checkpoints(run_dir.checkpoints)
     log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
     try:
@@ -209,6 +221,12 @@ def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedD
         with contextlib.suppress(UserError):  # whatever ended the training says more
             checkpoints.close()
     fitted.save(run_dir.model)
+    if received:  # too late to interrupt the training
+        raise UserError(
+            f"stopped by {received[0].name} after training, which is saved; the same command "
+            "goes on from there",
+            exit_status=128 + received[0],
+        )
     return fitted
 
 
@@ -299,7 +317,11 @@ def _published(configuration: str, system: str, year: int) -> tuple[Published, .
 
 
 def table(path: os.PathLike | str) -> str:
-    """The table of a finished run, with intervals and published numbers."""
+    """The table of a finished run, with intervals and published numbers.
+
+    Raises:
+        UserError: no run directory, or one that is not finished or is damaged.
+    """
     run_dir, stored, data = _finished(path)
     year = data["year"]
     return tables.format_table(
@@ -316,10 +338,12 @@ def report(paths: Sequence[os.PathLike | str]) -> str:
     if len(paths) == 1:
         return table(paths[0])
     runs, numbers, notes = [], [], []
-    for path in paths:
+    names = [Path(path).resolve().name for path in paths]
+    for path, name in zip(paths, names, strict=True):
         run_dir, stored, data = _finished(path)
         results = read_results_csv(run_dir.results_csv)
-        runs.append(tables.Run(Path(path).name, data["year"], results))
+        shown = name if names.count(name) == 1 else os.fspath(path)
+        runs.append(tables.Run(shown, data["year"], results))
         numbers += _published(stored["name"], stored["detector"]["name"], data["year"])
         notes += _notes(data)
     text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
@@ -330,7 +354,7 @@ def _finished(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:
     """A finished run's paths, its configuration, and what is known of its data."""
     run_dir = RunDirectory(path)
     stored = read_config(run_dir.config)
-    if not run_dir.results_md.is_file():
+    if not run_dir.finished:
         raise UserError(f"{path} has no results yet; go on with the command that began it")
     return run_dir, stored, run_dir.read_data()
 
@@ -372,27 +396,39 @@ def score_files(
     fitted = load(path)
     config = fitted.config
     channel = None if config.data.channel < 0 else config.data.channel
-    rows = []
+    found: dict[int, tuple[str, str, float, float, int]] = {}
     batches = audio_files.read_batches(
         files, config.front_end.sample_rate, channel, 32, on_bad_clip=on_bad_clip, report=report
     )
     for indices, waveforms in batches:
+        groups: dict[tuple[str | None, str | None], list[tuple[int, np.ndarray]]] = {}
         for index, waveform in zip(indices, waveforms, strict=True):
-            file = os.fspath(files[index])
-            clip = parse_clip(Path(file).resolve(), "/")
+            file = os.path.abspath(files[index])
+            clip = parse_clip(file)
             several = len(fitted.machines) > 1
-            whose = {
-                "machine": machine or (clip.machine if clip and several else None),
-                "section": section or (clip.section if clip else None),
-            }
+            whose = (
+                machine or (clip.machine if clip and several else None),
+                section or (clip.section if clip else None),
+            )
             try:
-                score = fitted.score(waveform, config.front_end.sample_rate, **whose)[0]
+                fitted.choose(*whose)
+                features = fitted.features(waveform, config.front_end.sample_rate)[0]
             except UserError as error:
                 if on_bad_clip == "stop":
-                    raise UserError(f"{file}: {error}", exit_status=1) from None
-                report(f"{file}: {error}; left out")
+                    raise UserError(f"{files[index]}: {error}", exit_status=1) from None
+                report(f"left out: {files[index]}: {error}")
                 continue
+            groups.setdefault(whose, []).append((index, features))
+        for (whose_machine, whose_section), members in groups.items():
+            whose = {"machine": whose_machine, "section": whose_section}
             threshold = fitted.threshold(**whose)
-            name = whose["machine"] or fitted.machines[0]
-            rows.append((file, name, float(score), threshold, int(score > threshold)))
-    return rows
+            scores = fitted.score_features([features for _, features in members], **whose)
+            for (index, _), score in zip(members, scores, strict=True):
+                found[index] = (
+                    os.fspath(files[index]),
+                    whose_machine or fitted.machines[0],
+                    float(score),
+                    threshold,
+                    int(score > threshold),
+                )
+    return [found[index] for index in sorted(found)]

@@ -295,6 +295,11 @@ def _read_csv(path: os.PathLike | str, row_type: type) -> tuple[Any, ...]:
                 row_type(*(kind(x) for kind, x in zip(kinds, line, strict=True))) for line in lines
             )
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; the command that made the run makes it again"
+        ) from error
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is damaged or no file of this kind: {error}") from error
+        raise UserError(
+            f"{path} is damaged: {error}; remove it, and the command that made the run makes it "
+            "again"
+        ) from error

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,13 @@ class RunDirectory:
         Raises:
             UserError: another process is running in the folder.
         """
-        with disk_errors(self.path):
+        try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / ".lock", "a+")  # noqa: SIM115 - held open, that is the lock
+        except OSError as error:
+            raise UserError(
+                f"--out_dir={self.path}: {error.strerror}; choose a folder that can be written to"
+            ) from error
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,8 +83,14 @@ class RunDirectory:
         finally:
             file.close()
 
-    def claim(self, config: Config) -> None:
-        """Writes the configuration and the environment, or checks that they are this run's.
+    @property
+    def finished(self) -> bool:
+        """Whether all that a run makes is there."""
+        made = (self.model, self.scores, self.scores_csv, self.results_csv, self.results_md)
+        return all(path.exists() for path in made)
+
+    def check(self, config: Config) -> None:
+        """Makes sure that the folder is free for a run or has one of this configuration.
 
         Raises:
             UserError: the folder has a run of another configuration, or other files.
@@ -92,21 +102,43 @@ class RunDirectory:
                     f"{self.path} holds a run of another configuration "
                     f"({'; '.join(differences[:3])}); choose another --out_dir"
                 )
-        elif leftovers := [entry.name for entry in self.path.iterdir() if entry.name != ".lock"]:
+        elif leftovers := [e.name for e in self.path.iterdir() if not e.name.startswith(".")]:
             raise UserError(
                 f"{self.path} holds other files ({leftovers[0]}) and no run; choose another "
                 "--out_dir"
             )
-        else:
-            with atomic_write(self.config) as file:
-                file.write(configs.to_json(config))
+
+    def claim(self, config: Config, data: Mapping[str, Any]) -> None:
+        """Writes what the run is of, once it is known that it can begin.
+
+        Raises:
+            UserError: the folder has a run on other recordings.
+        """
+        if self.data.is_file() and self.config.is_file():
+            before = self.read_data()
+            if before != data:
+                raise UserError(
+                    f"{self.path} was begun with other recordings ({before['n_clips']} clips "
+                    f"there, {data['n_clips']} here, or files that have changed); choose another "
+                    "--out_dir"
+                )
+            return
+        for path, text in (
+            (self.data, json.dumps(data, indent=2) + "\n"),
+            (self.config, configs.to_json(config)),
+        ):
+            with atomic_write(path) as file:
+                file.write(text)
+
+    def write_environment(self) -> None:
+        """Writes what the run's training, or its continuation, runs with."""
         with atomic_write(self.environment) as file:
             json.dump(environment(), file, indent=2)
             file.write("\n")
 
     def read_data(self) -> dict[str, Any]:
         """What is known of the run's recordings; UserError if that is damaged."""
-        return _read_json(self.data)
+        return _read_json(self.data, ("year", "synthetic", "n_clips", "fingerprint"))
 
     def open_log(self, keep_epochs: int) -> "Log":
         """Opens the log to go on after an epoch; what a lost continuation wrote is dropped."""
@@ -153,12 +185,15 @@ def read_config(path: os.PathLike | str) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise UserError(f"{Path(path).parent} is no run directory: it has no config.json")
-    return _read_json(Path(path))
+    return _read_json(Path(path), ("name", "detector"))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not set(needed) <= found.keys():
+            raise ValueError(f"it lacks {', '.join(needed)}")
+        return found
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}; choose another --out_dir") from error
 

@@ -43,7 +43,7 @@ def test_2021_is_split_by_domain(tmp_path):
         "decision_result_fan_section_03_source_test.csv": "section_03_source_test_0000.wav,1\n",
         "decision_result_fan_section_03_target_test.csv": "section_03_target_test_0000.wav,0\n",
     }
-    with pytest.raises(UserError, match="x.wav of fan has no domain"):
+    with pytest.raises(UserError, match="test clips of fan, section 03, have no domain"):
         write_challenge_files(tmp_path, [_row("x.wav", "03", "", 1.0, 1)], 2021)
 
 

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from command_line import run_cli
 
 import asd_jax
 from asd_jax.cli import main
@@ -18,14 +19,6 @@ from asd_jax.config import load_config
 from asd_jax.data.synthetic import synthesize
 
 SMALL = ["--config.train.epochs=2", "--config.train.batch_size=64", "--config.seeds=0,1"]
-
-
-def run_cli(capsys, *arguments):
-    """Exit status, standard output, standard error of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
 
 
 @pytest.fixture(scope="session")

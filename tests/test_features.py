@@ -78,7 +78,7 @@ def test_each_clip_is_as_librosa_has_it(clips, compute):
     assert found.total_frames == 292
     for i, clip in enumerate(clips):
         # The tolerance of the front end.
-        np.testing.assert_allclose(found.read_clip(i), librosa_log_mel(clip.path), atol=1e-3)
+        np.testing.assert_allclose(found.read_clips([i])[0], librosa_log_mel(clip.path), atol=1e-3)
 
 
 @pytest.mark.parametrize("center", [True, False])
@@ -89,7 +89,9 @@ def test_padding_into_a_batch_changes_no_frame(clips, compute, center):
     for i, clip in enumerate(clips):
         waveform, _ = soundfile.read(clip.path, dtype="float32")
         # One transform after another, padded or not: equal up to the order of sums.
-        np.testing.assert_allclose(found.read_clip(i), front_end(waveform), rtol=1e-6, atol=1e-5)
+        np.testing.assert_allclose(
+            found.read_clips([i])[0], front_end(waveform), rtol=1e-6, atol=1e-5
+        )
 
 
 def test_reading_parts_of_the_table(clips, compute, monkeypatch, tmp_path):
@@ -100,13 +102,13 @@ def test_reading_parts_of_the_table(clips, compute, monkeypatch, tmp_path):
     assert found.clips == tuple(mixed)
     table = found.table()
     assert table.shape == (found.total_frames, 32) and table.dtype == np.float32
-    expected = np.concatenate([found.read_clip(i) for i in range(7)])
+    expected = np.concatenate([found.read_clips([i])[0] for i in range(7)])
     np.testing.assert_array_equal(table, expected)
     for indices in ([1, 2, 3], range(7), [5, 0, 1, 4], [6], []):
         together = found.read_clips(indices)
         assert len(together) == len(indices)
         for i, clip in zip(indices, together, strict=True):
-            np.testing.assert_array_equal(clip, found.read_clip(i))
+            np.testing.assert_array_equal(clip, found.read_clips([i])[0])
     for start in range(0, found.total_frames, 7):
         stop = min(start + 61, found.total_frames)
         np.testing.assert_array_equal(found.read(start, stop), expected[start:stop])
@@ -131,7 +133,7 @@ def test_a_changed_recording_costs_its_group_only(clips, compute, tmp_path):
     soundfile.write(others[1].path, np.zeros(8000), 16000)
     second = compute(clips + others)
     assert compute.read == 2 and second.key != first.key
-    assert (second.read_clip(6) < -150).all()
+    assert (second.read_clips([6])[0] < -150).all()
     status = os.stat(clips[0].path)
     os.utime(clips[0].path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     compute(clips + others)
@@ -400,7 +402,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
         clips = [Clip("fan", "00", "train", str(i), path) for i in range(n)]
         found = compute_features(clips, FrontEnd(), cache_dir=cache, batch_size=8)
         for i in range(n):
-            found.read_clip(i)
+            found.read_clips([i])[0]
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """)
     peaks = []

@@ -173,7 +173,7 @@ def test_results_csv_round_trip(tmp_path):
 def test_a_file_of_another_kind_is_named(tmp_path, content):
     path = tmp_path / "results.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match="results.csv is damaged or no file of this kind"):
+    with pytest.raises(UserError, match="results.csv is damaged"):
         read_results_csv(path)
     with pytest.raises(UserError, match="cannot read .*missing.csv: No such file"):
         read_scores_csv(tmp_path / "missing.csv")

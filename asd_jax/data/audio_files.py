@@ -192,12 +192,21 @@ def _read(
             f"{path} holds samples that are not finite numbers; restore the file or remove it"
         )
     if info.sample_rate != sample_rate:
-        waveform = _resample(waveform, info.sample_rate, sample_rate)
+        waveform = resample(waveform, info.sample_rate, sample_rate)
     return waveform, info
 
 
-def _resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """What `librosa.resample` does by default, without the seconds that its import takes."""
+def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """What `librosa.resample` does by default, without the seconds that its import takes.
+
+    Args:
+        waveform: (samples,).
+        rate: its rate in Hz.
+        new_rate: the rate in Hz to return.
+
+    Returns:
+        (samples,).
+    """
     resampled = _library("soxr").resample(waveform, rate, new_rate, quality="HQ")
     n_samples = -(-len(waveform) * new_rate // rate)
     return np.pad(resampled, (0, max(0, n_samples - len(resampled))))[:n_samples]

@@ -61,7 +61,7 @@ class Scan:
 
     Attributes:
         clips: the clips, sorted.
-        strays: paths of wav files that fit no layout.
+        strays: paths of wav files that fit no layout, or whose names are not UTF-8.
         supplemental: paths of the supplemental clips of 2025 and later (noise alone or the
             machine alone), which are neither training nor test clips.
     """
@@ -138,7 +138,11 @@ def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
         raise UserError(f"year {year}: the challenge years are {YEARS[0]} to {YEARS[-1]}")
     clips, strays, supplemental = [], [], []
     for path in _wav_files(Path(data_dir)):
-        if clip := parse_clip(path, data_dir):
+        # Result files are UTF-8, and so must be what they name.
+        printable = os.fsencode(path).decode(errors="backslashreplace")
+        if printable != str(path):
+            strays.append(printable)
+        elif clip := parse_clip(path, data_dir):
             clips.append(clip)
         elif path.parent.name == "supplemental":
             supplemental.append(str(path))

@@ -1,9 +1,9 @@
 """Checkpoints of a fleet, by orbax: written whole or not at all."""
 
-import json
+import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,12 @@ class Checkpoints:
         """The epoch of the newest whole checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, epoch: int, state: Any, meta: Mapping[str, Any]) -> None:
+    def save(self, epoch: int, state: Any) -> None:
         """Begins to write a checkpoint; training may go on meanwhile.
 
         Args:
             epoch: its name.
             state: a tree of arrays. They are copied before this returns.
-            meta: anything that JSON can hold.
 
         Raises:
             UserError: this one or the one before could not be written.
@@ -55,20 +54,7 @@ class Checkpoints:
         if shutil.disk_usage(self.folder).free < needed:
             raise _no_space(self.folder)
         with disk_errors(self.folder), _orbax_errors(self.folder):
-            self._manager.save(
-                epoch,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(dict(meta))
-                ),
-            )
-
-    def meta(self, epoch: int) -> dict[str, Any]:
-        """What `save` was given as `meta`."""
-        with _orbax_errors(self.folder):
-            restored = self._manager.restore(
-                epoch, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-            )
-        return restored["meta"]
+            self._manager.save(epoch, args=ocp.args.StandardSave(state))
 
     def restore(self, epoch: int, like: Any) -> Any:
         """Reads the state of a checkpoint.
@@ -77,13 +63,20 @@ class Checkpoints:
             epoch: which one.
             like: a tree of arrays, or of `jax.ShapeDtypeStruct`, with the state's shapes and
                 where it is to be placed.
+
+        Raises:
+            UserError: it is damaged.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        with _orbax_errors(self.folder):
-            restored = self._manager.restore(
-                epoch, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            )
-        return restored["state"]
+        try:
+            return self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))
+        except Exception as error:  # whatever the formats below orbax raise for damaged files
+            raise UserError(
+                f"the checkpoint {self.folder / str(epoch)} is damaged "
+                f"({str(error).splitlines()[0][:120]}); remove that folder and run the same "
+                "command again, it goes on from the one before",
+                exit_status=1,
+            ) from error
 
     def wait(self) -> None:
         """Returns when all that was saved is on the disk."""
@@ -96,25 +89,18 @@ class Checkpoints:
         self._manager.close()
 
 
-class _orbax_errors:  # noqa: N801 - reads as a function where it is used
-    """Turns what orbax and TensorStore raise for a full or damaged disk into one line."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if not isinstance(error, ValueError | RuntimeError | KeyError | json.JSONDecodeError):
-            return False
+@contextlib.contextmanager
+def _orbax_errors(folder: Path) -> Iterator[None]:
+    """Turns what orbax and TensorStore raise for a disk that fails into one line."""
+    try:
+        yield
+    except (ValueError, RuntimeError, KeyError) as error:
         text = str(error)
-        full = any(word in text for word in ("No space left", "RESOURCE_EXHAUSTED", "quota"))
-        if full:
-            raise _no_space(self.folder) from error
+        if any(word in text for word in ("No space left", "RESOURCE_EXHAUSTED", "quota")):
+            raise _no_space(folder) from error
         raise UserError(
-            f"checkpoints in {self.folder}: {kind.__name__}: {text[:300]}; remove the damaged "
-            "checkpoint's folder and run the same command again",
+            f"cannot write a checkpoint in {folder}: {text[:300]}; put that right and run the "
+            "same command again, it goes on from the last whole checkpoint",
             exit_status=1,
         ) from error
 

@@ -44,7 +44,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """For people: "fan id 00 seed 1"."""
+        """For people: "fan 00 seed 1"."""
         section = f" {self.section}" if self.section else ""
         return f"{self.machine}{section} seed {self.seed}"
 
@@ -160,7 +160,7 @@ def member_key(member: Member) -> jax.Array:
 
 
 def _pad(rows: Sequence[np.ndarray], multiple: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stacks rows of unequal length, padded with their own first entry or 0."""
+    """Stacks rows of unequal length, padded with zeros to a multiple."""
     counts = np.array([len(row) for row in rows], np.int32)
     width = max(1, -(-int(counts.max()) // multiple)) * multiple
     padded = np.zeros((len(rows), width), np.int32)

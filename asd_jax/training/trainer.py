@@ -31,7 +31,6 @@ def train(
     config: TrainConfig,
     *,
     checkpoints: Checkpoints | None = None,
-    meta: Mapping[str, Any] | None = None,
     log: Callable[[Mapping[str, Any]], None] = lambda entry: None,
     should_stop: Callable[[], bool] = lambda: False,
     reporter: Reporter | None = None,
@@ -46,7 +45,6 @@ def train(
         data: as `fleet.fleet_data` gives it.
         config: training settings.
         checkpoints: where to save and to continue from; None keeps nothing.
-        meta: what a checkpoint says beside the state.
         log: called with one entry an epoch.
         should_stop: asked after each epoch; true saves a checkpoint and raises.
         reporter: tells people; says nothing by default.
@@ -105,8 +103,8 @@ def train(
             last = epoch == config.epochs or stopped == len(members)
             stop = should_stop()
             if checkpoints is not None and (last or stop or epoch % config.checkpoint_every == 0):
-                checkpoints.save(epoch, current(), meta or {})
-            if stop and not last:
+                checkpoints.save(epoch, current())
+            if stop:
                 if checkpoints is not None:
                     checkpoints.wait()
                 raise Interrupted(epoch)
@@ -137,6 +135,7 @@ def _note(losses: Mapping[str, np.ndarray], stopped: int, rate: float) -> str:
         finite = values[np.isfinite(values)]
         return f"{finite.mean():.4g}" if finite.size else "–"
 
+    # A model a second is one model trained for one epoch in a second.
     parts = [
         f"loss {mean(losses['loss'])}",
         f"val {mean(losses['validation_loss'])}",

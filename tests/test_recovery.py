@@ -1,0 +1,217 @@
+"""What is lost or damaged in a run directory is made again, or named in one line."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from command_line import run_cli
+
+from asd_jax.cli import main
+from asd_jax.data.synthetic import synthesize
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """One machine of one id; 2 s clips."""
+    folder = tmp_path_factory.mktemp("data") / "set"
+    synthesize(folder, machines=["fan"], sections=1, clips=10, duration=2.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def command(data, cache, run_dir, *more):
+    return [
+        "run",
+        "--config=dense_ae",
+        f"--data_dir={data}",
+        f"--cache_dir={cache}",
+        f"--out_dir={run_dir}",
+        "--config.train.epochs=4",
+        "--config.train.checkpoint_every=2",
+        "--config.train.batch_size=64",
+        "--config.seeds=0,",
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(data, cache, tmp_path_factory):
+    """A finished run, not to be changed."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.raises(SystemExit) as ended:
+        main(command(data, cache, run_dir))
+    assert ended.value.code == 0
+    return run_dir
+
+
+@pytest.fixture
+def spoiled(finished, tmp_path):
+    """A copy of a finished run, to damage."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.mark.parametrize("lost", ["model.npz", "scores.csv", "results.csv", "results.md", "scores"])
+def test_what_is_lost_is_made_again(data, cache, finished, spoiled, capsys, lost):
+    path = spoiled / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    status, out, err = run_cli(capsys, *command(data, cache, spoiled))
+    assert status == 0, err
+    assert "nothing to do" not in err
+    assert "fan" in out
+    assert (spoiled / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
+    assert (spoiled / "log.jsonl").read_bytes() == (finished / "log.jsonl").read_bytes()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"no such format", None], ids=["empty", "text", "cut"])
+def test_a_damaged_model_is_named_and_made_again_once_removed(
+    data, cache, finished, spoiled, capsys, damage
+):
+    model = spoiled / "model.npz"
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    wav = next(data.rglob("*.wav"))
+    status, _, err = run_cli(capsys, "score", f"--run_dir={spoiled}", wav)
+    assert status == 2 and "model.npz is damaged" in err and err.count("\n") == 1
+    model.unlink()
+    assert run_cli(capsys, *command(data, cache, spoiled))[0] == 0
+    assert run_cli(capsys, "score", f"--run_dir={spoiled}", wav)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "results.csv"])
+def test_a_damaged_table_is_named_and_made_again_once_removed(
+    data, cache, finished, spoiled, capsys, name
+):
+    (spoiled / name).write_text("cut sho")
+    status, _, err = run_cli(capsys, *command(data, cache, spoiled))
+    assert status == 2 and f"{name} is damaged" in err
+    (spoiled / name).unlink()
+    assert run_cli(capsys, *command(data, cache, spoiled))[0] == 0
+    assert (spoiled / name).read_bytes() == (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
+def test_a_damaged_description_is_one_line(data, cache, spoiled, capsys, name, text):
+    (spoiled / name).write_text(text)
+    status, _, err = run_cli(capsys, *command(data, cache, spoiled))
+    assert status == 2 and f"{name} is damaged" in err
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
+    data, cache, finished, spoiled, tmp_path
+):
+    for made in ("model.npz", "results.md"):
+        (spoiled / made).unlink()
+    for file in (spoiled / "checkpoints" / "4").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            file.write_bytes(b"\0" * 100)
+    # In a process of its own: threads of the checkpoint's reader write to standard error.
+    again = [sys.executable, "-m", "asd_jax", *map(str, command(data, cache, spoiled))]
+    ended = subprocess.run(again, capture_output=True, text=True)
+    assert ended.returncode == 1, ended.stderr
+    assert "checkpoints/4 is damaged" in ended.stderr and "Traceback" not in ended.stderr
+    shutil.rmtree(spoiled / "checkpoints" / "4")
+    ended = subprocess.run(again, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "continuing after epoch 2" in ended.stderr
+    assert (spoiled / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
+
+
+def test_a_first_start_that_failed_leaves_the_folder_free(data, cache, tmp_path, capsys):
+    copy = shutil.copytree(data, tmp_path / "set")
+    broken = sorted(copy.rglob("train/*.wav"))[0]
+    broken.write_bytes(b"")
+    run_dir = tmp_path / "run"
+    assert run_cli(capsys, *command(copy, cache, run_dir))[0] == 2
+    # Another configuration is welcome: the first one never began.
+    assert run_cli(capsys, *command(data, cache, run_dir, "--config.train.epochs=1"))[0] == 0
+
+
+def test_sigterm_while_features_are_computed_is_one_line(tmp_path, cache):
+    folder = tmp_path / "set"
+    synthesize(folder, machines=["fan"], sections=1, clips=300, duration=2.0)
+    arguments = command(folder, tmp_path / "cache", tmp_path / "run")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "asd_jax", *map(str, arguments)], stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "cache").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "stopped by SIGTERM" in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_anomalous_training_clips_are_left_out(data, cache, tmp_path, capsys):
+    copy = shutil.copytree(data, tmp_path / "set")
+    faulty = next(copy.rglob("test/anomaly_*.wav"))
+    shutil.copy(faulty, next(copy.rglob("train")) / faulty.name.replace("0000", "0900", 1))
+    status, _, err = run_cli(capsys, *command(copy, cache, tmp_path / "run"))
+    assert status == 0 and "fan: 1 training clips are named anomalous" in err
+
+
+def test_a_huge_batch_is_all_of_the_data(data, cache, tmp_path, capsys):
+    arguments = command(data, cache, tmp_path / "run", "--config.train.batch_size=2000000000")
+    assert run_cli(capsys, *arguments)[0] == 0
+
+
+def test_2021_without_domains_is_refused_before_training(data, cache, tmp_path, capsys):
+    folder = tmp_path / "set" / "fan"
+    wav = next(data.rglob("train/*.wav"))
+    for name in (
+        "train/section_00_source_train_normal_0000_a_1.wav",
+        "train/section_00_source_train_normal_0001_a_1.wav",
+        "test/section_00_0000.wav",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(wav, folder / name)
+    arguments = command(folder.parent, cache, tmp_path / "run", "--config.data.year=2021")
+    status, _, err = run_cli(capsys, *arguments)
+    assert status == 2 and "have no domain" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_name_that_is_not_utf_8_is_left_out(data, cache, tmp_path, capsys):
+    copy = shutil.copytree(data, tmp_path / "set")
+    wav = next(copy.rglob("test/normal_*.wav"))
+    name = os.fsencode(wav).replace(b"normal_", b"normal_\xff")
+    try:
+        os.rename(os.fsencode(wav), name)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    status, _, err = run_cli(capsys, *command(copy, cache, tmp_path / "run"))
+    assert status == 0 and r"normal_\xff" in err
+
+
+def test_a_home_folder_is_understood(data, cache, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run_cli(capsys, *command(data, cache, "~/run"))[0] == 0
+    assert (tmp_path / "run" / "results.md").is_file()
+    assert run_cli(capsys, "report", "--run_dir=~/run")[0] == 0
+
+
+def test_runs_of_one_name_are_told_apart(finished, tmp_path, capsys):
+    other = shutil.copytree(finished, tmp_path / "other" / finished.name)
+    status, out, _ = run_cli(capsys, "report", f"--run_dir={finished}", f"--run_dir={other}")
+    assert status == 0 and str(other) in out.replace("\n", "")
+
+
+def test_scores_that_are_not_numbers_end_in_nan(data, cache, tmp_path, capsys):
+    """A learning rate at which training diverges: said, and results are NaN, no crash."""
+    with np.errstate(all="ignore"):
+        status, _, err = run_cli(
+            capsys,
+            *command(data, cache, tmp_path / "run", "--config.train.learning_rate=1e30"),
+        )
+    assert status == 0 and "the training loss is not finite" in err
