@@ -60,15 +60,15 @@ def moments(residuals: jax.Array, mask: jax.Array | None = None) -> Moments:
     return Moments(count[..., 0], mean, scatter)
 
 
-def merge(batches: Iterable[Moments], within_batches: bool = False) -> Moments:
+def merge(batches: Iterable[Moments]) -> Moments:
     """Moments of all batches together, in float64 NumPy.
+
+    The official program instead centres the source and the target vectors of every shuffled
+    batch of 256 on their own means, and so leaves out the scatter between those means: at 1 %
+    target vectors that shrinks the target covariance by about a third, by chance of the batches.
 
     Args:
         batches: moments without leading axes; at least one.
-        within_batches: leave out the scatter between the batches' means. So does the official
-            program, which centres the source and the target vectors of every shuffled batch of
-            256 on their own means. At 1 % target vectors that shrinks the target covariance by
-            about a third, and moves the choice between the two distances.
 
     Returns:
         The moments, without leading axes.
@@ -84,8 +84,7 @@ def merge(batches: Iterable[Moments], within_batches: bool = False) -> Moments:
             continue
         shift = mean - total.mean
         scatter = total.scatter + scatter
-        if not within_batches:
-            scatter = scatter + np.outer(shift, shift) * (total.count * count / both)
+        scatter = scatter + np.outer(shift, shift) * (total.count * count / both)
         total = Moments(both, total.mean + shift * (count / both), scatter)
     if total is None:
         raise UserError("no residuals to estimate a covariance from")
@@ -125,11 +124,6 @@ def precision(moments: Moments) -> np.ndarray:
             stacklevel=2,
         )
     return (directions / np.maximum(variances, floor)) @ directions.T
-
-
-def fit_precision(residuals: jax.Array, mask: jax.Array | None = None) -> np.ndarray:
-    """`precision` of one array of residual vectors (vectors, dim), mask (vectors,)."""
-    return precision(moments(jnp.asarray(residuals), mask))
 
 
 def mahalanobis(delta: jax.Array, precision: jax.Array) -> jax.Array:

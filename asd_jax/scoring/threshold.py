@@ -71,8 +71,3 @@ def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
     if not low <= value <= 2 * high - low:
         return Threshold(empirical, "the gamma fit did not converge")
     return Threshold(value)
-
-
-def decide(scores: Any, threshold: Any) -> np.ndarray:
-    """1 where a score is larger than its threshold, else 0; NaN is never larger."""
-    return (np.asarray(scores) > np.asarray(threshold)).astype(np.int8)

@@ -19,14 +19,18 @@ def _residuals(vectors, dim, seed=0):
     return (rng.normal(size=(vectors, dim)) @ mixing + 0.3).astype(np.float32)
 
 
+def _precision(residuals, mask=None):
+    return module.precision(module.moments(jnp.asarray(residuals), mask))
+
+
 def test_precision_is_the_inverse_of_the_sample_covariance():
     residuals = _residuals(500, 6)
     expected = np.linalg.inv(np.cov(residuals.T.astype(np.float64)))
-    precision = module.fit_precision(residuals)
+    precision = _precision(residuals)
     assert precision.dtype == np.float64
     np.testing.assert_allclose(precision, expected, rtol=TOLERANCE, atol=TOLERANCE)
     masked = np.concatenate([residuals, np.full((9, 6), np.nan, np.float32)])
-    again = module.fit_precision(masked, np.arange(509) < 500)
+    again = _precision(masked, np.arange(509) < 500)
     np.testing.assert_allclose(again, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
@@ -42,14 +46,6 @@ def test_merged_batches_equal_all_at_once():
     np.testing.assert_allclose(merged.scatter / 499, covariance, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def test_within_batches_leaves_out_the_scatter_of_their_means():
-    # Values by hand: batches {0, 2} and {10, 14} have scatters 2 and 8, and {5} none.
-    batches = [module.moments(jnp.array(x)[:, None]) for x in ([0.0, 2], [10.0, 14], [5.0])]
-    assert module.merge(batches, within_batches=True).scatter == pytest.approx(10)
-    # All five around their mean 6.2: 38.44 + 17.64 + 14.44 + 60.84 + 1.44.
-    assert module.merge(batches).scatter == pytest.approx(132.8)
-
-
 def test_moments_over_leading_axes():
     residuals = jnp.asarray(_residuals(60, 4).reshape(3, 20, 4))
     mask = jnp.arange(20) < jnp.array([[20], [7], [0]])
@@ -63,7 +59,7 @@ def test_moments_over_leading_axes():
 
 
 def test_distance_equals_scipy_and_the_mean_over_all_pairs_of_vectors():
-    precision = module.fit_precision(_residuals(500, 6)).astype(np.float32)
+    precision = _precision(_residuals(500, 6)).astype(np.float32)
     vectors = _residuals(2 * 30, 6, seed=1).reshape(2, 30, 6)
     distances = module.mahalanobis(jnp.asarray(vectors.mean(axis=1)), jnp.asarray(precision))
     for clip, distance in zip(vectors, distances, strict=True):
@@ -86,7 +82,7 @@ def test_selective_takes_the_smaller_distance():
 def test_singular_covariance_sees_what_never_occurred():
     residuals = _residuals(20, 40)  # fewer vectors than dimensions
     with pytest.warns(UserWarning, match="21 of 40 variances are raised"):
-        precision = module.fit_precision(residuals)
+        precision = _precision(residuals)
     assert np.isfinite(precision).all() and np.linalg.eigvalsh(precision)[0] > 0
     unseen = np.linalg.svd(residuals - residuals.mean(0))[2][-1]
     seen = residuals[0] - residuals.mean(0)
@@ -97,10 +93,10 @@ def test_singular_covariance_sees_what_never_occurred():
 
 def test_what_no_covariance_can_come_from():
     with pytest.raises(UserError, match="at least 2 residual vectors, got 1"):
-        module.fit_precision(np.ones((1, 3), np.float32))
+        _precision(np.ones((1, 3), np.float32))
     with pytest.raises(UserError, match="all the same"):
-        module.fit_precision(np.ones((5, 3), np.float32))
+        _precision(np.ones((5, 3), np.float32))
     with pytest.raises(UserError, match="not finite"):
-        module.fit_precision(np.full((5, 3), np.nan, np.float32))
+        _precision(np.full((5, 3), np.nan, np.float32))
     with pytest.raises(UserError, match="no residuals"):
         module.merge([])

@@ -6,7 +6,7 @@ import scipy.stats
 
 from asd_jax.errors import UserError
 from asd_jax.scoring import threshold as module
-from asd_jax.scoring.threshold import decide, gamma_threshold
+from asd_jax.scoring.threshold import gamma_threshold
 
 
 @pytest.mark.parametrize("shape,location,scale", [(2.0, 0.0, 1.0), (9.0, 5.0, 0.3), (3, -40, 2)])
@@ -40,7 +40,6 @@ def test_falls_back_to_the_empirical_quantile(scores, reason, expected):
 def test_without_a_finite_score_nothing_is_anomalous(scores):
     result = gamma_threshold(scores)
     assert np.isnan(result.value) and result.fallback == "no finite training score"
-    assert decide([1e9], result.value) == 0
 
 
 def _raise(error):
@@ -74,10 +73,6 @@ def test_odd_distributions_give_a_usable_threshold(seed):
     ):
         value = gamma_threshold(scores).value
         assert np.min(scores) <= value <= 2 * np.max(scores) - np.min(scores)
-
-
-def test_a_clip_is_anomalous_only_above_the_threshold():
-    np.testing.assert_array_equal(decide([1.0, 2.0, 3.0, np.nan], 2.0), [0, 0, 1, 0])
 
 
 @pytest.mark.parametrize("quantile", [0, 1, 90])
