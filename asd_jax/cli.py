@@ -203,7 +203,7 @@ def _define_none(values: flags.FlagValues) -> None:
 
 def _list(values, words, overrides) -> None:
     from asd_jax.detectors import make_detector, registry
-    from asd_jax.models.count import count_values
+    from asd_jax.training.task import count_values
 
     names = {}
     for name in shipped_configs():
@@ -214,7 +214,7 @@ def _list(values, words, overrides) -> None:
         print(f"  from            {cls.paper}")
         print(f"  one model a     {cls.scope}")
         for configuration, config in names.get(name, []):
-            parameters = count_values(make_detector(config).task().init)
+            parameters = count_values(make_detector(config).task(), config.front_end.n_mels)
             print(f"  configuration   {configuration} ({parameters:,} values a model)")
 
 

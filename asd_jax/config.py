@@ -88,8 +88,9 @@ class Config:
         data: which recordings.
         train: training settings.
         seeds: one model of each kind is trained a seed.
-        threshold_quantile: the decision threshold is this quantile of the distribution
-            fitted to the training clips' scores.
+        threshold: the decision threshold is a quantile of the gamma distribution fitted to
+            the training clips' scores ("gamma"), or their "mean".
+        threshold_quantile: that quantile.
         name: of the configuration; `load_config` gives it the file's name.
     """
 
@@ -98,6 +99,7 @@ class Config:
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     seeds: tuple[int, ...] = (0, 1, 2)
+    threshold: Literal["gamma", "mean"] = "gamma"
     threshold_quantile: float = 0.9
     name: str = ""
 

@@ -24,7 +24,7 @@ from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitted import FittedDetector, group_name, take
 from asd_jax.progress import Reporter, Silent
-from asd_jax.scoring.threshold import gamma_threshold
+from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
 from asd_jax.training import Member, fleet, train
 
 
@@ -47,15 +47,23 @@ def fit_clips(
     detector = make_detector(config)
     groups: dict[tuple[str, str], list[int]] = {}
     for index, clip in enumerate(features.clips):
+        if clip.split != "train":
+            continue
         section = clip.section if detector.scope == "section" else ""
         groups.setdefault((clip.machine, section), []).append(index)
-    groups = dict(sorted(groups.items()))
+    groups = {group: np.array(indices) for group, indices in sorted(groups.items())}
     members = [Member(*group, seed) for group in groups for seed in config.seeds]
-    settings = _at_most_all_views(config.train, detector, features, groups)
+    examples = [
+        detector.examples(groups[member.machine, member.section], features.clips, member.seed)
+        for member in members
+    ]
+    settings = _at_most_all_views(config.train, detector, features, examples)
+    table = features.table()
 
     data = fleet.fleet_data(
         members,
-        [np.array(groups[member.machine, member.section]) for member in members],
+        examples,
+        table,
         features.offsets,
         features.n_frames,
         view_length=detector.view_length,
@@ -65,7 +73,7 @@ def fit_clips(
     weights = train(
         detector.task(),
         members,
-        features.table(),
+        table,
         data,
         settings,
         reporter=reporter,
@@ -84,14 +92,14 @@ def fit_clips(
     return _with_thresholds(fitted, features, groups, reporter)
 
 
-def _at_most_all_views(settings, detector, features, groups) -> TrainConfig:
+def _at_most_all_views(settings, detector, features, examples) -> TrainConfig:
     """The settings with a batch no larger than the views of the model that has the most."""
     n_views = [
         sum(
             len(view_starts(n, detector.view_length, detector.view_hop))
-            for n in features.n_frames[indices]
+            for n in features.n_frames[clips]
         )
-        for indices in groups.values()
+        for clips, _ in examples
     ]
     return dataclasses.replace(settings, batch_size=min(settings.batch_size, max(n_views)))
 
@@ -137,18 +145,23 @@ def _with_thresholds(fitted, features, groups, reporter) -> FittedDetector:
             if (member.machine, member.section) == group
         ]
         scores = fitted.member_scores(chosen, features, indices)
-        quantile = fitted.config.threshold_quantile
         for m, row in zip(chosen, scores, strict=True):
-            thresholds[m], fallback = gamma_threshold(row, quantile)
+            thresholds[m], fallback = _threshold(fitted.config, row)
             if fallback:
                 reporter.line(
                     f"{fitted.members[m].name}: threshold by the scores' own quantile ({fallback})"
                 )
-        mean = gamma_threshold(scores.mean(axis=0), quantile)
-        group_thresholds[group_name(fitted.members[chosen[0]])] = mean.value
+        of_mean = _threshold(fitted.config, scores.mean(axis=0))
+        group_thresholds[group_name(fitted.members[chosen[0]])] = of_mean.value
         reporter.advance(done)
     reporter.stop()
     return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
+
+
+def _threshold(config: Config, scores: np.ndarray) -> Threshold:
+    if config.threshold == "mean":
+        return mean_threshold(scores)
+    return gamma_threshold(scores, config.threshold_quantile)
 
 
 def fit(
@@ -158,6 +171,7 @@ def fit(
     machine: str = "machine",
     sections: Sequence[str | int] | str | int = "00",
     domains: Sequence[str] | str = "",
+    outliers: Sequence[np.ndarray] = (),
     reporter: Reporter | None = None,
 ) -> FittedDetector:
     """Fits a system to features of one's own.
@@ -169,6 +183,8 @@ def fit(
         sections: the section or machine id of each clip, or one for all.
         domains: "source" or "target" of each clip, or one for all; for systems that tell
             them apart.
+        outliers: (frames, mels) of each clip of another machine; for systems that learn from
+            such clips too.
         reporter: shows progress; none by default.
 
     Returns:
@@ -194,4 +210,10 @@ def fit(
             zip(columns["sections"], columns["domains"], strict=True)
         )
     ]
-    return fit_clips(config, ArrayFeatures(clips, features), reporter=reporter)
+    if len(outliers):
+        outliers = check_features(outliers, config, make_detector(config).view_length)
+    clips += [
+        Clip(f"not {machine}", "", "other", f"{i:08}", "", label=NORMAL)
+        for i in range(len(outliers))
+    ]
+    return fit_clips(config, ArrayFeatures(clips, [*features, *outliers]), reporter=reporter)

@@ -1,6 +1,7 @@
 """The main job: from a folder of recordings to trained models, scores and tables."""
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import signal
@@ -117,9 +118,17 @@ def choose_clips(
             )
     if subset not in subsets:
         raise UserError(f"data.subset is {subset}, but the data has {', '.join(sorted(subsets))}")
+    clips = [clip for clip in clips if clip.subset == subset]
+    trainable = sorted({clip.machine for clip in clips if clip.split == "train"})
     wanted = config.data.machines or there
-    chosen = [clip for clip in clips if clip.subset == subset and clip.machine in wanted]
-    faulty = Counter(c.machine for c in chosen if c.split == "train" and c.label == ANOMALY)
+    detector = make_detector(config)
+    others = {detector.other_machine(machine, trainable) for machine in wanted} - set(wanted)
+    chosen = [clip for clip in clips if clip.machine in wanted] + [
+        dataclasses.replace(clip, split="other")
+        for clip in clips
+        if clip.machine in others and clip.split == "train"
+    ]
+    faulty = Counter(c.machine for c in chosen if c.split != "test" and c.label == ANOMALY)
     for machine, count in faulty.items():
         report(
             f"{machine}: {count} training clips are named anomalous; models learn from normal "
@@ -139,8 +148,8 @@ def _features(config, clips, cache_dir, on_bad_clip, reporter) -> tuple[Features
     """
     front_end, min_frames = config.front_end, make_detector(config).view_length
     found = []
-    for split in ("train", "test"):
-        chosen = [clip for clip in clips if clip.split == split]
+    for split in ("training", "test"):
+        chosen = [clip for clip in clips if (clip.split == "test") == (split == "test")]
         if not chosen:
             found.append(ArrayFeatures([], []))
             continue
@@ -160,7 +169,8 @@ def _features(config, clips, cache_dir, on_bad_clip, reporter) -> tuple[Features
             )
         finally:
             reporter.stop()
-    trained, tested = ({clip.machine for clip in features.clips} for features in found)
+    trained = {clip.machine for clip in found[0].clips if clip.split == "train"}
+    tested = {clip.machine for clip in found[1].clips}
     if not trained:
         raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
     for machine in sorted(tested - trained):

@@ -46,12 +46,12 @@ def dense_task() -> tuple[Task, int]:
 def convolutional_task() -> tuple[Task, int]:
     module = ConvolutionalNetwork()
 
-    def loss(variables, views, mask, key, train):
-        logits = module.apply(variables, views[..., None])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.arange(len(views)) % 4)
-        return jnp.sum(losses * mask) / jnp.sum(mask), {}
+    def loss(variables, batch, key, train):
+        logits = module.apply(variables, batch.views[..., None])
+        classes = jnp.arange(len(logits)) % 4
+        return batch.mean(optax.softmax_cross_entropy_with_integer_labels(logits, classes)), {}
 
-    def init(key):
+    def init(key, statistics):
         return module.init(key, jnp.zeros((1, 64, MELS, 1)))
 
     task = gradient_task(init, loss, optax.adam(1e-3), view_length=64, kind="convolution")
@@ -66,14 +66,15 @@ def prepare(task: Task, batch_size: int, driver: str):
     table = np.random.default_rng(0).normal(size=(n_frames.sum(), MELS)).astype(np.float32)
     data = fleet.fleet_data(
         members,
-        [np.array([0])] * len(members),
+        [(np.array([0]), np.array([0], np.int32))] * len(members),
+        table,
         np.array([0, n_frames[0]]),
         n_frames,
         view_length=task.view_length,
         view_hop=1,
         config=dataclasses.replace(config, validation_split=0.0),
     )
-    state = jax.jit(lambda keys: fleet.init_state(task, keys, config))(data.key)
+    state = jax.jit(lambda data: fleet.init_state(task, data, config))(data)
     return fleet.make_epoch(task, config), jnp.asarray(table), data, state
 
 

@@ -12,7 +12,8 @@ class Clip:
     Attributes:
         machine: machine type, for example "fan".
         section: machine id (2020, MIMII) or section (2021 and later), for example "00".
-        split: "train" or "test".
+        split: "train" or "test"; "other" for training clips of a machine that is not itself
+            modelled, but that another one's model learns from.
         name: how result files name the clip; unique within a machine's split.
         path: where the file is.
         year: challenge year, 2020 to 2026; 0 for raw MIMII.

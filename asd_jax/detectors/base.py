@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -51,6 +51,34 @@ class Detector(abc.ABC):
     def view_hop(self) -> int:
         """Frames from one view to the next."""
         return 1
+
+    def other_machine(self, machine: str, machines: Collection[str]) -> str | None:
+        """The machine type whose normal clips a model of `machine` learns from as well.
+
+        Args:
+            machine: a machine type.
+            machines: all that have training clips.
+
+        Returns:
+            One of `machines`; None, as for most systems, where its own clips are enough.
+        """
+        return None
+
+    def examples(
+        self, own: np.ndarray, clips: Sequence[Clip], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What one model learns from.
+
+        Args:
+            own: (n,) indices of the training clips of its machine, or machine and section.
+            clips: the whole table of clips.
+            seed: of whatever is drawn.
+
+        Returns:
+            (m,) indices of clips and (m,) int32 labels, which `Batch.labels` shows for their
+            views. By default its own clips, labelled 0.
+        """
+        return own, np.zeros(len(own), np.int32)
 
     @abc.abstractmethod
     def task(self) -> Task:

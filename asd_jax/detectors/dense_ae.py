@@ -82,16 +82,19 @@ class DenseAutoencoderDetector(Detector):
         """Mean squared error, minimised by Adam."""
         n_values = self.view_length * self.config.front_end.n_mels
 
-        def init(key):
+        def init(key, statistics):
             return self.module.init(key, jnp.zeros((1, n_values)))
 
-        def loss(variables, views, mask, key, train):
-            x = views.reshape(len(views), n_values)
+        def loss(variables, batch, key, train):
+            x = batch.views.reshape(-1, n_values)
             output, updates = self.module.apply(
-                variables, x, train=train, mask=mask if train else None, mutable=["batch_stats"]
+                variables,
+                x,
+                train=train,
+                mask=batch.mask if train else None,
+                mutable=["batch_stats"],
             )
-            errors = jnp.mean((output - x) ** 2, axis=-1)
-            return jnp.sum(errors * mask) / jnp.sum(mask), updates
+            return batch.mean(jnp.mean((output - x) ** 2, axis=-1)), updates
 
         return gradient_task(
             init,

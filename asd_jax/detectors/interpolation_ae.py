@@ -77,12 +77,11 @@ class InterpolationDetector(Detector):
         """Mean squared error of the middle frame, minimised by Adam."""
         shape = (1, self.view_length - 1, self.config.front_end.n_mels)
 
-        def loss(variables, views, mask, key, train):
-            errors = self._errors(variables, views)
-            return jnp.sum(errors * mask) / jnp.sum(mask), {}
+        def loss(variables, batch, key, train):
+            return batch.mean(self._errors(variables, batch.views)), {}
 
         return gradient_task(
-            lambda key: self.module.init(key, jnp.zeros(shape)),
+            lambda key, statistics: self.module.init(key, jnp.zeros(shape)),
             loss,
             optax.adam(self.config.train.learning_rate, eps=1e-7),
             view_length=self.view_length,

@@ -1,4 +1,4 @@
-"""Decision threshold from the scores of normal training clips, as in the official programs."""
+"""Decision thresholds from the scores of normal training clips."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -23,6 +23,18 @@ class Threshold(NamedTuple):
 
     value: float
     fallback: str = ""
+
+
+def mean_threshold(scores: Any) -> Threshold:
+    """The mean of the training clips' scores, those left out that are not finite.
+
+    Source: Jalali et al. 2020, section 3, which takes the error on the training set.
+    """
+    scores = np.asarray(scores, np.float64).ravel()
+    finite = scores[np.isfinite(scores)]
+    if not finite.size:
+        return Threshold(float("nan"), "no finite training score")
+    return Threshold(float(finite.mean()))
 
 
 def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:

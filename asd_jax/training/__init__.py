@@ -1,12 +1,14 @@
 """Training many models as one program; knows no system by name."""
 
 from asd_jax.training.fleet import FleetData, FleetState, Member, fleet_data
-from asd_jax.training.task import Task, gradient_task, variables
+from asd_jax.training.task import Batch, FrameStatistics, Task, gradient_task, variables
 from asd_jax.training.trainer import Interrupted, train
 
 __all__ = [
+    "Batch",
     "FleetData",
     "FleetState",
+    "FrameStatistics",
     "Interrupted",
     "Member",
     "Task",

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from asd_jax.audio.views import gather_views, view_starts
 from asd_jax.config import TrainConfig
-from asd_jax.training.task import Task
+from asd_jax.training.task import Batch, FrameStatistics, Task
 
 FLEET_AXIS = "fleet"
 
@@ -59,17 +59,29 @@ class FleetData(NamedTuple):
 
     Attributes:
         key: (members,) typed keys.
-        starts: (members, views) frame at which each training view starts, padded.
-        n_views: (members,) how many of them are real.
-        validation_starts: (members, views) likewise of the validation views.
-        n_validation: (members,).
+        statistics: of the training frames, each (members, mels).
+        training: training views.
+        validation: validation views.
     """
 
     key: jax.Array
+    statistics: FrameStatistics
+    training: "Views"
+    validation: "Views"
+
+
+class Views(NamedTuple):
+    """Where the views of all members start, stacked on the first axis and padded.
+
+    Attributes:
+        starts: (members, views) rows of the table of frames.
+        labels: (members, views) labels of their clips.
+        count: (members,) how many of them are real.
+    """
+
     starts: jax.Array
-    n_views: jax.Array
-    validation_starts: jax.Array
-    n_validation: jax.Array
+    labels: jax.Array
+    count: jax.Array
 
 
 class FleetState(NamedTuple):
@@ -114,7 +126,8 @@ def split_clips(member: Member, clips: np.ndarray, share: float) -> tuple[np.nda
 
 def fleet_data(
     members: Sequence[Member],
-    member_clips: Sequence[np.ndarray],
+    examples: Sequence[tuple[np.ndarray, np.ndarray]],
+    table: np.ndarray,
     offsets: np.ndarray,
     n_frames: np.ndarray,
     *,
@@ -126,31 +139,60 @@ def fleet_data(
 
     Args:
         members: the models.
-        member_clips: a member each: (clips,) indices of its training clips.
-        offsets: (clips,) first frame of each clip in the table of frames.
+        examples: a member each: indices (clips,) of what it learns from, and their labels.
+        table: (frames, mels) features of all clips, end to end.
+        offsets: (clips,) first frame of each clip in the table.
         n_frames: (clips,) frames of each clip.
         view_length: frames in a view.
         view_hop: frames from one view to the next.
         config: `validation_split` and `batch_size` are used.
     """
+    training, validation = [], []
+    for member, (clips, labels) in zip(members, examples, strict=True):
+        for found, part in zip(
+            (training, validation),
+            split_clips(member, np.arange(len(clips)), config.validation_split),
+            strict=True,
+        ):
+            found.append((clips[part], labels[part]))
 
-    def views(clips):
-        found = [offsets[c] + view_starts(n_frames[c], view_length, view_hop) for c in clips]
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
+    def views(parts) -> Views:
+        starts, of_views = [], []
+        for clips, labels in parts:
+            rows = [offsets[c] + view_starts(n_frames[c], view_length, view_hop) for c in clips]
+            starts.append(np.concatenate([np.zeros(0, np.int64), *rows]))
+            of_views.append(np.repeat(labels, [len(row) for row in rows]))
+        count = np.array([len(row) for row in starts], np.int32)
+        padded = (_pad(rows, config.batch_size) for rows in (starts, of_views))
+        return Views(*map(jnp.asarray, padded), jnp.asarray(count))
 
-    splits = [
-        split_clips(member, clips, config.validation_split)
-        for member, clips in zip(members, member_clips, strict=True)
-    ]
-    training, n_views = _pad([views(split[0]) for split in splits], config.batch_size)
-    validation, n_validation = _pad([views(split[1]) for split in splits], config.batch_size)
+    statistics = _frame_statistics(table, offsets, n_frames, [clips for clips, _ in training])
     return FleetData(
-        jnp.stack([member_key(member) for member in members]),
-        jnp.asarray(training),
-        jnp.asarray(n_views),
-        jnp.asarray(validation),
-        jnp.asarray(n_validation),
+        key=jnp.stack([member_key(member) for member in members]),
+        statistics=jax.tree.map(jnp.asarray, statistics),
+        training=views(training),
+        validation=views(validation),
     )
+
+
+def _frame_statistics(
+    table: np.ndarray, offsets: np.ndarray, n_frames: np.ndarray, member_clips: Sequence[np.ndarray]
+) -> FrameStatistics:
+    """Statistics of each member's training frames, each (members, mels); sums in float64."""
+
+    @functools.cache
+    def of_clip(c):
+        frames = table[offsets[c] : offsets[c] + n_frames[c]].astype(np.float64)
+        return frames.sum(0), (frames**2).sum(0), frames.min(0), frames.max(0)
+
+    found = []
+    for clips in member_clips:
+        sums, squares, low, high = map(np.stack, zip(*map(of_clip, clips), strict=True))
+        count = n_frames[clips].sum()
+        mean = sums.sum(0) / count
+        std = np.sqrt(np.maximum(squares.sum(0) / count - mean**2, 0))
+        found.append(FrameStatistics(mean, std, low.min(0), high.max(0)))
+    return jax.tree.map(lambda *rows: np.stack(rows).astype(np.float32), *found)
 
 
 def member_key(member: Member) -> jax.Array:
@@ -159,21 +201,21 @@ def member_key(member: Member) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), name)
 
 
-def _pad(rows: Sequence[np.ndarray], multiple: int) -> tuple[np.ndarray, np.ndarray]:
+def _pad(rows: Sequence[np.ndarray], multiple: int) -> np.ndarray:
     """Stacks rows of unequal length, padded with zeros to a multiple."""
-    counts = np.array([len(row) for row in rows], np.int32)
-    width = max(1, -(-int(counts.max()) // multiple)) * multiple
+    width = max(1, -(-max(map(len, rows)) // multiple)) * multiple
     padded = np.zeros((len(rows), width), np.int32)
     for row, values in zip(padded, rows, strict=True):
         row[: len(values)] = values
-    return padded, counts
+    return padded
 
 
-def init_state(task: Task, keys: jax.Array, config: TrainConfig) -> FleetState:
-    """Every member's first state, from its own key. (Tracing it gives a checkpoint's shapes.)"""
+def init_state(task: Task, data: FleetData, config: TrainConfig) -> FleetState:
+    """Every member's first state, from its own key and training frames."""
 
-    def one(key):
-        learner = task.init(jax.random.fold_in(key, 0))
+    def one(start):
+        key, statistics = start
+        learner = task.init(jax.random.fold_in(key, 0), statistics)
         keep = {name: learner[name] for name in ("params", "model_state")}
         return FleetState(
             learner=learner,
@@ -185,7 +227,7 @@ def init_state(task: Task, keys: jax.Array, config: TrainConfig) -> FleetState:
         )
 
     # One after another, not vmapped, so that a member's draw cannot depend on the others.
-    return jax.lax.map(one, keys)
+    return jax.lax.map(one, (data.key, data.statistics))
 
 
 def weights(state: FleetState) -> dict[str, Any]:
@@ -197,36 +239,41 @@ def weights(state: FleetState) -> dict[str, Any]:
 # One member's epoch, in the pieces that the three ways of driving it share.
 
 
-def _shuffled_starts(data: FleetData, epoch: jax.Array) -> jax.Array:
+def _shuffled(data: FleetData, epoch: jax.Array) -> Views:
     """A member's training views in this epoch's order, the padding last.
 
     Keys are drawn by counter, so the first n of them, and with them the order, are the
     same however long the padding is.
     """
-    width = data.starts.shape[-1]
+    views = data.training
+    width = views.starts.shape[-1]
     key = jax.random.fold_in(jax.random.fold_in(data.key, 1), epoch)
     bits = jax.random.bits(key, (width,)) >> 1
-    bits = jnp.where(jnp.arange(width) < data.n_views, bits, jnp.uint32(1) << 31)
-    return data.starts[jnp.argsort(bits)]
+    bits = jnp.where(jnp.arange(width) < views.count, bits, jnp.uint32(1) << 31)
+    order = jnp.argsort(bits)
+    return Views(views.starts[order], views.labels[order], views.count)
 
 
-def _batch(table, starts, index, n_views, task: Task, batch_size: int):
+def _batch(table, views: Views, index, task: Task, batch_size: int) -> Batch:
     first = index * batch_size
-    chosen = jax.lax.dynamic_slice(starts, (first,), (batch_size,))
-    mask = first + jnp.arange(batch_size) < n_views
-    return gather_views(table, chosen, task.view_length), mask
+    starts, labels = (
+        jax.lax.dynamic_slice(column, (first,), (batch_size,))
+        for column in (views.starts, views.labels)
+    )
+    mask = first + jnp.arange(batch_size) < views.count
+    return Batch(gather_views(table, starts, task.view_length), labels, mask)
 
 
-def _train_step(task, batch_size, table, data, epoch, starts, index, learner):
-    views, mask = _batch(table, starts, index, data.n_views, task, batch_size)
-    key = jax.random.fold_in(jax.random.fold_in(data.key, 2), epoch)
-    learner, loss = task.step(learner, views, mask, jax.random.fold_in(key, index))
-    return learner, loss * jnp.sum(mask)
+def _train_step(task, batch_size, table, key, epoch, views, index, learner):
+    batch = _batch(table, views, index, task, batch_size)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, 2), epoch), index)
+    learner, loss = task.step(learner, batch, key)
+    return learner, loss * jnp.sum(batch.mask)
 
 
-def _validation_step(task, batch_size, table, data, index, learner):
-    views, mask = _batch(table, data.validation_starts, index, data.n_validation, task, batch_size)
-    return task.loss(learner, views, mask) * jnp.sum(mask)
+def _validation_step(task, batch_size, table, views, index, learner):
+    batch = _batch(table, views, index, task, batch_size)
+    return task.loss(learner, batch) * jnp.sum(batch.mask)
 
 
 def _finish_epoch(
@@ -260,39 +307,40 @@ def _finish_epoch(
 def _member_epoch(task: Task, config: TrainConfig, table, data: FleetData, state: FleetState):
     """An epoch of one member; nothing in it has the fleet's axis."""
     size = config.batch_size
-    starts = _shuffled_starts(data, state.epoch)
+    views, held = _shuffled(data, state.epoch), data.validation
 
     def train(index, carry):
         learner, total = carry
-        learner, loss = _train_step(task, size, table, data, state.epoch, starts, index, learner)
+        learner, loss = _train_step(task, size, table, data.key, state.epoch, views, index, learner)
         return learner, total + loss
 
     def validate(index, total):
-        return total + _validation_step(task, size, table, data, index, learner)
+        return total + _validation_step(task, size, table, held, index, learner)
 
     # A stopped member takes no steps: its loops have no turns.
-    steps = jnp.where(state.stopped, 0, -(-data.n_views // size))
-    validation_steps = jnp.where(state.stopped, 0, -(-data.n_validation // size))
+    steps = jnp.where(state.stopped, 0, -(-views.count // size))
+    validation_steps = jnp.where(state.stopped, 0, -(-held.count // size))
     learner, total = jax.lax.fori_loop(0, steps, train, (state.learner, jnp.float32(0)))
     validation_total = jax.lax.fori_loop(0, validation_steps, validate, jnp.float32(0))
     return _finish_epoch(
-        config.patience, state, learner, total / data.n_views, validation_total / data.n_validation
+        config.patience, state, learner, total / views.count, validation_total / held.count
     )
 
 
 def choose_driver(config: TrainConfig, kind: str, backend: str | None = None) -> str:
     """How members share a device, where the configuration leaves it open.
 
-    On accelerators many small products in one call fill the device ("vmap"). On a CPU they
-    are slower than the same products one after another ("map"), and convolutions inside a
-    compiled loop run many times slower than outside ("loop"). `benchmarks/epoch_drivers.py`
-    measures all three.
+    On accelerators many small products in one call fill the device ("vmap"), while a
+    convolutional model fills it alone, and its activations times the fleet would not fit
+    ("map"). On a CPU products together are slower than one after another ("map"), and
+    convolutions inside a compiled loop run many times slower than outside ("loop").
+    `benchmarks/epoch_drivers.py` measures all three.
     """
     if config.members != "auto":
         return config.members
-    if (backend or jax.default_backend()) != "cpu":
-        return "vmap"
-    return "loop" if kind == "convolution" else "map"
+    if (backend or jax.default_backend()) == "cpu":
+        return "loop" if kind == "convolution" else "map"
+    return "map" if kind == "convolution" else "vmap"
 
 
 def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
@@ -335,7 +383,7 @@ def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
 def _looped_epoch(task: Task, config: TrainConfig):
     """Drives the same pieces from Python, on one device."""
     size = config.batch_size
-    shuffled = jax.jit(_shuffled_starts)
+    shuffled = jax.jit(_shuffled)
     step = jax.jit(functools.partial(_train_step, task, size), donate_argnums=5)
     validation_step = jax.jit(functools.partial(_validation_step, task, size))
     finish = jax.jit(functools.partial(_finish_epoch, config.patience))
@@ -346,22 +394,22 @@ def _looped_epoch(task: Task, config: TrainConfig):
             member_data, member = jax.tree.map(lambda leaf, m=m: leaf[m], (data, state))
             learner, total, validation_total = member.learner, jnp.float32(0), jnp.float32(0)
             if not stopped:
-                starts = shuffled(member_data, member.epoch)
-                for index in range(-(-int(member_data.n_views) // size)):
+                views = shuffled(member_data, member.epoch)
+                for index in range(-(-int(views.count) // size)):
                     learner, loss = step(
-                        table, member_data, member.epoch, starts, np.int32(index), learner
+                        table, member_data.key, member.epoch, views, np.int32(index), learner
                     )
                     total += loss
-                for index in range(-(-int(member_data.n_validation) // size)):
+                for index in range(-(-int(member_data.validation.count) // size)):
                     validation_total += validation_step(
-                        table, member_data, np.int32(index), learner
+                        table, member_data.validation, np.int32(index), learner
                     )
             done.append(
                 finish(
                     member._replace(learner={}),  # consumed by the first step
                     learner,
-                    total / member_data.n_views,
-                    validation_total / member_data.n_validation,
+                    total / member_data.training.count,
+                    validation_total / member_data.validation.count,
                 )
             )
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *done)

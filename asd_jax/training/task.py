@@ -1,12 +1,48 @@
 """What the trainer needs to know of a system: how one model starts, steps and is judged."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 Learner = dict[str, Any]
+
+
+class Batch(NamedTuple):
+    """Views of a step.
+
+    Attributes:
+        views: (batch, frames, mels).
+        labels: (batch,) int32, what the detector's `examples` said of the views' clips.
+        mask: (batch,) false where a row only fills the batch up: it must have no effect.
+    """
+
+    views: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+
+    def mean(self, values: jax.Array) -> jax.Array:
+        """Mean of (batch,) values over the rows that count."""
+        return jnp.sum(jnp.where(self.mask, values, 0)) / jnp.sum(self.mask)
+
+
+class FrameStatistics(NamedTuple):
+    """Statistics of the frames that a model is trained on, each (mels,) float32.
+
+    Attributes:
+        mean: arithmetic mean.
+        std: standard deviation, with the number of frames as its denominator.
+        minimum: smallest value.
+        maximum: largest value.
+    """
+
+    mean: jax.Array
+    std: jax.Array
+    minimum: jax.Array
+    maximum: jax.Array
 
 
 class Task(NamedTuple):
@@ -17,17 +53,16 @@ class Task(NamedTuple):
     kept of a trained model.
 
     Attributes:
-        init: key → learner.
-        step: (learner, views (batch, frames, mels), mask (batch,), key) → (learner, loss).
-            A view whose mask is false must not have any effect.
-        loss: (learner, views, mask) → mean loss over the masked views, as in evaluation.
+        init: (key, FrameStatistics) → learner.
+        step: (learner, Batch, key) → (learner, mean loss).
+        loss: (learner, Batch) → mean loss, as in evaluation.
         view_length: frames in a view.
         kind: "dense" or "convolution", by what a step spends its time on.
     """
 
-    init: Callable[[jax.Array], Learner]
-    step: Callable[..., tuple[Learner, jax.Array]]
-    loss: Callable[..., jax.Array]
+    init: Callable[[jax.Array, FrameStatistics], Learner]
+    step: Callable[[Learner, Batch, jax.Array], tuple[Learner, jax.Array]]
+    loss: Callable[[Learner, Batch], jax.Array]
     view_length: int
     kind: str = "dense"
 
@@ -38,7 +73,7 @@ def variables(learner: Learner) -> dict[str, Any]:
 
 
 def gradient_task(
-    init: Callable[[jax.Array], dict[str, Any]],
+    init: Callable[[jax.Array, FrameStatistics], dict[str, Any]],
     loss: Callable[..., tuple[jax.Array, dict[str, Any]]],
     optimizer: optax.GradientTransformation,
     *,
@@ -48,16 +83,16 @@ def gradient_task(
     """The task of a model that has one loss and one optimiser.
 
     Args:
-        init: key → variables, as a linen module's `init`.
-        loss: (variables, views, mask, key, train) → (mean loss over the masked views, the
-            variable collections other than "params" after the step).
+        init: (key, FrameStatistics) → variables, as a linen module's `init` gives them.
+        loss: (variables, Batch, key, train) → (mean loss, those variable collections that
+            the step changed, other than "params").
         optimizer: an optax transformation.
         view_length: frames in a view.
         kind: "dense" or "convolution".
     """
 
-    def start(key):
-        model_state = dict(init(key))
+    def start(key, statistics):
+        model_state = dict(init(key, statistics))
         params = model_state.pop("params")
         return {
             "params": params,
@@ -65,21 +100,37 @@ def gradient_task(
             "opt_state": optimizer.init(params),
         }
 
-    def step(learner, views, mask, key):
+    def step(learner, batch, key):
         def objective(params):
-            return loss({"params": params, **learner["model_state"]}, views, mask, key, True)
+            return loss({"params": params, **learner["model_state"]}, batch, key, True)
 
-        (value, model_state), gradients = jax.value_and_grad(objective, has_aux=True)(
-            learner["params"]
-        )
+        (value, changed), gradients = jax.value_and_grad(objective, has_aux=True)(learner["params"])
         updates, opt_state = optimizer.update(gradients, learner["opt_state"], learner["params"])
         return {
             "params": optax.apply_updates(learner["params"], updates),
-            "model_state": model_state,
+            "model_state": {**learner["model_state"], **changed},
             "opt_state": opt_state,
         }, value
 
-    def evaluate(learner, views, mask):
-        return loss(variables(learner), views, mask, None, False)[0]
+    def evaluate(learner, batch):
+        return loss(variables(learner), batch, None, False)[0]
 
     return Task(start, step, evaluate, view_length, kind)
+
+
+def abstract_learner(task: Task, n_mels: int) -> Learner:
+    """Shapes of a task's learner; nothing is computed."""
+    band = jax.ShapeDtypeStruct((n_mels,), jnp.float32)
+    return jax.eval_shape(task.init, jax.random.key(0), FrameStatistics(*[band] * 4))
+
+
+def count_values(task: Task, n_mels: int) -> int:
+    """Weights and running statistics of a model, as Keras counts its parameters.
+
+    Args:
+        task: the model's.
+        n_mels: bands of its input.
+    """
+    learner = abstract_learner(task, n_mels)
+    kept = [learner["params"], learner["model_state"].get("batch_stats", {})]
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(kept))

@@ -61,8 +61,7 @@ def train(
     mesh = fleet.fleet_mesh(devices)
     if fleet.choose_driver(config, task.kind) == "loop":
         mesh = None
-    keys = data.key
-    state = jax.jit(lambda keys: fleet.init_state(task, keys, config))(keys)
+    state = jax.jit(lambda data: fleet.init_state(task, data, config))(data)
     first = 0
     if checkpoints is not None and checkpoints.latest is not None:
         first = checkpoints.latest

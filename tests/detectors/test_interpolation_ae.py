@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from tasks import start
 
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
@@ -17,7 +18,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def weights(detector):
-    return variables(detector.task().init(jax.random.key(0)))
+    return variables(start(detector.task(), n_mels=6))
 
 
 def test_an_error_is_of_the_middle_frame_given_the_others(detector, weights):

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tasks import batch_of, start
 
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.models import DenseAutoencoder
-from asd_jax.models.count import count_values
+from asd_jax.training.task import count_values
 
 WIDTHS = (128, 128, 128, 128, 8, 128, 128, 128, 128)
 
@@ -61,7 +62,7 @@ def some_variables(seed=0):
 def test_it_has_the_baseline_s_269992_values():
     variables = DenseAutoencoder().init(jax.random.key(0), jnp.zeros((1, 640)))
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == 269_992
-    assert count_values(make_detector(load_config("dense_ae")).task().init) == 269_992
+    assert count_values(make_detector(load_config("dense_ae")).task(), 128) == 269_992
     widths = [variables["params"][f"Dense_{i}"]["kernel"].shape[1] for i in range(10)]
     assert widths == [*WIDTHS, 640]
 
@@ -91,7 +92,7 @@ def test_training_steps_equal_keras(keras):
     """
     detector = make_detector(load_config("dense_ae"))
     task = detector.task()
-    learner = task.init(jax.random.key(3))
+    learner = start(task, seed=3)
     model = keras_model(keras)
     to_keras({"params": learner["params"], **learner["model_state"]}, model)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="mse")
@@ -99,7 +100,7 @@ def test_training_steps_equal_keras(keras):
     data = rng.normal(-30, 10, (10, 32, 5, 128)).astype(np.float32)
     step = jax.jit(task.step)
     for views in data:
-        learner, loss = step(learner, views, jnp.ones(32, bool), jax.random.key(0))
+        learner, loss = step(learner, batch_of(views), jax.random.key(0))
         flat = views.reshape(32, 640)
         expected = model.train_on_batch(flat, flat)
         np.testing.assert_allclose(loss, expected, rtol=1e-3)

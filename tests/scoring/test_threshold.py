@@ -6,7 +6,7 @@ import scipy.stats
 
 from asd_jax.errors import UserError
 from asd_jax.scoring import threshold as module
-from asd_jax.scoring.threshold import gamma_threshold
+from asd_jax.scoring.threshold import gamma_threshold, mean_threshold
 
 
 @pytest.mark.parametrize("shape,location,scale", [(2.0, 0.0, 1.0), (9.0, 5.0, 0.3), (3, -40, 2)])
@@ -79,3 +79,8 @@ def test_odd_distributions_give_a_usable_threshold(seed):
 def test_quantile_outside_its_range(quantile):
     with pytest.raises(UserError, match="quantile must be between 0 and 1"):
         gamma_threshold([1.0] * 20, quantile)
+
+
+def test_the_mean_leaves_out_what_is_not_finite():
+    assert mean_threshold([1.0, 2.0, 6.0, np.nan, np.inf]) == (3.0, "")
+    assert np.isnan(mean_threshold([np.nan]).value)

@@ -11,24 +11,33 @@ import optax
 import pytest
 
 from asd_jax.config import TrainConfig
-from asd_jax.training import Member, fleet, fleet_data, gradient_task, train
+from asd_jax.training import (
+    Batch,
+    FrameStatistics,
+    Member,
+    fleet,
+    fleet_data,
+    gradient_task,
+    train,
+)
 
 LENGTH, MELS = 2, 3
 CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=0.05, validation_split=0.3)
 
 
 def linear_task(learning_rate=0.05):
-    """A linear map of a view onto itself; small, with noise so that keys matter."""
+    """A linear map of a view onto itself; small, and keys, labels and statistics matter."""
 
-    def init(key):
+    def init(key, statistics):
         size = LENGTH * MELS
-        return {"params": {"w": 0.1 * jax.random.normal(key, (size, size))}}
+        w = 0.1 * jax.random.normal(key, (size, size)) + 0.1 * statistics.mean.sum()
+        return {"params": {"w": w}}
 
-    def loss(variables, views, mask, key, train):
-        x = views.reshape(len(views), -1)
+    def loss(variables, batch, key, train):
+        x = batch.views.reshape(len(batch.views), -1)
         noise = 0.1 * jax.random.normal(key, x.shape) if train else 0.0
         errors = jnp.mean(((x + noise) @ variables["params"]["w"] - x) ** 2, axis=-1)
-        return jnp.sum(errors * mask) / jnp.sum(mask), {}
+        return batch.mean(errors * (1 + batch.labels)), {}
 
     return gradient_task(init, loss, optax.adam(learning_rate), view_length=LENGTH)
 
@@ -43,6 +52,7 @@ def make_clips(n_clips=12, seed=0):
 # Unequal data: 3, 9 and 5 clips, of unequal lengths.
 MEMBERS = [Member("fan", "", 0), Member("fan", "", 1), Member("pump", "00", 0)]
 CLIPS = [np.arange(3), np.arange(3, 12), np.arange(2, 7)]
+EXAMPLES = [(clips, (clips % 2).astype(np.int32)) for clips in CLIPS]
 
 
 def run(which, config=CONFIG, **options):
@@ -51,7 +61,8 @@ def run(which, config=CONFIG, **options):
     members = [MEMBERS[i] for i in which]
     data = fleet_data(
         members,
-        [CLIPS[i] for i in which],
+        [EXAMPLES[i] for i in which],
+        table,
         offsets,
         n_frames,
         view_length=LENGTH,
@@ -104,9 +115,14 @@ def test_training_equals_a_plain_loop():
     def views(clips):
         return np.concatenate([offsets[c] + np.arange(n_frames[c] - LENGTH + 1) for c in clips])
 
+    def labels(clips):
+        return np.repeat(clips % 2, n_frames[clips] - LENGTH + 1)
+
     starts, held_starts = views(training), views(held)
     key = fleet.member_key(member)
-    learner = task.init(jax.random.fold_in(key, 0))
+    frames = np.concatenate([table[offsets[c] : offsets[c] + n_frames[c]] for c in training])
+    statistics = FrameStatistics(frames.mean(0), frames.std(0), frames.min(0), frames.max(0))
+    learner = task.init(jax.random.fold_in(key, 0), statistics)
     for epoch in range(config.epochs):
         bits = jax.random.bits(
             jax.random.fold_in(jax.random.fold_in(key, 1), epoch), (len(starts),)
@@ -120,15 +136,17 @@ def test_training_equals_a_plain_loop():
             # The noise has the shape of the batch, so a short batch is filled up here too.
             mask = np.arange(config.batch_size) < len(chosen)
             batch = np.concatenate([batch, np.zeros((int((~mask).sum()), LENGTH, MELS))])
+            own = np.zeros(config.batch_size, np.int32)
+            own[: len(chosen)] = labels(training)[order[i : i + config.batch_size]]
             learner, loss = task.step(
                 learner,
-                jnp.asarray(batch, jnp.float32),
-                jnp.asarray(mask),
+                Batch(jnp.asarray(batch, jnp.float32), jnp.asarray(own), jnp.asarray(mask)),
                 jax.random.fold_in(step_key, i // config.batch_size),
             )
             losses.append(float(loss) * mask.sum())
         held_views = jnp.asarray(table[held_starts[:, None] + np.arange(LENGTH)])
-        held_loss = task.loss(learner, held_views, jnp.ones(len(held_views)))
+        held_batch = Batch(held_views, jnp.asarray(labels(held)), jnp.ones(len(held_views), bool))
+        held_loss = task.loss(learner, held_batch)
         np.testing.assert_allclose(curves[0]["loss"][epoch], sum(losses) / len(starts), rtol=1e-5)
         np.testing.assert_allclose(curves[0]["validation_loss"][epoch], held_loss, rtol=1e-5)
     np.testing.assert_allclose(found[0], learner["params"]["w"], rtol=1e-5, atol=1e-6)
@@ -155,8 +173,10 @@ def test_every_view_is_used_once_an_epoch_whatever_the_padding():
 
     def order(width, epoch):
         starts = jnp.where(jnp.arange(width) < 50, jnp.arange(width), 999)
-        data = fleet.FleetData(key, starts, jnp.int32(50), starts, jnp.int32(0))
-        return np.asarray(fleet._shuffled_starts(data, epoch))[:50]
+        views = fleet.Views(starts, starts + 1, jnp.int32(50))
+        shuffled = fleet._shuffled(fleet.FleetData(key, None, views, None), epoch)
+        np.testing.assert_array_equal(shuffled.labels, shuffled.starts + 1)
+        return np.asarray(shuffled.starts)[:50]
 
     assert sorted(order(64, 0)) == list(range(50))
     np.testing.assert_array_equal(order(64, 0), order(1024, 0))
