@@ -79,7 +79,7 @@ def write_results_md(
     """Writes the table of `format_table` as Markdown; arguments as there."""
     header, rows, legend = _table(results, year, intervals or {}, published)
     with atomic_write(path) as file:
-        file.write("# Results\n\n" + _markdown([header, *rows]) + "\n")
+        file.write("# Results\n\n" + markdown([header, *rows]) + "\n")
         file.writelines(f"\n{note}\n" for note in [*legend, *notes] if note)
 
 
@@ -175,14 +175,14 @@ def _cell(line: _Line | None, metric: str, interval: RankingMetrics | None = Non
     if line is None:
         return ""
     values = getattr(line.values, metric)
-    text = _mean_std(values)
+    text = mean_std(values)
     if interval is not None and text != _UNDEFINED:
         low, high = 100 * getattr(interval, metric)
         text += f" [{low:.1f}, {high:.1f}]"
     return text
 
 
-def _mean_std(values: np.ndarray) -> str:
+def mean_std(values: np.ndarray) -> str:
     """Percent; the standard deviation only where there is more than one seed."""
     if np.isnan(values).any():
         return _UNDEFINED
@@ -213,7 +213,7 @@ def _official(results: Sequence[ResultRow], year: int) -> list[str]:
         if year >= 2022:
             needed = "AUC (source), AUC (target) and pAUC"
         names = {"official score": f"harmonic mean of {needed},"}
-    return [label.format(names[name], _mean_std(np.array(v))) for name, v in of_seeds.items()]
+    return [label.format(names[name], mean_std(np.array(v))) for name, v in of_seeds.items()]
 
 
 def _legend(results: Sequence[ResultRow], year: int, intervals: bool) -> list[str]:
@@ -280,6 +280,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of a heading and lines, without a newline at its end."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
