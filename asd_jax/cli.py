@@ -126,6 +126,8 @@ def _dispatch(arguments: list[str]) -> None:
                 os.path.expanduser(given) if one else [os.path.expanduser(path) for path in given]
             )
     missing = [flag for flag in command.required if not values[flag].value]
+    if "dry_run" in values and values.dry_run:
+        missing = [flag for flag in missing if flag == "config"]
     if missing:
         raise UserError(f"{name} needs --{missing[0]}=…; `asd-jax {name} --help` says more")
     if words and not command.positional:
@@ -308,6 +310,12 @@ def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "cache_dir", None, "where features are kept; a folder of yours", flag_values=values
     )
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "say what it would take and stop; without --data_dir as if on DCASE 2020",
+        flag_values=values,
+    )
     _define_on_bad_clip(values)
 
 
@@ -325,6 +333,9 @@ def _run(values, words, overrides) -> None:
     config = load_config(values.config, overrides)
     from asd_jax import pipeline
 
+    if values.dry_run:
+        print(pipeline.dry_run(config, values.data_dir))
+        return
     print(
         pipeline.run(
             config,

@@ -5,6 +5,7 @@ The command line and the Python interface both end here, so they give the same n
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -45,19 +46,7 @@ def fit_clips(
     """
     reporter = reporter or Silent()
     detector = make_detector(config)
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, clip in enumerate(features.clips):
-        if clip.split != "train":
-            continue
-        section = clip.section if detector.scope == "section" else ""
-        groups.setdefault((clip.machine, section), []).append(index)
-    groups = {group: np.array(indices) for group, indices in sorted(groups.items())}
-    members = [Member(*group, seed) for group in groups for seed in config.seeds]
-    examples = [
-        detector.examples(groups[member.machine, member.section], features.clips, member.seed)
-        for member in members
-    ]
-    settings = _at_most_all_views(config.train, detector, features, examples)
+    members, groups, examples, settings = lay_out(config, features.clips, features.n_frames)
     table = features.table()
 
     data = fleet.fleet_data(
@@ -92,16 +81,49 @@ def fit_clips(
     return _with_thresholds(fitted, features, groups, reporter)
 
 
-def _at_most_all_views(settings, detector, features, examples) -> TrainConfig:
-    """The settings with a batch no larger than the views of the model that has the most."""
-    n_views = [
-        sum(
-            len(view_starts(n, detector.view_length, detector.view_hop))
-            for n in features.n_frames[clips]
-        )
-        for clips, _ in examples
+class Layout(NamedTuple):
+    """Which models there are and what each learns from.
+
+    Attributes:
+        members: the models.
+        groups: (machine, section) → indices (clips,) of its own training clips.
+        examples: a member each: what `Detector.examples` gave.
+        settings: the training settings, with a batch no larger than the views of the model
+            that has the most.
+    """
+
+    members: list[Member]
+    groups: dict[tuple[str, str], np.ndarray]
+    examples: list[tuple[np.ndarray, np.ndarray]]
+    settings: TrainConfig
+
+
+def lay_out(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Layout:
+    """The models of a run.
+
+    Args:
+        config: the run's configuration.
+        clips: the table of clips.
+        n_frames: (clips,) frames of each.
+    """
+    detector = make_detector(config)
+    found: dict[tuple[str, str], list[int]] = {}
+    for index, clip in enumerate(clips):
+        if clip.split == "train":
+            section = clip.section if detector.scope == "section" else ""
+            found.setdefault((clip.machine, section), []).append(index)
+    groups = {group: np.array(indices) for group, indices in sorted(found.items())}
+    members = [Member(*group, seed) for group in groups for seed in config.seeds]
+    examples = [
+        detector.examples(groups[member.machine, member.section], clips, member.seed)
+        for member in members
     ]
-    return dataclasses.replace(settings, batch_size=min(settings.batch_size, max(n_views)))
+    n_views = np.array(
+        [len(view_starts(n, detector.view_length, detector.view_hop)) for n in n_frames]
+    )
+    most = max(int(n_views[indices].sum()) for indices, _ in examples)
+    size = min(config.train.batch_size, most)
+    return Layout(members, groups, examples, dataclasses.replace(config.train, batch_size=size))
 
 
 def _calibrate(detector, features, groups, members, weights, reporter) -> dict[str, np.ndarray]:

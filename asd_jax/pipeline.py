@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from asd_jax import tables
+from asd_jax.analysis import write_analysis
 from asd_jax.challenge import file_suffix, write_challenge_files
 from asd_jax.clip_features import ArrayFeatures, Features
 from asd_jax.config import Config, nearest
@@ -24,6 +25,7 @@ from asd_jax.errors import UserError
 from asd_jax.features import compute_features
 from asd_jax.fitted import FittedDetector
 from asd_jax.fitting import fit_clips
+from asd_jax.plan import plan_run
 from asd_jax.progress import Reporter
 from asd_jax.published import Published, load_published
 from asd_jax.results import (
@@ -81,9 +83,24 @@ def run(
         else:
             fitted = _fit(config, training, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
+            write_analysis(run_dir.path, rows, test, config.front_end)
             _write_results(run_dir, config, rows, data)
         reporter.line(f"results are in {run_dir.path}")
     return table(out_dir)
+
+
+def dry_run(config: Config, data_dir: os.PathLike | str | None = None) -> str:
+    """Lines about what `run` would take; nothing is started, nothing written.
+
+    Args:
+        config: the configuration.
+        data_dir: as in `run`; without it, as if on the development set of DCASE 2020.
+    """
+    if data_dir is None:
+        return plan_run(config, None)
+    lines = []
+    clips = find_clips(data_dir, config.data.year or None, lines.append)
+    return "\n".join([plan_run(config, choose_clips(config, clips, lines.append)), *lines])
 
 
 def choose_clips(

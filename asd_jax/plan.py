@@ -1,0 +1,213 @@
+"""What a run will take, told before anything starts: models, values, steps, bytes."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asd_jax.audio.views import view_starts
+from asd_jax.config import Config
+from asd_jax.data.audio_files import inspect
+from asd_jax.data.clips import Clip
+from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
+from asd_jax.fitting import lay_out
+from asd_jax.training import Batch, FrameStatistics, fleet
+from asd_jax.training.task import count_values
+
+# Training clips of the development set of DCASE 2020 by machine id, and their seconds.
+_DCASE_2020 = {
+    "ToyCar": ({"01": 1000, "02": 1000, "03": 1000, "04": 1000}, 11),
+    "ToyConveyor": ({"01": 1000, "02": 1000, "03": 1000}, 10),
+    "fan": ({"00": 911, "02": 916, "04": 933, "06": 915}, 10),
+    "pump": ({"00": 906, "02": 905, "04": 602, "06": 936}, 10),
+    "slider": ({"00": 968, "02": 968, "04": 434, "06": 434}, 10),
+    "valve": ({"00": 891, "02": 608, "04": 900, "06": 892}, 10),
+}
+
+
+class Plan(NamedTuple):
+    """What training takes on the device that JAX uses by default.
+
+    Attributes:
+        models: models in the fleet.
+        clips: clips they learn from.
+        values: weights and running statistics of a model.
+        steps: optimiser steps of all models in an epoch.
+        epochs: the most epochs.
+        driver: how the models share the device, see `TrainConfig.members`.
+        frames_bytes: table of frames.
+        views_bytes: starts and labels of views.
+        state_bytes: weights, best weights and optimiser state of all models.
+        step_bytes: intermediate values of a step, by XLA's own account, of as many models as
+            are computed together.
+        device_bytes: what the device has; None where it does not say.
+    """
+
+    models: int
+    clips: int
+    values: int
+    steps: int
+    epochs: int
+    driver: str
+    frames_bytes: int
+    views_bytes: int
+    state_bytes: int
+    step_bytes: int
+    device_bytes: int | None
+
+    @property
+    def total_bytes(self) -> int:
+        """All of them together."""
+        return self.frames_bytes + self.views_bytes + self.state_bytes + self.step_bytes
+
+
+def dcase2020_clips(config: Config) -> tuple[list[Clip], np.ndarray]:
+    """The training clips of DCASE 2020's development set and their frames, without the files."""
+    clips, n_frames = [], []
+    for machine, (sections, seconds) in _DCASE_2020.items():
+        if config.data.machines and machine not in config.data.machines:
+            continue
+        frames = config.front_end.frames(seconds * config.front_end.sample_rate)
+        for section, count in sections.items():
+            clips += [Clip(machine, section, "train", f"{i}.wav", "", 2020) for i in range(count)]
+            n_frames += [frames] * count
+    if not clips:
+        raise UserError(f"data.machines: DCASE 2020 has {', '.join(_DCASE_2020)}")
+    return clips, np.array(n_frames)
+
+
+def frames_of(config: Config, clips: Sequence[Clip]) -> tuple[list[Clip], np.ndarray]:
+    """The clips that can be used and their frames, by the headers of their files."""
+    front_end, shortest = config.front_end, make_detector(config).view_length
+    with ThreadPoolExecutor(8) as pool:
+        headers = list(pool.map(lambda clip: inspect(clip.path), clips))
+    kept, n_frames = [], []
+    for clip, header in zip(clips, headers, strict=True):
+        if header.problem:
+            continue
+        n_samples = -(-header.n_samples * front_end.sample_rate // header.sample_rate)
+        try:
+            frames = front_end.frames(n_samples)
+        except UserError:  # shorter than a frame
+            continue
+        if frames >= shortest:
+            kept.append(clip)
+            n_frames.append(frames)
+    if not kept:
+        raise UserError("no training clip can be used; `asd-jax index` says what is wrong")
+    return kept, np.array(n_frames)
+
+
+def plan(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Plan:
+    """Plans a run; nothing is read or trained, one step is compiled.
+
+    Args:
+        config: its configuration.
+        clips: training clips.
+        n_frames: (clips,) frames of each.
+    """
+    detector = make_detector(config)
+    n_mels = config.front_end.n_mels
+    members, _, examples, settings = lay_out(config, clips, n_frames)
+    task = detector.task()
+
+    def views_of(clip_indices):
+        lengths, counts = np.unique(n_frames[clip_indices], return_counts=True)
+        views = [len(view_starts(n, detector.view_length, detector.view_hop)) for n in lengths]
+        return int(np.dot(views, counts))
+
+    parts = [
+        [
+            views_of(indices[part])
+            for part in fleet.split_clips(
+                member, np.arange(len(indices)), settings.validation_split
+            )
+        ]
+        for member, (indices, _) in zip(members, examples, strict=True)
+    ]
+    size = settings.batch_size
+    widths = [max(1, -(-max(column) // size)) * size for column in zip(*parts, strict=True)]
+
+    def shape(*axes, dtype=jnp.int32):
+        return jax.ShapeDtypeStruct(axes, dtype)
+
+    count = len(members)
+    data = fleet.FleetData(
+        key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
+        statistics=FrameStatistics(*[shape(count, n_mels, dtype=jnp.float32)] * 4),
+        training=fleet.Views(shape(count, widths[0]), shape(count, widths[0]), shape(count)),
+        validation=fleet.Views(shape(count, widths[1]), shape(count, widths[1]), shape(count)),
+    )
+    state = jax.eval_shape(lambda data: fleet.init_state(task, data, settings), data)
+    learner = jax.tree.map(lambda leaf: shape(*leaf.shape[1:], dtype=leaf.dtype), state.learner)
+    batch = Batch(
+        shape(size, detector.view_length, n_mels, dtype=jnp.float32),
+        shape(size),
+        shape(size, dtype=jnp.bool_),
+    )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    compiled = jax.jit(task.step, donate_argnums=0).lower(learner, batch, key).compile()
+    memory = compiled.memory_analysis()
+    driver = fleet.choose_driver(settings, task.kind)
+    step_bytes = memory.temp_size_in_bytes + _bytes(batch)
+    limits = jax.devices()[0].memory_stats() or {}
+    return Plan(
+        models=count,
+        clips=len(clips),
+        values=count_values(task, n_mels),
+        steps=sum(-(-training // size) for training, _ in parts),
+        epochs=settings.epochs,
+        driver=driver,
+        frames_bytes=int(n_frames.sum(dtype=np.int64)) * n_mels * 4,
+        views_bytes=_bytes((data.training, data.validation)),
+        state_bytes=_bytes(state),
+        step_bytes=step_bytes * (count if driver == "vmap" else 1),
+        device_bytes=limits.get("bytes_limit"),
+    )
+
+
+def _bytes(tree) -> int:
+    return sum(
+        int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def describe(plan: Plan) -> str:
+    """The plan as lines for people."""
+
+    def size(n):
+        return f"{n / 2**30:.2f} GiB" if n >= 2**29 else f"{n / 2**20:.1f} MiB"
+
+    device = jax.devices()[0]
+    lines = [
+        ("models", f"{plan.models:,}, by {plan.driver}"),
+        ("training clips", f"{plan.clips:,}"),
+        ("values a model", f"{plan.values:,}"),
+        ("steps", f"{plan.steps:,} an epoch, at most {plan.steps * plan.epochs:,}"),
+        ("frames", size(plan.frames_bytes)),
+        ("views", size(plan.views_bytes)),
+        ("weights and optimiser", size(plan.state_bytes)),
+        ("a step", size(plan.step_bytes)),
+        ("in all", f"{size(plan.total_bytes)} on {device.device_kind}"),
+    ]
+    if plan.device_bytes is not None:
+        fits = "it fits" if plan.total_bytes < plan.device_bytes else "it does not fit"
+        lines.append(("the device has", f"{size(plan.device_bytes)}: {fits}"))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def plan_run(config: Config, clips: Sequence[Clip] | None) -> str:
+    """Lines about a run on the chosen clips, or as if on DCASE 2020's development set."""
+    if clips is None:
+        chosen, n_frames = dcase2020_clips(config)
+        where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
+    else:
+        chosen, n_frames = frames_of(config, [clip for clip in clips if clip.split != "test"])
+        where = "by the headers of the recordings"
+    return f"{describe(plan(config, chosen, n_frames))}\n{where}; nothing was started"

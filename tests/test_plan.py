@@ -1,0 +1,110 @@
+"""Plans against what a run then does."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from command_line import run_cli
+
+from asd_jax import plan as module
+from asd_jax.clip_features import ArrayFeatures
+from asd_jax.config import load_config
+from asd_jax.data.clips import Clip
+from asd_jax.data.synthetic import synthesize
+from asd_jax.detectors import make_detector
+from asd_jax.fitting import lay_out
+from asd_jax.training import fleet, fleet_data
+
+CONFIG = load_config("dense_ae", {"train.batch_size": "64", "front_end.n_mels": "8"})
+
+
+def test_the_development_set_of_2020_has_its_20119_training_clips():
+    clips, n_frames = module.dcase2020_clips(load_config("dense_ae"))
+    assert len(clips) == 20_119
+    assert len({(clip.machine, clip.section) for clip in clips}) == 23
+    assert sorted(set(n_frames.tolist())) == [313, 344]
+
+
+def test_bytes_and_steps_are_those_of_the_fleet_itself():
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(n, 8)).astype(np.float32) for n in rng.integers(20, 60, 12)]
+    clips = [Clip("fan" if i < 8 else "pump", "00", "train", str(i), "") for i in range(12)]
+    features = ArrayFeatures(clips, arrays)
+    detector = make_detector(CONFIG)
+    members, _, examples, settings = lay_out(CONFIG, clips, features.n_frames)
+    data = fleet_data(
+        members,
+        examples,
+        features.table(),
+        features.offsets,
+        features.n_frames,
+        view_length=5,
+        view_hop=1,
+        config=settings,
+    )
+    state = fleet.init_state(detector.task(), data, settings)
+    found = module.plan(CONFIG, clips, features.n_frames)
+    assert found.models == 6
+    assert found.values == 640 // 128 * 8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 8 + 8 + (
+        8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 40 + 40 + 4 * (8 * 128 + 8)
+    )
+    assert found.frames_bytes == features.table().nbytes
+    assert found.state_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    views = (data.training, data.validation)
+    assert found.views_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(views))
+    assert found.steps == int(np.ceil(np.asarray(data.training.count) / settings.batch_size).sum())
+    assert found.step_bytes > 0
+    assert found.total_bytes > found.state_bytes + found.frames_bytes
+    wider = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, members="vmap"))
+    assert module.plan(wider, clips, features.n_frames).step_bytes == 6 * found.step_bytes
+
+
+def test_frames_of_headers_are_those_of_the_features(tmp_path):
+    import soundfile
+
+    synthesize(tmp_path / "set", machines=["fan"], sections=1, clips=3, duration=2.0)
+    wavs = sorted((tmp_path / "set").rglob("train/*.wav"))
+    soundfile.write(wavs[1], np.zeros((9000, 2)), 44100)
+    wavs[2].write_bytes(b"")
+    clips = [Clip("fan", "00", "train", wav.name, str(wav)) for wav in wavs]
+    kept, n_frames = module.frames_of(load_config("dense_ae"), clips)
+    assert [clip.name for clip in kept] == [wavs[0].name, wavs[1].name]
+    assert n_frames.tolist() == [1 + 32000 // 512, 1 + int(np.ceil(9000 * 16000 / 44100)) // 512]
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    synthesize(tmp_path / "set", machines=["fan"], sections=2, clips=4, duration=2.0)
+    status, out, err = run_cli(
+        capsys,
+        "run",
+        "--config=interpolation_ae",
+        "--dry_run",
+        f"--data_dir={tmp_path / 'set'}",
+        f"--out_dir={tmp_path / 'run'}",
+    )
+    assert (status, err) == (0, "")
+    assert "models" in out and "6, by" in out and "250,912" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_data_it_plans_for_dcase_2020(capsys):
+    status, out, _ = run_cli(capsys, "run", "--config=interpolation_ae", "--dry_run")
+    assert status == 0
+    assert "69, by" in out and "20,119" in out
+    status, _, err = run_cli(
+        capsys, "run", "--config=dense_ae", "--dry_run", "--config.data.machines=tractor"
+    )
+    assert status == 2 and "DCASE 2020 has ToyCar" in err
+    assert run_cli(capsys, "run", "--dry_run")[0] == 2
+
+
+@pytest.mark.parametrize("text", ["", "[]"])
+def test_no_usable_clip_is_one_line(tmp_path, capsys, text):
+    folder = tmp_path / "set" / "fan" / "train"
+    folder.mkdir(parents=True)
+    (folder / "normal_id_00_00000000.wav").write_text(text)
+    status, _, err = run_cli(
+        capsys, "run", "--config=dense_ae", "--dry_run", f"--data_dir={folder.parents[1]}"
+    )
+    assert status == 2 and "no training clip can be used" in err
