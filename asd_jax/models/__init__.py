@@ -1,6 +1,16 @@
 """Network architectures as linen modules: no loss, no data, one file each."""
 
 from asd_jax.models.dense_autoencoder import DenseAutoencoder
+from asd_jax.models.ganomaly import GANomalyDiscriminator, GANomalyGenerator
+from asd_jax.models.group_made import GroupMADE
 from asd_jax.models.interpolation_autoencoder import InterpolationAutoencoder
+from asd_jax.models.lstm_autoencoder import LSTMAutoencoder
 
-__all__ = ["DenseAutoencoder", "InterpolationAutoencoder"]
+__all__ = [
+    "DenseAutoencoder",
+    "GANomalyDiscriminator",
+    "GANomalyGenerator",
+    "GroupMADE",
+    "InterpolationAutoencoder",
+    "LSTMAutoencoder",
+]

@@ -1,0 +1,241 @@
+"""Asymmetric GANomaly: how far the latent of a reconstruction is from that of its input.
+
+Source: Hassankhani, Dini and Drossos 2021 (DCASE), sections 2 and 3, after Akcay et al. 2018.
+
+As there:
+    Input: 312 frames of 128 log-mels, one a clip, cut from its beginning.
+    Networks: two encoders of one architecture, a smaller decoder, a larger discriminator;
+        15,588,096 and 4,551,297 parameters.
+    Losses of the generator: squared difference of the two latents (weight 1), absolute
+        difference of input and reconstruction (50), adversarial (1).
+    Training: one model a machine and section, about 300 epochs of batches of 64, stochastic
+        gradient descent.
+    Score: mean squared difference of the two latents.
+
+Where the report and its authors' published program differ, there is a setting for both:
+    `activation`: the output is a tanh in the report and a ReLU in the program.
+    `adversarial`: the squared difference of the discriminator's probabilities for input and
+        reconstruction ("probability", equation 4 of the report) or of its last features
+        ("features", the program).
+    `train.learning_rate`: 1e-6 in the program; the report names none.
+
+Taken from the program, where the report is silent: strides, widths and normalisation; initial
+weights; momentum 0.9; the discriminator minimises the cross-entropy of real and reconstructed
+input (minimising the report's total loss would teach it to see no difference); losses are means.
+
+Decided here:
+    Input is scaled to the output's range, −1 to 1 or 0 to 1, by the smallest and the largest
+    value of the training frames: no tanh or ReLU can give decibels.
+    The discriminator learns from the reconstruction made before the generator's step.
+    Batch normalisation uses its running statistics for scores; the program keeps normalising
+    by the batch, so that there a clip's score depends on its neighbours.
+    The learning rate is 1e-3: of the powers of ten the largest at which the generator's loss on
+        training clips falls steadily from the first step (at 1e-2 it rises again).
+    No clip is held out and the last epoch's weights are kept; the program keeps those of the
+    best test AUC.
+    Clips of more than 312 frames are read in as many whole pieces as they have, the score
+    being the pieces' mean. What is left of a last piece is not read.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from asd_jax.audio.views import gather_views
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.errors import UserError
+from asd_jax.models import GANomalyDiscriminator, GANomalyGenerator
+from asd_jax.training.task import Batch, Task, variables
+
+
+@dataclasses.dataclass(frozen=True)
+class GANomalyConfig(DetectorConfig):
+    """Settings of asymmetric GANomaly.
+
+    Attributes:
+        frames: frames in a view, a multiple of 8.
+        width: channels of the first convolution; the others grow with it. The report's is
+            128; 16 trains on a CPU.
+        activation: "tanh" (the report's) or "relu" (the program's) of the output.
+        adversarial: "probability" (the report's) or "features" (the program's).
+        latent_weight: of the difference of the latents.
+        reconstruction_weight: of the difference of input and reconstruction.
+        adversarial_weight: of the adversarial loss.
+        momentum: of the gradient descent.
+    """
+
+    name: ClassVar[str] = "ganomaly"
+    frames: int = 312
+    width: int = 128
+    activation: Literal["tanh", "relu"] = "tanh"
+    adversarial: Literal["probability", "features"] = "probability"
+    latent_weight: float = 1.0
+    reconstruction_weight: float = 50.0
+    adversarial_weight: float = 1.0
+    momentum: float = 0.9
+
+    def __post_init__(self):
+        if self.frames < 8 or self.frames % 8:
+            raise UserError(f"detector.frames is {self.frames}; it must be a multiple of 8")
+        if self.width < 1:
+            raise UserError(f"detector.width is {self.width}; it must be 1 or more")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"detector.momentum is {self.momentum}; it must be in [0, 1)")
+        weights = (self.latent_weight, self.reconstruction_weight, self.adversarial_weight)
+        if min(weights) < 0:
+            raise UserError("detector.*_weight must not be negative")
+
+
+class GANomalyDetector(Detector):
+    """Asymmetric GANomaly as a system."""
+
+    Config = GANomalyConfig
+    title = "asymmetric GANomaly"
+    paper = "Hassankhani et al. 2021"
+    scope = "section"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.settings: GANomalyConfig = config.detector
+        if config.front_end.n_mels % 8:
+            raise UserError(
+                f"front_end.n_mels is {config.front_end.n_mels}; ganomaly needs a multiple of 8"
+            )
+        self.generator = GANomalyGenerator(self.settings.width, self.settings.activation)
+        self.discriminator = GANomalyDiscriminator(self.settings.width)
+
+    @property
+    def view_length(self) -> int:
+        """Frames in a view."""
+        return self.settings.frames
+
+    @property
+    def view_hop(self) -> int:
+        """Views do not overlap."""
+        return self.settings.frames
+
+    def task(self) -> Task:
+        """Two networks, each with its own gradient descent, a step of both at a time."""
+        optimizer = optax.sgd(self.config.train.learning_rate, momentum=self.settings.momentum)
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+
+        def init(key, statistics):
+            x = jnp.zeros((1, self.view_length, self.config.front_end.n_mels, 1))
+            made = {
+                name: network.init(jax.random.fold_in(key, i), x)
+                for i, (name, network) in enumerate(networks.items())
+            }
+            params = {name: each["params"] for name, each in made.items()}
+            low, high = jnp.min(statistics.minimum), jnp.max(statistics.maximum)
+            return {
+                "params": params,
+                "model_state": {
+                    "batch_stats": {name: each["batch_stats"] for name, each in made.items()},
+                    "input": {"low": low, "range": jnp.maximum(high - low, 1e-3)},
+                },
+                "opt_state": {name: optimizer.init(each) for name, each in params.items()},
+            }
+
+        def step(learner: dict[str, Any], batch: Batch, key):
+            weights = variables(learner)
+            x = self._scaled(weights, batch.views)
+
+            def generator_loss(params):
+                moved = {**weights, "params": {**weights["params"], "generator": params}}
+                return self._generator_loss(moved, x, batch, train=True)
+
+            gradient = jax.value_and_grad(generator_loss, has_aux=True)
+            (loss, (fake, generator_stats)), gradients = gradient(weights["params"]["generator"])
+            fake = jax.lax.stop_gradient(fake)
+
+            def discriminator_loss(params):
+                stats, losses = weights["batch_stats"]["discriminator"], []
+                for judged, label in ((x, 1.0), (fake, 0.0)):
+                    moved = {
+                        "params": {"discriminator": params},
+                        "batch_stats": {"discriminator": stats},
+                    }
+                    (logits, _), stats = self._apply("discriminator", moved, judged, batch, True)
+                    losses.append(optax.sigmoid_binary_cross_entropy(logits, label))
+                return batch.mean(sum(losses)) / 2, stats
+
+            discriminator_gradients, discriminator_stats = jax.grad(
+                discriminator_loss, has_aux=True
+            )(weights["params"]["discriminator"])
+
+            all_gradients = {"generator": gradients, "discriminator": discriminator_gradients}
+            params, opt_state = {}, {}
+            for name, params_before in weights["params"].items():
+                updates, opt_state[name] = optimizer.update(
+                    all_gradients[name], learner["opt_state"][name], params_before
+                )
+                params[name] = optax.apply_updates(params_before, updates)
+            stats = {"generator": generator_stats, "discriminator": discriminator_stats}
+            return {
+                "params": params,
+                "model_state": {**learner["model_state"], "batch_stats": stats},
+                "opt_state": opt_state,
+            }, loss
+
+        def evaluate(learner, batch):
+            weights = variables(learner)
+            x = self._scaled(weights, batch.views)
+            return self._generator_loss(weights, x, batch, train=False)[0]
+
+        return Task(init, step, evaluate, self.view_length, kind="convolution")
+
+    def _scaled(self, weights: Any, views: jax.Array) -> jax.Array:
+        """(views, frames, mels) in dB → (views, frames, mels, 1) in the output's range."""
+        scaled = (views - weights["input"]["low"]) / weights["input"]["range"]
+        if self.settings.activation == "tanh":
+            scaled = 2 * scaled - 1
+        return scaled[..., None]
+
+    def _apply(self, name: str, weights: Any, x, batch: Batch, train: bool):
+        """Outputs of a network, and its running statistics after the batch."""
+        found, updates = getattr(self, name).apply(
+            {"params": weights["params"][name], "batch_stats": weights["batch_stats"][name]},
+            x,
+            train=train,
+            mask=batch.mask if train else None,
+            mutable=["batch_stats"],
+        )
+        return found, updates["batch_stats"]
+
+    def _generator_loss(self, weights: Any, x: jax.Array, batch: Batch, train: bool):
+        """Total loss, with the reconstruction and the generator's running statistics."""
+        (fake, latent, latent_of_fake), stats = self._apply("generator", weights, x, batch, train)
+        judged = [
+            self._apply("discriminator", weights, each, batch, train)[0] for each in (x, fake)
+        ]
+        if self.settings.adversarial == "probability":
+            real, false = (jax.nn.sigmoid(logits) for logits, _ in judged)
+        else:
+            real, false = (features for _, features in judged)
+
+        def mean(values):
+            return batch.mean(values.reshape(len(values), -1).mean(axis=-1))
+
+        loss = (
+            self.settings.latent_weight * mean((latent - latent_of_fake) ** 2)
+            + self.settings.reconstruction_weight * mean(jnp.abs(x - fake))
+            + self.settings.adversarial_weight * mean((real - false) ** 2)
+        )
+        return loss, (fake, stats)
+
+    def score(self, weights, calibration, features, n_frames):
+        """Mean squared difference of the latents of one clip's pieces and their reconstructions."""
+        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
+        x = self._scaled(weights, gather_views(features, starts, self.view_length))
+        _, latent, latent_of_fake = self.generator.apply(
+            {
+                "params": weights["params"]["generator"],
+                "batch_stats": weights["batch_stats"]["generator"],
+            },
+            x,
+        )
+        distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))
+        return jnp.mean(distances, where=starts + self.view_length <= n_frames)

@@ -1,0 +1,103 @@
+"""The LSTM autoencoder: a sequence of frames squeezed into one vector and told again from it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+# Keras's batch normalisation, with its defaults.
+_BATCH_NORM = {"momentum": 0.99, "epsilon": 1e-3, "use_fast_variance": False}
+
+
+def _unit_forget_bias(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """Zeros, but ones for the forget gate."""
+    del key
+    return jnp.zeros(shape, dtype).reshape(4, -1).at[1].set(1).reshape(shape)
+
+
+class LSTM(nn.Module):
+    """A layer of long short-term memory, as cuDNN's and Keras's: gates in the order i, f, c, o.
+
+    It has two biases a gate, of which only the sum matters, as cuDNN's; both are learned, so
+    that the sum moves twice as far in a step. Initial values are those of Keras's layer over
+    cuDNN: the ones for the forget gate are in the recurrent bias.
+
+    Attributes:
+        units: width of the state.
+    """
+
+    units: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Outputs of all steps, from a state of zeros.
+
+        Args:
+            x: (steps, batch, values); steps first, so that each lies in one piece.
+
+        Returns:
+            (steps, batch, units).
+        """
+        width = 4 * self.units
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (x.shape[-1], width))
+        recurrent = self.param(
+            "recurrent_kernel", nn.initializers.orthogonal(), (self.units, width)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (width,))
+        recurrent_bias = self.param("recurrent_bias", _unit_forget_bias, (width,))
+        # One product for all steps; the scan is left with what has to wait for the last step.
+        projected = x @ kernel + (bias + recurrent_bias)
+
+        def step(carry, projected):
+            output, cell = carry
+            i, f, c, o = jnp.split(projected + output @ recurrent, 4, axis=-1)
+            cell = nn.sigmoid(f) * cell + nn.sigmoid(i) * jnp.tanh(c)
+            output = nn.sigmoid(o) * jnp.tanh(cell)
+            return (output, cell), output
+
+        zeros = jnp.zeros((x.shape[1], self.units), projected.dtype)
+        return jax.lax.scan(step, (zeros, zeros), projected)[1]
+
+
+class LSTMAutoencoder(nn.Module):
+    """LSTM layers to one vector, that vector at every step, LSTM layers back, a linear layer.
+
+    Batch normalisation follows every LSTM layer, and dropout those of the encoder. With 128
+    bands and the defaults it has 755,776 values, running statistics included.
+
+    Attributes:
+        encoder: widths of the encoder's layers; the decoder has them in reverse order.
+        dropout: share of the encoder's values dropped in training.
+    """
+
+    encoder: tuple[int, ...] = (128, 128, 128, 8)
+    dropout: float = 0.2
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+        """Reconstructs `x`.
+
+        Args:
+            x: (batch, frames, values).
+            train: normalise by the batch, update the running statistics and drop values,
+                for which the rng "dropout" is needed.
+            mask: (batch,) true where a row counts towards the batch's statistics.
+
+        Returns:
+            (batch, frames, values).
+        """
+        frames, values = x.shape[1:]
+        mask = None if mask is None else mask[:, None]
+
+        def normalise(x):
+            return nn.BatchNorm(use_running_average=not train, **_BATCH_NORM)(x, mask=mask)
+
+        x = x.swapaxes(0, 1)
+        for n, width in enumerate(self.encoder, 1):
+            x = LSTM(width)(x)
+            x = normalise(x[-1] if n == len(self.encoder) else x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = jnp.broadcast_to(x, (frames, *x.shape))
+        for width in reversed(self.encoder):
+            x = normalise(LSTM(width)(x))
+        x = nn.Dense(values, kernel_init=nn.initializers.glorot_uniform())(x)
+        return x.swapaxes(0, 1)

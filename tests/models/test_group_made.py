@@ -1,0 +1,358 @@
+"""Group MADE: its size, what each frame sees, its density, Keras with the same weights.
+
+The second half is of the system: clip scores, training, and input far off.
+"""
+
+import dataclasses
+import itertools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tasks import batch_of, start
+
+from asd_jax.config import load_config
+from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
+from asd_jax.models.group_made import GroupMADE, MaskedDense, log_density
+from asd_jax.training import FrameStatistics, variables
+
+REPORT = (0, 1, 3, 4, 2)
+CAUSAL = (0, 1, 2, 3, 4)
+
+
+def random_variables(module, mels, seed=0):
+    """Weights of deviation 1 / √inputs and biases of 0.5: none is as it starts."""
+    empty = jnp.zeros((1, len(module.order), mels))
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf):
+        scale = leaf.shape[0] ** -0.5 if leaf.ndim == 2 else 0.5
+        return rng.normal(0, scale, leaf.shape).astype(np.float32)
+
+    return jax.tree.map(draw, jax.eval_shape(module.init, jax.random.key(seed), empty))
+
+
+def test_layers_and_count_are_the_report_s():
+    """A dense layer has inputs · units + units values; 640 · 10 · 3 = 19,200 outputs.
+
+    640·128+128 + 3·(128·128+128) + 128·32+32 + 32·128+128 + 3·(128·128+128)
+    + 128·19,200+19,200 = 82,048 + 49,536 + 4,128 + 4,224 + 49,536 + 2,476,800.
+    """
+    module = GroupMADE()
+    outputs, variables = jax.eval_shape(
+        lambda: module.init_with_output(jax.random.key(0), jnp.zeros((2, 5, 128)))
+    )
+    assert [output.shape for output in outputs] == [(2, 5, 128, 10)] * 3
+    params = variables["params"]
+    shapes = [params[f"MaskedDense_{i}"]["kernel"].shape for i in range(10)]
+    widths = [640, 128, 128, 128, 128, 32, 128, 128, 128, 128, 19_200]
+    assert shapes == list(itertools.pairwise(widths))
+    assert len(params) == 10
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 2_666_272
+
+
+@pytest.mark.parametrize(
+    ("order", "hidden"),
+    [
+        *((order, (4, 2, 5)) for order in itertools.permutations(range(3))),
+        *((order, (7, 4, 8)) for order in (REPORT, CAUSAL)),
+        ((1, 0), (1, 1)),
+    ],
+)
+def test_a_frame_sees_those_before_it_and_no_others(order, hidden):
+    """Exactly 0 where forbidden and nowhere else: positive weights keep every unit awake."""
+    frames, mels = len(order), 2
+    module = GroupMADE(hidden, 3, order)
+    variables = jax.tree.map(lambda leaf: abs(leaf) / 2, random_variables(module, mels))
+    x = jnp.asarray(np.random.default_rng(1).uniform(0.5, 1, (frames, mels)), jnp.float32)
+    jacobians = jax.jit(jax.jacobian(lambda x: module.apply(variables, x[None])))(x)
+    for jacobian in jacobians:  # logits, means, log variances: (1, frames, mels, 3, frames, mels)
+        assert jacobian.shape == (1, frames, mels, 3, frames, mels)
+        for target, source in itertools.product(range(frames), repeat=2):
+            block = np.abs(jacobian[0, target, :, :, source])
+            if order.index(source) < order.index(target):
+                assert (block > 0).all(), (target, source)
+            else:
+                assert (block == 0).all(), (target, source)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_density_integrates_to_one(order):
+    """Over ±15 in steps of 0.1, a third of the smallest deviation or less.
+
+    To 1e-4: the rule's error and what lies outside are far below, and float32 densities are
+    right to about 1e-6.
+    """
+    module = GroupMADE((4, 3), 3, order)
+    variables = jax.tree.map(lambda leaf: 0.6 * leaf, random_variables(module, mels=1))
+    axis = np.arange(-15, 15.01, 0.1, dtype=np.float32)
+    x = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2, 1)
+    outputs = jax.jit(module.apply)(variables, x)
+    assert np.exp(outputs[2].min() / 2) > 0.3
+    densities = jax.jit(log_density)(x, *outputs)
+    assert densities.shape == (len(x), 2)
+    joint = np.exp(np.asarray(densities, np.float64).sum(axis=-1)).reshape(len(axis), -1)
+    assert max(joint[[0, -1]].max(), joint[:, [0, -1]].max()) < 1e-7
+    np.testing.assert_allclose(joint.sum() * 0.1**2, 1, atol=1e-4)
+    # The order's second frame does depend on the first.
+    assert np.ptp(np.asarray(outputs[1])[:, order[1]]) > 0.1
+
+
+def test_the_density_is_that_of_scipy_s_normal_distributions():
+    """To 1e-5 relative of values of order 10: float32 sums of a few terms."""
+    stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(3, 2, 4)).astype(np.float32)
+    logits, means, log_variances = rng.normal(size=(3, 3, 2, 4, 5)).astype(np.float32)
+    odds = np.exp(logits.astype(np.float64))
+    weights = odds / odds.sum(axis=-1, keepdims=True)
+    normal = stats.norm.pdf(x[..., None], means, np.exp(log_variances / 2))
+    expected = np.log((weights * normal).sum(axis=-1)).sum(axis=-1)
+    found = jax.jit(log_density)(x, logits, means, log_variances)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_weights_start_by_the_number_of_their_connections():
+    """Deviation √(2 / connections): of 20,000 draws or more, to 3 %, four standard errors."""
+    mask = np.arange(400)[:, None] < np.repeat([400, 100], 50)
+    layer = MaskedDense(gain=2)
+    kernel = layer.init(jax.random.key(0), jnp.zeros((1, 400)), mask)["params"]["kernel"]
+    np.testing.assert_allclose(kernel[:, :50].std(), (2 / 400) ** 0.5, rtol=0.03)
+    np.testing.assert_allclose(kernel[:, 50:].std(), (2 / 100) ** 0.5, rtol=0.03)
+
+
+def test_components_start_apart_and_nothing_else_has_a_bias():
+    """At quantiles 1/6, 1/2 and 5/6 of a standard normal distribution: ±0.967422 and 0."""
+    empty = jnp.zeros((1, 2, 2))
+    starts = {
+        n: jax.jit(GroupMADE((4,), n, (1, 0)).init_with_output)(jax.random.key(0), empty)[0]
+        for n in (1, 3)
+    }
+    logits, means, log_variances = (np.asarray(output)[0, 1] for output in starts[3])
+    np.testing.assert_allclose(means, [[-0.967422, 0, 0.967422]] * 2, atol=1e-5)
+    assert not logits.any()
+    assert not log_variances.any()
+    assert not np.asarray(starts[1][1])[0, 1].any()
+
+
+def keras_masks(hidden, order, mels, components):
+    """Masks of a network, connection by connection: unit u of a layer has degree u mod G − 1."""
+    frames = len(order)
+    layers = [[order.index(frame) for frame in range(frames) for _ in range(mels)]]
+    layers += [[unit % (frames - 1) for unit in range(width)] for width in hidden]
+    masks = [
+        np.array([[float(below <= degree) for degree in above] for below in lower])
+        for lower, above in itertools.pairwise(layers)
+    ]
+    outputs = [order.index(f) for f in range(frames) for _ in range(mels * 3 * components)]
+    masks.append(np.array([[float(d < position) for position in outputs] for d in layers[-1]]))
+    return masks
+
+
+@pytest.mark.parametrize(
+    ("order", "hidden", "mels", "components"),
+    [(REPORT, (16, 8, 15), 6, 4), ((2, 0, 1), (7, 2), 4, 1)],
+)
+def test_output_equals_keras(order, hidden, mels, components):
+    """To 1e-5 of outputs of order 1: float32 sums in another order."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    keras = pytest.importorskip("keras")
+    frames = len(order)
+    module = GroupMADE(hidden, components, order)
+    variables = random_variables(module, mels)
+    model = keras.Sequential(
+        [
+            keras.Input((frames * mels,)),
+            *[keras.layers.Dense(width, activation="relu") for width in hidden],
+            keras.layers.Dense(frames * mels * 3 * components),
+        ]
+    )
+    masks = keras_masks(hidden, order, mels, components)
+    for i, (layer, mask) in enumerate(zip(model.layers, masks, strict=True)):
+        p = variables["params"][f"MaskedDense_{i}"]
+        layer.set_weights([np.asarray(p["kernel"]) * mask, np.asarray(p["bias"])])
+    x = np.random.default_rng(3).normal(size=(20, frames, mels)).astype(np.float32)
+    raw = np.asarray(model(x.reshape(20, -1))).reshape(20, frames, mels, 3, components)
+    logits, means, log_variances = jax.jit(module.apply)(variables, x)
+    assert np.ptp(means, axis=0).max() > 0.1
+    for ours, expected in [
+        (logits, raw[..., 0, :]),
+        (means, raw[..., 1, :]),
+        (log_variances, 7 * np.tanh(raw[..., 2, :] / 7)),
+    ]:
+        np.testing.assert_allclose(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+# The system.
+
+N_MELS = 4
+SMALL = {
+    "front_end.n_mels": str(N_MELS),
+    "detector.hidden": "8,4,8",
+    "detector.components": "3",
+}
+
+
+def make(**detector):
+    return make_detector(
+        load_config("group_made", SMALL | {f"detector.{k}": v for k, v in detector.items()})
+    )
+
+
+def decibels(rng, *shape):
+    """Values of one tilted spectrum."""
+    return (np.array([-20.0, -35, -50, -65]) + rng.normal(0, 6, (*shape, N_MELS))).astype(
+        np.float32
+    )
+
+
+MEAN, STD = (-21, -33, -50, -60), (6, 5, 0, 7)  # the third band never changed in training
+
+
+def random_weights(detector):
+    """No weight as it starts, and MEAN and STD as the input's statistics."""
+    bands = [np.array(values, np.float32) for values in (MEAN, STD, MEAN, MEAN)]
+    learner = jax.jit(detector.task().init)(jax.random.key(0), FrameStatistics(*bands))
+    rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        return rng.normal(0, 0.5, leaf.shape).astype(np.float32)
+
+    return variables({**learner, "params": jax.tree.map(draw, learner["params"])})
+
+
+def direct(params, view, order):
+    """(frames,) log densities of one view in float64, connection by connection."""
+    frames, components = len(order), 3
+    bands = range(N_MELS)
+    x = [[(float(frame[m]) - MEAN[m]) / (STD[m] or 1) for m in bands] for frame in view]
+    # Values, then units, each with the last position of the order that it has seen.
+    below = [(x[f][m], order.index(f)) for f in range(frames) for m in bands]
+    for layer, width in enumerate((8, 4, 8)):
+        p = params[f"MaskedDense_{layer}"]
+        above = []
+        for unit in range(width):
+            degree = unit % (frames - 1)
+            terms = [
+                p["kernel"][i, unit] * v for i, (v, seen) in enumerate(below) if seen <= degree
+            ]
+            above.append((max(p["bias"][unit] + sum(terms), 0), degree))
+        below = above
+    p = params["MaskedDense_3"]
+    found = np.zeros(frames)
+    for f, m in itertools.product(range(frames), bands):
+        outputs = []
+        for o in range(3 * components):
+            index = (f * N_MELS + m) * 3 * components + o
+            terms = [
+                p["kernel"][i, index] * v
+                for i, (v, seen) in enumerate(below)
+                if seen < order.index(f)
+            ]
+            outputs.append(p["bias"][index] + sum(terms))
+        odds, means, free = np.exp(outputs[:3]), outputs[3:6], outputs[6:]
+        density = 0
+        for c in range(components):
+            variance = np.exp(7 * np.tanh(free[c] / 7))
+            normal = np.exp(-((x[f][m] - means[c]) ** 2) / (2 * variance))
+            density += odds[c] / odds.sum() * normal / np.sqrt(2 * np.pi * variance)
+        found[f] += np.log(density)
+    return found
+
+
+@pytest.mark.parametrize("order", [REPORT, CAUSAL, (2, 0, 1)])
+def test_a_clip_s_score_equals_a_direct_computation(order):
+    """To 1e-5 relative: float32 against float64; the padding has values that would show."""
+    frames, text = len(order), ",".join(map(str, order))
+    detectors = {score: make(order=text, score=score) for score in ("all", "last")}
+    weights = random_weights(detectors["all"])
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights["params"])
+    clip = decibels(np.random.default_rng(2), 30)
+    clip[24:] = 1e3
+    views = [direct(params, clip[i : i + frames], order) for i in range(24 - frames + 1)]
+    found = {
+        score: jax.jit(detector.score)(weights, {}, clip, 24)
+        for score, detector in detectors.items()
+    }
+    np.testing.assert_allclose(found["all"], -np.mean(np.sum(views, axis=1)), rtol=1e-5)
+    np.testing.assert_allclose(found["last"], -np.mean(views, axis=0)[order[-1]], rtol=1e-5)
+    assert abs(found["all"] - found["last"]) > 1
+
+
+def test_the_loss_is_the_mean_score_of_the_views_that_count():
+    """To 1e-5 relative, the sums being grouped otherwise."""
+    detector = make()
+    weights, score = random_weights(detector), jax.jit(detector.score)
+    views = decibels(np.random.default_rng(3), 6, 5)
+    scores = [score(weights, {}, view, 5) for view in views]
+    state = {k: v for k, v in weights.items() if k != "params"}
+    learner = {"params": weights["params"], "model_state": state}
+    batch = batch_of(views)._replace(mask=jnp.array([True] * 4 + [False] * 2))
+    loss = jax.jit(detector.task().loss)(learner, batch)
+    np.testing.assert_allclose(loss, np.mean(scores[:4]), rtol=1e-5)
+
+
+def test_training_learns_the_density():
+    """Ten steps on the same views lower their loss; the input statistics stay."""
+    task = make().task()
+    learner = jax.jit(lambda: start(task, N_MELS))()
+    batch = batch_of(np.random.default_rng(4).normal(3, 0.3, (64, 5, N_MELS)).astype(np.float32))
+    step, losses, trained = jax.jit(task.step), [], learner
+    for i in range(10):
+        trained, loss = step(trained, batch, jax.random.key(i))
+        losses.append(loss)
+    assert losses[-1] < losses[0] - 0.1
+    jax.tree.map(np.testing.assert_array_equal, trained["model_state"], learner["model_state"])
+
+
+def test_input_far_off_or_constant_gives_finite_numbers():
+    """Weights ten times as large as they start, so that log variances reach their bound."""
+    task = make().task()
+    ones = np.ones(N_MELS, np.float32)
+    learner = jax.jit(lambda: start(task, N_MELS))()
+    learner["params"] = jax.tree.map(lambda leaf: 10 * leaf, learner["params"])
+    signs = np.where(np.arange(8 * 5 * N_MELS) % 2, 1, -1).reshape(8, 5, N_MELS)
+
+    @jax.jit
+    def everything(learner, batch):
+        gradients = jax.grad(lambda p: task.loss({**learner, "params": p}, batch))(
+            learner["params"]
+        )
+        learner, loss = task.step(learner, batch, jax.random.key(1))
+        return loss, gradients, learner, task.loss(learner, batch)
+
+    for std in (0, 1e-6, 1):
+        statistics = FrameStatistics(0 * ones, std * ones, -4 * ones, 4 * ones)
+        learner["model_state"] = jax.jit(task.init)(jax.random.key(0), statistics)["model_state"]
+        for views in (1e4 + 0 * signs, -1e4 + 0 * signs, 1e4 * signs, 0 * signs):
+            found = everything(learner, batch_of(views.astype(np.float32)))
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found)), (std, views)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("order", "0,1,2,2,4", "name each frame of a view once"),
+        ("order", "1,2,3", "counted from 0"),
+        ("order", "0,", "2 frames or more"),
+        ("order", "", "2 frames or more"),
+        ("hidden", "", "widths of 4 or more"),
+        ("hidden", "128,3,128", "widths of 4 or more"),
+        ("components", "0", "1 or more"),
+        ("score", "first", "all, last"),
+    ],
+)
+def test_settings_that_make_no_sense(key, text, message):
+    with pytest.raises(UserError, match=f"detector.{key}.*{message}") as error:
+        load_config("group_made", {f"detector.{key}": text})
+    assert "\n" not in str(error.value)
+
+
+def test_a_view_is_as_long_as_the_order():
+    config = load_config("group_made")
+    assert make_detector(config).view_length == 5
+    settings = dataclasses.replace(config.detector, order=(1, 0))
+    assert make_detector(dataclasses.replace(config, detector=settings)).view_length == 2

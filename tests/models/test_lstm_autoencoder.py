@@ -1,0 +1,251 @@
+"""The LSTM autoencoder against Keras, which the report used."""
+
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asd_jax.models import LSTMAutoencoder
+from asd_jax.models.lstm_autoencoder import LSTM
+
+ENCODER = (128, 128, 128, 8)
+LAYERS = 2 * len(ENCODER)
+# Small, and of widths that differ, where only the wiring is compared.
+SMALL = LSTMAutoencoder((6, 3), dropout=0.5)
+
+
+@pytest.fixture(scope="module")
+def keras():
+    os.environ["KERAS_BACKEND"] = "jax"
+    return pytest.importorskip("keras")
+
+
+def keras_model(keras, encoder, shape, dropout):
+    layers = [keras.Input(shape)]
+    for width in encoder:
+        last = width is encoder[-1]
+        layers += [
+            keras.layers.LSTM(width, return_sequences=not last),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(dropout),
+        ]
+    layers.append(keras.layers.RepeatVector(shape[0]))
+    for width in reversed(encoder):
+        layers += [
+            keras.layers.LSTM(width, return_sequences=True),
+            keras.layers.BatchNormalization(),
+        ]
+    return keras.Sequential([*layers, keras.layers.TimeDistributed(keras.layers.Dense(shape[1]))])
+
+
+def as_keras(variables):
+    """A tree of values in Keras's form and order, layer by layer; the two biases summed."""
+    params, stats = variables["params"], variables["batch_stats"]
+    layers = sum(name.startswith("LSTM") for name in params)
+    found = []
+    for n in range(layers):
+        lstm, norm, moved = (
+            params[f"LSTM_{n}"],
+            params[f"BatchNorm_{n}"],
+            stats[f"BatchNorm_{n}"],
+        )
+        found.append(
+            [lstm["kernel"], lstm["recurrent_kernel"], lstm["bias"] + lstm["recurrent_bias"]]
+        )
+        found.append([norm["scale"], norm["bias"], moved["mean"], moved["var"]])
+    found.append([params["Dense_0"]["kernel"], params["Dense_0"]["bias"]])
+    return [[np.asarray(values) for values in layer] for layer in found]
+
+
+def to_keras(variables, model):
+    """Gives a Keras model the values of ours."""
+    with_values = [layer for layer in model.layers if layer.weights]
+    for layer, values in zip(with_values, as_keras(variables), strict=True):
+        layer.set_weights(values)
+
+
+def keras_values(model):
+    kinds = (model.trainable_variables, model.non_trainable_variables)
+    return [[variable.value for variable in kind] for kind in kinds]
+
+
+def some_variables(module, shape, seed=0):
+    """Initial kernels; biases, scales and statistics that are not the initial ones."""
+    variables = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, *shape)))
+    rng = np.random.default_rng(seed)
+
+    def moved(path, leaf):
+        if leaf.ndim > 1:
+            return leaf
+        low = 0.5 if path[-1].key in ("scale", "var") else -0.5
+        return jnp.asarray(rng.uniform(low, 1.5, leaf.shape), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(moved, variables)
+
+
+def apply(module, variables, x, train=False, **options):
+    """Output and changed statistics, compiled: one by one the operations take seconds."""
+    compiled = jax.jit(functools.partial(module.apply, train=train, mutable=["batch_stats"]))
+    return compiled(variables, x, **options)
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_it_has_the_report_s_755776_values():
+    """Each part by hand, and their sum."""
+    variables = jax.eval_shape(LSTMAutoencoder().init, jax.random.key(0), jnp.zeros((1, 15, 128)))
+    params = variables["params"]
+    widths = [*ENCODER, *reversed(ENCODER)]
+    inputs = [128, *widths[:-1]]
+    for n, (width, before) in enumerate(zip(widths, inputs, strict=True)):
+        lstm = params[f"LSTM_{n}"]
+        assert lstm["kernel"].shape == (before, 4 * width)
+        assert lstm["recurrent_kernel"].shape == (width, 4 * width)
+        assert lstm["bias"].shape == lstm["recurrent_bias"].shape == (4 * width,)
+    lstms = [params[f"LSTM_{n}"] for n in range(LAYERS)]
+    second_biases = count([lstm["recurrent_bias"] for lstm in lstms])
+    norms = [
+        (params[f"BatchNorm_{n}"], variables["batch_stats"][f"BatchNorm_{n}"])
+        for n in range(LAYERS)
+    ]
+    assert second_biases == 4 * (6 * 128 + 2 * 8) == 3_136
+    assert count(norms) == 4 * (6 * 128 + 2 * 8) == 3_136
+    assert count(params["Dense_0"]) == 128 * 128 + 128
+    assert count(lstms) - second_biases + count(params["Dense_0"]) == 749_504
+    assert count(variables) == 749_504 + 3_136 + 3_136 == 755_776
+    assert len(params) == 2 * LAYERS + 1
+
+
+def test_initial_values_are_keras_s(keras):
+    """Bounds and laws of each kind; the biases exactly."""
+    params = LSTM(32).init(jax.random.key(0), jnp.zeros((1, 1, 50)))["params"]
+    layer = keras.layers.LSTM(32)
+    layer.build((1, 1, 50))
+    kernel, recurrent, bias = layer.get_weights()
+    np.testing.assert_array_equal(params["bias"] + params["recurrent_bias"], bias)
+    np.testing.assert_array_equal(params["bias"], 0)
+    for values in (params["recurrent_kernel"], recurrent):
+        np.testing.assert_allclose(values @ values.T, np.eye(32), atol=1e-5)
+    bound = np.sqrt(6 / (50 + 128))
+    for values in (params["kernel"], kernel):  # uniform: √3 deviations reach to the bound
+        np.testing.assert_allclose([values.max(), -values.min()], bound, rtol=0.01)
+        np.testing.assert_allclose(np.std(values), bound / np.sqrt(3), rtol=0.03)
+
+
+def test_output_equals_keras(keras):
+    """The whole network; to 1e-5 of outputs of order 1, float32 sums in another order."""
+    variables = some_variables(LSTMAutoencoder(), (15, 128))
+    model = keras_model(keras, ENCODER, (15, 128), 0.2)
+    to_keras(variables, model)
+    assert model.count_params() == 749_504 + 3_136
+    x = np.random.default_rng(1).normal(size=(6, 15, 128)).astype(np.float32)
+    found, _ = apply(LSTMAutoencoder(), variables, x)
+    assert np.std(found) > 0.3
+    trainable, fixed = keras_values(model)
+    expected, _ = jax.jit(model.stateless_call)(trainable, fixed, x)
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_training_step_equals_keras(keras):
+    """Loss, gradients and running statistics in training mode, without dropout.
+
+    The gradient of either of our two biases is that of Keras's one. To 1e-5: gradients of
+    order 0.1 to 4, float32 sums in another order.
+    """
+    module, shape = LSTMAutoencoder((6, 3), dropout=0.0), (5, 4)
+    variables = some_variables(module, shape)
+    model = keras_model(keras, (6, 3), shape, 0.0)
+    to_keras(variables, model)
+    trainable, fixed = keras_values(model)
+    x = np.random.default_rng(2).normal(size=(16, *shape)).astype(np.float32)
+
+    def ours(params):
+        output, updates = module.apply(
+            {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+        )
+        return jnp.mean((output - x) ** 2), updates
+
+    def keras_s(trainable):
+        output, moved = model.stateless_call(trainable, fixed, x, training=True)
+        return jnp.mean((output - x) ** 2), moved
+
+    (loss, updates), gradients = jax.jit(jax.value_and_grad(ours, has_aux=True))(
+        variables["params"]
+    )
+    (keras_loss, moved), expected = jax.jit(jax.value_and_grad(keras_s, has_aux=True))(trainable)
+    np.testing.assert_allclose(loss, keras_loss, rtol=1e-5)
+
+    # `as_keras` on gradients sums both biases' into twice the one of Keras.
+    halves = jax.tree.map(lambda leaf: leaf, gradients)
+    for name in halves:
+        if name.startswith("LSTM"):
+            np.testing.assert_array_equal(halves[name]["bias"], halves[name]["recurrent_bias"])
+            halves[name]["recurrent_bias"] = 0 * halves[name]["bias"]
+    layers = as_keras({"params": halves, "batch_stats": updates["batch_stats"]})
+    found = [values for layer in layers for values in (layer[:2] if len(layer) == 4 else layer)]
+    assert len(found) == len(expected)
+    for ours_, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours_, theirs, atol=1e-5)
+    statistics = [values for layer in layers if len(layer) == 4 for values in layer[2:]]
+    moved = [values for values in moved if values.dtype == np.float32]
+    for ours_, theirs in zip(statistics, moved, strict=True):
+        np.testing.assert_allclose(ours_, theirs, atol=1e-5)
+
+
+def test_dropout_is_on_in_training_only():
+    """By its key and its share, which in evaluation have no effect."""
+    shape = (5, 4)
+    variables = some_variables(SMALL, shape)
+    x = np.random.default_rng(3).normal(size=(8, *shape)).astype(np.float32)
+
+    def output(module, seed, **options):
+        rngs = {"dropout": jax.random.key(seed)}
+        return np.asarray(apply(module, variables, x, rngs=rngs, **options)[0])
+
+    without = LSTMAutoencoder((6, 3), dropout=0.0)
+    np.testing.assert_array_equal(output(SMALL, 0), output(SMALL, 1))
+    np.testing.assert_array_equal(output(SMALL, 0), output(without, 0))
+    first, again, other = (output(SMALL, seed, train=True) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+    assert (first != output(without, 0, train=True)).all()
+
+
+def test_dropout_follows_each_layer_of_the_encoder_only():
+    variables = some_variables(SMALL, (5, 4))
+    compiled = jax.jit(
+        functools.partial(
+            SMALL.apply,
+            train=True,
+            mutable=["intermediates", "batch_stats"],
+            capture_intermediates=True,
+        )
+    )
+    _, seen = compiled(variables, jnp.ones((64, 5, 4)), rngs={"dropout": jax.random.key(0)})
+    seen = seen["intermediates"]
+    dropouts = [name for name in seen if name.startswith("Dropout")]
+    assert sorted(dropouts) == ["Dropout_0", "Dropout_1"]
+    for name, shape in zip(sorted(dropouts), [(5, 64, 6), (64, 3)], strict=True):
+        (dropped,) = seen[name]["__call__"]
+        assert dropped.shape == shape
+        # Four deviations of a share of 0.5 among 192 values or more.
+        assert abs(np.mean(np.asarray(dropped) == 0) - 0.5) < 0.15
+
+
+def test_masked_rows_have_no_effect():
+    """A short batch, filled up, equals the short batch alone to float32 rounding."""
+    module, shape = LSTMAutoencoder((6, 3), dropout=0.0), (5, 4)
+    variables = some_variables(module, shape)
+    x = np.random.default_rng(4).normal(size=(16, *shape)).astype(np.float32)
+    garbage = np.concatenate([x[:10], 1e3 * x[10:]])
+    alone = apply(module, variables, x[:10], train=True)
+    padded = apply(module, variables, garbage, train=True, mask=jnp.arange(16) < 10)
+    np.testing.assert_allclose(padded[0][:10], alone[0], atol=1e-5, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), padded[1], alone[1]
+    )
