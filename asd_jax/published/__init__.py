@@ -1,12 +1,18 @@
 """Published numbers that results are set beside: one CSV a paper or program, in this folder.
 
 Columns: source, table and row say where a number is printed; system is the name of our
-configuration; section "mean" is a machine's mean over its sections; metric is a column of
-results.csv; percent is the number as printed.
+configuration; section "mean" is a machine's mean over its sections, machine "mean" one over all
+machines; metric is a column of results.csv; percent is the number as printed.
 
 The reports define pAUC by the papers' formula, but print McClish-standardised values: the
 baseline's agree with the official program's, which uses scikit-learn, and systems at chance
-have a pAUC near 50 % where the formula gives 5 %. So their metric is pauc_mcclish.
+have a pAUC near 50 % where the formula gives 5 %; some are above their AUC, which the formula
+rules out. So their metric is pauc_mcclish.
+
+Where a quantity is printed more than once, results are set beside the first, in the order of
+files and lines. So repeats2020.csv, after the fuller tables by its name, has the baseline's
+numbers that two reports print again; and of Kazakova et al. 2022, Table 2 comes before Table 1,
+and there the outliers that Table 2 names come first.
 """
 
 import csv
