@@ -1,0 +1,40 @@
+"""Files of pretrained weights: from a path, or fetched from a URL and checked."""
+
+import os
+from pathlib import Path
+
+from asd_jax.errors import UserError
+
+
+def weights_file(place: str, sha256: str = "", *, cache_dir: os.PathLike | str) -> Path:
+    """The file of weights that a setting names.
+
+    Args:
+        place: a path, or a URL (https://...) that is fetched once into `cache_dir`.
+        sha256: checksum of the file in hexadecimal; needed for a URL, and checked for a path
+            where it is given.
+        cache_dir: where fetched files are kept.
+
+    Raises:
+        UserError: the file is not there, cannot be fetched, or is another one.
+    """
+    import pooch
+
+    is_url = "://" in place
+    if is_url and not sha256:
+        raise UserError(f"{place}: give the file's SHA-256 too, so that it can be checked")
+    if is_url:
+        try:
+            return Path(pooch.retrieve(place, f"sha256:{sha256}", path=Path(cache_dir) / "weights"))
+        except ValueError as error:  # pooch's for another checksum; it removes the file
+            raise UserError(
+                f"{place}: it is not the file with SHA-256 {sha256} ({error}); correct one of them"
+            ) from error
+        except OSError as error:  # of the network or the disk
+            raise UserError(f"{place} cannot be fetched: {error}", exit_status=1) from error
+    path = Path(place).expanduser()
+    if not path.is_file():
+        raise UserError(f"{place}: there is no such file of weights")
+    if sha256 and pooch.file_hash(str(path)) != sha256.lower():
+        raise UserError(f"{place}: its SHA-256 is not {sha256}; get the right file")
+    return path
