@@ -216,7 +216,8 @@ def _list(values, words, overrides) -> None:
         print(f"  from            {cls.paper}")
         print(f"  one model a     {cls.scope}")
         for configuration, config in names.get(name, []):
-            parameters = count_values(make_detector(config).task(), config.front_end.n_mels)
+            # Four labels: classifiers are counted for a machine of four ids.
+            parameters = count_values(make_detector(config).task(4), config.front_end.n_mels)
             print(f"  configuration   {configuration} ({parameters:,} values a model)")
 
 

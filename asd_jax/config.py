@@ -89,7 +89,8 @@ class Config:
         train: training settings.
         seeds: one model of each kind is trained a seed.
         threshold: the decision threshold is a quantile of the gamma distribution fitted to
-            the training clips' scores ("gamma"), or their "mean".
+            the training clips' scores ("gamma"), or their "mean", or 0 for systems whose score
+            is a distance from a threshold of their own ("zero").
         threshold_quantile: that quantile.
         name: of the configuration; `load_config` gives it the file's name.
     """
@@ -99,7 +100,7 @@ class Config:
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     seeds: tuple[int, ...] = (0, 1, 2)
-    threshold: Literal["gamma", "mean"] = "gamma"
+    threshold: Literal["gamma", "mean", "zero"] = "gamma"
     threshold_quantile: float = 0.9
     name: str = ""
 

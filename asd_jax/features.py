@@ -4,8 +4,8 @@ The cache has one entry for each group of clips of a year, machine, subset and s
 that is what changes together: a recording that is added or edited costs its own group's
 computation and no other's, while an entry is still thousands of clips in a few large files. An
 entry is named after a digest of what it depends on: every file's path, size and modification
-time, the channel and every setting of the front end. So a changed file or setting is another
-entry, never a stale one.
+time, how recordings are perturbed, the channel and every setting of the front end. So a changed
+file or setting is another entry, never a stale one.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from asd_jax.audio import FrontEnd
+from asd_jax.audio.perturbation import perturb
 from asd_jax.data.audio_files import read_batches
 from asd_jax.data.clips import Clip
 from asd_jax.errors import UserError
@@ -160,7 +161,8 @@ def compute_features(
     done = 0
     for (_, _, machine, split), positions in groups.items():
         paths = [os.path.abspath(clips[position].path) for position in positions]
-        request = _Request(paths, front_end, channel, min_frames)
+        perturbations = [clips[position].perturbation for position in positions]
+        request = _Request(paths, perturbations, front_end, channel, min_frames)
         digests.append(request.digest())
         entry = Entry(child(cache_dir, digests[-1]), front_end.n_mels)
         index = entry.load_index(len(paths), report)
@@ -220,6 +222,7 @@ class _Request:
     """What an entry's values depend on."""
 
     paths: list[str]
+    perturbations: list[str]
     front_end: FrontEnd
     channel: int | str | None
     min_frames: int
@@ -234,7 +237,10 @@ class _Request:
                 files.append([path, None, None])
         settings = dataclasses.asdict(self.front_end)
         channel = "mean" if self.channel is None else self.channel
-        text = json.dumps([_FORMAT, settings, channel, self.min_frames, files], sort_keys=True)
+        depends_on = [_FORMAT, settings, channel, self.min_frames, files]
+        if any(self.perturbations):
+            depends_on.append(self.perturbations)
+        text = json.dumps(depends_on, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
@@ -284,6 +290,7 @@ def _features(
         """Starts the device on a batch: its shapes are few, so few programs are compiled."""
         usable: dict[int, list[tuple[int, np.ndarray]]] = {}
         for i, waveform in zip(indices, waveforms, strict=True):
+            waveform = perturb(waveform, front_end.sample_rate, request.perturbations[i])
             try:
                 n = front_end.frames(len(waveform))
             except UserError as error:

@@ -55,6 +55,7 @@ class FittedDetector:
         thresholds: (members,) above which a model's score is a decision for "anomalous".
         group_thresholds: "machine/section" (the section empty where one model serves a
             machine type) → threshold of the mean score over the seeds.
+        sections: machine → sections that had training clips, ascending.
     """
 
     config: Config
@@ -63,6 +64,7 @@ class FittedDetector:
     calibration: Mapping[str, Any] = dataclasses.field(repr=False)
     thresholds: np.ndarray = dataclasses.field(repr=False)
     group_thresholds: Mapping[str, float]
+    sections: Mapping[str, tuple[str, ...]]
 
     @functools.cached_property
     def detector(self):
@@ -89,8 +91,8 @@ class FittedDetector:
             waveforms: as in `features`.
             sample_rate: as in `features`.
             machine: machine type; may be left out where there is only one.
-            section: section or machine id; may be left out where models serve all sections
-                of a machine, or there is only one.
+            section: section or machine id; may be left out where it does not matter, as with
+                models that serve all sections of a machine alike, or there is only one.
             seed: the model of that seed; the mean over all seeds by default.
 
         Returns:
@@ -164,7 +166,8 @@ class FittedDetector:
         """
         features = check_features(features, self.config, self.detector.view_length)
         chosen = self.choose(machine, section, seed)
-        clips = [Clip("", "", "", "", "")] * len(features)
+        machine, section = self._resolve(machine, section)
+        clips = [Clip(machine, section, "", "", "")] * len(features)
         scores = self.member_scores(chosen, ArrayFeatures(clips, features), range(len(features)))
         return scores.mean(axis=0)
 
@@ -185,6 +188,23 @@ class FittedDetector:
         Raises:
             UserError: none does.
         """
+        machine, section = self._resolve(machine, section)
+        found = [
+            m
+            for m, member in enumerate(self.members)
+            if member.machine == machine and member.section in ("", section)
+        ]
+        if seed is not None:
+            if seed not in self.config.seeds:
+                raise UserError(
+                    f"seed {seed} was not fitted; there are "
+                    + ", ".join(map(str, self.config.seeds))
+                )
+            found = [m for m in found if self.members[m].seed == seed]
+        return found
+
+    def _resolve(self, machine: str | None, section: str | int | None) -> tuple[str, str]:
+        """Machine and section by their names; "" for a section that does not matter."""
         if machine is None and len(self.machines) == 1:
             machine = self.machines[0]
         if machine is None:
@@ -197,29 +217,27 @@ class FittedDetector:
                 f"machine {machine!r} was not fitted{configs.nearest(machine, self.machines)}; "
                 "there are " + ", ".join(self.machines)
             )
-        found = [m for m, member in enumerate(self.members) if member.machine == machine]
-        sections = sorted({self.members[m].section for m in found})
-        if sections != [""]:
-            if section is None and len(sections) == 1:
-                section = sections[0]
-            if section is None:
-                raise UserError(
-                    f"of which section of {machine} the recordings are must be said (section=, "
-                    "--section=); there are " + ", ".join(sections)
-                )
-            if str(section) not in sections:
-                raise UserError(
-                    f"{machine}: section {section} was not fitted; there are " + ", ".join(sections)
-                )
-            found = [m for m in found if self.members[m].section == str(section)]
-        if seed is not None:
-            if seed not in self.config.seeds:
-                raise UserError(
-                    f"seed {seed} was not fitted; there are "
-                    + ", ".join(map(str, self.config.seeds))
-                )
-            found = [m for m in found if self.members[m].seed == seed]
-        return found
+        if self.detector.scope == "machine" and not self.detector.by_section:
+            return machine, ""
+        sections = self.sections[machine]
+        if section is None and len(sections) == 1:
+            section = sections[0]
+        if section is None:
+            raise UserError(
+                f"of which section of {machine} the recordings are must be said (section=, "
+                "--section=); there are " + ", ".join(sections)
+            )
+        if str(section) not in sections:
+            raise UserError(
+                f"{machine}: section {section} was not fitted; there are " + ", ".join(sections)
+            )
+        return machine, str(section)
+
+    def _labels(self, clips: Sequence[Clip]) -> np.ndarray:
+        """(clips,) int32, see `Detector.by_section`."""
+        if not self.detector.by_section:
+            return np.zeros(len(clips), np.int32)
+        return np.array([self.sections[c.machine].index(c.section) for c in clips], np.int32)
 
     def member_scores(
         self, chosen: Sequence[int], features: Features, indices: Sequence[int]
@@ -229,7 +247,7 @@ class FittedDetector:
         Args:
             chosen: indices of the members.
             features: a table of clips; only what is asked for is read.
-            indices: of the clips.
+            indices: of the clips, which must be of the members' machine and sections.
 
         Returns:
             (members, clips) float32.
@@ -238,25 +256,25 @@ class FittedDetector:
         scores = np.zeros((len(chosen), len(indices)), np.float32)
         for first, batch, n_frames in clip_batches(features, indices, self.detector.view_length):
             count = min(BATCH_CLIPS, len(indices) - first)
-            found = self._score(weights, calibration, batch, n_frames)
+            labels = np.zeros(BATCH_CLIPS, np.int32)
+            labels[:count] = self._labels([features.clips[i] for i in indices[first:][:count]])
+            found = self._score(weights, calibration, batch, n_frames, labels)
             scores[:, first : first + count] = found[:, :count]
         return scores
 
     @functools.cached_property
     def _score(self):
-        """(weights, calibration, batch, n_frames) → (members, clips), compiled."""
-        over_clips = jax.vmap(self.detector.score, in_axes=(None, None, 0, 0))
+        """(weights, calibration, batch, n_frames, labels) → (members, clips), compiled."""
+        over_clips = jax.vmap(self.detector.score, in_axes=(None, None, 0, 0, 0))
         driver = fleet.choose_driver(self.config.train, self.detector.task().kind)
         if driver == "vmap":
-            return jax.jit(jax.vmap(over_clips, in_axes=(0, 0, None, None)))
+            return jax.jit(jax.vmap(over_clips, in_axes=(0, 0, None, None, None)))
         # On a CPU, members one after another, as in training.
         one = jax.jit(over_clips)
 
-        def score(weights, calibration, batch, n_frames):
+        def score(weights, calibration, *clips):
             count = len(jax.tree.leaves(weights)[0])
-            return np.stack(
-                [one(*take((weights, calibration), m), batch, n_frames) for m in range(count)]
-            )
+            return np.stack([one(*take((weights, calibration), m), *clips) for m in range(count)])
 
         return score
 
@@ -266,6 +284,7 @@ class FittedDetector:
             "config": configs.to_dict(self.config),
             "members": [dataclasses.astuple(member) for member in self.members],
             "group_thresholds": dict(self.group_thresholds),
+            "sections": dict(self.sections),
         }
         trees = {"weights": self.weights, "calibration": self.calibration}
         arrays = {k: np.asarray(v) for k, v in flatten_dict(trees, sep="/").items()}
@@ -293,6 +312,7 @@ class FittedDetector:
                 calibration=trees.get("calibration", {}),
                 thresholds=thresholds,
                 group_thresholds=meta["group_thresholds"],
+                sections={k: tuple(v) for k, v in meta["sections"].items()},
             )
         except FileNotFoundError:
             raise UserError(

@@ -4,6 +4,7 @@ The command line and the Python interface both end here, so they give the same n
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from asd_jax.errors import UserError
 from asd_jax.fitted import FittedDetector, group_name, take
 from asd_jax.progress import Reporter, Silent
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
-from asd_jax.training import Member, fleet, train
+from asd_jax.training import Member, fleet_data, train
 
 
 def fit_clips(
@@ -46,10 +47,12 @@ def fit_clips(
     """
     reporter = reporter or Silent()
     detector = make_detector(config)
-    members, groups, examples, settings = lay_out(config, features.clips, features.n_frames)
+    members, groups, examples, settings, n_labels = lay_out(
+        config, features.clips, features.n_frames
+    )
     table = features.table()
 
-    data = fleet.fleet_data(
+    data = fleet_data(
         members,
         examples,
         table,
@@ -60,7 +63,7 @@ def fit_clips(
         config=settings,
     )
     weights = train(
-        detector.task(),
+        detector.task(n_labels),
         members,
         table,
         data,
@@ -77,6 +80,7 @@ def fit_clips(
         calibration=calibration,
         thresholds=np.full(len(members), np.nan),
         group_thresholds={},
+        sections=_sections(features.clips),
     )
     return _with_thresholds(fitted, features, groups, reporter)
 
@@ -90,12 +94,14 @@ class Layout(NamedTuple):
         examples: a member each: what `Detector.examples` gave.
         settings: the training settings, with a batch no larger than the views of the model
             that has the most.
+        n_labels: the most labels that a model has.
     """
 
     members: list[Member]
     groups: dict[tuple[str, str], np.ndarray]
     examples: list[tuple[np.ndarray, np.ndarray]]
     settings: TrainConfig
+    n_labels: int
 
 
 def lay_out(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Layout:
@@ -123,7 +129,29 @@ def lay_out(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Layo
     )
     most = max(int(n_views[indices].sum()) for indices, _ in examples)
     size = min(config.train.batch_size, most)
-    return Layout(members, groups, examples, dataclasses.replace(config.train, batch_size=size))
+    settings = dataclasses.replace(config.train, batch_size=size)
+    n_labels = max(int(labels.max()) + 1 for _, labels in examples)
+    return Layout(members, groups, examples, settings, n_labels)
+
+
+def with_perturbed(config: Config, clips: Sequence[Clip]) -> list[Clip]:
+    """The clips, and the changed copies of training clips that the system learns from."""
+    detector = make_detector(config)
+    training: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.split == "train":
+            training.setdefault(clip.machine, []).append(clip)
+    copies = (detector.perturbed(found, config.seeds) for found in training.values())
+    return [*clips, *itertools.chain.from_iterable(copies)]
+
+
+def _sections(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
+    """Each machine's sections that have training clips, ascending."""
+    found: dict[str, set[str]] = {}
+    for clip in clips:
+        if clip.split == "train":
+            found.setdefault(clip.machine, set()).add(clip.section)
+    return {machine: tuple(sorted(sections)) for machine, sections in found.items()}
 
 
 def _calibrate(detector, features, groups, members, weights, reporter) -> dict[str, np.ndarray]:
@@ -139,7 +167,7 @@ def _calibrate(detector, features, groups, members, weights, reporter) -> dict[s
     calibrations, problem = [], None
     reporter.start("calibrating", len(members))
     for m, member in enumerate(members):
-        indices = groups[member.machine, member.section]
+        indices = detector.calibrated_on(groups[member.machine, member.section])
         try:
             calibrations.append(detector.calibrate(clips(indices, take(weights, m))))
         except UserError as error:
@@ -158,6 +186,11 @@ def _calibrate(detector, features, groups, members, weights, reporter) -> dict[s
 
 def _with_thresholds(fitted, features, groups, reporter) -> FittedDetector:
     """Thresholds from the scores of the training clips."""
+    if fitted.config.threshold == "zero":
+        names = {group_name(member): 0.0 for member in fitted.members}
+        return dataclasses.replace(
+            fitted, thresholds=np.zeros(len(fitted.members)), group_thresholds=names
+        )
     thresholds, group_thresholds = fitted.thresholds.copy(), {}
     reporter.start("thresholds", len(groups))
     for done, (group, indices) in enumerate(groups.items(), 1):
@@ -214,7 +247,8 @@ def fit(
 
     Raises:
         UserError: features of a wrong shape, NaN values, fewer frames than a view has, or
-            not as many sections or domains as clips, or a domain of another name.
+            not as many sections or domains as clips, or a domain of another name; a system
+            that learns from changed recordings as well.
     """
     config = configs.load_config(config) if isinstance(config, str) else config
     features = check_features(features, config, make_detector(config).view_length)
@@ -232,6 +266,11 @@ def fit(
             zip(columns["sections"], columns["domains"], strict=True)
         )
     ]
+    if len(with_perturbed(config, clips)) > len(clips):
+        raise UserError(
+            f"{config.name or config.detector.name} also learns from changed recordings, which "
+            "features cannot give: use `asd-jax run`, or turn them off in config.detector"
+        )
     if len(outliers):
         outliers = check_features(outliers, config, make_detector(config).view_length)
     clips += [

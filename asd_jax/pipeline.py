@@ -1,11 +1,9 @@
 """The main job: from a folder of recordings to trained models, scores and tables."""
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,11 +11,11 @@ import numpy as np
 
 from asd_jax import tables
 from asd_jax.analysis import write_analysis
-from asd_jax.challenge import file_suffix, write_challenge_files
+from asd_jax.challenge import write_challenge_files
 from asd_jax.clip_features import ArrayFeatures, Features
-from asd_jax.config import Config, nearest
+from asd_jax.config import Config
 from asd_jax.data import audio_files
-from asd_jax.data.clips import ANOMALY, Clip
+from asd_jax.data.clips import Clip
 from asd_jax.data.layouts import find_clips, parse_clip
 from asd_jax.data.synthetic import SETTINGS_FILE
 from asd_jax.detectors import make_detector
@@ -38,6 +36,7 @@ from asd_jax.results import (
     write_scores_csv,
 )
 from asd_jax.run_dir import RunDirectory, read_config
+from asd_jax.selection import choose_clips
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 
@@ -101,61 +100,6 @@ def dry_run(config: Config, data_dir: os.PathLike | str | None = None) -> str:
     lines = []
     clips = find_clips(data_dir, config.data.year or None, lines.append)
     return "\n".join([plan_run(config, choose_clips(config, clips, lines.append)), *lines])
-
-
-def choose_clips(
-    config: Config, clips: Sequence[Clip], report: Callable[[str], None]
-) -> list[Clip]:
-    """The clips that a configuration asks for.
-
-    Args:
-        config: the configuration.
-        clips: all there are.
-        report: called with a line about clips that are left out unasked.
-
-    Raises:
-        UserError: a machine or subset that the data set does not have, or test clips that the
-            year's result files have no place for.
-    """
-    there = sorted({clip.machine for clip in clips})
-    for machine in config.data.machines:
-        if machine not in there:
-            raise UserError(
-                f"data.machines: there is no {machine} in the data{nearest(machine, there)}; "
-                f"there are {', '.join(there)}"
-            )
-    subsets = {clip.subset for clip in clips}
-    subset = config.data.subset
-    if subset == "auto":
-        subset = "dev" if "dev" in subsets else "eval"
-        if len(subsets) > 1:
-            report(
-                "the data has a development and an evaluation set; the first is used, "
-                "--config.data.subset=eval takes the other"
-            )
-    if subset not in subsets:
-        raise UserError(f"data.subset is {subset}, but the data has {', '.join(sorted(subsets))}")
-    clips = [clip for clip in clips if clip.subset == subset]
-    trainable = sorted({clip.machine for clip in clips if clip.split == "train"})
-    wanted = config.data.machines or there
-    detector = make_detector(config)
-    others = {detector.other_machine(machine, trainable) for machine in wanted} - set(wanted)
-    chosen = [clip for clip in clips if clip.machine in wanted] + [
-        dataclasses.replace(clip, split="other")
-        for clip in clips
-        if clip.machine in others and clip.split == "train"
-    ]
-    faulty = Counter(c.machine for c in chosen if c.split != "test" and c.label == ANOMALY)
-    for machine, count in faulty.items():
-        report(
-            f"{machine}: {count} training clips are named anomalous; models learn from normal "
-            "sound only, so they are left out"
-        )
-    chosen = [clip for clip in chosen if clip.split == "test" or clip.label != ANOMALY]
-    for clip in chosen:
-        if clip.split == "test":
-            file_suffix(clip.machine, clip.section, clip.domain, clip.year)
-    return chosen
 
 
 def _features(config, clips, cache_dir, on_bad_clip, reporter) -> tuple[Features, Features]:

@@ -14,8 +14,9 @@ from asd_jax.data.audio_files import inspect
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.fitting import lay_out
-from asd_jax.training import Batch, FrameStatistics, fleet
+from asd_jax.fitting import lay_out, with_perturbed
+from asd_jax.training import Batch, TrainingStatistics, fleet
+from asd_jax.training.members import FleetData, Views, split_clips
 from asd_jax.training.task import count_values
 
 # Training clips of the development set of DCASE 2020 by machine id, and their seconds.
@@ -67,21 +68,24 @@ class Plan(NamedTuple):
 
 def dcase2020_clips(config: Config) -> tuple[list[Clip], np.ndarray]:
     """The training clips of DCASE 2020's development set and their frames, without the files."""
-    clips, n_frames = [], []
+    clips, frames = [], {}
     for machine, (sections, seconds) in _DCASE_2020.items():
         if config.data.machines and machine not in config.data.machines:
             continue
-        frames = config.front_end.frames(seconds * config.front_end.sample_rate)
+        frames[machine] = config.front_end.frames(seconds * config.front_end.sample_rate)
         for section, count in sections.items():
             clips += [Clip(machine, section, "train", f"{i}.wav", "", 2020) for i in range(count)]
-            n_frames += [frames] * count
     if not clips:
         raise UserError(f"data.machines: DCASE 2020 has {', '.join(_DCASE_2020)}")
-    return clips, np.array(n_frames)
+    clips = with_perturbed(config, clips)
+    return clips, np.array([frames[clip.machine] for clip in clips])
 
 
 def frames_of(config: Config, clips: Sequence[Clip]) -> tuple[list[Clip], np.ndarray]:
-    """The clips that can be used and their frames, by the headers of their files."""
+    """The clips that can be used and their frames, by the headers of their files.
+
+    A recording that is perturbed is taken to keep its length.
+    """
     front_end, shortest = config.front_end, make_detector(config).view_length
     with ThreadPoolExecutor(8) as pool:
         headers = list(pool.map(lambda clip: inspect(clip.path), clips))
@@ -112,8 +116,8 @@ def plan(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Plan:
     """
     detector = make_detector(config)
     n_mels = config.front_end.n_mels
-    members, _, examples, settings = lay_out(config, clips, n_frames)
-    task = detector.task()
+    members, _, examples, settings, n_labels = lay_out(config, clips, n_frames)
+    task = detector.task(n_labels)
 
     def views_of(clip_indices):
         lengths, counts = np.unique(n_frames[clip_indices], return_counts=True)
@@ -123,9 +127,7 @@ def plan(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Plan:
     parts = [
         [
             views_of(indices[part])
-            for part in fleet.split_clips(
-                member, np.arange(len(indices)), settings.validation_split
-            )
+            for part in split_clips(member, np.arange(len(indices)), settings.validation_split)
         ]
         for member, (indices, _) in zip(members, examples, strict=True)
     ]
@@ -136,11 +138,13 @@ def plan(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Plan:
         return jax.ShapeDtypeStruct(axes, dtype)
 
     count = len(members)
-    data = fleet.FleetData(
+    data = FleetData(
         key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
-        statistics=FrameStatistics(*[shape(count, n_mels, dtype=jnp.float32)] * 4),
-        training=fleet.Views(shape(count, widths[0]), shape(count, widths[0]), shape(count)),
-        validation=fleet.Views(shape(count, widths[1]), shape(count, widths[1]), shape(count)),
+        statistics=TrainingStatistics(
+            *[shape(count, n_mels, dtype=jnp.float32)] * 4, n_labels=shape(count)
+        ),
+        training=Views(shape(count, widths[0]), shape(count, widths[0]), shape(count)),
+        validation=Views(shape(count, widths[1]), shape(count, widths[1]), shape(count)),
     )
     state = jax.eval_shape(lambda data: fleet.init_state(task, data, settings), data)
     learner = jax.tree.map(lambda leaf: shape(*leaf.shape[1:], dtype=leaf.dtype), state.learner)

@@ -19,7 +19,7 @@ from absl import app, flags
 
 from asd_jax.config import TrainConfig, load_config
 from asd_jax.detectors import make_detector
-from asd_jax.training import Member, Task, fleet, gradient_task
+from asd_jax.training import Member, Task, fleet, fleet_data, gradient_task
 
 _MEMBERS = flags.DEFINE_integer("members", 4, "models in the fleet")
 _STEPS = flags.DEFINE_integer("steps", 10, "optimiser steps an epoch")
@@ -64,7 +64,7 @@ def prepare(task: Task, batch_size: int, driver: str):
     members = [Member("fan", "", seed) for seed in range(_MEMBERS.value)]
     n_frames = np.array([_STEPS.value * batch_size + task.view_length - 1] * 2)
     table = np.random.default_rng(0).normal(size=(n_frames.sum(), MELS)).astype(np.float32)
-    data = fleet.fleet_data(
+    data = fleet_data(
         members,
         [(np.array([0]), np.array([0], np.int32))] * len(members),
         table,

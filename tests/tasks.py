@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.training import Batch, FrameStatistics
+from asd_jax.training import Batch, TrainingStatistics
 
 
 def start(task, n_mels=128, seed=0):
     """A learner for input of mean 0, deviation 1, between −4 and 4."""
     ones = np.ones(n_mels, np.float32)
-    return task.init(jax.random.key(seed), FrameStatistics(0 * ones, ones, -4 * ones, 4 * ones))
+    return task.init(jax.random.key(seed), TrainingStatistics(0 * ones, ones, -4 * ones, 4 * ones))
 
 
 def batch_of(views, labels=None):

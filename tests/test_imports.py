@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "asd_jax"
 # From the bottom up; a module imports only from rows above its own, or from its own package.
 LAYERS = [
     {"errors"},
-    {"files", "progress"},
+    {"files", "progress", "weights"},
     {"data", "audio", "models", "metrics", "published"},
     {"feature_cache", "scoring", "bootstrap"},
     {"features"},
@@ -19,7 +19,7 @@ LAYERS = [
     {"detectors", "run_dir", "analysis"},
     {"fitted"},
     {"fitting"},
-    {"plan"},
+    {"plan", "selection"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

@@ -32,7 +32,7 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     clips = [Clip("fan" if i < 8 else "pump", "00", "train", str(i), "") for i in range(12)]
     features = ArrayFeatures(clips, arrays)
     detector = make_detector(CONFIG)
-    members, _, examples, settings = lay_out(CONFIG, clips, features.n_frames)
+    members, _, examples, settings, _ = lay_out(CONFIG, clips, features.n_frames)
     data = fleet_data(
         members,
         examples,

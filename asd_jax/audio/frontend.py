@@ -39,7 +39,7 @@ class FrontEnd:
         hop_length: from one frame's start to the next one's, in samples.
         n_mels: number of mel bands.
         power: exponent of the magnitude, 2 for power, 1 for magnitude.
-        scale: mel scale, "slaney" or "htk".
+        scale: mel scale, "slaney" or "htk"; "linear" spaces the bands evenly in Hz.
         norm: "slaney" for bands of equal area, None for bands of equal peak.
         fmin: lowest frequency of the mel bands, in Hz.
         fmax: highest frequency of the mel bands, in Hz; None for half the sample rate.
@@ -220,7 +220,7 @@ def spectrogram(
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "scale": ("slaney", "htk"),
+    "scale": ("slaney", "htk", "linear"),
     "norm": ("slaney", None),
     "center": (True, False),
     "db": ("max", "add"),

@@ -26,7 +26,7 @@ class MelScale:
 
 @functools.cache
 def mel_filters(n_fft: int, mel: MelScale) -> np.ndarray:
-    """Triangular mel filters, as `librosa.filters.mel` defines them.
+    """Triangular filters, as `librosa.filters.mel` defines them on the mel scales.
 
     Args:
         n_fft: length of the transform, in samples.
@@ -66,4 +66,8 @@ def _htk_hz(mel):
     return 700 * (10 ** (mel / 2595) - 1)
 
 
-_SCALES = {"slaney": (_slaney_mel, _slaney_hz), "htk": (_htk_mel, _htk_hz)}
+def _hz(hz):
+    return np.asarray(hz, np.float64)
+
+
+_SCALES = {"slaney": (_slaney_mel, _slaney_hz), "htk": (_htk_mel, _htk_hz), "linear": (_hz, _hz)}

@@ -32,12 +32,16 @@ class Detector(abc.ABC):
         title: the system in a few words.
         paper: the report it is from.
         scope: whether one model serves a machine type or one section (machine id) of it.
+        by_section: whether a clip's section must be known to score it, although one model
+            serves the machine type. Views of such a system's own clips are labelled by their
+            section's place among the sections of the machine's training clips.
     """
 
     Config: ClassVar[type[DetectorConfig]]
     title: ClassVar[str]
     paper: ClassVar[str]
     scope: ClassVar[Literal["machine", "section"]]
+    by_section: ClassVar[bool] = False
 
     def __init__(self, config: Config):
         self.config = config
@@ -64,6 +68,18 @@ class Detector(abc.ABC):
         """
         return None
 
+    def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> list[Clip]:
+        """Changed copies of a machine's training clips from which its models learn as well.
+
+        Args:
+            clips: the training clips of one machine type.
+            seeds: of the models.
+
+        Returns:
+            Clips with a `perturbation`, and "perturbed" as their split. By default none.
+        """
+        return []
+
     def examples(
         self, own: np.ndarray, clips: Sequence[Clip], seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -75,18 +91,30 @@ class Detector(abc.ABC):
             seed: of whatever is drawn.
 
         Returns:
-            (m,) indices of clips and (m,) int32 labels, which `Batch.labels` shows for their
-            views. By default its own clips, labelled 0.
+            (m,) indices of clips and (m,) int32 labels, from 0, which `Batch.labels` shows for
+            their views. By default its own clips, labelled 0.
+
+        Raises:
+            UserError: the system cannot learn from these clips.
         """
         return own, np.zeros(len(own), np.int32)
 
     @abc.abstractmethod
-    def task(self) -> Task:
-        """How one model is trained."""
+    def task(self, n_labels: int = 1) -> Task:
+        """How one model is trained.
+
+        Args:
+            n_labels: the most labels that a model of the fleet has.
+        """
 
     @abc.abstractmethod
     def score(
-        self, weights: Any, calibration: Any, features: jax.Array, n_frames: jax.Array
+        self,
+        weights: Any,
+        calibration: Any,
+        features: jax.Array,
+        n_frames: jax.Array,
+        label: jax.Array | int = 0,
     ) -> jax.Array:
         """Scores one clip; larger is more anomalous.
 
@@ -95,6 +123,7 @@ class Detector(abc.ABC):
             calibration: of that model, as `calibrate` gave it.
             features: (frames, mels), of which those past `n_frames` are padding.
             n_frames: ().
+            label: (), that of the clip's section, see `by_section`.
 
         Returns:
             ().
@@ -104,11 +133,15 @@ class Detector(abc.ABC):
         """What `calibrate` needs of one training clip; arguments as in `score`."""
         raise TypeError(f"{type(self).__name__} needs no statistics")
 
+    def calibrated_on(self, own: np.ndarray) -> np.ndarray:
+        """Which training clips `calibrate` needs: by default all, as indices like `own`."""
+        return own
+
     def calibrate(self, clips: Iterator[tuple[Clip, Any]]) -> dict[str, np.ndarray]:
         """What a model needs of its training clips to score others.
 
         Args:
-            clips: each training clip with its statistics (NumPy arrays), computed as it is
-                asked for; a system that asks for none costs nothing.
+            clips: each clip of `calibrated_on` with its statistics (NumPy arrays), computed as
+                it is asked for; a system that asks for none costs nothing.
         """
         return {}

@@ -78,7 +78,7 @@ class DenseAutoencoderDetector(Detector):
         """Frames in an input vector."""
         return self.settings.frames
 
-    def task(self) -> Task:
+    def task(self, n_labels: int = 1) -> Task:
         """Mean squared error, minimised by Adam."""
         n_values = self.view_length * self.config.front_end.n_mels
 
@@ -115,7 +115,7 @@ class DenseAutoencoderDetector(Detector):
         output = self.module.apply(weights, views.reshape(len(views), -1))
         return views - output.reshape(views.shape), starts + self.view_length <= n_frames
 
-    def score(self, weights, calibration, features, n_frames):
+    def score(self, weights, calibration, features, n_frames, label=0):
         """Mean squared error, or the smaller Mahalanobis distance, of one clip."""
         residuals, mask = self.residuals(weights, features, n_frames)
         if self.settings.score == "mse":

@@ -117,7 +117,7 @@ class GANomalyDetector(Detector):
         """Views do not overlap."""
         return self.settings.frames
 
-    def task(self) -> Task:
+    def task(self, n_labels: int = 1) -> Task:
         """Two networks, each with its own gradient descent, a step of both at a time."""
         optimizer = optax.sgd(self.config.train.learning_rate, momentum=self.settings.momentum)
         networks = {"generator": self.generator, "discriminator": self.discriminator}
@@ -226,7 +226,7 @@ class GANomalyDetector(Detector):
         )
         return loss, (fake, stats)
 
-    def score(self, weights, calibration, features, n_frames):
+    def score(self, weights, calibration, features, n_frames, label=0):
         """Mean squared difference of the latents of one clip's pieces and their reconstructions."""
         starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
         x = self._scaled(weights, gather_views(features, starts, self.view_length))

@@ -101,7 +101,7 @@ class GroupMADEDetector(Detector):
         """Frames of which the density is."""
         return len(self.settings.order)
 
-    def task(self) -> Task:
+    def task(self, n_labels: int = 1) -> Task:
         """Negative log likelihood of views, minimised by Adam."""
         shape = (1, self.view_length, self.config.front_end.n_mels)
 
@@ -135,7 +135,7 @@ class GroupMADEDetector(Detector):
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
         return log_density(x, *self.module.apply({"params": weights["params"]}, x))
 
-    def score(self, weights, calibration, features, n_frames):
+    def score(self, weights, calibration, features, n_frames, label=0):
         """Mean negative log likelihood of one clip's views, or of their last frames."""
         starts = jnp.arange(features.shape[0] - self.view_length + 1)
 

@@ -73,7 +73,7 @@ class InterpolationDetector(Detector):
         """Frames in a view, the predicted one included."""
         return self.settings.frames
 
-    def task(self) -> Task:
+    def task(self, n_labels: int = 1) -> Task:
         """Mean squared error of the middle frame, minimised by Adam."""
         shape = (1, self.view_length - 1, self.config.front_end.n_mels)
 
@@ -112,7 +112,7 @@ class InterpolationDetector(Detector):
         """(5,) statistics of a clip's errors, as `pooling.STATISTICS`; arguments as above."""
         return pooling.statistics(*self.frame_errors(weights, features, n_frames))
 
-    def score(self, weights, calibration, features, n_frames):
+    def score(self, weights, calibration, features, n_frames, label=0):
         """Mean or maximum of one clip's frame errors."""
         pool = pooling.mean if self.settings.pooling == "mean" else pooling.maximum
         return pool(*self.frame_errors(weights, features, n_frames))

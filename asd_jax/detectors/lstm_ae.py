@@ -102,7 +102,7 @@ class LSTMAutoencoderDetector(Detector):
         """Frames in a sequence."""
         return self.settings.frames
 
-    def task(self) -> Task:
+    def task(self, n_labels: int = 1) -> Task:
         """Mean squared error, minimised by RMSprop with a decaying rate."""
         n_mels = self.config.front_end.n_mels
 
@@ -149,6 +149,6 @@ class LSTMAutoencoderDetector(Detector):
         errors, _ = self._errors(weights, gather_views(features, starts, self.view_length))
         return errors, starts + self.view_length <= n_frames
 
-    def score(self, weights, calibration, features, n_frames):
+    def score(self, weights, calibration, features, n_frames, label=0):
         """Mean squared error over all sequences of one clip."""
         return pooling.mean(*self.sequence_errors(weights, features, n_frames))

@@ -38,14 +38,12 @@ import numpy as np
 import optax
 
 from asd_jax.audio.views import gather_views
+from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
 from asd_jax.models import DenseAutoencoder
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, gradient_task
-
-# Labels of views.
-_OWN, _OUTLIER, _REVERSED = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +89,7 @@ class OutlierExposureConfig(DetectorConfig):
             raise UserError(
                 f"detector.outlier_weight is {self.outlier_weight}; it must be 0 or more"
             )
-        for pair in self.outliers:
-            machine, _, outliers = pair.rpartition(":")
-            if not outliers or machine == outliers:
-                raise UserError(
-                    f"detector.outliers has {pair!r}; write machine:outliers, two different types"
-                )
+        outliers.check_pairs(self.outliers)
 
 
 class OutlierExposureDetector(Detector):
@@ -119,33 +112,15 @@ class OutlierExposureDetector(Detector):
 
     def other_machine(self, machine, machines):
         """The outliers' type: that of the settings, else the first other one by name."""
-        pairs = [pair.rpartition(":")[::2] for pair in self.settings.outliers]
-        named = {target: outliers for target, outliers in pairs}
-        wanted = named.get(machine, named.get(""))
-        others = sorted(set(machines) - {machine})
-        if not others:
-            return None
-        return wanted if wanted in others else others[0]
+        return outliers.other_machine(self.settings.outliers, machine, machines)
 
     def examples(self, own, clips, seed):
         """As many outliers as own clips, labelled 1; or the own clips again, labelled 2."""
         rng = np.random.default_rng(seed)
+        chosen = outliers.draw(rng, own, self.settings.clips)
+        return outliers.with_outliers(rng, chosen, clips, self.settings.outliers)
 
-        def draw(indices, most):
-            return np.sort(rng.permutation(indices)[:most])
-
-        machine = clips[own[0]].machine
-        chosen = draw(own, self.settings.clips)
-        other = self.other_machine(machine, {clip.machine for clip in clips})
-        if other is None:
-            outliers, label = chosen, _REVERSED
-        else:
-            found = [i for i, clip in enumerate(clips) if clip.machine == other]
-            outliers, label = draw(found, len(chosen)), _OUTLIER
-        labels = np.repeat(np.array([_OWN, label], np.int32), [len(chosen), len(outliers)])
-        return np.concatenate([chosen, outliers]), labels
-
-    def task(self) -> Task:
+    def task(self, n_labels: int = 1) -> Task:
         """Losses near 0 for the machine and near 1 for outliers, by Adam."""
         n_values = self.view_length * self.config.front_end.n_mels
 
@@ -162,8 +137,8 @@ class OutlierExposureDetector(Detector):
             return {**variables, "input": scaling}
 
         def loss(variables, batch: Batch, key, train):
-            own = batch.labels == _OWN
-            reversed_ = (batch.labels == _REVERSED)[:, None, None]
+            own = batch.labels == outliers.OWN
+            reversed_ = (batch.labels == outliers.REVERSED)[:, None, None]
             views = jnp.where(reversed_, batch.views[..., ::-1], batch.views)
             normalising = batch.mask & own
             # A short last batch may have none of its own views.
@@ -199,7 +174,7 @@ class OutlierExposureDetector(Detector):
             jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
         ), updates
 
-    def score(self, weights, calibration, features, n_frames):
+    def score(self, weights, calibration, features, n_frames, label=0):
         """Mean of loss_pred over one clip's views."""
         starts = jnp.arange(features.shape[0] - self.view_length + 1)
         losses, _ = self._loss(weights, gather_views(features, starts, self.view_length))

@@ -1,14 +1,15 @@
 """Training many models as one program; knows no system by name."""
 
-from asd_jax.training.fleet import FleetData, FleetState, Member, fleet_data
-from asd_jax.training.task import Batch, FrameStatistics, Task, gradient_task, variables
+from asd_jax.training.fleet import FleetState
+from asd_jax.training.members import FleetData, Member, fleet_data
+from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task, variables
 from asd_jax.training.trainer import Interrupted, train
 
 __all__ = [
     "Batch",
     "FleetData",
     "FleetState",
-    "FrameStatistics",
+    "TrainingStatistics",
     "Interrupted",
     "Member",
     "Task",

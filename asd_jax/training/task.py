@@ -29,20 +29,22 @@ class Batch(NamedTuple):
         return jnp.sum(jnp.where(self.mask, values, 0)) / jnp.sum(self.mask)
 
 
-class FrameStatistics(NamedTuple):
-    """Statistics of the frames that a model is trained on, each (mels,) float32.
+class TrainingStatistics(NamedTuple):
+    """What a model may know of its training views before it starts.
 
     Attributes:
-        mean: arithmetic mean.
-        std: standard deviation, with the number of frames as its denominator.
-        minimum: smallest value.
-        maximum: largest value.
+        mean: (mels,) float32, arithmetic mean of the training frames.
+        std: likewise, standard deviation, with the number of frames as its denominator.
+        minimum: likewise, smallest value.
+        maximum: likewise, largest value.
+        n_labels: () int32, labels of its views: they are below this number.
     """
 
     mean: jax.Array
     std: jax.Array
     minimum: jax.Array
     maximum: jax.Array
+    n_labels: jax.Array | int = 1
 
 
 class Task(NamedTuple):
@@ -53,14 +55,14 @@ class Task(NamedTuple):
     kept of a trained model.
 
     Attributes:
-        init: (key, FrameStatistics) → learner.
+        init: (key, TrainingStatistics) → learner.
         step: (learner, Batch, key) → (learner, mean loss).
         loss: (learner, Batch) → mean loss, as in evaluation.
         view_length: frames in a view.
         kind: "dense" or "convolution", by what a step spends its time on.
     """
 
-    init: Callable[[jax.Array, FrameStatistics], Learner]
+    init: Callable[[jax.Array, TrainingStatistics], Learner]
     step: Callable[[Learner, Batch, jax.Array], tuple[Learner, jax.Array]]
     loss: Callable[[Learner, Batch], jax.Array]
     view_length: int
@@ -73,7 +75,7 @@ def variables(learner: Learner) -> dict[str, Any]:
 
 
 def gradient_task(
-    init: Callable[[jax.Array, FrameStatistics], dict[str, Any]],
+    init: Callable[[jax.Array, TrainingStatistics], dict[str, Any]],
     loss: Callable[..., tuple[jax.Array, dict[str, Any]]],
     optimizer: optax.GradientTransformation,
     *,
@@ -83,7 +85,7 @@ def gradient_task(
     """The task of a model that has one loss and one optimiser.
 
     Args:
-        init: (key, FrameStatistics) → variables, as a linen module's `init` gives them.
+        init: (key, TrainingStatistics) → variables, as a linen module's `init` gives them.
         loss: (variables, Batch, key, train) → (mean loss, those variable collections that
             the step changed, other than "params").
         optimizer: an optax transformation.
@@ -121,7 +123,7 @@ def gradient_task(
 def abstract_learner(task: Task, n_mels: int) -> Learner:
     """Shapes of a task's learner; nothing is computed."""
     band = jax.ShapeDtypeStruct((n_mels,), jnp.float32)
-    return jax.eval_shape(task.init, jax.random.key(0), FrameStatistics(*[band] * 4))
+    return jax.eval_shape(task.init, jax.random.key(0), TrainingStatistics(*[band] * 4))
 
 
 def count_values(task: Task, n_mels: int) -> int:

@@ -12,6 +12,7 @@ from asd_jax.config import TrainConfig
 from asd_jax.progress import Reporter, Silent
 from asd_jax.training import fleet
 from asd_jax.training.checkpoints import Checkpoints
+from asd_jax.training.members import FleetData, Member
 from asd_jax.training.task import Task
 
 
@@ -25,9 +26,9 @@ class Interrupted(Exception):
 
 def train(
     task: Task,
-    members: Sequence[fleet.Member],
+    members: Sequence[Member],
     table: np.ndarray,
-    data: fleet.FleetData,
+    data: FleetData,
     config: TrainConfig,
     *,
     checkpoints: Checkpoints | None = None,
@@ -42,7 +43,7 @@ def train(
         task: the models' task.
         members: the models, in the order of the leading axis.
         table: (frames, mels) features of all clips, end to end.
-        data: as `fleet.fleet_data` gives it.
+        data: as `members.fleet_data` gives it.
         config: training settings.
         checkpoints: where to save and to continue from; None keeps nothing.
         log: called with one entry an epoch.
@@ -118,7 +119,7 @@ def _repeat_last(leaf: jax.Array, times: int) -> jax.Array:
     return leaf if not times else jnp.concatenate([leaf, *[leaf[-1:]] * times])
 
 
-def _entry(epoch: int, members: Sequence[fleet.Member], losses: Mapping[str, np.ndarray]) -> dict:
+def _entry(epoch: int, members: Sequence[Member], losses: Mapping[str, np.ndarray]) -> dict:
     def by_name(values):
         return {
             member.name: float(value)

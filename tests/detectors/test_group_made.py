@@ -12,7 +12,7 @@ from tasks import batch_of, start
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.training import FrameStatistics, variables
+from asd_jax.training import TrainingStatistics, variables
 
 REPORT = (0, 1, 3, 4, 2)
 CAUSAL = (0, 1, 2, 3, 4)
@@ -44,7 +44,7 @@ MEAN, STD = (-21, -33, -50, -60), (6, 5, 0, 7)  # the third band never changed i
 def random_weights(detector):
     """No weight as it starts, and MEAN and STD as the input's statistics."""
     bands = [np.array(values, np.float32) for values in (MEAN, STD, MEAN, MEAN)]
-    learner = jax.jit(detector.task().init)(jax.random.key(0), FrameStatistics(*bands))
+    learner = jax.jit(detector.task().init)(jax.random.key(0), TrainingStatistics(*bands))
     rng = np.random.default_rng(0)
 
     def draw(leaf):
@@ -154,7 +154,7 @@ def test_input_far_off_or_constant_gives_finite_numbers():
         return loss, gradients, learner, task.loss(learner, batch)
 
     for std in (0, 1e-6, 1):
-        statistics = FrameStatistics(0 * ones, std * ones, -4 * ones, 4 * ones)
+        statistics = TrainingStatistics(0 * ones, std * ones, -4 * ones, 4 * ones)
         learner["model_state"] = jax.jit(task.init)(jax.random.key(0), statistics)["model_state"]
         for views in (1e4 + 0 * signs, -1e4 + 0 * signs, 1e4 * signs, 0 * signs):
             found = everything(learner, batch_of(views.astype(np.float32)))

@@ -13,11 +13,11 @@ from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.lstm_ae import decaying_rmsprop
 from asd_jax.errors import UserError
-from asd_jax.training import FrameStatistics, variables
+from asd_jax.training import TrainingStatistics, variables
 from asd_jax.training.task import count_values
 
 SMALL = {"front_end.n_mels": "6", "detector.frames": "4", "detector.encoder": "5,3"}
-STATISTICS = FrameStatistics(
+STATISTICS = TrainingStatistics(
     mean=np.linspace(-20, -60, 6, dtype=np.float32),
     std=np.array([5, 4, 3, 2, 1, 0], np.float32),  # the last band never changes
     minimum=np.full(6, -80, np.float32),

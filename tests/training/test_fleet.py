@@ -13,13 +13,14 @@ import pytest
 from asd_jax.config import TrainConfig
 from asd_jax.training import (
     Batch,
-    FrameStatistics,
     Member,
+    TrainingStatistics,
     fleet,
     fleet_data,
     gradient_task,
     train,
 )
+from asd_jax.training.members import FleetData, Views, member_key, split_clips
 
 LENGTH, MELS = 2, 3
 CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=0.05, validation_split=0.3)
@@ -110,7 +111,7 @@ def test_training_equals_a_plain_loop():
     config = dataclasses.replace(CONFIG, epochs=2)
     found, curves = run([1], config)
     member, task = MEMBERS[1], linear_task()
-    training, held = fleet.split_clips(member, CLIPS[1], config.validation_split)
+    training, held = split_clips(member, CLIPS[1], config.validation_split)
 
     def views(clips):
         return np.concatenate([offsets[c] + np.arange(n_frames[c] - LENGTH + 1) for c in clips])
@@ -119,9 +120,9 @@ def test_training_equals_a_plain_loop():
         return np.repeat(clips % 2, n_frames[clips] - LENGTH + 1)
 
     starts, held_starts = views(training), views(held)
-    key = fleet.member_key(member)
+    key = member_key(member)
     frames = np.concatenate([table[offsets[c] : offsets[c] + n_frames[c]] for c in training])
-    statistics = FrameStatistics(frames.mean(0), frames.std(0), frames.min(0), frames.max(0))
+    statistics = TrainingStatistics(frames.mean(0), frames.std(0), frames.min(0), frames.max(0))
     learner = task.init(jax.random.fold_in(key, 0), statistics)
     for epoch in range(config.epochs):
         bits = jax.random.bits(
@@ -169,12 +170,12 @@ def test_early_stopping_keeps_the_best_weights_and_freezes():
 
 
 def test_every_view_is_used_once_an_epoch_whatever_the_padding():
-    key = fleet.member_key(MEMBERS[0])
+    key = member_key(MEMBERS[0])
 
     def order(width, epoch):
         starts = jnp.where(jnp.arange(width) < 50, jnp.arange(width), 999)
-        views = fleet.Views(starts, starts + 1, jnp.int32(50))
-        shuffled = fleet._shuffled(fleet.FleetData(key, None, views, None), epoch)
+        views = Views(starts, starts + 1, jnp.int32(50))
+        shuffled = fleet._shuffled(FleetData(key, None, views, None), epoch)
         np.testing.assert_array_equal(shuffled.labels, shuffled.starts + 1)
         return np.asarray(shuffled.starts)[:50]
 
@@ -185,13 +186,13 @@ def test_every_view_is_used_once_an_epoch_whatever_the_padding():
 
 def test_validation_clips_are_whole_clips_and_differ_by_seed():
     clips = np.arange(100, 140)
-    training, held = fleet.split_clips(Member("fan", "", 0), clips, 0.1)
+    training, held = split_clips(Member("fan", "", 0), clips, 0.1)
     assert len(held) == 4
     assert sorted([*training, *held]) == list(clips)
-    assert list(held) != list(fleet.split_clips(Member("fan", "", 1), clips, 0.1)[1])
-    assert [len(part) for part in fleet.split_clips(Member("fan", "", 0), clips[:1], 0.1)] == [1, 0]
-    assert [len(part) for part in fleet.split_clips(Member("fan", "", 0), clips[:2], 0.1)] == [1, 1]
-    assert [len(part) for part in fleet.split_clips(Member("fan", "", 0), clips, 0)] == [40, 0]
+    assert list(held) != list(split_clips(Member("fan", "", 1), clips, 0.1)[1])
+    assert [len(part) for part in split_clips(Member("fan", "", 0), clips[:1], 0.1)] == [1, 0]
+    assert [len(part) for part in split_clips(Member("fan", "", 0), clips[:2], 0.1)] == [1, 1]
+    assert [len(part) for part in split_clips(Member("fan", "", 0), clips, 0)] == [40, 0]
 
 
 def test_without_validation_clips_the_training_loss_is_watched():

@@ -1,0 +1,73 @@
+"""Clips of another machine type as outliers: which type, and which of its clips."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from asd_jax.data.clips import Clip
+from asd_jax.errors import UserError
+
+# Labels of views: a machine's own; those of another machine; own ones that serve as outliers
+# with their bands in reverse order, where the data has no other machine.
+OWN, OUTLIER, REVERSED = 0, 1, 2
+
+
+def check_pairs(pairs: Sequence[str]) -> None:
+    """Raises UserError for a pair that is not "machine:outliers" or "outliers"."""
+    for pair in pairs:
+        machine, _, outliers = pair.rpartition(":")
+        if not outliers or machine == outliers:
+            raise UserError(
+                f"detector.outliers has {pair!r}; write machine:outliers, two different types"
+            )
+
+
+def other_machine(pairs: Sequence[str], machine: str, machines: Collection[str]) -> str | None:
+    """The type whose clips are outliers for a machine.
+
+    Args:
+        pairs: "machine:outliers" each; a type alone serves every machine that is not named.
+        machine: the machine type.
+        machines: all that have training clips.
+
+    Returns:
+        The type that the pairs name; the first other one by name where they name none or one
+        that is not there; None where there is no other.
+    """
+    named = {target: outliers for target, outliers in (p.rpartition(":")[::2] for p in pairs)}
+    wanted = named.get(machine, named.get(""))
+    others = sorted(set(machines) - {machine})
+    if not others:
+        return None
+    return wanted if wanted in others else others[0]
+
+
+def draw(rng: np.random.Generator, indices: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the indices, in ascending order."""
+    return np.sort(rng.permutation(indices)[:most])
+
+
+def with_outliers(
+    rng: np.random.Generator, own: np.ndarray, clips: Sequence[Clip], pairs: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adds as many outliers as there are own clips, or as many as there are.
+
+    Args:
+        rng: draws them.
+        own: (n,) indices of a machine's own clips.
+        clips: the whole table of clips.
+        pairs: as in `other_machine`.
+
+    Returns:
+        (m,) indices and (m,) int32 labels.
+    """
+    machine = clips[own[0]].machine
+    sources = [clip.machine if clip.split in ("train", "other") else machine for clip in clips]
+    other = other_machine(pairs, machine, set(sources))
+    if other is None:
+        outliers, label = own, REVERSED
+    else:
+        found = np.array([i for i, source in enumerate(sources) if source == other])
+        outliers, label = draw(rng, found, len(own)), OUTLIER
+    labels = np.repeat(np.array([OWN, label], np.int32), [len(own), len(outliers)])
+    return np.concatenate([own, outliers]), labels

@@ -1,0 +1,67 @@
+"""Which recordings of a data set a run trains on and scores."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from asd_jax.challenge import file_suffix
+from asd_jax.config import Config, nearest
+from asd_jax.data.clips import ANOMALY, Clip
+from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
+from asd_jax.fitting import with_perturbed
+
+
+def choose_clips(
+    config: Config, clips: Sequence[Clip], report: Callable[[str], None]
+) -> list[Clip]:
+    """The clips that a configuration asks for.
+
+    Args:
+        config: the configuration.
+        clips: all there are.
+        report: called with a line about clips that are left out unasked.
+
+    Raises:
+        UserError: a machine or subset that the data set does not have, or test clips that the
+            year's result files have no place for.
+    """
+    there = sorted({clip.machine for clip in clips})
+    for machine in config.data.machines:
+        if machine not in there:
+            raise UserError(
+                f"data.machines: there is no {machine} in the data{nearest(machine, there)}; "
+                f"there are {', '.join(there)}"
+            )
+    subsets = {clip.subset for clip in clips}
+    subset = config.data.subset
+    if subset == "auto":
+        subset = "dev" if "dev" in subsets else "eval"
+        if len(subsets) > 1:
+            report(
+                "the data has a development and an evaluation set; the first is used, "
+                "--config.data.subset=eval takes the other"
+            )
+    if subset not in subsets:
+        raise UserError(f"data.subset is {subset}, but the data has {', '.join(sorted(subsets))}")
+    clips = [clip for clip in clips if clip.subset == subset]
+    trainable = sorted({clip.machine for clip in clips if clip.split == "train"})
+    wanted = config.data.machines or there
+    detector = make_detector(config)
+    others = {detector.other_machine(machine, trainable) for machine in wanted} - set(wanted)
+    chosen = [clip for clip in clips if clip.machine in wanted] + [
+        dataclasses.replace(clip, split="other")
+        for clip in clips
+        if clip.machine in others and clip.split == "train"
+    ]
+    faulty = Counter(c.machine for c in chosen if c.split != "test" and c.label == ANOMALY)
+    for machine, count in faulty.items():
+        report(
+            f"{machine}: {count} training clips are named anomalous; models learn from normal "
+            "sound only, so they are left out"
+        )
+    chosen = [clip for clip in chosen if clip.split == "test" or clip.label != ANOMALY]
+    for clip in chosen:
+        if clip.split == "test":
+            file_suffix(clip.machine, clip.section, clip.domain, clip.year)
+    return with_perturbed(config, chosen)
