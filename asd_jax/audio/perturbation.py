@@ -87,18 +87,9 @@ def pitch_and_stretch(waveform: np.ndarray, sample_rate: int, seed: int) -> np.n
     Returns:
         float32, at most (samples,): what exceeds the waveform's length is cut off, and what is
         shorter stays so.
-
-    Raises:
-        UserError: audiomentations is not installed.
     """
-    try:
-        import audiomentations
-    except ImportError as error:
-        raise UserError(
-            "pitch_and_stretch needs audiomentations, which cannot be imported "
-            f"({error}): pip install audiomentations",
-            exit_status=1,
-        ) from error
+    import audiomentations  # here, as it takes a second that no other run should pay
+
     rng = np.random.default_rng(seed)
     semitones, rate = rng.uniform(*SEMITONES), rng.uniform(*RATES)
     shift = audiomentations.PitchShift(semitones, semitones, p=1.0)
