@@ -5,6 +5,8 @@ from asd_jax.models.ganomaly import GANomalyDiscriminator, GANomalyGenerator
 from asd_jax.models.group_made import GroupMADE
 from asd_jax.models.interpolation_autoencoder import InterpolationAutoencoder
 from asd_jax.models.lstm_autoencoder import LSTMAutoencoder
+from asd_jax.models.mobilenet_v2 import MobileNetV2
+from asd_jax.models.resnet50 import ResNet50
 
 __all__ = [
     "DenseAutoencoder",
@@ -13,4 +15,6 @@ __all__ = [
     "GroupMADE",
     "InterpolationAutoencoder",
     "LSTMAutoencoder",
+    "MobileNetV2",
+    "ResNet50",
 ]

@@ -1,5 +1,6 @@
 """Mel filters against librosa's."""
 
+import dataclasses
 import warnings
 
 import librosa
@@ -29,3 +30,13 @@ def test_filters_equal_librosa(n_fft, sample_rate, scale, norm, n_mels, fmin, fm
         ).T
     assert ours.shape == expected.shape and ours.dtype == np.float32
     np.testing.assert_allclose(ours, expected, rtol=0, atol=2.4e-7 * expected.max())
+
+
+def test_linear_bands_are_triangles_evenly_spaced_in_hz():
+    """By hand: 4 bands up to 1000 Hz have corners every 200 Hz; to 1e-6, float32."""
+    mel = MelScale(2000, 4, "linear", None, 0.0, None)
+    bins = np.arange(0, 1001, 100)  # n_fft 20
+    expected = np.maximum(0, 1 - np.abs(bins[:, None] - np.array([200, 400, 600, 800])) / 200)
+    np.testing.assert_allclose(mel_filters(20, mel), expected, atol=1e-6)
+    areas = mel_filters(20, dataclasses.replace(mel, norm="slaney")) * 200
+    np.testing.assert_allclose(areas, expected, atol=1e-6)

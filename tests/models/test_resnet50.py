@@ -1,0 +1,190 @@
+"""ResNet-50 against Keras's, with the same values, none of which is an initial one."""
+
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asd_jax.models import ResNet50
+from asd_jax.models.imported import from_keras
+
+SIZES = [(64, 128), (128, 64), (224, 224), (320, 320)]
+
+
+@pytest.fixture(scope="module")
+def keras():
+    os.environ["KERAS_BACKEND"] = "jax"
+    return pytest.importorskip("keras")
+
+
+def count(tree):
+    return sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(tree))
+
+
+def shapes(module, channels=3, size=(64, 128)):
+    image = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
+    return jax.eval_shape(module.init, jax.random.key(0), image)
+
+
+def randomise(model, seed=0):
+    """Kernels that keep the scale of what passes them; offsets and statistics of order 1.
+
+    The last normalisation of a block scales by less, so that what sixteen blocks add up to
+    stays of order 1 too.
+    """
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        values = []
+        for weight in layer.weights:
+            shape = weight.shape
+            if len(shape) > 1:
+                values.append(rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape))
+            elif weight.name in ("gamma", "moving_variance"):
+                scale = 0.3 if weight.name == "gamma" and layer.name.endswith("_3_bn") else 1
+                values.append(scale * rng.uniform(0.5, 1.5, shape))
+            else:
+                values.append(rng.normal(0, 0.3, shape))
+        layer.set_weights(values)
+
+
+def layers_of(model):
+    return {layer.name: layer.get_weights() for layer in model.layers}
+
+
+def compare(keras, size, modes, classes=4, seed=0):
+    """Logits and running statistics, to 1e-4 of values of order 1.
+
+    Float32 sums in another order differ by 1e-6, which fifty layers may make grow; normalising
+    by a batch of which the last layers see some ten pixels makes it grow more.
+    """
+    model = keras.applications.ResNet50(
+        input_shape=(*size, 3), weights=None, classes=classes, classifier_activation=None
+    )
+    randomise(model, seed)
+    module = ResNet50(classes)
+    variables = from_keras(module, layers_of(model))
+    x = np.random.default_rng(seed + 1).normal(size=(4, *size, 3)).astype(np.float32)
+    kinds = (model.trainable_variables, model.non_trainable_variables)
+    values = [[variable.value for variable in kind] for kind in kinds]
+    for train in modes:
+        call = jax.jit(functools.partial(model.stateless_call, training=train))
+        expected, moved = call(*values, x)
+        apply = jax.jit(functools.partial(module.apply, train=train, mutable=["batch_stats"]))
+        found, updates = apply(variables, x)
+        assert np.std(expected) > 0.1
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+        for variable, value in zip(model.non_trainable_variables, moved, strict=True):
+            variable.assign(value)
+        moved = from_keras(module, layers_of(model))
+        changed = jax.tree.map(
+            lambda a, b: float(np.abs(a - b).max()),
+            moved["batch_stats"],
+            variables["batch_stats"],
+        )
+        assert (min(jax.tree.leaves(changed)) > 0) == train
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4),
+            updates["batch_stats"],
+            moved["batch_stats"],
+        )
+
+
+def test_it_has_keras_s_values():
+    """Counted in Keras's model, running statistics included."""
+    assert count(shapes(ResNet50(4))) == 23_595_908
+    assert count(shapes(ResNet50())) == 23_595_908 - 4 * 2049
+
+
+def test_output_and_running_statistics_equal_keras(keras):
+    compare(keras, (64, 128), (True,))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_equals_keras(keras, size):
+    compare(keras, size, (False, True), seed=2)
+
+
+@pytest.mark.parametrize(("size", "channels"), [((63, 129), 1), ((32, 32), 2), ((7, 9), 3)])
+def test_images_of_any_size_and_number_of_channels(size, channels):
+    module = ResNet50()
+    variables = shapes(module, channels, size)
+    image = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
+    assert jax.eval_shape(module.apply, variables, image).shape == (2, 2048)
+
+
+@pytest.mark.slow
+def test_gradients_equal_keras(keras):
+    """All of a loss in training mode; to 1e-3 of the largest of each array.
+
+    Rounding grows on the way back as on the way there.
+    """
+    model = keras.applications.ResNet50(
+        input_shape=(64, 128, 3), weights=None, classes=4, classifier_activation=None
+    )
+    randomise(model)
+    module = ResNet50(4)
+    variables = from_keras(module, layers_of(model))
+    x = np.random.default_rng(1).normal(size=(16, 64, 128, 3)).astype(np.float32)
+    trainable, fixed = (
+        [variable.value for variable in kind]
+        for kind in (model.trainable_variables, model.non_trainable_variables)
+    )
+
+    def ours(params):
+        options = {"train": True, "mutable": ["batch_stats"]}
+        return jnp.mean(module.apply({**variables, "params": params}, x, **options)[0] ** 2)
+
+    def keras_s(trainable):
+        return jnp.mean(model.stateless_call(trainable, fixed, x, training=True)[0] ** 2)
+
+    found = jax.jit(jax.grad(ours))(variables["params"])
+    expected = jax.jit(jax.grad(keras_s))(trainable)
+    for variable, value in zip(model.trainable_variables, expected, strict=True):
+        variable.assign(value)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(b).max() + 1e-6),
+        found,
+        from_keras(module, layers_of(model))["params"],
+    )
+
+
+def test_masked_rows_have_no_effect():
+    """A short batch, filled up, equals the short batch alone; to 1e-4 as above."""
+    module = ResNet50(3, stages=((8, 1, 1), (8, 1, 2)))
+    x = np.random.default_rng(3).normal(size=(6, 32, 32, 3)).astype(np.float32)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
+    apply = jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))
+    garbage = np.concatenate([x[:4], 1e3 * x[4:]])
+    alone = apply(variables, x[:4])
+    padded = apply(variables, garbage, mask=jnp.arange(6) < 4)
+    np.testing.assert_allclose(padded[0][:4], alone[0], atol=1e-4, rtol=1e-4)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), padded[1], alone[1]
+    )
+
+
+def test_gradients_do_not_depend_on_the_backend_s_means(monkeypatch):
+    """All of a loss in training mode, to 1e-4 of the largest of each array."""
+    module = ResNet50(2, stages=((8, 2, 1),))
+    x = np.random.default_rng(4).normal(size=(4, 32, 48, 3)).astype(np.float32)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
+
+    def gradients():
+        def loss(params):
+            options = {"train": True, "mutable": ["batch_stats"]}
+            logits, _ = module.apply({**variables, "params": params}, x, **options)
+            return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(4), jnp.arange(4) % 2])
+
+        return jax.jit(jax.grad(loss))(variables["params"])
+
+    ours = gradients()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max() + 1e-7),
+        ours,
+        gradients(),
+    )
