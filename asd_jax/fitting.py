@@ -113,12 +113,7 @@ def lay_out(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Layo
         n_frames: (clips,) frames of each.
     """
     detector = make_detector(config)
-    found: dict[tuple[str, str], list[int]] = {}
-    for index, clip in enumerate(clips):
-        if clip.split == "train":
-            section = clip.section if detector.scope == "section" else ""
-            found.setdefault((clip.machine, section), []).append(index)
-    groups = {group: np.array(indices) for group, indices in sorted(found.items())}
+    groups = _groups(config, clips)
     members = [Member(*group, seed) for group in groups for seed in config.seeds]
     examples = [
         detector.examples(groups[member.machine, member.section], clips, member.seed)
@@ -132,6 +127,24 @@ def lay_out(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Layo
     settings = dataclasses.replace(config.train, batch_size=size)
     n_labels = max(int(labels.max()) + 1 for _, labels in examples)
     return Layout(members, groups, examples, settings, n_labels)
+
+
+def check_clips(config: Config, clips: Sequence[Clip]) -> None:
+    """Raises UserError where the system cannot learn from these clips, whatever is in them."""
+    detector = make_detector(config)
+    for own in _groups(config, clips).values():
+        detector.examples(own, clips, config.seeds[0])
+
+
+def _groups(config: Config, clips: Sequence[Clip]) -> dict[tuple[str, str], np.ndarray]:
+    """Machine and section of each kind of model → indices of its own training clips."""
+    scope = make_detector(config).scope
+    found: dict[tuple[str, str], list[int]] = {}
+    for index, clip in enumerate(clips):
+        if clip.split == "train":
+            section = clip.section if scope == "section" else ""
+            found.setdefault((clip.machine, section), []).append(index)
+    return {group: np.array(indices) for group, indices in sorted(found.items())}
 
 
 def with_perturbed(config: Config, clips: Sequence[Clip]) -> list[Clip]:

@@ -9,7 +9,7 @@ from asd_jax.config import Config, nearest
 from asd_jax.data.clips import ANOMALY, Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.fitting import with_perturbed
+from asd_jax.fitting import check_clips, with_perturbed
 
 
 def choose_clips(
@@ -23,8 +23,9 @@ def choose_clips(
         report: called with a line about clips that are left out unasked.
 
     Raises:
-        UserError: a machine or subset that the data set does not have, or test clips that the
-            year's result files have no place for.
+        UserError: a machine or subset that the data set does not have, test clips that the
+            year's result files have no place for, or training clips that the system cannot
+            learn from.
     """
     there = sorted({clip.machine for clip in clips})
     for machine in config.data.machines:
@@ -64,4 +65,6 @@ def choose_clips(
     for clip in chosen:
         if clip.split == "test":
             file_suffix(clip.machine, clip.section, clip.domain, clip.year)
-    return with_perturbed(config, chosen)
+    chosen = with_perturbed(config, chosen)
+    check_clips(config, chosen)
+    return chosen

@@ -15,6 +15,7 @@ import tensorstore
 
 from asd_jax import feature_cache, features
 from asd_jax.audio import FrontEnd
+from asd_jax.audio.perturbation import perturb
 from asd_jax.data.clips import Clip
 from asd_jax.errors import UserError
 from asd_jax.features import compute_features, default_cache_dir
@@ -412,3 +413,22 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
         peaks.append(int(out.stdout) / 1024)
     # 180 clips more would be 115 MB of waveforms or 29 MB of features; 400 more, twice that.
     assert peaks[1] - peaks[0] < 60 and peaks[2] - peaks[1] < 30, peaks
+
+
+def test_perturbed_clips_are_what_the_front_end_gives_of_the_changed_waveform(clips, compute):
+    """Padding into a batch regroups sums, as above; the same files give no entry of the other."""
+    copies = [
+        dataclasses.replace(clips[0], split="perturbed", perturbation=text)
+        for text in ("resample 1.25", "pitch_and_stretch 3")
+    ]
+    found = compute([clips[0], *copies])
+    waveform, _ = soundfile.read(clips[0].path, dtype="float32")
+    for i, clip in enumerate(found.clips):
+        expected = FRONT_END(perturb(waveform, 16000, clip.perturbation))
+        np.testing.assert_allclose(found.read_clips([i])[0], expected, rtol=1e-5, atol=1e-4)
+    assert found.n_frames[1] == 51  # 12,800 samples
+    again = compute([clips[0], *copies])
+    assert again.key == found.key and compute.read == 0
+    other = dataclasses.replace(copies[1], perturbation="pitch_and_stretch 4")
+    changed = compute([clips[0], copies[0], other])
+    assert changed.key != found.key and compute.read == 2

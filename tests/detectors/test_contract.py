@@ -13,14 +13,34 @@ from asd_jax.fitted import FittedDetector
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 
-CONFIGS = sorted(shipped_configs())
-# Settings of shipped configurations that score in another way, tested alike.
-VARIANTS = {"dense_ae with Mahalanobis": ("dense_ae", {"detector.score": "mahalanobis"})}
+# Every system has a configuration of its own name; others of its configurations differ in
+# settings, of which the ones that train or score in another way are tested alike.
+SYSTEMS = list_detectors()
+VARIANTS = {
+    "dense_ae with Mahalanobis": ("dense_ae", {"detector.score": "mahalanobis"}),
+    "id_classifier with all else": (
+        "id_classifier_arcface",
+        {"detector.mix": "both", "detector.warp": "0.2"},
+    ),
+}
+_SMALL_NETWORK = {"detector.stages": "1", "detector.momentum": "0.5"}
+_SMALL_CLASSIFIER = {"detector.frames": "16", "front_end.n_mels": "16", **_SMALL_NETWORK}
 # What makes a shipped configuration small enough to train in a second.
 SMALL = {
     "ganomaly": {"detector.width": "4", "detector.frames": "16"},
     "group_made": {"detector.hidden": "32,16,32", "detector.components": "3"},
+    "id_classifier": _SMALL_CLASSIFIER,
+    "id_classifier_arcface": _SMALL_CLASSIFIER,
     "lstm_ae": {"detector.encoder": "16,4"},
+    "picture_mobilenet": {
+        "detector.from_scratch": "true",
+        "detector.width": "0.35",
+        "detector.copies": "0",
+        "detector.frames": "16",
+        "detector.size": "32",
+        "front_end.n_mels": "32",
+        **_SMALL_NETWORK,
+    },
 }
 MACHINE = {"machine": "fan", "sections": ["00"] * 6 + ["02"] * 6}
 
@@ -35,26 +55,31 @@ def small(name, **train):
     )
 
 
-def make_features(config, n_clips=12, seed=0):
-    """Clips of one tilted spectrum and noise, of unequal lengths, in dB."""
+def make_features(config, sections=12 * ["00"], seed=0):
+    """Clips of a tilted spectrum and noise, of unequal lengths, in dB; a section has its tilt."""
     rng = np.random.default_rng(seed)
-    tilt = np.linspace(-20, -60, config.front_end.n_mels)
+    tilts = {
+        "00": np.linspace(-20, -60, config.front_end.n_mels),
+        "02": np.linspace(-30, -50, config.front_end.n_mels),
+    }
     shortest = make_detector(config).view_length + 20
+    lengths = rng.integers(shortest, shortest + 40, len(sections))
     return [
-        (tilt + rng.normal(0, 5, (n, config.front_end.n_mels))).astype(np.float32)
-        for n in rng.integers(shortest, shortest + 40, n_clips)
+        (tilts[section] + rng.normal(0, 5, (n, config.front_end.n_mels))).astype(np.float32)
+        for section, n in zip(sections, lengths, strict=True)
     ]
 
 
-@pytest.fixture(scope="module", params=[*CONFIGS, *VARIANTS])
+@pytest.fixture(scope="module", params=[*SYSTEMS, *VARIANTS])
 def fitted(request):
     config = small(request.param, epochs=40, learning_rate=1e-2)
-    return asd_jax.fit(config, make_features(config), **MACHINE)
+    return asd_jax.fit(config, make_features(config, MACHINE["sections"]), **MACHINE)
 
 
 def test_every_system_has_a_configuration_and_says_where_it_is_from():
-    used = {load_config(name).detector.name for name in CONFIGS}
-    assert used == set(list_detectors())
+    found = {name: load_config(name).detector.name for name in shipped_configs()}
+    assert all(found[name] == name for name in SYSTEMS)
+    assert set(found.values()) == set(SYSTEMS)
     for cls in registry().values():
         assert cls.title
         assert cls.paper
@@ -62,7 +87,7 @@ def test_every_system_has_a_configuration_and_says_where_it_is_from():
 
 
 def test_scores_are_finite_and_differ_between_clips(fitted):
-    clips = make_features(fitted.config, 5, seed=1)
+    clips = make_features(fitted.config, 5 * ["00"], seed=1)
     scores = fitted.score_features(clips, section="00")
     assert scores.shape == (5,)
     assert np.isfinite(scores).all()
@@ -72,14 +97,14 @@ def test_scores_are_finite_and_differ_between_clips(fitted):
 
 def test_a_clip_s_score_does_not_depend_on_its_company(fitted):
     """To 1e-5: sums over padded clips may group otherwise."""
-    clips = make_features(fitted.config, 40, seed=2)
+    clips = make_features(fitted.config, 40 * ["02"], seed=2)
     together = fitted.score_features(clips, section="02")
     alone = [fitted.score_features([clip], section="02")[0] for clip in clips[::13]]
     np.testing.assert_allclose(together[::13], alone, rtol=1e-5)
 
 
 def test_the_default_score_is_the_mean_over_the_seeds(fitted):
-    clips = make_features(fitted.config, 3, seed=3)
+    clips = make_features(fitted.config, 3 * ["00"], seed=3)
     each = [fitted.score_features(clips, section="00", seed=seed) for seed in fitted.config.seeds]
     assert (each[0] != each[1]).all()
     mean = fitted.score_features(clips, section="00")
@@ -87,8 +112,11 @@ def test_the_default_score_is_the_mean_over_the_seeds(fitted):
 
 
 def test_a_strange_clip_scores_higher(fitted):
-    clips = make_features(fitted.config, 8, seed=4)
-    strange = [clip + 15 * (np.arange(clip.shape[1]) % 7 == 0) for clip in clips]
+    clips = make_features(fitted.config, 8 * ["00"], seed=4)
+    if fitted.detector.by_section:  # what such a system can tell is another section's clip
+        strange = make_features(fitted.config, 8 * ["02"], seed=4)
+    else:
+        strange = [clip + 15 * (np.arange(clip.shape[1]) % 7 == 0) for clip in clips]
     normal = fitted.score_features(clips, section="00")
     assert np.mean(fitted.score_features(strange, section="00") > normal) > 0.8
 
@@ -109,7 +137,7 @@ def test_scores_of_waveforms_are_those_of_their_features(fitted):
 def test_it_survives_its_file(fitted, tmp_path):
     fitted.save(tmp_path / "model.npz")
     again = FittedDetector.load(tmp_path / "model.npz")
-    clips = make_features(fitted.config, 3, seed=6)
+    clips = make_features(fitted.config, 3 * ["00"], seed=6)
     np.testing.assert_array_equal(
         again.score_features(clips, section="00"), fitted.score_features(clips, section="00")
     )
@@ -117,13 +145,13 @@ def test_it_survives_its_file(fitted, tmp_path):
     assert again.threshold(section="00") == fitted.threshold(section="00")
 
 
-@pytest.mark.parametrize("name", [*CONFIGS, *VARIANTS])
+@pytest.mark.parametrize("name", [*SYSTEMS, *VARIANTS])
 def test_a_seed_of_a_fleet_is_the_seed_alone(name):
     config = small(name)
-    clips = make_features(config)
+    clips = make_features(config, MACHINE["sections"])
     together = asd_jax.fit(config, clips, **MACHINE)
     alone = asd_jax.fit(dataclasses.replace(config, seeds=(1,)), clips, **MACHINE)
-    new = make_features(config, 3, seed=7)
+    new = make_features(config, 3 * ["00"], seed=7)
     np.testing.assert_allclose(
         together.score_features(new, section="00", seed=1),
         alone.score_features(new, section="00"),
@@ -131,14 +159,14 @@ def test_a_seed_of_a_fleet_is_the_seed_alone(name):
     )
 
 
-@pytest.mark.parametrize("name", [*CONFIGS, *VARIANTS])
+@pytest.mark.parametrize("name", [*SYSTEMS, *VARIANTS])
 def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
     from asd_jax.clip_features import ArrayFeatures
     from asd_jax.data.clips import Clip
     from asd_jax.fitting import fit_clips
 
     config = small(name, epochs=3, checkpoint_every=1)
-    arrays = make_features(config)
+    arrays = make_features(config, MACHINE["sections"])
     clips = [
         Clip("fan", section, "train", f"{i}.wav", "")
         for i, section in enumerate(MACHINE["sections"])
@@ -162,7 +190,7 @@ def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
     found = fit_clips(config, features, checkpoints=checkpoints, log=log.append)
     checkpoints.close()
     assert [entry["epoch"] for entry in log] == [1, 2, 3]
-    new = make_features(config, 3, seed=8)
+    new = make_features(config, 3 * ["00"], seed=8)
     for seed in config.seeds:
         np.testing.assert_array_equal(
             found.score_features(new, section="00", seed=seed),

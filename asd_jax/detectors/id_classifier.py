@@ -1,0 +1,303 @@
+"""Classification of a machine type's ids: a sound that is not taken for its own id is strange.
+
+Sources: Giri et al. 2020 (DCASE), section 2.2; Deng et al. 2019 for ArcFace; and the MobileNetV2
+baseline of the challenges of 2021 and 2022, with which Hassankhani et al. 2021 compare.
+
+As in Giri et al.:
+    Input (2.2.2): images of 64 log-mel frames of 128 bands, 8 frames from one to the next.
+    Networks (2.2.1): Keras's MobileNetV2 of width 0.5, Keras's ResNet-50; one model a machine
+        type, trained on the normal clips of all its ids.
+    Score (2.2): the negative softmax of the clip's own id; here averaged over its images, and
+        plus 1, which changes no order and keeps what is small apart from 0.
+    Label augmentation (2.2.3), each by a setting: mixtures of two images in random proportions,
+        in power or in dB, learned by the Kullback-Leibler divergence (`mix`); polynomial warps,
+        whose results are a class of their own for every id (`warp`); resampled recordings,
+        likewise (`resample`).
+    ArcFace in place of the softmax (section 4, System 3): `head="arcface"`; score: the negative
+        cosine to the centre of the clip's own id, averaged.
+
+As in the baseline of 2021 and 2022 (configuration mobilenet_2021):
+    The same images and network, sections as classes, Adam at 1e-5, 20 epochs, batches of 32.
+    Score: log(1 − p) − log(p) of the clip's own section, averaged (`score="log_odds"`).
+
+Decided here, where the reports are silent:
+    Images are repeated to three channels, as in the baseline and as Keras's parameter counts
+    say. For Giri et al.: bands are standardised by the training frames; Adam at 1e-3, batches
+    of 32, 20 epochs, no clip held out; half of the images are mixed, half of them warped; which
+    machine gets which augmentation the report does not say, so each has its configuration.
+    ArcFace's margin 0.5 and scale 30.
+    Of images that are mixed, each of the two labels has the margin in its own share of the loss.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.scipy.special import logsumexp, xlog1py, xlogy
+
+from asd_jax.audio.augmentation import draw_pairs, draw_warp, mix, warp
+from asd_jax.audio.views import gather_views
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.errors import UserError
+from asd_jax.models import MobileNetV2, ResNet50, heads
+from asd_jax.scoring import pooling
+from asd_jax.training.task import Batch, Task, gradient_task
+
+_SHARE = 0.5  # of the images that are mixed, and of those that are warped
+
+
+@dataclasses.dataclass(frozen=True)
+class IdClassifierConfig(DetectorConfig):
+    """Settings of the classifier of machine ids.
+
+    Attributes:
+        network: "mobilenet_v2" or "resnet50".
+        width: of MobileNetV2, a factor of its numbers of channels.
+        stages: how many of the network's sequences of blocks are used, from its input on; 0
+            for all. Fewer make a smaller network for trials.
+        momentum: of the batch normalisation's running statistics.
+        frames: frames in an image.
+        hop: frames from one image to the next.
+        scaling: "standard" subtracts each band's mean and divides by its standard deviation,
+            both of the training frames; "none" leaves dB.
+        head: "softmax" or "arcface".
+        margin: of ArcFace, in radians.
+        scale: of ArcFace's cosines.
+        mix: images are mixed in mel "power", in dB ("log"), in one of them at random ("both"),
+            or not ("none").
+        warp: the most that a warp moves a point, as a share of half an image; 0 for no warps.
+        resample: factors by which recordings are played faster; each makes a class of every id.
+        score: "probability", "log_odds", or, with ArcFace, "cosine".
+    """
+
+    name: ClassVar[str] = "id_classifier"
+    network: Literal["mobilenet_v2", "resnet50"] = "mobilenet_v2"
+    width: float = 0.5
+    stages: int = 0
+    momentum: float = 0.99
+    frames: int = 64
+    hop: int = 8
+    scaling: Literal["standard", "none"] = "standard"
+    head: Literal["softmax", "arcface"] = "softmax"
+    margin: float = 0.5
+    scale: float = 30.0
+    mix: Literal["none", "power", "log", "both"] = "none"
+    warp: float = 0.0
+    resample: tuple[float, ...] = ()
+    score: Literal["probability", "log_odds", "cosine"] = "probability"
+
+    def __post_init__(self):
+        def require(condition, name, wanted):
+            if not condition:
+                raise UserError(f"detector.{name} is {getattr(self, name)}; it must be {wanted}")
+
+        require(self.width > 0, "width", "above 0")
+        n_stages = len(_NETWORKS[self.network].stages)
+        require(0 <= self.stages <= n_stages, "stages", f"0 to {n_stages}")
+        require(0 <= self.momentum < 1, "momentum", "0 or more, below 1")
+        require(self.frames >= 1, "frames", "1 or more")
+        require(self.hop >= 1, "hop", "1 or more")
+        require(0 <= self.margin < np.pi, "margin", "0 or more, below π")
+        require(self.scale > 0, "scale", "above 0")
+        require(0 <= self.warp < 1, "warp", "0 (off) or more, below 1")
+        require(
+            len(set(self.resample) | {1.0}) == len(self.resample) + 1,
+            "resample",
+            "different factors other than 1",
+        )
+        if (self.score == "cosine") and self.head != "arcface":
+            raise UserError("detector.score=cosine needs detector.head=arcface")
+
+
+_NETWORKS = {"mobilenet_v2": MobileNetV2, "resnet50": ResNet50}
+
+
+class IdClassifierDetector(Detector):
+    """The classifier of machine ids as a system."""
+
+    Config = IdClassifierConfig
+    title = "classifier of machine ids (MobileNetV2, ResNet-50, ArcFace)"
+    paper = "Giri et al. 2020, section 2.2; DCASE 2021 and 2022 baseline"
+    scope = "machine"
+    by_section = True
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.settings: IdClassifierConfig = config.detector
+        network = _NETWORKS[self.settings.network]
+        options = {"momentum": self.settings.momentum}
+        if network is MobileNetV2:
+            options["width"] = self.settings.width
+        if self.settings.stages:
+            options["stages"] = network.stages[: self.settings.stages]
+        self.module = network(**options)
+
+    @property
+    def view_length(self) -> int:
+        """Frames in an image."""
+        return self.settings.frames
+
+    @property
+    def view_hop(self) -> int:
+        """Frames from one image to the next."""
+        return self.settings.hop
+
+    def perturbed(self, clips, seeds):
+        """Each training clip at each of the settings' speeds, the same for all seeds."""
+        return [
+            dataclasses.replace(clip, split="perturbed", perturbation=f"resample {factor!r}")
+            for factor in self.settings.resample
+            for clip in clips
+        ]
+
+    def examples(self, own, clips, seed):
+        """Own clips by their ids, and after these classes the resampled ones, speed by speed."""
+        machine = clips[own[0]].machine
+        sections = sorted({clips[i].section for i in own})
+        speeds = ["", *(f"resample {factor!r}" for factor in self.settings.resample)]
+        classes = len(sections) * len(speeds) * (2 if self.settings.warp else 1)
+        if classes < 2:
+            raise UserError(
+                f"{machine} has training clips of only one id, {sections[0]}, and a classifier "
+                "needs two classes; add warped or resampled ones (--config.detector.warp=0.2, "
+                "--config.detector.resample=0.9,1.1) or choose other machines "
+                "(--config.data.machines)"
+            )
+        copies = [
+            i
+            for i, clip in enumerate(clips)
+            if (clip.split, clip.machine) == ("perturbed", machine) and clip.section in sections
+        ]
+        chosen = np.concatenate([own, np.array(copies, own.dtype)])
+        labels = [
+            speeds.index(clips[i].perturbation) * len(sections) + sections.index(clips[i].section)
+            for i in chosen
+        ]
+        return chosen, np.array(labels, np.int32)
+
+    def task(self, n_labels: int = 1) -> Task:
+        """Cross-entropy or ArcFace's loss of augmented images, minimised by Adam."""
+        columns = n_labels * (2 if self.settings.warp else 1)
+
+        def init(key, statistics):
+            for_network, for_head = jax.random.split(key)
+            image = jnp.zeros((1, self.view_length, self.config.front_end.n_mels, 3))
+            variables = self.module.init(for_network, image)
+            inputs = jax.eval_shape(self.module.apply, variables, image).shape[-1]
+            classes = statistics.n_labels * (2 if self.settings.warp else 1)
+            head = heads.init_head(for_head, inputs, columns, classes)
+            # A band that never changes has no scale of its own: 1 dB.
+            std = jnp.where(statistics.std > 1e-3, statistics.std, 1.0)
+            if self.settings.scaling == "none":
+                scaling = {"mean": 0 * std, "std": jnp.ones_like(std)}
+            else:
+                scaling = {"mean": statistics.mean, "std": std}
+            return {
+                "params": {"network": variables["params"], "head": head._asdict()},
+                "batch_stats": variables["batch_stats"],
+                "input": scaling,
+                "labels": {"count": jnp.int32(statistics.n_labels)},
+            }
+
+        def loss(variables, batch: Batch, key, train):
+            if not train:
+                embeddings, _ = self._embed(variables, batch.views)
+                return batch.mean(self._cross_entropy(variables, embeddings, batch.labels)), {}
+            batch, partners, proportions = self._augment(variables, batch, key)
+            embeddings, updates = self._embed(variables, batch.views, batch.mask)
+            others = batch.labels[partners]
+            entropy = -xlogy(proportions, proportions) - xlog1py(1 - proportions, -proportions)
+            entropy = jnp.where(batch.labels == others, 0, entropy)
+            own = self._cross_entropy(variables, embeddings, batch.labels)
+            other = self._cross_entropy(variables, embeddings, others)
+            # The divergence from the proportions; of an image that is not mixed, cross-entropy.
+            divergence = proportions * own + (1 - proportions) * other - entropy
+            return batch.mean(divergence), updates
+
+        return gradient_task(
+            init,
+            loss,
+            optax.adam(self.config.train.learning_rate, eps=1e-7),
+            view_length=self.view_length,
+            kind="convolution",
+        )
+
+    def _augment(self, variables, batch: Batch, key) -> tuple[Batch, jax.Array, jax.Array]:
+        """The batch with warps and mixtures; each row's partner and its own proportion."""
+        rows = len(batch.views)
+        for_choice, for_warp, for_space, for_share, for_pairs = jax.random.split(key, 5)
+        views, labels = batch.views, batch.labels
+        if self.settings.warp:
+            chosen = jax.random.bernoulli(for_choice, _SHARE, (rows,))
+            coefficients = draw_warp(for_warp, rows, strength=self.settings.warp)
+            views = jnp.where(chosen[:, None, None], warp(views, coefficients), views)
+            labels = jnp.where(chosen, labels + variables["labels"]["count"], labels)
+        partners, proportions = draw_pairs(for_pairs, batch.mask)
+        if self.settings.mix == "none":
+            return batch._replace(views=views, labels=labels), partners, jnp.ones(rows)
+        mixed = jax.random.bernoulli(for_share, _SHARE, (rows,))
+        proportions = jnp.where(mixed, proportions, 1.0)
+        if self.settings.mix == "both":
+            in_power = jax.random.bernoulli(for_space, 0.5, (rows,))[:, None, None]
+            combined = jnp.where(
+                in_power,
+                mix(views, partners, proportions, "power"),
+                mix(views, partners, proportions, "log"),
+            )
+        else:
+            combined = mix(views, partners, proportions, self.settings.mix)
+        views = jnp.where(mixed[:, None, None], combined, views)
+        return batch._replace(views=views, labels=labels), partners, proportions
+
+    def _embed(self, weights: Any, views: jax.Array, mask: jax.Array | None = None):
+        """(views, values) of (views, frames, mels), and the running statistics.
+
+        With a mask (views,) normalisation is by the batch, of which that marks what counts.
+        """
+        x = (views - weights["input"]["mean"]) / weights["input"]["std"]
+        return self.module.apply(
+            {"params": weights["params"]["network"], "batch_stats": weights["batch_stats"]},
+            jnp.repeat(x[..., None], 3, axis=-1),
+            train=mask is not None,
+            mask=mask,
+            mutable=["batch_stats"],
+        )
+
+    def _classes(self, weights: Any) -> jax.Array:
+        return weights["labels"]["count"] * (2 if self.settings.warp else 1)
+
+    def _logits(self, weights: Any, embeddings: jax.Array, labels: jax.Array | None = None):
+        """(views, columns); with labels (views,), these have ArcFace's margin."""
+        head, classes = heads.Head(**weights["params"]["head"]), self._classes(weights)
+        if self.settings.head == "softmax":
+            return heads.logits(head, embeddings, classes)
+        margin = self.settings.margin
+        if labels is None:
+            margin, labels = 0.0, jnp.zeros(len(embeddings), jnp.int32)
+        cosines = heads.cosines(head, embeddings)
+        return heads.arcface_logits(
+            cosines, labels, classes, margin=margin, scale=self.settings.scale
+        )
+
+    def _cross_entropy(self, weights: Any, embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+        """(views,)."""
+        logits = self._logits(weights, embeddings, labels)
+        return logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
+
+    def score(self, weights, calibration, features, n_frames, label=0):
+        """How little one clip's images are taken for its own id, on average."""
+        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
+        embeddings, _ = self._embed(weights, gather_views(features, starts, self.view_length))
+        if self.settings.score == "cosine":
+            head = heads.Head(**weights["params"]["head"])
+            values = -heads.cosines(head, embeddings)[:, label]
+        else:
+            logits = self._logits(weights, embeddings)
+            others = jnp.where(jnp.arange(logits.shape[-1]) == label, -jnp.inf, logits)
+            log_odds = logsumexp(others, axis=-1) - logits[:, label]
+            probability = self.settings.score == "probability"
+            values = jax.nn.sigmoid(log_odds) if probability else log_odds
+        return pooling.mean(values, starts + self.view_length <= n_frames)

@@ -1,0 +1,287 @@
+"""An image network on pictures of spectrograms, taught the machine against another one.
+
+Source: Kazakova et al. 2022 (DCASE), sections 2, 2.1, 2.2 and 3.2.
+
+As there:
+    Picture (2.1): spectrogram with windows of 256 ms that overlap by half, reduced to 320 × 320.
+    Network (2): MobileNetV2 trained on images, fine-tuned to tell the target machine from an
+        outlier machine; which machine serves which is the report's Table 3, the default of
+        `outliers`.
+    Training data (2.1): 500 clips of the machine, drawn at random, and 1,000 made of them by a
+        pitch shift and then a time stretch of the library audiomentations, cut to the clip's
+        length; besides them clips of the outlier machine.
+    Threshold (equation 2): (1 − α) times the mean probability of the target over 500 training
+        clips, α = 0.04.
+
+Decided here, where the report is silent:
+    Reduced in frequency by 320 evenly spaced triangular bands (front_end.scale "linear"), in
+    time by linear interpolation; in dB, of which the 80 below the picture's largest value are
+    kept (librosa's default for pictures), scaled to −1 to 1 over the picture, low frequencies at
+    the bottom, grey in all three channels.
+    A picture shows `frames` frames, of a longer clip from its start on, as many as fit side by
+    side; a clip's probability is the mean over its pictures.
+    The report's network knew 90 classes, of which it names none; here the weights are of
+    ImageNet, MobileNetV2 1.0, from a file (`weights`). There is no training from random weights
+    unless `from_scratch` says so.
+    Score: how far the clip's probability lies below the threshold, so that it is anomalous
+    above 0 (`threshold` "zero"); measured in log odds, which order clips as the
+    probabilities do but still tell those apart that are 1 but for a millionth.
+    As many outlier clips as clips of the machine, changed ones included, or as many as there
+    are. All is drawn by the model's seed; the 500 clips of the threshold by one seed for all.
+    Adam at 1e-4, batches of 32, 10 epochs; all weights are trained. Where the data has no other
+    machine, the machine's own pictures upside down serve as outliers.
+"""
+
+import dataclasses
+import zlib
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.scipy.special import logsumexp
+
+from asd_jax.audio.views import gather_views
+from asd_jax.detectors import outliers
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.errors import UserError
+from asd_jax.features import default_cache_dir
+from asd_jax.models import MobileNetV2
+from asd_jax.models.imported import load_imagenet_mobilenet
+from asd_jax.training.task import Batch, Task, gradient_task
+from asd_jax.weights import weights_file
+
+_RANGE_DB = 80.0
+_TARGET = 1  # the network's output for the machine itself; 0 is for outliers
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureMobileNetConfig(DetectorConfig):
+    """Settings of the picture network.
+
+    Attributes:
+        weights: path or URL of the ImageNet weights of MobileNetV2 1.0, an .npz with TF-slim's
+            names.
+        weights_sha256: its checksum, needed for a URL.
+        from_scratch: whether to train from random weights where `weights` names none.
+        width: of MobileNetV2; other than 1 only from scratch.
+        stages: how many of the network's sequences of blocks are used, from its input on; 0 for
+            all, fewer only from scratch.
+        momentum: of the batch normalisation's running statistics.
+        frames: frames in a picture.
+        size: height and width of a picture.
+        outliers: as in the autoencoder with outlier exposure.
+        clips: clips of the machine that a model learns from, and of the threshold.
+        copies: changed copies of each of them.
+        alpha: the threshold's α.
+    """
+
+    name: ClassVar[str] = "picture_mobilenet"
+    weights: str = ""
+    weights_sha256: str = ""
+    from_scratch: bool = False
+    width: float = 1.0
+    stages: int = 0
+    momentum: float = 0.99
+    frames: int = 79
+    size: int = 320
+    outliers: tuple[str, ...] = (
+        "ToyCar:gearbox",
+        "ToyTrain:slider",
+        "bearing:gearbox",
+        "fan:gearbox",
+        "gearbox:fan",
+        "slider:valve",
+        "valve:slider",
+    )
+    clips: int = 500
+    copies: int = 2
+    alpha: float = 0.04
+
+    def __post_init__(self):
+        for name in ("frames", "size", "clips"):
+            if getattr(self, name) < 1:
+                raise UserError(f"detector.{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.copies < 0:
+            raise UserError(f"detector.copies is {self.copies}; it must be 0 or more")
+        if not 0 <= self.alpha < 1:
+            raise UserError(f"detector.alpha is {self.alpha}; it must be 0 or more, below 1")
+        if not self.width > 0:
+            raise UserError(f"detector.width is {self.width}; it must be above 0")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"detector.momentum is {self.momentum}; it must be 0 or more, below 1")
+        if not 0 <= self.stages <= len(MobileNetV2.stages):
+            raise UserError(
+                f"detector.stages is {self.stages}; it must be 0 to {len(MobileNetV2.stages)}"
+            )
+        if self.weights and (self.width != 1 or self.stages):
+            raise UserError(
+                "detector.weights are of the whole MobileNetV2 1.0; leave detector.width and "
+                "detector.stages as they are"
+            )
+        outliers.check_pairs(self.outliers)
+
+
+class PictureMobileNetDetector(Detector):
+    """The picture network as a system."""
+
+    Config = PictureMobileNetConfig
+    title = "MobileNetV2 on pictures of spectrograms, with outlier exposure"
+    paper = "Kazakova et al. 2022, sections 2.1 and 3.2"
+    scope = "machine"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.settings: PictureMobileNetConfig = config.detector
+        stages = MobileNetV2.stages[: self.settings.stages or None]
+        self.module = MobileNetV2(
+            width=self.settings.width, classes=2, momentum=self.settings.momentum, stages=stages
+        )
+
+    @property
+    def view_length(self) -> int:
+        """Frames in a picture."""
+        return self.settings.frames
+
+    @property
+    def view_hop(self) -> int:
+        """Pictures lie side by side."""
+        return self.settings.frames
+
+    def other_machine(self, machine, machines):
+        """The outliers' type: that of the settings, else the first other one by name."""
+        return outliers.other_machine(self.settings.outliers, machine, machines)
+
+    def perturbed(self, clips, seeds):
+        """Copies of each seed's clips, each with a pitch shift and a time stretch of its own."""
+        copies = []
+        for seed in seeds:
+            rng = np.random.default_rng([seed, zlib.crc32(clips[0].machine.encode())])
+            for i in outliers.draw(rng, np.arange(len(clips)), self.settings.clips):
+                copies += [
+                    dataclasses.replace(
+                        clips[i],
+                        split="perturbed",
+                        attributes=(*clips[i].attributes, ("seed", str(seed))),
+                        perturbation=f"pitch_and_stretch {rng.integers(2**31)}",
+                    )
+                    for _ in range(self.settings.copies)
+                ]
+        return copies
+
+    def examples(self, own, clips, seed):
+        """The seed's clips with their copies, labelled 0, and as many outliers.
+
+        Raises:
+            UserError: there are no weights to start from, and that was not asked for.
+        """
+        if not self.settings.weights and not self.settings.from_scratch:
+            raise UserError(
+                "picture_mobilenet starts from ImageNet weights of MobileNetV2 1.0: name the .npz "
+                "file with --config.detector.weights=FILE, or train from random weights with "
+                "--config.detector.from_scratch=true"
+            )
+        machine = clips[own[0]].machine
+        copies = [
+            i
+            for i, clip in enumerate(clips)
+            if (clip.split, clip.machine) == ("perturbed", machine)
+            and ("seed", str(seed)) in clip.attributes
+        ]
+        rng = np.random.default_rng(seed)
+        if copies:
+            drawn = {clips[i].path for i in copies}
+            chosen = np.array([i for i in own if clips[i].path in drawn] + copies)
+        else:
+            chosen = outliers.draw(rng, own, self.settings.clips)
+        return outliers.with_outliers(rng, chosen, clips, self.settings.outliers)
+
+    def task(self, n_labels: int = 1) -> Task:
+        """Cross-entropy of the machine against outliers, minimised by Adam."""
+
+        def init(key, statistics):
+            image = jnp.zeros((1, self.settings.size, self.settings.size, 3))
+            variables = self.module.init(key, image)
+            if self.settings.weights:
+                loaded = load_imagenet_mobilenet(
+                    weights_file(
+                        self.settings.weights,
+                        self.settings.weights_sha256,
+                        cache_dir=default_cache_dir(),
+                    )
+                )
+                variables = {name: {**variables[name], **loaded[name]} for name in variables}
+            return variables
+
+        def loss(variables, batch: Batch, key, train):
+            upside_down = (batch.labels == outliers.REVERSED)[:, None, None]
+            views = jnp.where(upside_down, batch.views[..., ::-1], batch.views)
+            logits, updates = self._logits(variables, views, batch.mask if train else None)
+            target = jnp.where(batch.labels == outliers.OWN, _TARGET, 1 - _TARGET)
+            values = optax.softmax_cross_entropy_with_integer_labels(logits, target)
+            return batch.mean(values), updates
+
+        return gradient_task(
+            init,
+            loss,
+            optax.adam(self.config.train.learning_rate, eps=1e-7),
+            view_length=self.view_length,
+            kind="convolution",
+        )
+
+    def pictures(self, views: jax.Array) -> jax.Array:
+        """Pictures of spectrograms.
+
+        Args:
+            views: (views, frames, bands), in dB.
+
+        Returns:
+            (views, size, size, 3), from −1 for the darkest point to 1 for the brightest; rows
+            are frequencies from high to low, columns are times.
+        """
+        size = self.settings.size
+        loudest = jnp.max(views, axis=(1, 2), keepdims=True)
+        views = jnp.maximum(views, loudest - _RANGE_DB)
+        quietest = jnp.min(views, axis=(1, 2), keepdims=True)
+        grey = 2 * (views - quietest) / jnp.maximum(loudest - quietest, 1e-3) - 1
+        grey = jnp.swapaxes(grey[..., ::-1], 1, 2)
+        grey = jax.image.resize(grey, (len(grey), size, size), "linear")
+        return jnp.repeat(grey[..., None], 3, axis=-1)
+
+    def _logits(self, weights: Any, views: jax.Array, mask: jax.Array | None = None):
+        """(views, 2), and the running statistics; with a mask, by the statistics of the batch."""
+        return self.module.apply(
+            {"params": weights["params"], "batch_stats": weights["batch_stats"]},
+            self.pictures(views),
+            train=mask is not None,
+            mask=mask,
+            mutable=["batch_stats"],
+        )
+
+    def _log_probabilities(self, weights: Any, features: jax.Array, n_frames: jax.Array):
+        """(2,) logarithms of one clip's mean probabilities over its pictures."""
+        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
+        logits, _ = self._logits(weights, gather_views(features, starts, self.view_length))
+        counts = (starts + self.view_length <= n_frames)[:, None]
+        logs = jnp.where(counts, jax.nn.log_softmax(logits), -jnp.inf)
+        return logsumexp(logs, axis=0) - jnp.log(jnp.sum(counts))
+
+    def statistics(self, weights, features, n_frames):
+        """Probability that one clip is of the machine, a mean over its pictures."""
+        return jnp.exp(self._log_probabilities(weights, features, n_frames)[_TARGET])
+
+    def calibrated_on(self, own):
+        """As many of the training clips as a model learns from, drawn anew."""
+        return outliers.draw(np.random.default_rng(0), own, self.settings.clips)
+
+    def calibrate(self, clips):
+        """The log odds of the threshold, (1 − α) times the mean of that probability."""
+        probability = np.mean([value for _, value in clips], dtype=np.float64)
+        threshold = np.clip((1 - self.settings.alpha) * probability, 1e-30, 1 - 1e-7)
+        return {"threshold": np.float32(np.log(threshold / (1 - threshold)))}
+
+    def score(self, weights, calibration, features, n_frames, label=0):
+        """How far one clip's log odds lie below those of the threshold."""
+        logs = self._log_probabilities(weights, features, n_frames)
+        return calibration["threshold"] - (logs[_TARGET] - logs[1 - _TARGET])
