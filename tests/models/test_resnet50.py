@@ -118,9 +118,9 @@ def test_images_of_any_size_and_number_of_channels(size, channels):
 
 @pytest.mark.slow
 def test_gradients_equal_keras(keras):
-    """All of a loss in training mode; to 1e-3 of the largest of each array.
+    """All of a loss in training mode, as one vector, to 2e-2 of its length.
 
-    Rounding grows on the way back as on the way there.
+    Rounding the weights anew, by 1e-7, already moves it by 5e-3, in either program.
     """
     model = keras.applications.ResNet50(
         input_shape=(64, 128, 3), weights=None, classes=4, classifier_activation=None
@@ -145,11 +145,13 @@ def test_gradients_equal_keras(keras):
     expected = jax.jit(jax.grad(keras_s))(trainable)
     for variable, value in zip(model.trainable_variables, expected, strict=True):
         variable.assign(value)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(b).max() + 1e-6),
-        found,
-        from_keras(module, layers_of(model))["params"],
+    expected = from_keras(module, layers_of(model))["params"]
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    found, expected = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+        for tree in (found, expected)
     )
+    assert np.linalg.norm(found - expected) < 2e-2 * np.linalg.norm(expected)
 
 
 def test_masked_rows_have_no_effect():
