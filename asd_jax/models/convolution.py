@@ -356,23 +356,20 @@ def _convolve_depthwise_forward(x, kernel, strides, pads):
 
 def _convolve_depthwise_backward(strides, pads, saved, gradient):
     x, kernel = saved
+    taps = kernel.shape[:2]
     rows, columns = _both_blocks(x, gradient, kernel, strides, pads)
     # Both gradients read what is padded here, so that XLA computes the gradient once, to write
-    # it down, and not once a place of the kernel.
-    padded = _pad(gradient, (rows.pads, columns.pads))
+    # it down, and not once a place of the kernel. The kernel's needs all of it: nothing is cut.
+    (top, bottom), (left, right) = rows.pads, columns.pads
+    padded = _pad(gradient, ((top, max(bottom, 0)), (left, max(right, 0))))
 
     def pixel(i, j):
-        """The gradient of pixel (i, j) of all blocks."""
+        """The gradient of pixel (i, j) of all blocks; not every pixel is seen by all places."""
         parts = [
-            padded[:, top : top + rows.count, left : left + columns.count] * kernel[k, m, 0]
-            for top, k in zip(
-                range(rows.places - 1, -1, -1), range(i, kernel.shape[0], strides[0]), strict=False
-            )
-            for left, m in zip(
-                range(columns.places - 1, -1, -1),
-                range(j, kernel.shape[1], strides[1]),
-                strict=False,
-            )
+            padded[:, h : h + rows.count, w : w + columns.count] * kernel[k, m, 0]
+            for k in range(i, taps[0], strides[0])
+            for m in range(j, taps[1], strides[1])
+            for h, w in [(rows.places - 1 - k // strides[0], columns.places - 1 - m // strides[1])]
         ]
         if parts:
             return functools.reduce(operator.add, parts)
@@ -387,10 +384,9 @@ def _convolve_depthwise_backward(strides, pads, saved, gradient):
     height, width = x.shape[1:3]
     of_x = of_x[:, rows.start : rows.start + height, columns.start : columns.start + width]
 
-    (top, _), (left, _) = rows.pads, columns.pads
     height, width = gradient.shape[1:3]
     own = padded[:, top : top + height, left : left + width]
-    windows = _windows(x, kernel.shape[:2], strides, pads)
+    windows = _windows(x, taps, strides, pads)
     return of_x, jnp.stack(_sums(*(window * own for window in windows))).reshape(kernel.shape)
 
 
