@@ -34,7 +34,7 @@ def test_ids_with_resampled_recordings(data, tmp_path, capsys):
     status, out, err = run_cli(
         capsys,
         "run",
-        "--config=id_classifier_resample",
+        "--config=mobilenet_v2_id_resample",
         f"--data_dir={data}",
         f"--cache_dir={tmp_path / 'cache'}",
         f"--out_dir={run_dir}",
@@ -70,7 +70,7 @@ def test_one_id_is_one_line(tmp_path, capsys):
     status, _, err = run_cli(
         capsys,
         "run",
-        "--config=id_classifier",
+        "--config=mobilenet_v2_id",
         f"--data_dir={tmp_path / 'set'}",
         f"--cache_dir={tmp_path / 'cache'}",
         f"--out_dir={tmp_path / 'run'}",

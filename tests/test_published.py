@@ -80,7 +80,7 @@ def test_jalali_all_columns(shared):
 
 def test_hassankhani_all_columns(shared):
     text = _report(shared, "Average AUC for source domain data")
-    systems = {"AE": "dense_ae", "MobileNet": "mobilenet_2021", "Ours": "ganomaly"}
+    systems = {"AE": "dense_ae", "MobileNet": "mobilenet_v2_baseline", "Ours": "ganomaly"}
     printed = {}
     for table, domain, cells in _tables(text, r"Average AUC for (\w+) domain data"):
         machine = MACHINES.get(cells[0], cells[0])
@@ -124,12 +124,12 @@ def test_giri_all_rows(shared):
         name = cells[0] or name
         row = name if cells[1] == "-" else f"{name} {cells[1]}"
         system = {"Baseline": "dense_ae", "System 4": "group_made"}.get(
-            row, "giri_" + row.lower().replace("system ", "system").replace(" ", "_")
+            row, "giri2020_" + row.lower().replace("system ", "system").replace(" ", "_")
         )
         for machine, cell in zip(heading[2:], cells[2:], strict=True):
             key = system, table, row, MACHINES[machine], "mean", "all"
             printed[*key, "auc"], printed[*key, "pauc_mcclish"] = re.findall(r"\d+\.\d+", cell)
-    criteria = {f"giri_system{i}_{crit}" for i in (1, 2, 3) for crit in ("mean", "max")}
+    criteria = {f"giri2020_system{i}_{crit}" for i in (1, 2, 3) for crit in ("mean", "max")}
     assert {key[0] for key in printed} == {"dense_ae", "group_made"} | criteria
     assert len(printed) == 8 * 6 * 2
     assert _ours("Giri") == printed
@@ -251,13 +251,13 @@ def test_the_first_of_several_numbers():
         ("dense_ae", 2019, 0),
         ("lstm_ae", 2020, 58),
         ("group_made", 2020, 12),
-        ("giri_system3_max", 2020, 12),
+        ("giri2020_system3_max", 2020, 12),
         ("iaeo3", 2020, 60),
         ("iaeo3_opt", 2020, 60),
         # One machine, four ids and the mean.
         ("interpolation_ae", 2020, 10),
         ("ganomaly", 2021, 42),
-        ("mobilenet_2021", 2021, 42),
+        ("mobilenet_v2_baseline", 2021, 42),
         # Table 2, and six other machines on three sections with both means.
         ("outlier_exposure_ae", 2022, 14 + 30),
         ("picture_mobilenet", 2022, 14),

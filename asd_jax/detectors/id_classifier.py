@@ -16,7 +16,7 @@ As in Giri et al.:
     ArcFace in place of the softmax (section 4, System 3): `head="arcface"`; score: the negative
         cosine to the centre of the clip's own id, averaged.
 
-As in the baseline of 2021 and 2022 (configuration mobilenet_2021):
+As in the baseline of 2021 and 2022 (configuration mobilenet_v2_baseline):
     The same images and network, sections as classes, Adam at 1e-5, 20 epochs, batches of 32.
     Score: log(1 − p) − log(p) of the clip's own section, averaged (`score="log_odds"`).
 

@@ -1,8 +1,9 @@
-"""Network architectures as linen modules: no loss, no data, one file each."""
+"""Network architectures as linen modules: no loss, no data, one file each; imported weights."""
 
 from asd_jax.models.dense_autoencoder import DenseAutoencoder
 from asd_jax.models.ganomaly import GANomalyDiscriminator, GANomalyGenerator
 from asd_jax.models.group_made import GroupMADE
+from asd_jax.models.imported import from_keras, from_slim, load_imagenet_mobilenet
 from asd_jax.models.interpolation_autoencoder import InterpolationAutoencoder
 from asd_jax.models.lstm_autoencoder import LSTMAutoencoder
 from asd_jax.models.mobilenet_v2 import MobileNetV2
@@ -17,4 +18,7 @@ __all__ = [
     "LSTMAutoencoder",
     "MobileNetV2",
     "ResNet50",
+    "from_keras",
+    "from_slim",
+    "load_imagenet_mobilenet",
 ]

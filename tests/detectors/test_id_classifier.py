@@ -34,7 +34,7 @@ SMALL = {
 
 def config(**detector):
     return load_config(
-        "id_classifier", SMALL | {f"detector.{k}": str(v) for k, v in detector.items()}
+        "mobilenet_v2_id", SMALL | {f"detector.{k}": str(v) for k, v in detector.items()}
     )
 
 
@@ -69,9 +69,9 @@ def batch_with_padding(rng):
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("id_classifier", 711_348),
-        ("mobilenet_2021", 711_348),
-        ("id_classifier_resnet50", 23_595_908),
+        ("mobilenet_v2_id", 711_348),
+        ("mobilenet_v2_baseline", 711_348),
+        ("resnet50_id", 23_595_908),
     ],
 )
 def test_parameters_of_four_ids_are_keras_s(name, count):

@@ -143,8 +143,8 @@ class Small(nn.Module):
     """One of each kind, with strides, and normalisation."""
 
     @nn.compact
-    def __call__(self, x, train=False):
-        x = nn.relu6(BatchNorm(0.9, 1e-3)(Convolution(4, (3, 3), 2)(x), train))
+    def __call__(self, x, train=False, mask=None):
+        x = nn.relu6(BatchNorm(0.9, 1e-3)(Convolution(4, (3, 3), 2)(x), train, mask))
         x = nn.relu(BatchNorm(0.9, 1e-3)(DepthwiseConvolution(strides=2)(x), train))
         return Convolution(2, (1, 1))(x)
 
@@ -156,31 +156,32 @@ def test_members_and_steps_in_loops_equal_lone_ones():
     init = jax.jit(module.init)
     members = [init(jax.random.key(seed), x[0]) for seed in range(3)]
 
-    def step(variables, x):
+    masks = np.array([[True, True, False, True]] * 2 + [[True] * 4])
+
+    def step(variables, x, mask):
         def loss(params):
-            y, updates = module.apply(
-                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-            )
+            options = {"train": True, "mask": mask, "mutable": ["batch_stats"]}
+            y, updates = module.apply({**variables, "params": params}, x, **options)
             return jnp.sum(y**2), updates
 
         gradients, updates = jax.grad(loss, has_aux=True)(variables["params"])
         return {"params": gradients, **updates}
 
     compiled = jax.jit(step)
-    expected = [compiled(member, images) for member, images in zip(members, x, strict=True)]
+    expected = [compiled(*args) for args in zip(members, x, masks, strict=True)]
     expected = jax.tree.map(lambda *leaves: np.stack(leaves), *expected)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
     ways = {
         "vmap": jax.vmap(step),
-        "map": lambda v, x: jax.lax.map(lambda args: step(*args), (v, x)),
-        "scan": lambda v, x: jax.lax.scan(lambda n, a: (n + 1, step(*a)), 0, (v, x))[1],
+        "map": lambda *args: jax.lax.map(lambda one: step(*one), args),
+        "scan": lambda *args: jax.lax.scan(lambda n, one: (n + 1, step(*one)), 0, args)[1],
     }
     for name, way in ways.items():
         jax.tree.map(
             lambda a, b, name=name: np.testing.assert_allclose(
                 a, b, atol=1e-5, rtol=1e-4, err_msg=name
             ),
-            jax.jit(way)(stacked, x),
+            jax.jit(way)(stacked, x, masks),
             expected,
         )
 

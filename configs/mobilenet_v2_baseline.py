@@ -1,6 +1,6 @@
 """The MobileNetV2 baseline of the challenges of 2021 and 2022: classification of sections.
 
-    asd-jax run --config=configs/mobilenet_2021.py --data_dir=DATA --out_dir=RUN
+    asd-jax run --config=configs/mobilenet_v2_baseline.py --data_dir=DATA --out_dir=RUN
 
 Published for the development set of DCASE 2021 by Hassankhani et al. 2021, beside their own
 system: tables 1 and 2, shown with the results.

@@ -1,6 +1,6 @@
 """Classification of machine ids of Giri et al. 2020: MobileNetV2, softmax, no augmentation.
 
-    asd-jax run --config=configs/id_classifier.py --data_dir=DATA --out_dir=RUN
+    asd-jax run --config=configs/mobilenet_v2_id.py --data_dir=DATA --out_dir=RUN
 
 The report combines label augmentations and does not say which serves which machine:
 
