@@ -5,9 +5,11 @@
 | `audio` | log-mel front end on the device |
 | `models` | network architectures as linen modules |
 | `detectors` | the systems of the papers, `list_detectors()` |
+| `embeddings` | pretrained networks: OpenL3, EdgeL3 |
 | `metrics` | AUC, partial AUC, and what the challenge makes of them |
 | `fit`, `load` | a system fitted to features of one's own, or from a run directory |
 | `load_config`, `run` | a configuration by name or path, and the main job |
+| `ensemble` | finished runs as one |
 """
 
 import importlib
@@ -16,10 +18,21 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Loaded when asked for, so that importing the package costs nothing.
-_MODULES = ("audio", "config", "data", "detectors", "metrics", "models", "scoring", "training")
+_MODULES = (
+    "audio",
+    "config",
+    "data",
+    "detectors",
+    "embeddings",
+    "metrics",
+    "models",
+    "scoring",
+    "training",
+)
 _NAMES = {
     "Config": "asd_jax.config",
     "UserError": "asd_jax.errors",
+    "ensemble": "asd_jax.pipeline",
     "fit": "asd_jax.fitting",
     "list_detectors": "asd_jax.detectors",
     "load": "asd_jax.pipeline",

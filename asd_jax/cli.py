@@ -6,34 +6,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from absl import flags
 
-from asd_jax.config import load_config, nearest, shipped_configs
+from asd_jax.commands import COMMANDS, CONFIG, Command
+from asd_jax.config import nearest
 from asd_jax.errors import UserError
-
-_CONFIG = "--config."
-
-
-class Command(NamedTuple):
-    """A subcommand.
-
-    Attributes:
-        summary: one line for the list of commands.
-        define: adds its flags to a `FlagValues`.
-        run: does it, given its flags, the words that are no flags, and the overrides of the
-            configuration.
-        required: flags that must be given.
-        positional: what the words that are no flags are; empty where there are none.
-    """
-
-    summary: str
-    define: Callable[[flags.FlagValues], None]
-    run: Callable[[flags.FlagValues, list[str], dict[str, str]], None]
-    required: tuple[str, ...] = ()
-    positional: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -110,14 +90,14 @@ def _dispatch(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(rest):
         print(_command_help(name, command, values))
         return
-    overrides, rest = _split_overrides(rest) if "config" in values else ({}, rest)
+    overrides, rest = _split_overrides(rest) if _configurable(values) else ({}, rest)
     try:
         # The library stops at the first word that is no flag unless told otherwise.
         values.set_gnu_getopt(True)
         words = values(["asd-jax", *rest])[1:]
     except flags.Error as error:
         raise UserError(_flag_error(str(error), name, values)) from None
-    for flag in ("data_dir", "out_dir", "run_dir", "cache_dir"):
+    for flag in ("data_dir", "out_dir", "run_dir", "cache_dir", "members_dir", "keras"):
         if flag in values and values[flag].value:
             # The shell leaves the tilde of --flag=~/place to us.
             given = values[flag].value
@@ -127,7 +107,7 @@ def _dispatch(arguments: list[str]) -> None:
             )
     missing = [flag for flag in command.required if not values[flag].value]
     if "dry_run" in values and values.dry_run:
-        missing = [flag for flag in missing if flag == "config"]
+        missing = [flag for flag in missing if flag in ("config", "paper")]
     if missing:
         raise UserError(f"{name} needs --{missing[0]}=…; `asd-jax {name} --help` says more")
     if words and not command.positional:
@@ -135,6 +115,11 @@ def _dispatch(arguments: list[str]) -> None:
     if command.positional and not command.positional.startswith("[") and not words:
         raise UserError(f"{name} needs {command.positional}")
     command.run(values, words, overrides)
+
+
+def _configurable(values: flags.FlagValues) -> bool:
+    """Whether a command takes overrides of configurations."""
+    return "config" in values or "paper" in values
 
 
 def _flag_error(message: str, name: str, values: flags.FlagValues) -> str:
@@ -151,10 +136,10 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str
     overrides, rest = {}, []
     waiting = iter(arguments)
     for argument in waiting:
-        if not argument.startswith(_CONFIG):
+        if not argument.startswith(CONFIG):
             rest.append(argument)
             continue
-        key, separator, text = argument.removeprefix(_CONFIG).partition("=")
+        key, separator, text = argument.removeprefix(CONFIG).partition("=")
         if not separator:
             text = next(waiting, None)
             if text is None or text.startswith("--"):
@@ -189,218 +174,10 @@ def _command_help(name: str, command: Command, values: flags.FlagValues) -> str:
     tail = f" {command.positional}" if command.positional else ""
     lines = [f"usage: asd-jax {name} --flag=value …{tail}", "", command.summary, ""]
     lines += sorted(usage(flag) for flag in found if "absl" not in (flag.help or ""))
-    if "config" in values:
+    if _configurable(values):
         lines += [
-            f"  {_CONFIG}KEY: any key of the configuration, as in {_CONFIG}train.epochs=5",
+            f"  {CONFIG}KEY: any key of the configuration, as in {CONFIG}train.epochs=5",
         ]
+    if "paper" in values:
+        lines += [f"  {CONFIG}RUN.KEY: for one run alone, by the name that --dry_run gives it"]
     return "\n".join(lines)
-
-
-# The commands. Each imports what it needs, so that a wrong flag is answered at once.
-
-
-def _define_none(values: flags.FlagValues) -> None:
-    pass
-
-
-def _list(values, words, overrides) -> None:
-    from asd_jax.detectors import make_detector, registry
-    from asd_jax.training.task import count_values
-
-    names = {}
-    for name in shipped_configs():
-        config = load_config(name)
-        names.setdefault(config.detector.name, []).append((name, config))
-    for name, cls in registry().items():
-        print(f"{name}: {cls.title}")
-        print(f"  from            {cls.paper}")
-        print(f"  one model a     {cls.scope}")
-        for configuration, config in names.get(name, []):
-            # Four labels: classifiers are counted for a machine of four ids.
-            parameters = count_values(make_detector(config).task(4), config.front_end.n_mels)
-            print(f"  configuration   {configuration} ({parameters:,} values a model)")
-
-
-def _define_synth(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("out_dir", None, "folder to make", flag_values=values)
-    flags.DEFINE_integer("year", 2020, "layout: 2020 to 2026, or 0 for MIMII", flag_values=values)
-    flags.DEFINE_enum("subset", "dev", ["dev", "eval"], "which set", flag_values=values)
-    flags.DEFINE_list("machines", [], "machine types; three by default", flag_values=values)
-    flags.DEFINE_integer(
-        "sections", None, "sections or ids a machine; all by default", flag_values=values
-    )
-    flags.DEFINE_integer("clips", 40, "training clips a section", flag_values=values)
-    flags.DEFINE_float("duration", 10.0, "seconds a clip", flag_values=values)
-    flags.DEFINE_integer("sample_rate", 16000, "Hz", flag_values=values)
-    flags.DEFINE_enum(
-        "difficulty",
-        "default",
-        ["easy", "default", "hard"],
-        "faults 6 dB louder, as they are, or 6 dB fainter",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("seed", 0, "of all that is random", flag_values=values)
-
-
-def _synth(values, words, overrides) -> None:
-    from asd_jax.data.synthetic import synthesize
-
-    made = _with_progress(
-        "clips",
-        lambda progress: synthesize(
-            values.out_dir,
-            year=values.year,
-            subset=values.subset,
-            machines=values.machines or None,
-            sections=values.sections,
-            clips=values.clips,
-            duration=values.duration,
-            sample_rate=values.sample_rate,
-            difficulty=values.difficulty,
-            seed=values.seed,
-            progress=progress,
-        ),
-    )
-    print(
-        f"{made.out_dir}: {made.clips} clips of {', '.join(made.machines)}, {made.anomalies} of "
-        f"them anomalous ({made.written} written now, in {made.seconds:.0f} s)"
-    )
-
-
-def _with_progress(label: str, work: Callable):
-    """Does `work(progress)` with a bar that begins at its first call."""
-    from asd_jax.progress import Reporter
-
-    reporter = Reporter()
-    begun = False
-
-    def progress(done, total):
-        nonlocal begun
-        if not begun:
-            reporter.start(label, total)
-            begun = True
-        reporter.advance(done)
-
-    try:
-        return work(progress)
-    finally:
-        reporter.stop()
-
-
-def _define_index(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
-    flags.DEFINE_integer("year", None, "challenge year, if not told", flag_values=values)
-
-
-def _index(values, words, overrides) -> None:
-    from asd_jax.data.index import describe
-
-    print(
-        _with_progress(
-            "headers", lambda progress: describe(values.data_dir, values.year, progress=progress)
-        )
-    )
-
-
-def _define_run(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "config", None, "path of a configuration, or the name of a shipped one", flag_values=values
-    )
-    flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
-    flags.DEFINE_string("out_dir", None, "run directory to make or go on with", flag_values=values)
-    flags.DEFINE_string(
-        "cache_dir", None, "where features are kept; a folder of yours", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "dry_run",
-        False,
-        "say what it would take and stop; without --data_dir as if on DCASE 2020",
-        flag_values=values,
-    )
-    _define_on_bad_clip(values)
-
-
-def _define_on_bad_clip(values: flags.FlagValues) -> None:
-    flags.DEFINE_enum(
-        "on_bad_clip",
-        "stop",
-        ["stop", "skip"],
-        "at a recording that cannot be used: stop, or skip it with a line",
-        flag_values=values,
-    )
-
-
-def _run(values, words, overrides) -> None:
-    config = load_config(values.config, overrides)
-    from asd_jax import pipeline
-
-    if values.dry_run:
-        print(pipeline.dry_run(config, values.data_dir))
-        return
-    print(
-        pipeline.run(
-            config,
-            values.data_dir,
-            values.out_dir,
-            cache_dir=values.cache_dir,
-            on_bad_clip=values.on_bad_clip,
-        )
-    )
-
-
-def _define_score(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("run_dir", None, "run directory of a finished run", flag_values=values)
-    flags.DEFINE_string("machine", None, "machine type of the recordings", flag_values=values)
-    flags.DEFINE_string("section", None, "section or id of the recordings", flag_values=values)
-    _define_on_bad_clip(values)
-
-
-def _score(values, words, overrides) -> None:
-    from asd_jax import pipeline
-
-    rows = pipeline.score_files(
-        values.run_dir,
-        words,
-        machine=values.machine,
-        section=values.section,
-        on_bad_clip=values.on_bad_clip,
-        report=lambda line: print(line, file=sys.stderr),
-    )
-    width = max([len(row[0]) for row in rows], default=0)
-    for file, machine, score, threshold, decision in rows:
-        verdict = "anomalous" if decision else "normal"
-        print(
-            f"{file:<{width}}  {machine}  score {score:.6g}  threshold {threshold:.6g}  {verdict}"
-        )
-
-
-def _define_report(values: flags.FlagValues) -> None:
-    flags.DEFINE_multi_string("run_dir", [], "run directory; may be repeated", flag_values=values)
-
-
-def _report(values, words, overrides) -> None:
-    from asd_jax import pipeline
-
-    print(pipeline.report([*values.run_dir, *words]))
-
-
-COMMANDS = {
-    "list": Command("detectors and configurations", _define_none, _list),
-    "synth": Command("make a labelled data set", _define_synth, _synth, ("out_dir",)),
-    "index": Command(
-        "what a data folder holds, and what is wrong with it", _define_index, _index, ("data_dir",)
-    ),
-    "run": Command(
-        "train, score and evaluate", _define_run, _run, ("config", "data_dir", "out_dir")
-    ),
-    "score": Command(
-        "score new recordings with a fitted run", _define_score, _score, ("run_dir",), "FILE.wav …"
-    ),
-    "report": Command(
-        "tables of finished runs side by side, with published numbers",
-        _define_report,
-        _report,
-        ("run_dir",),
-        "[RUN …]",
-    ),
-}

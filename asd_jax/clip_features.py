@@ -21,11 +21,13 @@ class Features(Protocol):
         clips: the clips.
         n_frames: (clips,) frames of each.
         offsets: (clips,) first frame of each in the table of frames.
+        embeddings: (clips, values) where the clips have some.
     """
 
     clips: Sequence[Clip]
     n_frames: np.ndarray
     offsets: np.ndarray
+    embeddings: np.ndarray | None
 
     def table(self) -> np.ndarray:
         """(frames, mels) of all clips, end to end."""
@@ -40,10 +42,17 @@ class ArrayFeatures:
     Args:
         clips: the clips.
         arrays: (frames, mels) a clip.
+        embeddings: (clips, values), for systems that have a use for them.
     """
 
-    def __init__(self, clips: Sequence[Clip], arrays: Sequence[np.ndarray]):
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        arrays: Sequence[np.ndarray],
+        embeddings: np.ndarray | None = None,
+    ):
         self.clips = tuple(clips)
+        self.embeddings = embeddings
         self._arrays = [np.asarray(array, np.float32) for array in arrays]
         self.n_frames = np.array([len(array) for array in self._arrays], np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.n_frames)[:-1]]).astype(np.int64)
@@ -82,6 +91,32 @@ def check_features(
         if not np.isfinite(clip).all():
             raise UserError(f"features[{i}] has NaN or infinite values; leave that clip out")
     return arrays
+
+
+def embedding_batch(features: Features, indices: Sequence[int]) -> np.ndarray | None:
+    """(BATCH_CLIPS, values) embeddings of at most so many clips; None where there are none."""
+    if features.embeddings is None:
+        return None
+    batch = np.zeros((BATCH_CLIPS, features.embeddings.shape[1]), np.float32)
+    batch[: len(indices)] = features.embeddings[np.asarray(indices)]
+    return batch
+
+
+def log_mel_embeddings(features: Features) -> np.ndarray:
+    """Mean and standard deviation of every clip's frames, band by band.
+
+    Args:
+        features: a table of clips; read in batches.
+
+    Returns:
+        (clips, 2 · mels) float32.
+    """
+    rows = []
+    for first in range(0, len(features.clips), BATCH_CLIPS):
+        last = min(first + BATCH_CLIPS, len(features.clips))
+        for clip in features.read_clips(range(first, last)):
+            rows.append(np.concatenate([clip.mean(0), clip.std(0)]))
+    return np.array(rows, np.float32)
 
 
 def clip_batches(

@@ -16,10 +16,10 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from asd_jax.audio import FrontEnd
 from asd_jax.audio.perturbation import perturb
 from asd_jax.data.audio_files import read_batches
 from asd_jax.data.clips import Clip
@@ -28,6 +28,33 @@ from asd_jax.feature_cache import MAX_FRAMES, Entry, Index, Writer, child
 
 _FORMAT = 1
 _BATCH_SECONDS = 320
+
+
+class ClipFrontEnd(Protocol):
+    """What makes features of waveforms: an `asd_jax.audio.FrontEnd`, or what acts like one.
+
+    It is a frozen dataclass, whose fields are all that the features depend on, in forms that
+    JSON has. Frames see zeros past a waveform's end, so that zeros behind it change none of its
+    own.
+    """
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms, in Hz."""
+
+    @property
+    def n_fft(self) -> int:
+        """Samples that waveforms are filled up to where they have fewer."""
+
+    @property
+    def n_mels(self) -> int:
+        """Values of a frame."""
+
+    def frames(self, n_samples: int) -> int:
+        """Frames of a waveform; UserError for one that has none."""
+
+    def __call__(self, waveforms: np.ndarray) -> Any:
+        """(rows, samples) → (rows, frames, n_mels), an array of the device."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +69,7 @@ class FeatureSet:
         offsets: int32 (clips,), each clip's first row in the table.
         n_mels: columns of the table.
         key: digest of the recordings and settings that the features are made of.
+        embeddings: (clips, values) that a pretrained network gave of the clips, if one did.
     """
 
     clips: tuple[Clip, ...]
@@ -49,6 +77,7 @@ class FeatureSet:
     offsets: np.ndarray = dataclasses.field(init=False)
     n_mels: int
     key: str
+    embeddings: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
     _entries: tuple[Entry, ...] = dataclasses.field(repr=False)  # that of each clip
     _rows: np.ndarray = dataclasses.field(repr=False)  # (clips,), first row in its entry
 
@@ -109,7 +138,7 @@ class FeatureSet:
 
 def compute_features(
     clips: Sequence[Clip],
-    front_end: FrontEnd,
+    front_end: ClipFrontEnd,
     *,
     channel: int | str | None = None,
     cache_dir: os.PathLike | str | None = None,
@@ -223,7 +252,7 @@ class _Request:
 
     paths: list[str]
     perturbations: list[str]
-    front_end: FrontEnd
+    front_end: ClipFrontEnd
     channel: int | str | None
     min_frames: int
 

@@ -20,12 +20,16 @@ from asd_jax.clip_features import (
     Features,
     check_features,
     clip_batches,
+    embedding_batch,
+    log_mel_embeddings,
 )
 from asd_jax.config import Config
 from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector, registry
+from asd_jax.embeddings import Embedder, clip_means, load_embedder
 from asd_jax.errors import UserError
+from asd_jax.features import default_cache_dir
 from asd_jax.files import atomic_write
 from asd_jax.training import Member, fleet
 
@@ -52,7 +56,8 @@ class FittedDetector:
         members: its models, in the order of the leading axis of what follows.
         weights: stacked weights.
         calibration: stacked results of `Detector.calibrate`.
-        thresholds: (members,) above which a model's score is a decision for "anomalous".
+        thresholds: (members,) above which the score of a model's seed is a decision for
+            "anomalous"; NaN where there is none.
         group_thresholds: "machine/section" (the section empty where one model serves a
             machine type) → threshold of the mean score over the seeds.
         sections: machine → sections that had training clips, ascending.
@@ -99,7 +104,10 @@ class FittedDetector:
             (clips,).
         """
         features = self.features(waveforms, sample_rate)
-        return self.score_features(features, machine=machine, section=section, seed=seed)
+        embeddings = self.embeddings(waveforms, sample_rate)
+        return self.score_features(
+            features, machine=machine, section=section, seed=seed, embeddings=embeddings
+        )
 
     def features(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray:
         """Features of recordings, as `score_features` takes them.
@@ -116,30 +124,34 @@ class FittedDetector:
             UserError: waveforms of other shapes, with samples that are no finite numbers, or
                 too short.
         """
-        try:
-            waveforms = np.atleast_2d(np.asarray(waveforms))
-        except ValueError as error:
-            raise UserError(
-                "waveforms of unequal lengths make no array; score them one at a time"
-            ) from error
-        if waveforms.ndim != 2 or not waveforms.size or waveforms.dtype.kind not in "if":
-            raise UserError(
-                f"waveforms are {waveforms.dtype} {waveforms.shape}; they must be (clips, "
-                "samples), of floating-point numbers or signed integers"
-            )
-        if waveforms.dtype.kind == "i":
-            waveforms = waveforms / -float(np.iinfo(waveforms.dtype).min)
-        waveforms = waveforms.astype(np.float32)
-        if not np.isfinite(waveforms).all():
-            raise UserError("waveforms have NaN or infinite samples; leave those recordings out")
-        wanted = self.config.front_end.sample_rate
-        if not (isinstance(sample_rate, int | np.integer) and sample_rate > 0):
-            raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
-        if sample_rate != wanted:
-            waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
-        features = np.asarray(self._front_end(waveforms))
+        features = np.asarray(
+            self._front_end(_checked(waveforms, sample_rate, self.config.front_end.sample_rate))
+        )
         check_features(features, self.config, self.detector.view_length)
         return features
+
+    def embeddings(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray | None:
+        """Embeddings of recordings by the pretrained network that the configuration names.
+
+        Args:
+            waveforms: as in `features`.
+            sample_rate: as in `features`.
+
+        Returns:
+            (clips, values) float32; None where no network is named.
+
+        Raises:
+            UserError: as `features`, or the network's weights are not there.
+        """
+        if not self.config.embedding.pretrained:
+            return None
+        waveforms = _checked(waveforms, sample_rate, self.embedder.sample_rate)
+        return clip_means(self.embedder, waveforms)
+
+    @functools.cached_property
+    def embedder(self) -> Embedder:
+        """The pretrained network that the configuration names; UserError without its weights."""
+        return embedder_of(self.config)
 
     @functools.cached_property
     def _front_end(self):
@@ -152,6 +164,7 @@ class FittedDetector:
         machine: str | None = None,
         section: str | None = None,
         seed: int | None = None,
+        embeddings: np.ndarray | None = None,
     ) -> np.ndarray:
         """Scores clips of which the features are at hand.
 
@@ -160,16 +173,30 @@ class FittedDetector:
             machine: as in `score`.
             section: as in `score`.
             seed: as in `score`.
+            embeddings: (clips, values) as `embeddings` gives them, where the configuration names
+                a pretrained network.
 
         Returns:
             (clips,).
         """
+        return self.seed_scores(features, machine, section, seed, embeddings).mean(axis=0)
+
+    def seed_scores(
+        self,
+        features: Sequence[np.ndarray],
+        machine: str | None = None,
+        section: str | None = None,
+        seed: int | None = None,
+        embeddings: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """(seeds, clips) scores of each seed by itself; arguments as in `score_features`."""
         features = check_features(features, self.config, self.detector.view_length)
         chosen = self.choose(machine, section, seed)
-        machine, section = self._resolve(machine, section)
+        machine, section = self.resolve(machine, section)
         clips = [Clip(machine, section, "", "", "")] * len(features)
-        scores = self.member_scores(chosen, ArrayFeatures(clips, features), range(len(features)))
-        return scores.mean(axis=0)
+        table = ArrayFeatures(clips, features, embeddings)
+        table.embeddings = embeddings_of(self.config, table)
+        return self.member_scores(chosen, table, range(len(features)))
 
     def threshold(
         self, *, machine: str | None = None, section: str | None = None, seed: int | None = None
@@ -180,6 +207,18 @@ class FittedDetector:
             return float(self.thresholds[chosen[0]])
         return self.group_thresholds[group_name(self.members[chosen[0]])]
 
+    def seed_scores_of(
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        machine: str | None = None,
+        section: str | None = None,
+    ) -> np.ndarray:
+        """(seeds, clips) scores of recordings by each seed; arguments as in `score`."""
+        features = self.features(waveforms, sample_rate)
+        embeddings = self.embeddings(waveforms, sample_rate)
+        return self.seed_scores(features, machine, section, embeddings=embeddings)
+
     def choose(
         self, machine: str | None = None, section: str | None = None, seed: int | None = None
     ) -> list[int]:
@@ -188,7 +227,7 @@ class FittedDetector:
         Raises:
             UserError: none does.
         """
-        machine, section = self._resolve(machine, section)
+        machine, section = self.resolve(machine, section)
         found = [
             m
             for m, member in enumerate(self.members)
@@ -203,8 +242,12 @@ class FittedDetector:
             found = [m for m in found if self.members[m].seed == seed]
         return found
 
-    def _resolve(self, machine: str | None, section: str | int | None) -> tuple[str, str]:
-        """Machine and section by their names; "" for a section that does not matter."""
+    def resolve(self, machine: str | None, section: str | int | None) -> tuple[str, str]:
+        """Machine and section by their names; "" for a section that does not matter.
+
+        Raises:
+            UserError: they are not told, or no model serves them.
+        """
         if machine is None and len(self.machines) == 1:
             machine = self.machines[0]
         if machine is None:
@@ -245,12 +288,13 @@ class FittedDetector:
         """Scores clips by several members.
 
         Args:
-            chosen: indices of the members.
+            chosen: indices of the members, as `choose` gives them: all trainings of a seed side
+                by side.
             features: a table of clips; only what is asked for is read.
             indices: of the clips, which must be of the members' machine and sections.
 
         Returns:
-            (members, clips) float32.
+            (seeds, clips) float32; of a seed's trainings the smallest score.
         """
         weights, calibration = take((self.weights, self.calibration), chosen)
         scores = np.zeros((len(chosen), len(indices)), np.float32)
@@ -258,17 +302,23 @@ class FittedDetector:
             count = min(BATCH_CLIPS, len(indices) - first)
             labels = np.zeros(BATCH_CLIPS, np.int32)
             labels[:count] = self._labels([features.clips[i] for i in indices[first:][:count]])
-            found = self._score(weights, calibration, batch, n_frames, labels)
+            embeddings = embedding_batch(features, indices[first : first + count])
+            found = self._score(weights, calibration, batch, n_frames, labels, embeddings)
             scores[:, first : first + count] = found[:, :count]
-        return scores
+        return scores.reshape(-1, self.detector.repeats, len(indices)).min(axis=1)
 
     @functools.cached_property
     def _score(self):
-        """(weights, calibration, batch, n_frames, labels) → (members, clips), compiled."""
-        over_clips = jax.vmap(self.detector.score, in_axes=(None, None, 0, 0, 0))
+        """(weights, calibration, batch, n_frames, labels, embeddings) → (members, clips)."""
+
+        def of_clip(weights, calibration, features, n_frames, label, embedding):
+            extra = () if embedding is None else (embedding,)
+            return self.detector.score(weights, calibration, features, n_frames, label, *extra)
+
+        over_clips = jax.vmap(of_clip, in_axes=(None, None, 0, 0, 0, 0))
         driver = fleet.choose_driver(self.config.train, self.detector.task().kind)
         if driver == "vmap":
-            return jax.jit(jax.vmap(over_clips, in_axes=(0, 0, None, None, None)))
+            return jax.jit(jax.vmap(over_clips, in_axes=(0, 0, None, None, None, None)))
         # On a CPU, members one after another, as in training.
         one = jax.jit(over_clips)
 
@@ -326,6 +376,43 @@ class FittedDetector:
             ) from error
 
 
+def embedder_of(config: Config, cache_dir: os.PathLike | str | None = None) -> Embedder:
+    """The pretrained network that the configuration names.
+
+    Args:
+        config: one whose embedding is `pretrained`.
+        cache_dir: where a fetched file of weights is kept; as in `compute_features`.
+
+    Raises:
+        UserError: its weights are not there, or not its own.
+    """
+    wanted = config.embedding
+    return load_embedder(
+        wanted.kind,
+        wanted.weights,
+        wanted.sha256,
+        size=wanted.size,
+        hop=wanted.hop,
+        cache_dir=cache_dir or default_cache_dir(),
+    )
+
+
+def embeddings_of(config: Config, features: Features) -> np.ndarray | None:
+    """(clips, values) that the configuration asks for; None where it asks for none.
+
+    Raises:
+        UserError: they are a pretrained network's, which features do not tell, and are not there.
+    """
+    if config.embedding.kind == "log_mel":
+        return log_mel_embeddings(features)
+    if config.embedding.kind != "none" and features.embeddings is None:
+        raise UserError(
+            f"the {config.embedding.kind} embeddings of the clips are missing; give them "
+            "(embeddings=), or choose --config.embedding=none"
+        )
+    return features.embeddings
+
+
 def group_name(member: Member) -> str:
     """What the members that differ only in their seed have in common: "machine/section"."""
     return f"{member.machine}/{member.section}"
@@ -336,3 +423,28 @@ def take(tree: Any, chosen: int | Sequence[int]) -> Any:
     if not isinstance(chosen, int):
         chosen = np.asarray(chosen)
     return jax.tree.map(lambda leaf: leaf[chosen], tree)
+
+
+def _checked(waveforms: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
+    """Recordings as (clips, samples) float32 at the wanted rate; errors as in `features`."""
+    try:
+        waveforms = np.atleast_2d(np.asarray(waveforms))
+    except ValueError as error:
+        raise UserError(
+            "waveforms of unequal lengths make no array; score them one at a time"
+        ) from error
+    if waveforms.ndim != 2 or not waveforms.size or waveforms.dtype.kind not in "if":
+        raise UserError(
+            f"waveforms are {waveforms.dtype} {waveforms.shape}; they must be (clips, "
+            "samples), of floating-point numbers or signed integers"
+        )
+    if waveforms.dtype.kind == "i":
+        waveforms = waveforms / -float(np.iinfo(waveforms.dtype).min)
+    waveforms = waveforms.astype(np.float32)
+    if not np.isfinite(waveforms).all():
+        raise UserError("waveforms have NaN or infinite samples; leave those recordings out")
+    if not (isinstance(sample_rate, int | np.integer) and sample_rate > 0):
+        raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
+    if sample_rate != wanted:
+        waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
+    return waveforms

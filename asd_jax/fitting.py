@@ -19,13 +19,15 @@ from asd_jax.clip_features import (
     Features,
     check_features,
     clip_batches,
+    embedding_batch,
 )
 from asd_jax.config import Config, TrainConfig
 from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.fitted import FittedDetector, group_name, take
+from asd_jax.fitted import FittedDetector, embeddings_of, group_name, take
 from asd_jax.progress import Reporter, Silent
+from asd_jax.results import TrainingRow
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
 from asd_jax.training import Member, fleet_data, train
 
@@ -37,7 +39,7 @@ def fit_clips(
     reporter: Reporter | None = None,
     **training_options,
 ) -> FittedDetector:
-    """Fits all models of a run to normal clips.
+    """Fits all models of a run to normal clips; thresholds are left to `with_thresholds`.
 
     Args:
         config: the run's configuration.
@@ -73,7 +75,7 @@ def fit_clips(
     )
     weights = jax.tree.map(np.asarray, weights)
     calibration = _calibrate(detector, features, groups, members, weights, reporter)
-    fitted = FittedDetector(
+    return FittedDetector(
         config=config,
         members=tuple(members),
         weights=weights,
@@ -82,7 +84,6 @@ def fit_clips(
         group_thresholds={},
         sections=_sections(features.clips),
     )
-    return _with_thresholds(fitted, features, groups, reporter)
 
 
 class Layout(NamedTuple):
@@ -114,7 +115,12 @@ def lay_out(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Layo
     """
     detector = make_detector(config)
     groups = _groups(config, clips)
-    members = [Member(*group, seed) for group in groups for seed in config.seeds]
+    members = [
+        Member(*group, seed, repeat)
+        for group in groups
+        for seed in config.seeds
+        for repeat in range(detector.repeats)
+    ]
     examples = [
         detector.examples(groups[member.machine, member.section], clips, member.seed)
         for member in members
@@ -168,19 +174,29 @@ def _sections(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
 
 
 def _calibrate(detector, features, groups, members, weights, reporter) -> dict[str, np.ndarray]:
-    """Each member's calibration from its training clips, stacked."""
-    statistics = jax.jit(jax.vmap(detector.statistics, in_axes=(None, 0, 0)))
+    """Each member's calibration from its training clips, and what becomes of them together."""
+
+    @jax.jit
+    def statistics(weights, batch, n_frames, embeddings):
+        if embeddings is None:
+            return jax.vmap(detector.statistics, in_axes=(None, 0, 0))(weights, batch, n_frames)
+        of_clips = jax.vmap(detector.statistics, in_axes=(None, 0, 0, 0))
+        return of_clips(weights, batch, n_frames, embeddings)
 
     def clips(indices, member_weights):
         for first, batch, n_frames in clip_batches(features, indices, detector.view_length):
-            found = jax.tree.map(np.asarray, statistics(member_weights, batch, n_frames))
-            for i, index in enumerate(indices[first : first + BATCH_CLIPS]):
+            chosen = indices[first : first + BATCH_CLIPS]
+            embeddings = embedding_batch(features, chosen)
+            found = statistics(member_weights, batch, n_frames, embeddings)
+            found = jax.tree.map(np.asarray, found)
+            for i, index in enumerate(chosen):
                 yield features.clips[index], jax.tree.map(lambda leaf, i=i: leaf[i], found)
 
     calibrations, problem = [], None
+    used = {group: detector.calibrated_on(own) for group, own in groups.items()}
+    of_members = [used[member.machine, member.section] for member in members]
     reporter.start("calibrating", len(members))
-    for m, member in enumerate(members):
-        indices = detector.calibrated_on(groups[member.machine, member.section])
+    for m, (member, indices) in enumerate(zip(members, of_members, strict=True)):
         try:
             calibrations.append(detector.calibrate(clips(indices, take(weights, m))))
         except UserError as error:
@@ -194,39 +210,97 @@ def _calibrate(detector, features, groups, members, weights, reporter) -> dict[s
         raise problem
     nothing = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), sound)
     filled = [nothing if each is None else each for each in calibrations]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
+    stacked = jax.tree.map(_stack, *filled)
+    return detector.calibrate_fleet(stacked, of_members, features.embeddings)
 
 
-def _with_thresholds(fitted, features, groups, reporter) -> FittedDetector:
-    """Thresholds from the scores of the training clips."""
-    if fitted.config.threshold == "zero":
-        names = {group_name(member): 0.0 for member in fitted.members}
-        return dataclasses.replace(
-            fitted, thresholds=np.zeros(len(fitted.members)), group_thresholds=names
+def _stack(*leaves: np.ndarray) -> np.ndarray:
+    """Stacked arrays; where their first axes differ, the shorter ones end in NaN."""
+    if len({leaf.shape for leaf in leaves}) == 1:
+        return np.stack(leaves)
+    stacked = np.full((len(leaves), max(map(len, leaves)), *leaves[0].shape[1:]), np.nan)
+    for row, leaf in zip(stacked, leaves, strict=True):
+        row[: len(leaf)] = leaf
+    return stacked.astype(leaves[0].dtype)
+
+
+def score_training(
+    fitted: FittedDetector, features: Features, reporter: Reporter
+) -> list[TrainingRow]:
+    """Scores of the training clips, by the models that serve them.
+
+    Args:
+        fitted: a fitted system, with or without thresholds.
+        features: of its training clips; others in the table are left out.
+        reporter: tells people how far it is.
+
+    Raises:
+        UserError: there are no training clips of any of its models.
+    """
+    rows = []
+    found = _groups(fitted.config, features.clips)
+    groups = {group: own for group, own in found.items() if _members_of(fitted, group)}
+    if not groups:  # of an imported model
+        raise UserError(
+            f"the model is of {', '.join(fitted.machines)}, the training clips are of "
+            f"{', '.join(dict.fromkeys(machine for machine, _ in found))}; import it for that "
+            "machine into another --out_dir"
         )
-    thresholds, group_thresholds = fitted.thresholds.copy(), {}
-    reporter.start("thresholds", len(groups))
+    reporter.start("scoring training clips", len(groups))
     for done, (group, indices) in enumerate(groups.items(), 1):
-        chosen = [
-            m
-            for m, member in enumerate(fitted.members)
-            if (member.machine, member.section) == group
-        ]
-        scores = fitted.member_scores(chosen, features, indices)
-        for m, row in zip(chosen, scores, strict=True):
-            thresholds[m], fallback = _threshold(fitted.config, row)
-            if fallback:
+        scores = fitted.member_scores(_members_of(fitted, group), features, indices)
+        for seed, row in zip(fitted.config.seeds, scores, strict=True):
+            for index, score in zip(indices, row, strict=True):
+                clip = features.clips[index]
+                rows.append(
+                    TrainingRow(clip.machine, clip.section, clip.domain, seed, clip.name, score)
+                )
+        reporter.advance(done)
+    reporter.stop()
+    return rows
+
+
+def _members_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
+    return [
+        m for m, member in enumerate(fitted.members) if (member.machine, member.section) == group
+    ]
+
+
+def with_thresholds(
+    fitted: FittedDetector, rows: Sequence[TrainingRow], reporter: Reporter
+) -> FittedDetector:
+    """The fitted system with decision thresholds from the scores of its training clips.
+
+    Args:
+        fitted: the system.
+        rows: as `score_training` gave them.
+        reporter: told where a threshold is not what the configuration asks for.
+    """
+    of_group: dict[tuple[str, str], list[list[float]]] = {}
+    by_section = fitted.detector.scope == "section"
+    for row in rows:
+        group = row.machine, row.section if by_section else ""
+        scores = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
+        scores[fitted.config.seeds.index(row.seed)].append(row.score)
+    thresholds, group_thresholds = np.full(len(fitted.members), np.nan), {}
+    for group, lists in of_group.items():
+        scores, chosen = np.array(lists, np.float32), _members_of(fitted, group)
+        for m in chosen:
+            row = scores[fitted.config.seeds.index(fitted.members[m].seed)]
+            thresholds[m], fallback = threshold_of(fitted.config, row)
+            if fallback and not fitted.members[m].repeat:
                 reporter.line(
                     f"{fitted.members[m].name}: threshold by the scores' own quantile ({fallback})"
                 )
-        of_mean = _threshold(fitted.config, scores.mean(axis=0))
+        of_mean = threshold_of(fitted.config, scores.mean(axis=0))
         group_thresholds[group_name(fitted.members[chosen[0]])] = of_mean.value
-        reporter.advance(done)
-    reporter.stop()
     return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
 
 
-def _threshold(config: Config, scores: np.ndarray) -> Threshold:
+def threshold_of(config: Config, scores: np.ndarray) -> Threshold:
+    """The decision threshold that a configuration asks for, from (clips,) training scores."""
+    if config.threshold == "zero":
+        return Threshold(0.0)
     if config.threshold == "mean":
         return mean_threshold(scores)
     return gamma_threshold(scores, config.threshold_quantile)
@@ -240,6 +314,7 @@ def fit(
     sections: Sequence[str | int] | str | int = "00",
     domains: Sequence[str] | str = "",
     outliers: Sequence[np.ndarray] = (),
+    embeddings: np.ndarray | None = None,
     reporter: Reporter | None = None,
 ) -> FittedDetector:
     """Fits a system to features of one's own.
@@ -253,6 +328,7 @@ def fit(
             them apart.
         outliers: (frames, mels) of each clip of another machine; for systems that learn from
             such clips too.
+        embeddings: (clips, values) of each clip, by the network that the configuration names.
         reporter: shows progress; none by default.
 
     Returns:
@@ -290,4 +366,8 @@ def fit(
         Clip(f"not {machine}", "", "other", f"{i:08}", "", label=NORMAL)
         for i in range(len(outliers))
     ]
-    return fit_clips(config, ArrayFeatures(clips, [*features, *outliers]), reporter=reporter)
+    reporter = reporter or Silent()
+    table = ArrayFeatures(clips, [*features, *outliers], embeddings)
+    table.embeddings = embeddings_of(config, table)
+    fitted = fit_clips(config, table, reporter=reporter)
+    return with_thresholds(fitted, score_training(fitted, table, reporter), reporter)

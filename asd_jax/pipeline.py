@@ -1,6 +1,7 @@
 """The main job: from a folder of recordings to trained models, scores and tables."""
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import signal
@@ -9,43 +10,42 @@ from pathlib import Path
 
 import numpy as np
 
-from asd_jax import tables
 from asd_jax.analysis import write_analysis
-from asd_jax.challenge import write_challenge_files
 from asd_jax.clip_features import ArrayFeatures, Features
-from asd_jax.config import Config
-from asd_jax.data import audio_files
+from asd_jax.config import Config, EnsembleConfig, from_dict
 from asd_jax.data.clips import Clip
-from asd_jax.data.layouts import find_clips, parse_clip
+from asd_jax.data.layouts import find_clips
 from asd_jax.data.synthetic import SETTINGS_FILE
-from asd_jax.detectors import make_detector
+from asd_jax.detectors import make_detector, registry
+from asd_jax.embeddings import BATCH_CLIPS as EMBEDDED_TOGETHER
+from asd_jax.embeddings import clip_embeddings
+from asd_jax.ensembles import FittedEnsemble, check_same_data, combine_runs
 from asd_jax.errors import UserError
 from asd_jax.features import compute_features
-from asd_jax.fitted import FittedDetector
-from asd_jax.fitting import fit_clips
+from asd_jax.fitted import FittedDetector, embedder_of, embeddings_of
+from asd_jax.fitting import fit_clips, score_training, with_thresholds
 from asd_jax.plan import plan_run
 from asd_jax.progress import Reporter
-from asd_jax.published import Published, load_published
+from asd_jax.reporting import finished_run, table, write_results
 from asd_jax.results import (
     ScoreRow,
-    bootstrap_results,
-    evaluate,
-    read_results_csv,
-    read_scores_csv,
-    write_results_csv,
-    write_scores_csv,
+    write_training_csv,
 )
-from asd_jax.run_dir import RunDirectory, read_config
+from asd_jax.run_dir import RunDirectory, read_config, stored_differences
 from asd_jax.selection import choose_clips
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 
+# The folder of an ensemble's run directory in which its members' run directories are.
+MEMBERS = "members"
+
 
 def run(
-    config: Config,
+    config: Config | EnsembleConfig,
     data_dir: os.PathLike | str,
     out_dir: os.PathLike | str,
     *,
+    members_dir: os.PathLike | str | None = None,
     cache_dir: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
     reporter: Reporter | None = None,
@@ -58,6 +58,8 @@ def run(
         config: the configuration.
         data_dir: a folder of recordings in one of the known layouts.
         out_dir: the run directory.
+        members_dir: of an ensemble, where its members' run directories are, or are made, so that
+            several share them; `members` in the run directory by default.
         cache_dir: where features are kept; a folder of the user's by default.
         on_bad_clip: "stop" at a recording that cannot be used, or "skip" it with a line.
         reporter: tells people how far it is.
@@ -70,11 +72,17 @@ def run(
     """
     reporter = reporter or Reporter()
     run_dir = RunDirectory(out_dir)
+    if isinstance(config, EnsembleConfig):
+        members_dir = Path(members_dir or run_dir.path / MEMBERS)
+        options = {"cache_dir": cache_dir, "on_bad_clip": on_bad_clip, "reporter": reporter}
+        _run_ensemble(config, data_dir, run_dir, members_dir, reporter, options)
+        return table(out_dir)
     clips = find_clips(data_dir, config.data.year or None, reporter.line)
     clips = choose_clips(config, clips, reporter.line)
+    embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
     with run_dir.lock():
         run_dir.check(config)
-        training, test = _features(config, clips, cache_dir, on_bad_clip, reporter)
+        training, test = _features(config, clips, embedder, cache_dir, on_bad_clip, reporter)
         data = _describe_data(data_dir, [*training.clips, *test.clips])
         run_dir.claim(config, data)
         if run_dir.finished:
@@ -83,18 +91,134 @@ def run(
             fitted = _fit(config, training, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
             write_analysis(run_dir.path, rows, test, config.front_end)
-            _write_results(run_dir, config, rows, data)
+            write_results(run_dir, rows, data)
         reporter.line(f"results are in {run_dir.path}")
     return table(out_dir)
 
 
-def dry_run(config: Config, data_dir: os.PathLike | str | None = None) -> str:
+def _run_ensemble(
+    config: EnsembleConfig,
+    data_dir: os.PathLike | str,
+    run_dir: RunDirectory,
+    members_dir: Path,
+    reporter: Reporter,
+    options: dict,
+) -> None:
+    """Runs the members that are not finished, then combines all."""
+    with run_dir.lock():
+        run_dir.check(config, but_for=(MEMBERS,))
+        wanted = _members(config, data_dir, members_dir, reporter.line)
+        for path, member in wanted.values():
+            reporter.line(f"member {path}")
+            run(member, data_dir, path, **options)
+        paths = {name: path for name, (path, _) in wanted.items()}
+        run_dir.claim(config, check_same_data(paths.values()))
+        if run_dir.finished:
+            reporter.line(f"{run_dir.path} is finished; nothing to do")
+        else:
+            combine_runs(run_dir, config, paths)
+        reporter.line(f"results are in {run_dir.path}")
+
+
+def _members(
+    config: EnsembleConfig,
+    data_dir: os.PathLike | str,
+    members_dir: Path,
+    report: Callable[[str], None],
+) -> dict[str, tuple[Path, Config]]:
+    """Run directory and configuration of each member that is needed, by its name.
+
+    A member that is chosen for some machine types is run on these alone, unless there is a run
+    of it on all.
+    """
+    members = config.member_configs()
+    if config.combine != "choose":
+        return {name: (members_dir / name, member) for name, member in members.items()}
+    clips = find_clips(data_dir, config.data.year or None, report)
+    there = sorted({clip.machine for clip in clips if clip.split == "train"})
+    wanted = {}
+    for name, member in members.items():
+        own = [m for m in config.data.machines or there if config.member_for(m) == name]
+        whole = members_dir / name
+        if not own:
+            continue
+        if (whole / "config.json").is_file() and not stored_differences(
+            whole / "config.json", member
+        ):
+            wanted[name] = whole, member
+            continue
+        data = dataclasses.replace(member.data, machines=tuple(own))
+        folder = members_dir / "-".join([name, *own])
+        wanted[name] = folder, dataclasses.replace(member, data=data)
+    return wanted
+
+
+def ensemble(
+    paths: Sequence[os.PathLike | str],
+    out_dir: os.PathLike | str,
+    *,
+    combine: str = "mean",
+    reporter: Reporter | None = None,
+) -> str:
+    """Combines the scores of finished runs, of whatever systems and settings.
+
+    Args:
+        paths: run directories, two or more, on the same data and with the same seeds.
+        out_dir: the ensemble's run directory.
+        combine: "mean" or "max".
+        reporter: tells people where the results are.
+
+    Returns:
+        The table of results.
+
+    Raises:
+        UserError: the runs cannot be combined; why.
+    """
+    reporter = reporter or Reporter()
+    if len(paths) < 2:
+        raise UserError(f"an ensemble needs two runs or more, not {len(paths)}; repeat --run_dir")
+    run_dir = RunDirectory(out_dir)
+    kinds = {name: kind.Config for name, kind in registry().items()}
+    runs, members = {}, {}
+    for path in paths:
+        _, stored, _ = finished_run(path)
+        name = Path(path).resolve().name
+        name = name if name not in runs else os.fspath(path)
+        if name in runs:
+            raise UserError(f"{path} is named twice; name each run once")
+        runs[name], members[name] = path, from_dict(stored, kinds)
+    first = next(iter(members.values()))
+    for name, member in members.items():
+        if member.seeds != first.seeds:
+            raise UserError(
+                f"{next(iter(runs))} has the seeds {first.seeds} and {name} {member.seeds}; an "
+                "ensemble is formed seed by seed, so train both with the same ones"
+            )
+    config = EnsembleConfig(
+        members=members, combine=combine, data=first.data, seeds=first.seeds, name="ensemble"
+    )
+    data = check_same_data(paths)
+    with run_dir.lock():
+        run_dir.check(config)
+        run_dir.claim(config, data)
+        combine_runs(run_dir, config, runs)
+        reporter.line(f"results are in {run_dir.path}")
+    return table(out_dir)
+
+
+def dry_run(config: Config | EnsembleConfig, data_dir: os.PathLike | str | None = None) -> str:
     """Lines about what `run` would take; nothing is started, nothing written.
 
     Args:
         config: the configuration.
         data_dir: as in `run`; without it, as if on the development set of DCASE 2020.
     """
+    if isinstance(config, EnsembleConfig):
+        blocks = [
+            f"member {name}\n{dry_run(member, data_dir)}"
+            for name, member in config.member_configs().items()
+        ]
+        return "\n\n".join(blocks)
     if data_dir is None:
         return plan_run(config, None)
     lines = []
@@ -102,34 +226,53 @@ def dry_run(config: Config, data_dir: os.PathLike | str | None = None) -> str:
     return "\n".join([plan_run(config, choose_clips(config, clips, lines.append)), *lines])
 
 
-def _features(config, clips, cache_dir, on_bad_clip, reporter) -> tuple[Features, Features]:
+def _features(
+    config, clips, embedder, cache_dir, on_bad_clip, reporter
+) -> tuple[Features, Features]:
     """Features of the training and of the test clips that can be used.
 
     What cannot be used is said, or ends the run.
     """
-    front_end, min_frames = config.front_end, make_detector(config).view_length
+    min_frames = make_detector(config).view_length
+
+    def compute(label, chosen, front_end, **options):
+        reporter.start(label, len(chosen))
+        try:
+            return compute_features(
+                chosen,
+                front_end,
+                channel=None if config.data.channel < 0 else config.data.channel,
+                cache_dir=cache_dir,
+                on_bad_clip=on_bad_clip,
+                report=reporter.line,
+                progress=reporter.advance,
+                **options,
+            )
+        finally:
+            reporter.stop()
+
     found = []
     for split in ("training", "test"):
         chosen = [clip for clip in clips if (clip.split == "test") == (split == "test")]
         if not chosen:
             found.append(ArrayFeatures([], []))
             continue
-        reporter.start(f"features of {split} clips", len(chosen))
-        try:
-            found.append(
-                compute_features(
-                    chosen,
-                    front_end,
-                    channel=None if config.data.channel < 0 else config.data.channel,
-                    min_frames=min_frames,
-                    cache_dir=cache_dir,
-                    on_bad_clip=on_bad_clip,
-                    report=reporter.line,
-                    progress=reporter.advance,
-                )
+        embeddings = None
+        if embedder is not None:
+            windows = compute(
+                f"embeddings of {split} clips", chosen, embedder, batch_size=EMBEDDED_TOGETHER
             )
-        finally:
-            reporter.stop()
+            chosen = windows.clips
+            embeddings = dict(zip(chosen, clip_embeddings(windows), strict=True))
+        table = compute(
+            f"features of {split} clips", chosen, config.front_end, min_frames=min_frames
+        )
+        if embeddings is not None:
+            rows = np.array([embeddings[clip] for clip in table.clips])
+            table = dataclasses.replace(table, embeddings=rows)
+        else:
+            table = dataclasses.replace(table, embeddings=embeddings_of(config, table))
+        found.append(table)
     trained = {clip.machine for clip in found[0].clips if clip.split == "train"}
     tested = {clip.machine for clip in found[1].clips}
     if not trained:
@@ -165,9 +308,22 @@ def _describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
 
 
 def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:
-    """The fitted system: from its file when training is over, else trained from where it was."""
+    """The fitted system with its thresholds: from files where they are there, else made."""
     if run_dir.model.is_file():
-        return FittedDetector.load(run_dir.model)
+        fitted = FittedDetector.load(run_dir.model)
+    else:
+        fitted = _train(config, training, run_dir, reporter)
+    if not run_dir.training_csv.is_file():
+        rows = score_training(fitted, training, reporter)
+        fitted = with_thresholds(fitted, rows, reporter)
+        fitted.save(run_dir.model)
+        # Last, so that a model beside this file has its thresholds.
+        write_training_csv(run_dir.training_csv, rows)
+    return fitted
+
+
+def _train(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:
+    """Trains from where training was, and saves the model."""
     run_dir.write_environment()
     checkpoints = Checkpoints(run_dir.checkpoints)
     log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
@@ -237,7 +393,8 @@ def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) 
         except UserError as error:
             reporter.line(f"{error}; its test clips have no scores")
             continue
-        for m, scores in zip(chosen, fitted.member_scores(chosen, features, indices), strict=True):
+        first = chosen[:: fitted.detector.repeats]  # of each seed's trainings
+        for m, scores in zip(first, fitted.member_scores(chosen, features, indices), strict=True):
             threshold = float(fitted.thresholds[m])
             for index, score in zip(indices, scores, strict=True):
                 clip = features.clips[index]
@@ -259,78 +416,7 @@ def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) 
     return rows
 
 
-def _write_results(run_dir: RunDirectory, config: Config, rows, data: dict) -> None:
-    """Writes scores and results; results.md comes last and says that the run is finished."""
-    year = data["year"]
-    write_scores_csv(run_dir.scores_csv, rows)
-    write_challenge_files(run_dir.scores, rows, year)
-    results = evaluate(rows, year)
-    write_results_csv(run_dir.results_csv, results)
-    tables.write_results_md(
-        run_dir.results_md,
-        results,
-        year,
-        bootstrap_results(rows, year),
-        _published(config.name, config.detector.name, year),
-        _notes(data),
-    )
-
-
-def _notes(data: dict) -> list[str]:
-    """What a reader of a table must know of its data."""
-    note = "The data is synthetic; published numbers are of the challenge's recordings."
-    return [note] if data["synthetic"] else []
-
-
-def _published(configuration: str, system: str, year: int) -> tuple[Published, ...]:
-    """Published numbers of a configuration, or else of its system."""
-    return load_published(configuration, year) or load_published(system, year)
-
-
-def table(path: os.PathLike | str) -> str:
-    """The table of a finished run, with intervals and published numbers.
-
-    Raises:
-        UserError: no run directory, or one that is not finished or is damaged.
-    """
-    run_dir, stored, data = _finished(path)
-    year = data["year"]
-    return tables.format_table(
-        read_results_csv(run_dir.results_csv),
-        year,
-        bootstrap_results(read_scores_csv(run_dir.scores_csv), year),
-        _published(stored["name"], stored["detector"]["name"], year),
-        _notes(data),
-    )
-
-
-def report(paths: Sequence[os.PathLike | str]) -> str:
-    """Finished runs side by side, with published numbers; one alone with its intervals."""
-    if len(paths) == 1:
-        return table(paths[0])
-    runs, numbers, notes = [], [], []
-    names = [Path(path).resolve().name for path in paths]
-    for path, name in zip(paths, names, strict=True):
-        run_dir, stored, data = _finished(path)
-        results = read_results_csv(run_dir.results_csv)
-        shown = name if names.count(name) == 1 else os.fspath(path)
-        runs.append(tables.Run(shown, data["year"], results))
-        numbers += _published(stored["name"], stored["detector"]["name"], data["year"])
-        notes += _notes(data)
-    text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
-    return "\n".join([text, *dict.fromkeys(notes)])
-
-
-def _finished(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:
-    """A finished run's paths, its configuration, and what is known of its data."""
-    run_dir = RunDirectory(path)
-    stored = read_config(run_dir.config)
-    if not run_dir.finished:
-        raise UserError(f"{path} has no results yet; go on with the command that began it")
-    return run_dir, stored, run_dir.read_data()
-
-
-def load(path: os.PathLike | str) -> FittedDetector:
+def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble:
     """Loads the fitted system of a run directory.
 
     Raises:
@@ -338,68 +424,6 @@ def load(path: os.PathLike | str) -> FittedDetector:
     """
     run_dir = RunDirectory(path)
     read_config(run_dir.config)
+    if run_dir.ensemble.is_file():
+        return FittedEnsemble.load(path, load)
     return FittedDetector.load(run_dir.model)
-
-
-def score_files(
-    path: os.PathLike | str,
-    files: Sequence[os.PathLike | str],
-    *,
-    machine: str | None = None,
-    section: str | None = None,
-    on_bad_clip: str = "stop",
-    report: Callable[[str], None] = print,
-) -> list[tuple[str, str, float, float, int]]:
-    """Scores recordings by the fitted system of a run.
-
-    Args:
-        path: the run directory.
-        files: the recordings.
-        machine: their machine type; by default it is told from each file's folder, where
-            the run has several.
-        section: their section; by default it is told from each file's name, where needed.
-        on_bad_clip: "stop" or "skip".
-        report: called with a line about each recording that is left out, resampled or mixed.
-
-    Returns:
-        File, machine, score (the mean over the seeds), threshold and decision of each.
-    """
-    fitted = load(path)
-    config = fitted.config
-    channel = None if config.data.channel < 0 else config.data.channel
-    found: dict[int, tuple[str, str, float, float, int]] = {}
-    batches = audio_files.read_batches(
-        files, config.front_end.sample_rate, channel, 32, on_bad_clip=on_bad_clip, report=report
-    )
-    for indices, waveforms in batches:
-        groups: dict[tuple[str | None, str | None], list[tuple[int, np.ndarray]]] = {}
-        for index, waveform in zip(indices, waveforms, strict=True):
-            file = os.path.abspath(files[index])
-            clip = parse_clip(file)
-            several = len(fitted.machines) > 1
-            whose = (
-                machine or (clip.machine if clip and several else None),
-                section or (clip.section if clip else None),
-            )
-            try:
-                fitted.choose(*whose)
-                features = fitted.features(waveform, config.front_end.sample_rate)[0]
-            except UserError as error:
-                if on_bad_clip == "stop":
-                    raise UserError(f"{files[index]}: {error}", exit_status=1) from None
-                report(f"left out: {files[index]}: {error}")
-                continue
-            groups.setdefault(whose, []).append((index, features))
-        for (whose_machine, whose_section), members in groups.items():
-            whose = {"machine": whose_machine, "section": whose_section}
-            threshold = fitted.threshold(**whose)
-            scores = fitted.score_features([features for _, features in members], **whose)
-            for (index, _), score in zip(members, scores, strict=True):
-                found[index] = (
-                    os.fspath(files[index]),
-                    whose_machine or fitted.machines[0],
-                    float(score),
-                    threshold,
-                    int(score > threshold),
-                )
-    return [found[index] for index in sorted(found)]

@@ -1,5 +1,6 @@
-"""What a run will take, told before anything starts: models, values, steps, bytes."""
+"""What a run will take, told before anything starts: models, values, steps, bytes, time."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
         step_bytes: intermediate values of a step, by XLA's own account, of as many models as
             are computed together.
         device_bytes: what the device has; None where it does not say.
+        seconds: of training on one device, where that was asked for; see `plan`.
     """
 
     models: int
@@ -59,6 +61,7 @@ class Plan(NamedTuple):
     state_bytes: int
     step_bytes: int
     device_bytes: int | None
+    seconds: float | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -106,13 +109,19 @@ def frames_of(config: Config, clips: Sequence[Clip]) -> tuple[list[Clip], np.nda
     return kept, np.array(n_frames)
 
 
-def plan(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Plan:
+def plan(
+    config: Config, clips: Sequence[Clip], n_frames: np.ndarray, *, timed: bool = False
+) -> Plan:
     """Plans a run; nothing is read or trained, one step is compiled.
 
     Args:
         config: its configuration.
         clips: training clips.
         n_frames: (clips,) frames of each.
+        timed: whether to tell the seconds of training as well, extrapolated from a few steps of
+            made-up weights and views to all steps and epochs: those of the model with the most
+            where the models are computed together, of all models where they are not. Shuffling,
+            gathering views, features, scoring and early stopping are left out.
     """
     detector = make_detector(config)
     n_mels = config.front_end.n_mels
@@ -159,11 +168,12 @@ def plan(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Plan:
     driver = fleet.choose_driver(settings, task.kind)
     step_bytes = memory.temp_size_in_bytes + _bytes(batch)
     limits = jax.devices()[0].memory_stats() or {}
-    return Plan(
+    steps = [[-(-views // size) for views in column] for column in zip(*parts, strict=True)]
+    found = Plan(
         models=count,
         clips=len(clips),
         values=count_values(task, n_mels),
-        steps=sum(-(-training // size) for training, _ in parts),
+        steps=sum(steps[0]),
         epochs=settings.epochs,
         driver=driver,
         frames_bytes=int(n_frames.sum(dtype=np.int64)) * n_mels * 4,
@@ -172,6 +182,45 @@ def plan(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Plan:
         step_bytes=step_bytes * (count if driver == "vmap" else 1),
         device_bytes=limits.get("bytes_limit"),
     )
+    if not timed:
+        return found
+    step, loss, turns = compiled, jax.jit(task.loss), [sum(column) for column in steps]
+    if driver == "vmap":
+        step = jax.jit(jax.vmap(task.step), donate_argnums=0)
+        loss, turns = jax.jit(jax.vmap(task.loss)), [max(column) for column in steps]
+        learner, batch, key = state.learner, _stacked(batch, count), data.key
+    seconds = _seconds_of_steps(step, loss, learner, batch, key)
+    return found._replace(seconds=settings.epochs * float(np.dot(turns, seconds)))
+
+
+def _stacked(tree, count: int):
+    """The shapes with a leading axis."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), tree)
+
+
+def _seconds_of_steps(step, loss, learner, batch, key) -> tuple[float, float]:
+    """Median seconds of a training and of a validation step; trees of shapes as arguments."""
+
+    def made_up(tree):
+        # Small numbers, other than 0, which some hardware multiplies faster.
+        return jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01).astype(leaf.dtype), tree)
+
+    learner, batch = made_up(learner), made_up(batch)
+    batch = batch._replace(mask=jnp.ones_like(batch.mask))
+    keys = jax.random.split(jax.random.key(0), key.shape)
+    medians = []
+    for training in (True, False):
+        taken: list[float] = []
+        # One call to compile and warm up, then for half a second, at least three.
+        while len(taken) < 4 or (sum(taken[1:]) < 0.5 and len(taken) < 100):
+            begin = time.perf_counter()
+            if training:
+                learner, _ = jax.block_until_ready(step(learner, batch, keys))
+            else:
+                jax.block_until_ready(loss(learner, batch))
+            taken.append(time.perf_counter() - begin)
+        medians.append(float(np.median(taken[1:])))
+    return medians[0], medians[1]
 
 
 def _bytes(tree) -> int:
@@ -181,12 +230,20 @@ def _bytes(tree) -> int:
     )
 
 
+def size(n: int) -> str:
+    """Bytes for people."""
+    return f"{n / 2**30:.2f} GiB" if n >= 2**29 else f"{n / 2**20:.1f} MiB"
+
+
+def about(seconds: float) -> str:
+    """A time for people, in two digits at most."""
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1)):
+        if seconds >= 1.5 * length or unit == "seconds":
+            return f"about {float(f'{seconds / length:.2g}'):g} {unit}"
+
+
 def describe(plan: Plan) -> str:
     """The plan as lines for people."""
-
-    def size(n):
-        return f"{n / 2**30:.2f} GiB" if n >= 2**29 else f"{n / 2**20:.1f} MiB"
-
     device = jax.devices()[0]
     lines = [
         ("models", f"{plan.models:,}, by {plan.driver}"),
@@ -199,6 +256,8 @@ def describe(plan: Plan) -> str:
         ("a step", size(plan.step_bytes)),
         ("in all", f"{size(plan.total_bytes)} on {device.device_kind}"),
     ]
+    if plan.seconds is not None:
+        lines.append(("training", f"at most {about(plan.seconds)}, extrapolated from timed steps"))
     if plan.device_bytes is not None:
         fits = "it fits" if plan.total_bytes < plan.device_bytes else "it does not fit"
         lines.append(("the device has", f"{size(plan.device_bytes)}: {fits}"))
@@ -206,12 +265,18 @@ def describe(plan: Plan) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
 
-def plan_run(config: Config, clips: Sequence[Clip] | None) -> str:
-    """Lines about a run on the chosen clips, or as if on DCASE 2020's development set."""
+def plan_clips(config: Config, clips: Sequence[Clip] | None, *, timed: bool = False) -> Plan:
+    """The plan of a run on the chosen clips, or as if on DCASE 2020's development set."""
     if clips is None:
         chosen, n_frames = dcase2020_clips(config)
-        where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
     else:
         chosen, n_frames = frames_of(config, [clip for clip in clips if clip.split != "test"])
-        where = "by the headers of the recordings"
-    return f"{describe(plan(config, chosen, n_frames))}\n{where}; nothing was started"
+    return plan(config, chosen, n_frames, timed=timed)
+
+
+def plan_run(config: Config, clips: Sequence[Clip] | None) -> str:
+    """Lines about a run; arguments as in `plan_clips`."""
+    where = "by the headers of the recordings"
+    if clips is None:
+        where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
+    return f"{describe(plan_clips(config, clips))}\n{where}; nothing was started"

@@ -43,6 +43,20 @@ class ScoreRow(NamedTuple):
     decision: int
 
 
+class TrainingRow(NamedTuple):
+    """The score of one training clip by one seed's detector; a line of training_scores.csv.
+
+    Attributes: as those of `ScoreRow`.
+    """
+
+    machine: str
+    section: str
+    domain: str
+    seed: int
+    clip: str
+    score: float
+
+
 class ResultRow(NamedTuple):
     """Metrics of one machine, section, domain and seed; a line of results.csv.
 
@@ -256,6 +270,16 @@ def write_scores_csv(path: os.PathLike | str, rows: Iterable[ScoreRow]) -> None:
 def read_scores_csv(path: os.PathLike | str) -> tuple[ScoreRow, ...]:
     """Reads what `write_scores_csv` wrote; UserError if it is not that."""
     return _read_csv(path, ScoreRow)
+
+
+def write_training_csv(path: os.PathLike | str, rows: Iterable[TrainingRow]) -> None:
+    """Writes training_scores.csv."""
+    _write_csv(path, TrainingRow, rows)
+
+
+def read_training_csv(path: os.PathLike | str) -> tuple[TrainingRow, ...]:
+    """Reads what `write_training_csv` wrote; UserError if it is not that."""
+    return _read_csv(path, TrainingRow)
 
 
 def write_results_csv(path: os.PathLike | str, results: Iterable[ResultRow]) -> None:

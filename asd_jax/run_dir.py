@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from asd_jax import config as configs
-from asd_jax.config import Config
+from asd_jax.config import Config, EnsembleConfig
 from asd_jax.errors import UserError
 from asd_jax.files import atomic_write, disk_errors
 
@@ -48,6 +48,8 @@ class RunDirectory:
         self.log = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model.npz"
+        self.ensemble = self.path / "ensemble.json"
+        self.training_csv = self.path / "training_scores.csv"
         self.scores = self.path / "scores"
         self.scores_csv = self.path / "scores.csv"
         self.results_csv = self.path / "results.csv"
@@ -86,11 +88,22 @@ class RunDirectory:
     @property
     def finished(self) -> bool:
         """Whether all that a run makes is there."""
-        made = (self.model, self.scores, self.scores_csv, self.results_csv, self.results_md)
+        made = (
+            self.ensemble if self.ensemble.exists() else self.model,
+            self.training_csv,
+            self.scores,
+            self.scores_csv,
+            self.results_csv,
+            self.results_md,
+        )
         return all(path.exists() for path in made)
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Config | EnsembleConfig, but_for: Sequence[str] = ()) -> None:
         """Makes sure that the folder is free for a run or has one of this configuration.
+
+        Args:
+            config: the run's configuration.
+            but_for: names of what may be in the folder before the run is.
 
         Raises:
             UserError: the folder has a run of another configuration, or other files.
@@ -102,13 +115,17 @@ class RunDirectory:
                     f"{self.path} holds a run of another configuration "
                     f"({'; '.join(differences[:3])}); choose another --out_dir"
                 )
-        elif leftovers := [e.name for e in self.path.iterdir() if not e.name.startswith(".")]:
+        elif leftovers := [
+            entry.name
+            for entry in self.path.iterdir()
+            if not entry.name.startswith(".") and entry.name not in but_for
+        ]:
             raise UserError(
                 f"{self.path} holds other files ({leftovers[0]}) and no run; choose another "
                 "--out_dir"
             )
 
-    def claim(self, config: Config, data: Mapping[str, Any]) -> None:
+    def claim(self, config: Config | EnsembleConfig, data: Mapping[str, Any]) -> None:
         """Writes what the run is of, once it is known that it can begin.
 
         Raises:
@@ -198,7 +215,7 @@ def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {error}; choose another --out_dir") from error
 
 
-def stored_differences(path: os.PathLike | str, config: Config) -> list[str]:
+def stored_differences(path: os.PathLike | str, config: Config | EnsembleConfig) -> list[str]:
     """Keys in which a stored configuration differs from this one, with both values."""
     return configs.difference(configs.to_dict(config), read_config(path))
 

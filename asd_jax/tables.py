@@ -65,7 +65,7 @@ def format_table(
         Lines, the last without a newline.
     """
     header, rows, legend = _table(results, year, intervals or {}, published)
-    return "\n".join([*_aligned([header, *rows]), *legend, *notes])
+    return "\n".join([*aligned([header, *rows]), *legend, *notes])
 
 
 def write_results_md(
@@ -114,7 +114,7 @@ def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> s
         scores = [f"{run.name}: {text}" for run in members for text in _official(run.results, year)]
         undefined = [note for run in members for note in _undefined(run.results)]
         notes = ["", *scores, *found.notes(), *dict.fromkeys(undefined)]
-        blocks.append("\n".join([*_aligned([header, *rows]), *notes]))
+        blocks.append("\n".join([*aligned([header, *rows]), *notes]))
     return "\n\n".join(blocks)
 
 
@@ -183,8 +183,12 @@ def _cell(line: _Line | None, metric: str, interval: RankingMetrics | None = Non
 
 
 def mean_std(values: np.ndarray) -> str:
-    """Percent; the standard deviation only where there is more than one seed."""
-    if np.isnan(values).any():
+    """Percent; the standard deviation only where there is more than one seed.
+
+    Args:
+        values: (seeds,) fractions; a dash stands for none, and for any that is NaN.
+    """
+    if len(values) == 0 or np.isnan(values).any():
         return _UNDEFINED
     text = f"{100 * values.mean():.2f}"
     return text if len(values) < 2 else f"{text} ± {100 * values.std(ddof=1):.2f}"
@@ -271,13 +275,15 @@ class _Citations:
         return [f"[{i}] {source}" for i, source in enumerate(self._sources, 1)]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], headings: int = 1) -> list[str]:
+    """Lines of a table for a terminal; the first `headings` rows stand above a rule."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+    rule = "  ".join("-" * width for width in widths)
+    return [*lines[:headings], rule, *lines[headings:]]
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

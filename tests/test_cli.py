@@ -408,7 +408,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(data, cache, tmp_p
 
 def test_a_full_disk_is_one_line_and_loses_nothing(data, cache, tmp_path, capsys, monkeypatch):
     """The disk fills up while results are written; with room again the same command ends."""
-    from asd_jax import files, pipeline
+    from asd_jax import files, reporting
 
     arguments = run_arguments(data, cache, tmp_path / "run")
 
@@ -418,7 +418,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(data, cache, tmp_path, capsys
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "write_scores_csv", full)
+        patch.setattr(reporting, "write_scores_csv", full)
         status, _, err = run_cli(capsys, *arguments)
     assert status == 1
     assert "no space left on the disk" in err.splitlines()[-1]

@@ -8,11 +8,19 @@ import sys
 import pytest
 
 from asd_jax import config as configs
-from asd_jax.config import Config, DataConfig, TrainConfig, load_config, override
+from asd_jax.config import (
+    Config,
+    DataConfig,
+    EnsembleConfig,
+    TrainConfig,
+    load_config,
+    override,
+)
 from asd_jax.detectors import registry
 from asd_jax.errors import UserError
 
 CLASSES = {name: cls.Config for name, cls in registry().items()}
+ENSEMBLES = [n for n in configs.shipped_configs() if isinstance(load_config(n), EnsembleConfig)]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,8 @@ def test_every_shipped_configuration_loads_and_survives_json(name):
     config = load_config(name)
     assert config.name == name
     assert config.seeds
-    assert config.train.epochs > 0
+    trained = config.member_configs().values() if name in ENSEMBLES else [config]
+    assert all(member.train.epochs > 0 for member in trained)
     stored = json.loads(configs.to_json(config))
     assert configs.from_dict(stored, CLASSES) == config
     changed = override(config, {"train.epochs": "3"})

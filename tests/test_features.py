@@ -82,6 +82,36 @@ def test_each_clip_is_as_librosa_has_it(clips, compute):
         np.testing.assert_allclose(found.read_clips([i])[0], librosa_log_mel(clip.path), atol=1e-3)
 
 
+@dataclasses.dataclass(frozen=True)
+class Loudness:
+    """What `compute_features` asks of a front end and no more: mean squares of half seconds."""
+
+    gain: float = 1.0
+    sample_rate = 16000
+    n_fft = 8000
+    n_mels = 1
+
+    def frames(self, n_samples):
+        return -(-n_samples // 8000)
+
+    def __call__(self, waveforms):
+        frames = np.pad(waveforms, ((0, 0), (0, -waveforms.shape[1] % 8000)))
+        return (self.gain * frames.reshape(len(waveforms), -1, 8000) ** 2).mean(-1, keepdims=True)
+
+
+def test_what_acts_like_a_front_end_is_one(clips, compute):
+    """To float32's rounding; its fields are what the cache depends on."""
+    found = compute(clips, Loudness())
+    assert found.n_frames.tolist() == [2, 2, 2, 1, 5] and found.n_mels == 1
+    for i, clip in enumerate(clips):
+        waveform, _ = soundfile.read(clip.path)
+        starts = range(0, len(waveform), 8000)
+        expected = [np.sum(waveform[at : at + 8000] ** 2) / 8000 for at in starts]
+        np.testing.assert_allclose(found.read_clips([i])[0][:, 0], expected, rtol=1e-5)
+    assert compute(clips, Loudness(2.0)).key != found.key and compute.read == 5
+    assert compute(clips, Loudness()).key == found.key and compute.read == 0
+
+
 @pytest.mark.parametrize("center", [True, False])
 def test_padding_into_a_batch_changes_no_frame(clips, compute, center):
     front_end = dataclasses.replace(FRONT_END, center=center)

@@ -127,4 +127,4 @@ def test_a_member_without_calibration_does_not_stop_the_others(fitted):
     assert np.isnan(both.score_features(clips(2), machine="off")).all()
     with pytest.raises(UserError, match="covariance"):
         asd_jax.fit(config, silent)
-    assert "weights" not in repr(fitted)
+    assert "array" not in repr(fitted)

@@ -60,6 +60,58 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     assert module.plan(wider, clips, features.n_frames).step_bytes == 6 * found.step_bytes
 
 
+def _two_machines():
+    """Clips of 24 frames, so of 20 views: 10 of one machine, 4 of another, and their frames."""
+    clips = [Clip("fan" if i < 10 else "pump", "00", "train", str(i), "") for i in range(14)]
+    return clips, np.full(14, 24)
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        # A tenth is held out, one clip at least: 9 and 3 clips of 20 views train in batches of
+        # 64, so 3 and 1 steps; one step validates. Three seeds, 100 epochs.
+        ("map", 100 * 3 * ((3 + 1) * 2.0 + (1 + 1) * 0.5)),
+        ("loop", 100 * 3 * ((3 + 1) * 2.0 + (1 + 1) * 0.5)),
+        # Together, as many steps as the model with the most has.
+        ("vmap", 100 * (3 * 2.0 + 1 * 0.5)),
+    ],
+)
+def test_seconds_are_those_of_all_steps_and_epochs(monkeypatch, members, expected):
+    monkeypatch.setattr(module, "_seconds_of_steps", lambda *arguments: (2.0, 0.5))
+    train = dataclasses.replace(CONFIG.train, members=members)
+    config = dataclasses.replace(CONFIG, train=train)
+    found = module.plan(config, *_two_machines(), timed=True)
+    assert found.seconds == expected
+    assert found.steps == 3 * (3 + 1)
+    assert module.plan(config, *_two_machines()) == found._replace(seconds=None)
+
+
+@pytest.mark.parametrize("members", ["map", "vmap"])
+def test_steps_are_timed(members):
+    """Of the made-up weights and views of one model, or of all together."""
+    train = dataclasses.replace(CONFIG.train, members=members, epochs=1)
+    found = module.plan(dataclasses.replace(CONFIG, train=train), *_two_machines(), timed=True)
+    assert 0 < found.seconds < 60
+    assert "training" in module.describe(found) and "extrapolated" in module.describe(found)
+    assert "extrapolated" not in module.describe(found._replace(seconds=None))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.034, "about 0.034 seconds"),
+        (89, "about 89 seconds"),
+        (91, "about 1.5 minutes"),
+        (5399, "about 90 minutes"),
+        (5401, "about 1.5 hours"),
+        (40 * 3600, "about 1.7 days"),
+    ],
+)
+def test_times_for_people(seconds, text):
+    assert module.about(seconds) == text
+
+
 def test_frames_of_headers_are_those_of_the_features(tmp_path):
     import soundfile
 

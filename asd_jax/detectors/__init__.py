@@ -7,7 +7,9 @@ import pkgutil
 from types import MappingProxyType
 
 from asd_jax.config import Config
+from asd_jax.detectors.backends import on_embeddings
 from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.errors import UserError
 
 
 @functools.cache
@@ -29,8 +31,20 @@ def list_detectors() -> tuple[str, ...]:
 
 
 def make_detector(config: Config) -> Detector:
-    """The system that a configuration asks for."""
-    return registry()[config.detector.name](config)
+    """The system that a configuration asks for.
+
+    Raises:
+        UserError: settings that the system has no use for.
+    """
+    system = registry()[config.detector.name]
+    if config.embedding.kind != "none" and not system.uses_embedding:
+        raise UserError(
+            f"embedding is {config.embedding.kind}, of which {config.detector.name} has no use; "
+            "leave it at none"
+        )
+    if config.backend.kind != "own":
+        system = on_embeddings(system)
+    return system(config)
 
 
 __all__ = ["Detector", "DetectorConfig", "list_detectors", "make_detector", "registry"]

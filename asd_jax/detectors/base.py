@@ -35,6 +35,8 @@ class Detector(abc.ABC):
         by_section: whether a clip's section must be known to score it, although one model
             serves the machine type. Views of such a system's own clips are labelled by their
             section's place among the sections of the machine's training clips.
+        uses_embedding: whether it has a use for a pretrained network's embedding of a clip
+            (`Config.embedding`); where there is one, `score` and `statistics` take it last.
     """
 
     Config: ClassVar[type[DetectorConfig]]
@@ -42,6 +44,7 @@ class Detector(abc.ABC):
     paper: ClassVar[str]
     scope: ClassVar[Literal["machine", "section"]]
     by_section: ClassVar[bool] = False
+    uses_embedding: ClassVar[bool] = False
 
     def __init__(self, config: Config):
         self.config = config
@@ -54,6 +57,11 @@ class Detector(abc.ABC):
     @property
     def view_hop(self) -> int:
         """Frames from one view to the next."""
+        return 1
+
+    @property
+    def repeats(self) -> int:
+        """Trainings of each seed, of whose scores of a clip the smallest counts."""
         return 1
 
     def other_machine(self, machine: str, machines: Collection[str]) -> str | None:
@@ -129,8 +137,21 @@ class Detector(abc.ABC):
             ().
         """
 
+    def embed(
+        self,
+        weights: Any,
+        features: jax.Array,
+        n_frames: jax.Array,
+        embedding: jax.Array | None = None,
+    ) -> jax.Array:
+        """(values,) embedding of a clip, for systems that have one; arguments as in `score`."""
+        raise TypeError(f"{type(self).__name__} has no embedding")
+
     def statistics(self, weights: Any, features: jax.Array, n_frames: jax.Array) -> Any:
-        """What `calibrate` needs of one training clip; arguments as in `score`."""
+        """What `calibrate` needs of one training clip; arguments as in `score`.
+
+        Where the clip has an embedding by `Config.embedding`, that comes last.
+        """
         raise TypeError(f"{type(self).__name__} needs no statistics")
 
     def calibrated_on(self, own: np.ndarray) -> np.ndarray:
@@ -143,5 +164,28 @@ class Detector(abc.ABC):
         Args:
             clips: each clip of `calibrated_on` with its statistics (NumPy arrays), computed as
                 it is asked for; a system that asks for none costs nothing.
+
+        Returns:
+            Arrays. Those of a fleet are stacked; where their first axes differ in length, the
+            shorter ones are filled up with NaN.
         """
         return {}
+
+    def calibrate_fleet(
+        self,
+        calibrations: dict[str, np.ndarray],
+        clips: Sequence[np.ndarray],
+        embeddings: np.ndarray | None,
+    ) -> dict[str, np.ndarray]:
+        """What all models need, from what `calibrate` gave of each: fitted at once.
+
+        Args:
+            calibrations: stacked results of `calibrate`.
+            clips: a model each: indices of its training clips as `calibrated_on` gave them; the
+                same array for models of the same clips.
+            embeddings: (clips, values) of the whole table of clips; None without.
+
+        Returns:
+            Arrays with the models' axis first. By default the calibrations as they are.
+        """
+        return calibrations

@@ -115,6 +115,17 @@ class DenseAutoencoderDetector(Detector):
         output = self.module.apply(weights, views.reshape(len(views), -1))
         return views - output.reshape(views.shape), starts + self.view_length <= n_frames
 
+    def embed(self, weights, features, n_frames, embedding=None):
+        """Mean over a clip's vectors of the narrow layer's values."""
+        starts = jnp.arange(features.shape[0] - self.view_length + 1)
+        views = gather_views(features, starts, self.view_length)
+        _, sown = self.module.apply(
+            weights, views.reshape(len(views), -1), mutable=["intermediates"]
+        )
+        (latent,) = sown["intermediates"]["latent"]
+        mask = starts + self.view_length <= n_frames
+        return jnp.mean(latent, axis=0, where=mask[:, None])
+
     def score(self, weights, calibration, features, n_frames, label=0):
         """Mean squared error, or the smaller Mahalanobis distance, of one clip."""
         residuals, mask = self.residuals(weights, features, n_frames)

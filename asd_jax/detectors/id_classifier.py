@@ -287,6 +287,14 @@ class IdClassifierDetector(Detector):
         logits = self._logits(weights, embeddings, labels)
         return logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
 
+    def embed(self, weights, features, n_frames, embedding=None):
+        """Mean over a clip's images of what the network gives the last layer, of length 1."""
+        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
+        embeddings, _ = self._embed(weights, gather_views(features, starts, self.view_length))
+        mask = starts + self.view_length <= n_frames
+        mean = jnp.mean(embeddings, axis=0, where=mask[:, None])
+        return mean / jnp.maximum(jnp.linalg.norm(mean), 1e-12)
+
     def score(self, weights, calibration, features, n_frames, label=0):
         """How little one clip's images are taken for its own id, on average."""
         starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)

@@ -49,10 +49,15 @@ class InterpolationAutoencoderConfig(DetectorConfig):
     pooling: Literal["mean", "max"] = "mean"
 
     def __post_init__(self):
-        if self.frames < 3 or self.frames % 2 == 0:
-            raise UserError(f"detector.frames is {self.frames}; it must be odd, 3 or more")
-        if not self.encoder or min(self.encoder) < 1:
-            raise UserError(f"detector.encoder is {self.encoder}; name widths of 1 or more")
+        check_shape(self.frames, self.encoder)
+
+
+def check_shape(frames: int, encoder: tuple[int, ...]) -> None:
+    """Raises UserError where an interpolation autoencoder cannot have these settings."""
+    if frames < 3 or frames % 2 == 0:
+        raise UserError(f"detector.frames is {frames}; it must be odd, 3 or more")
+    if not encoder or min(encoder) < 1:
+        raise UserError(f"detector.encoder is {encoder}; name widths of 1 or more")
 
 
 class InterpolationDetector(Detector):

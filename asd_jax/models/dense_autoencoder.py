@@ -33,9 +33,12 @@ class DenseAutoencoder(nn.Module):
             (batch, values).
         """
         values = x.shape[-1]
+        widths = (*self.hidden, self.latent, *reversed(self.hidden))
         mask = None if mask is None else mask[:, None]
-        for width in (*self.hidden, self.latent, *reversed(self.hidden)):
+        for i, width in enumerate(widths):
             x = nn.Dense(width, kernel_init=nn.initializers.glorot_uniform())(x)
             x = nn.BatchNorm(use_running_average=not train, **_BATCH_NORM)(x, mask=mask)
             x = nn.relu(x)
+            if i == len(self.hidden):
+                self.sow("intermediates", "latent", x)
         return nn.Dense(values, kernel_init=nn.initializers.glorot_uniform())(x)

@@ -23,22 +23,26 @@ class Member:
         machine: machine type.
         section: the section it is trained for; "" where it serves a whole machine type.
         seed: seed of its initial weights, shuffling and validation clips.
+        repeat: which of a seed's trainings it is, for systems that train several.
     """
 
     machine: str
     section: str
     seed: int
+    repeat: int = 0
 
     @property
     def name(self) -> str:
         """For people: "fan 00 seed 1"."""
         section = f" {self.section}" if self.section else ""
-        return f"{self.machine}{section} seed {self.seed}"
+        repeat = f" training {self.repeat + 1}" if self.repeat else ""
+        return f"{self.machine}{section} seed {self.seed}{repeat}"
 
     @property
     def entropy(self) -> tuple[int, int]:
         """What all of the member's random choices come from."""
-        return self.seed, zlib.crc32(f"{self.machine}/{self.section}".encode())
+        repeat = f"#{self.repeat}" if self.repeat else ""
+        return self.seed, zlib.crc32(f"{self.machine}/{self.section}{repeat}".encode())
 
 
 class FleetData(NamedTuple):

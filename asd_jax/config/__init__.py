@@ -1,0 +1,102 @@
+"""Configurations: typed frozen dataclasses, and changing them from the command line.
+
+A configuration file is a Python file with a function `get_config()` that returns a `Config` or
+an `EnsembleConfig`. Nothing here needs a configuration framework: `dataclasses.replace` is all
+there is to changing one in Python, and `override` does the same from strings.
+"""
+
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from asd_jax.config.text import (
+    difference,
+    from_dict,
+    keys,
+    nearest,
+    override,
+    to_dict,
+    to_json,
+)
+from asd_jax.config.types import (
+    BackendConfig,
+    Config,
+    DataConfig,
+    EmbeddingConfig,
+    EnsembleConfig,
+    MemberEmbeddingConfig,
+    MemberTrainConfig,
+    TrainConfig,
+)
+from asd_jax.errors import UserError
+
+__all__ = [
+    "BackendConfig",
+    "Config",
+    "DataConfig",
+    "EmbeddingConfig",
+    "EnsembleConfig",
+    "MemberEmbeddingConfig",
+    "MemberTrainConfig",
+    "TrainConfig",
+    "difference",
+    "from_dict",
+    "keys",
+    "load_config",
+    "nearest",
+    "override",
+    "shipped_configs",
+    "to_dict",
+    "to_json",
+]
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configurations that come with the package, name to file."""
+    import asd_jax
+
+    package = Path(asd_jax.__file__).parent
+    # Installed, the files lie inside the package; in a checkout they lie beside it.
+    for folder in (package / "configs", package.parent / "configs"):
+        if folder.is_dir():
+            files = sorted(folder.glob("*.py"))
+            return {file.stem: file for file in files if not file.stem.startswith("_")}
+    return {}
+
+
+def load_config(
+    name_or_path: str, overrides: Mapping[str, str] | None = None
+) -> Config | EnsembleConfig:
+    """Loads a configuration file and applies overrides.
+
+    Args:
+        name_or_path: path of a file with `get_config()`, or the name of a shipped one.
+        overrides: dotted key to text, as in {"train.epochs": "5"}.
+
+    Raises:
+        UserError: no such file, no `get_config`, an unknown key, a value of a wrong type.
+    """
+    shipped = shipped_configs()
+    path = shipped.get(name_or_path, Path(name_or_path))
+    if path.suffix != ".py" or not os.path.isfile(path):
+        names = [*shipped, *(f"configs/{name}.py" for name in shipped)]
+        raise UserError(
+            f"--config={name_or_path}: no such .py file and no configuration of that name"
+            f"{nearest(name_or_path, names)}; `asd-jax list` shows all"
+        )
+    spec = importlib.util.spec_from_file_location(f"asd_jax_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"--config={path}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, Config | EnsembleConfig):
+        raise UserError(
+            f"--config={path}: get_config() gave a {type(config).__name__}, not asd_jax's Config"
+        )
+    return override(dataclasses.replace(config, name=config.name or path.stem), overrides or {})

@@ -1,0 +1,220 @@
+"""Configurations from and to text: overrides of the command line, and JSON."""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from asd_jax.audio.frontend import FrontEnd
+from asd_jax.config.types import (
+    BackendConfig,
+    Config,
+    DataConfig,
+    EmbeddingConfig,
+    EnsembleConfig,
+    MemberEmbeddingConfig,
+    MemberTrainConfig,
+    TrainConfig,
+)
+from asd_jax.errors import UserError
+
+
+def override(config, overrides: Mapping[str, str], *, root=None, prefix: str = ""):
+    """Returns `config` with dotted keys set from text.
+
+    Text is read by the field's type: `5`, `3e-4`, `true`, `none`, `0,1,2`, `fan,pump`.
+
+    Args:
+        config: a frozen dataclass, nested or not.
+        overrides: dotted key to text.
+        root: the outermost configuration, when `config` is a group inside it.
+        prefix: the dotted key of that group, with a dot at its end.
+
+    Raises:
+        UserError: an unknown key (with the nearest right one) or a wrong value.
+    """
+    root = config if root is None else root
+    hints = typing.get_type_hints(type(config))
+    names = [field.name for field in dataclasses.fields(config)]
+    values, groups = {}, {}
+    for key, text in overrides.items():
+        head, _, rest = key.partition(".")
+        is_group = head in names and _is_group(getattr(config, head))
+        if is_group and not rest and hasattr(getattr(config, head), "SHORT_FOR"):
+            rest = getattr(config, head).SHORT_FOR
+        if is_group and not rest:
+            inside = keys(getattr(config, head), f"{prefix}{head}.")
+            raise UserError(f"--config.{prefix}{head} is a group; set {' or '.join(inside)}")
+        if is_group:
+            groups.setdefault(head, {})[rest] = text
+        elif head in names and not rest:
+            values[head] = _parse(text, hints[head], f"--config.{prefix}{head}")
+        else:
+            full = f"{prefix}{key}"
+            raise UserError(f"--config.{full}: no such key{nearest(full, keys(root))}")
+    for head, inner in groups.items():
+        group, where = getattr(config, head), f"{prefix}{head}."
+        if isinstance(group, Mapping):
+            values[head] = _override_members(group, inner, root, where)
+        else:
+            values[head] = override(group, inner, root=root, prefix=where)
+    return dataclasses.replace(config, **values)
+
+
+def _override_members(members, overrides: Mapping[str, str], root, prefix: str):
+    """Named configurations with keys "NAME.KEY" set; arguments as in `override`."""
+    of_member: dict[str, dict[str, str]] = {}
+    for key, text in overrides.items():
+        name, _, rest = key.partition(".")
+        if name not in members or not rest:
+            raise UserError(
+                f"--config.{prefix}{key}: no such key{nearest(f'{prefix}{key}', keys(root))}"
+            )
+        of_member.setdefault(name, {})[rest] = text
+    changed = {
+        name: override(members[name], inner, root=root, prefix=f"{prefix}{name}.")
+        for name, inner in of_member.items()
+    }
+    return {**members, **changed}
+
+
+def _is_group(value) -> bool:
+    return dataclasses.is_dataclass(value) or isinstance(value, Mapping)
+
+
+def keys(config, prefix: str = "") -> list[str]:
+    """All dotted keys of a configuration."""
+    found = []
+    if isinstance(config, Mapping):
+        values = dict(config)
+    else:
+        values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    for name, value in values.items():
+        found += keys(value, f"{prefix}{name}.") if _is_group(value) else [f"{prefix}{name}"]
+    return found
+
+
+def nearest(wrong: str, right: Sequence[str]) -> str:
+    """A "did you mean" for a message, or nothing where no name is near."""
+    matches = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
+    if not matches:  # a key given without its group, such as `epochs` for `train.epochs`
+        matches = [name for name in right if name.rsplit(".", 1)[-1] == wrong.rsplit(".", 1)[-1]]
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def _parse(text: str, kind, flag: str):
+    """Reads `text` as a value of the annotated type `kind`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if text.lower() == "none":
+            return None
+        return _parse(text, next(a for a in arguments if a is not type(None)), flag)
+    if origin is Literal:
+        if text not in arguments:
+            raise UserError(f"{flag}={text}: must be one of {', '.join(map(str, arguments))}")
+        return text
+    if origin is tuple:
+        inner = text.strip()
+        if inner[:1] + inner[-1:] in ("()", "[]"):
+            inner = inner[1:-1]
+        items = [item.strip().strip("'\"") for item in inner.split(",") if item.strip()]
+        return tuple(_parse(item, arguments[0], flag) for item in items)
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise UserError(f"{flag}={text}: must be true or false")
+        return text.lower() in ("true", "1")
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise UserError(f"{flag}={text}: must be {wanted}") from None
+    return text
+
+
+def to_json(config: Config | EnsembleConfig) -> str:
+    """The configuration as JSON, with the detector's name in it."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def to_dict(config: Config | EnsembleConfig) -> dict[str, Any]:
+    """The configuration as nested dictionaries of JSON's types."""
+    if isinstance(config, EnsembleConfig):
+        members = {name: to_dict(member) for name, member in config.members.items()}
+        own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        own |= {k: dataclasses.asdict(own[k]) for k in ("data", "train", "embedding")}
+        combined = {name: own.pop(name) for name in ("combine", "choices", "default")}
+        detector = {"name": "ensemble", **combined}
+        return json.loads(json.dumps({**own, "members": members, "detector": detector}))
+    data = dataclasses.asdict(config)
+    data["detector"] = {"name": config.detector.name, **data["detector"]}
+    return json.loads(json.dumps(data))
+
+
+def from_dict(
+    data: Mapping[str, Any], detector_configs: Mapping[str, type]
+) -> Config | EnsembleConfig:
+    """The configuration that `to_dict` wrote.
+
+    Args:
+        data: nested dictionaries.
+        detector_configs: each detector's configuration class by the detector's name.
+
+    Raises:
+        UserError: keys that this version does not know, or a detector it does not have.
+    """
+    data = dict(data)
+    detector = dict(data.pop("detector"))
+    name = str(detector.pop("name"))
+    if name == "ensemble":
+        members = {k: from_dict(v, detector_configs) for k, v in data.pop("members").items()}
+        train = _build(MemberTrainConfig, data.pop("train"), "train")
+        groups = {"members": members, "train": train}
+        groups["data"] = _build(DataConfig, data.pop("data"), "data")
+        groups["embedding"] = _build(MemberEmbeddingConfig, data.pop("embedding"), "embedding")
+        return _build(EnsembleConfig, {**data, **detector, **groups})
+    if name not in detector_configs:
+        raise UserError(
+            f"this version has no detector {name!r}{nearest(name, [*detector_configs])}"
+        )
+    groups = {
+        "front_end": FrontEnd,
+        "data": DataConfig,
+        "train": TrainConfig,
+        "embedding": EmbeddingConfig,
+        "backend": BackendConfig,
+    }
+    values = {key: _build(groups[key], data.pop(key), key) for key in groups if key in data}
+    return _build(
+        Config, {"detector": _build(detector_configs[name], detector, "detector"), **values, **data}
+    )
+
+
+def _build(cls, values: Mapping[str, Any], where: str = "config"):
+    unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+    if unknown:
+        raise UserError(
+            f"{where} has keys this version does not know: {', '.join(sorted(unknown))}"
+        )
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Dotted keys in which two configurations' dictionaries differ, each with both values."""
+
+    def flatten(data, prefix=""):
+        for key, value in data.items():
+            if isinstance(value, dict):
+                yield from flatten(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    here, there = dict(flatten(ours)), dict(flatten(theirs))
+    return [
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in sorted(here.keys() | there.keys())
+        if here.get(key) != there.get(key)
+    ]

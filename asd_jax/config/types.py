@@ -1,0 +1,274 @@
+"""Configurations as frozen dataclasses: of a run, and of an ensemble of runs."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from asd_jax.audio.frontend import FrontEnd
+from asd_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which recordings of a data set are used.
+
+    Attributes:
+        machines: machine types; empty for all.
+        subset: "dev" or "eval"; "auto" takes the development set where there is one.
+        year: challenge year, for data whose year the layout does not tell; 0 finds it.
+        channel: channel of recordings that have several; -1 takes their mean.
+    """
+
+    machines: tuple[str, ...] = ()
+    subset: Literal["auto", "dev", "eval"] = "auto"
+    year: int = 0
+    channel: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingConfig:
+    """Which embedding of a clip there is, for systems that have a use for one.
+
+    `--config.embedding=KIND` is short for `--config.embedding.kind=KIND`.
+
+    Attributes:
+        kind: a pretrained network of `asd_jax.embeddings`; "log_mel" for the mean and standard
+            deviation of a clip's own frames, which needs no network; or "none".
+        weights: path or URL of the network's weights.
+        sha256: checksum of that file; needed for a URL.
+        size: values of OpenL3's embedding, 512 or 6144.
+        hop: seconds from one of the network's windows of a clip to the next.
+    """
+
+    kind: Literal["none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = "none"
+    weights: str = ""
+    sha256: str = ""
+    size: int = 512
+    hop: float = 0.1
+
+    SHORT_FOR: typing.ClassVar[str] = "kind"
+
+    def __post_init__(self):
+        if self.size not in (512, 6144):
+            raise UserError(f"embedding.size is {self.size}; it must be 512 or 6144")
+        if not self.hop > 0:
+            raise UserError(f"embedding.hop is {self.hop}; it must be above 0, in seconds")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether a network computes it, from recordings."""
+        return self.kind not in ("none", "log_mel")
+
+
+@dataclasses.dataclass(frozen=True)
+class BackendConfig:
+    """From what a clip's score comes.
+
+    `--config.backend=KIND` is short for `--config.backend.kind=KIND`.
+
+    Attributes:
+        kind: the system's "own" score, or the distance of a clip's embedding from those of the
+            training clips, for systems that have one: "knn" to the nearest of them,
+            "mahalanobis" by their mean and covariance. Source and target clips are apart, and
+            the smaller distance counts.
+        neighbours: nearest clips of which the mean distance counts, for "knn".
+        metric: "cosine" or "euclidean", for "knn".
+    """
+
+    kind: Literal["own", "knn", "mahalanobis"] = "own"
+    neighbours: int = 1
+    metric: Literal["cosine", "euclidean"] = "cosine"
+
+    SHORT_FOR: typing.ClassVar[str] = "kind"
+
+    def __post_init__(self):
+        if self.neighbours < 1:
+            raise UserError(f"backend.neighbours is {self.neighbours}; it must be 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How each model of a run is trained.
+
+    Attributes:
+        epochs: the most epochs a model is trained for.
+        batch_size: views in an optimiser step.
+        learning_rate: of the detector's optimiser.
+        validation_split: share of each model's training clips held out, by whole clips.
+        patience: a model stops when its validation loss has not improved for so many
+            epochs, and its best weights are kept; 0 trains to the end and keeps the last.
+        checkpoint_every: epochs between checkpoints.
+        members: how the models of a fleet share a device: "vmap" computes them together,
+            "map" one after another inside the same program, "loop" one compiled step at a
+            time; "auto" chooses by backend and kind of step.
+    """
+
+    epochs: int = 100
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+    validation_split: float = 0.1
+    patience: int = 0
+    checkpoint_every: int = 10
+    members: Literal["auto", "vmap", "map", "loop"] = "auto"
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} is {getattr(self, name)}; it must be 1 or more")
+        if not self.learning_rate > 0:
+            raise UserError(f"train.learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 <= self.validation_split < 1:
+            raise UserError(
+                f"train.validation_split is {self.validation_split}; it must be 0 or more, below 1"
+            )
+        if self.patience < 0:
+            raise UserError(f"train.patience is {self.patience}; it must be 0 (off) or more")
+        if self.patience and not self.validation_split:
+            raise UserError("train.patience needs a validation set; raise train.validation_split")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run: which system, on which data, how trained, with which seeds.
+
+    Attributes:
+        detector: the system's own configuration, defined in its file under `detectors/`.
+        front_end: log-mel settings.
+        data: which recordings.
+        train: training settings.
+        embedding: an embedding of each clip beside its log-mels.
+        backend: from what scores come.
+        seeds: one model of each kind is trained a seed.
+        threshold: the decision threshold is a quantile of the gamma distribution fitted to
+            the training clips' scores ("gamma"), or their "mean", or 0 for systems whose score
+            is a distance from a threshold of their own ("zero").
+        threshold_quantile: that quantile.
+        name: of the configuration; `load_config` gives it the file's name.
+    """
+
+    detector: Any
+    front_end: FrontEnd = FrontEnd()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    backend: BackendConfig = BackendConfig()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    threshold: Literal["gamma", "mean", "zero"] = "gamma"
+    threshold_quantile: float = 0.9
+    name: str = ""
+
+    def __post_init__(self):
+        if not self.seeds:
+            raise UserError("seeds is empty; name at least one, as in seeds=0,")
+        if not isinstance(self.seeds, tuple) or not all(type(seed) is int for seed in self.seeds):
+            raise UserError(f"seeds is {self.seeds!r}; it must be a tuple of whole numbers")
+        if (
+            len(set(self.seeds)) != len(self.seeds)
+            or not 0 <= min(self.seeds) <= max(self.seeds) < 2**32
+        ):
+            raise UserError(f"seeds is {self.seeds}; they must differ and be 0 or more, below 2^32")
+        if not 0 < self.threshold_quantile < 1:
+            raise UserError(
+                f"threshold_quantile is {self.threshold_quantile}; it must be between 0 and 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberTrainConfig:
+    """How the members of an ensemble are trained; None leaves it to each member's own settings.
+
+    Attributes: as those of `TrainConfig`.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberEmbeddingConfig:
+    """Embeddings of those members of an ensemble that have one; empty values leave it to them.
+
+    Attributes: as those of `EmbeddingConfig`, and short for the same.
+    """
+
+    kind: Literal["", "none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = ""
+    weights: str = ""
+    sha256: str = ""
+    size: int | None = None
+    hop: float | None = None
+
+    SHORT_FOR: typing.ClassVar[str] = "kind"
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleConfig:
+    """A run that combines the scores of others.
+
+    Attributes:
+        members: the runs' configurations by name. On the command line each is a group, as in
+            `--config.members.group_made.train.epochs=5`.
+        combine: the "mean" or the "max" of the members' scores, standardised for each machine
+            id by those of its training clips; or "choose" one member for each machine type.
+        choices: which member serves a machine type, as "fan:group_made", for "choose".
+        default: the member for the others, for "choose".
+        data: which recordings, for all members.
+        train: training settings for all members.
+        embedding: for all members that have an embedding.
+        seeds: of all members; those of one seed are combined.
+        threshold_quantile: as in `Config`.
+        name: as in `Config`.
+    """
+
+    members: Mapping[str, "Config | EnsembleConfig"]
+    combine: Literal["mean", "max", "choose"] = "mean"
+    choices: tuple[str, ...] = ()
+    default: str = ""
+    data: DataConfig = DataConfig()
+    train: MemberTrainConfig = MemberTrainConfig()
+    embedding: MemberEmbeddingConfig = MemberEmbeddingConfig()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    threshold_quantile: float = 0.9
+    name: str = ""
+
+    def __post_init__(self):
+        if not self.members:
+            raise UserError("members is empty; an ensemble needs one or more")
+        if self.combine != "choose" and (self.choices or self.default):
+            raise UserError("choices and default need combine=choose")
+        named = [choice.partition(":")[2] for choice in self.choices]
+        for member in [*named, self.default] if self.combine == "choose" else []:
+            if member not in self.members:
+                raise UserError(
+                    f"choices and default must name members, as in fan:{next(iter(self.members))}; "
+                    f"{member!r} is none of {', '.join(self.members)}"
+                )
+        self.member_configs()
+
+    def member_configs(self) -> "dict[str, Config | EnsembleConfig]":
+        """The members' configurations with the settings that are for all."""
+        train = {k: v for k, v in dataclasses.asdict(self.train).items() if v is not None}
+        embedding = {k: v for k, v in dataclasses.asdict(self.embedding).items() if v}
+        found, embedded = {}, False
+        for name, member in self.members.items():
+            has_embedding = member.embedding.kind not in ("", "none")
+            embedded |= has_embedding
+            found[name] = dataclasses.replace(
+                member,
+                data=self.data,
+                train=dataclasses.replace(member.train, **train),
+                embedding=dataclasses.replace(
+                    member.embedding, **(embedding if has_embedding else {})
+                ),
+                seeds=self.seeds,
+                name=name,
+            )
+        if embedding and not embedded:
+            raise UserError(f"embedding.{next(iter(embedding))}: no member has an embedding")
+        return found
+
+    def member_for(self, machine: str) -> str:
+        """The member that serves a machine type, where one is chosen."""
+        chosen = dict(choice.partition(":")[::2] for choice in self.choices)
+        return chosen.get(machine, self.default)

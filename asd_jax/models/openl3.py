@@ -1,0 +1,127 @@
+"""OpenL3: the audio network of a model that tells whether sound and picture belong together."""
+
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from asd_jax.errors import UserError
+from asd_jax.models.convolution import BatchNorm, Convolution
+from asd_jax.models.imported import from_keras
+
+_LAST = "audio_embedding_layer"
+
+
+class OpenL3(nn.Module):
+    """The network as Keras has it, its layers under Keras's names; weights are frozen.
+
+    Eight 3×3 convolutions, a pool by two after each pair but the last. With the channels of
+    OpenL3 it has 4,689,860 values, running statistics included.
+
+    Cramer, Wu, Salamon, Bello: Look, Listen, and Learn More: Design Choices for Deep Audio
+    Embeddings, ICASSP 2019. EdgeL3's smaller ones: Srivastava, Roy, Cartwright, Bello, Arora:
+    Specialized Embedding Approximation for Edge Intelligence, ICASSP 2021.
+
+    Attributes:
+        channels: of the convolutions, in pairs.
+        normalise_last: whether normalisation and ReLU follow the last convolution too.
+        pool: bands and frames of the last pool, which makes the embedding of the map: (16, 24)
+            makes 512 values of pictures of 128 × 199, (4, 8) makes 6,144; of 256 × 199 it is
+            (32, 24) and (8, 8).
+    """
+
+    channels: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 512, 512)
+    normalise_last: bool = False
+    pool: tuple[int, int] = (16, 24)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Embeddings of pictures.
+
+        Args:
+            x: (batch, mels, frames, 1), as `asd_jax.audio.openl3_frontend` makes them.
+
+        Returns:
+            (batch, values), the values in the order mels, frames, channels of what is left.
+        """
+
+        def normalise(x, i):
+            return BatchNorm(0.99, 1e-3, name=f"batch_normalization_{i}")(x)
+
+        count = len(self.channels)
+        x = normalise(x, 1)
+        for i, channels in enumerate(self.channels, 1):
+            name = _LAST if i == count else f"conv2d_{i}"
+            x = Convolution(channels, (3, 3), name=name)(x)
+            if i < count or self.normalise_last:
+                x = nn.relu(normalise(x, i + 1))
+            if i % 2 == 0 and i < count:
+                x = nn.max_pool(x, (2, 2), (2, 2))
+        x = nn.max_pool(x, self.pool, self.pool, "SAME")
+        return x.reshape(len(x), -1)
+
+
+def openl3_from_keras(
+    module: OpenL3,
+    layers: Mapping[str, Sequence[np.ndarray]],
+    filters: np.ndarray,
+    *,
+    source: str = "the Keras model",
+) -> dict:
+    """Variables of a network from the layers of a Keras file, by their order.
+
+    Keras numbers layers on from the models built before, so names differ from file to file.
+
+    Args:
+        module: the network.
+        layers: layer name → arrays, in the order of the file, as
+            `asd_jax.models.keras_file.read_keras_layers` gives them. The layer of kapre that
+            makes the mel spectrogram may be missing.
+        filters: (bins, mels) mel filters of the pictures that the network is to be given.
+        source: where the arrays are from, for messages.
+
+    Returns:
+        {"params": …, "batch_stats": …} for `module.apply`.
+
+    Raises:
+        UserError: the layers are not those of such a network, or the file's own mel filters are
+            others.
+    """
+    found = {name: arrays for name, arrays in layers.items() if len(arrays)}
+    for name in [name for name in found if "spectrogram" in name]:
+        _check_filters(found.pop(name), filters, source)
+    wanted = [name for pair in _names(module) for name in pair]
+    if len(found) != len(wanted):
+        raise UserError(
+            f"{source} has {len(found)} layers with weights beside the spectrogram's, the network "
+            f"{len(wanted)}; give the weights of its audio model"
+        )
+    return from_keras(
+        module, dict(zip(wanted, found.values(), strict=True)), channels=1, source=source
+    )
+
+
+def _names(module: OpenL3) -> list[tuple[str, ...]]:
+    """Names of layers in the order of the network."""
+    count = len(module.channels)
+    names = [("batch_normalization_1",)]
+    names += [(f"conv2d_{i}", f"batch_normalization_{i + 1}") for i in range(1, count)]
+    last = (f"batch_normalization_{count + 1}",) if module.normalise_last else ()
+    return [*names, (_LAST, *last)]
+
+
+def _check_filters(arrays: Sequence[np.ndarray], filters: np.ndarray, source: str) -> None:
+    """The last array of kapre's layer of mel spectrograms is (bins, mels)."""
+    theirs = arrays[-1]
+    if theirs.shape != filters.shape:
+        raise UserError(
+            f"{source} is for another front end: its spectrogram ends in an array of shape "
+            f"{theirs.shape}, the mel filters here are {filters.shape}; give the file of the "
+            "embedding's kind, or choose the kind of the file"
+        )
+    if not np.allclose(theirs, filters, rtol=0, atol=1e-6):
+        raise UserError(
+            f"{source} has other mel filters than this kind of embedding; give the file of "
+            "release 0.3.1"
+        )

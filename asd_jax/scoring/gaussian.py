@@ -1,0 +1,166 @@
+"""Mahalanobis distance of embeddings from the Gaussian of many models' normal clips.
+
+Embeddings have more columns than some machines have clips, so covariances are shrunk towards a
+multiple of the identity, by how much Ledoit and Wolf's formula says: next to nothing for many
+clips, nearly all of it for a handful. `asd_jax.scoring.mahalanobis` is the challenge baseline's
+distance of reconstruction residuals, which neither centres nor shrinks.
+
+Source: Ledoit and Wolf 2004, A well-conditioned estimator for large-dimensional covariance
+matrices.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asd_jax.errors import UserError
+from asd_jax.scoring import rows
+
+# Variances are raised to this share of the largest: less is below what float32 resolves.
+_VARIANCE_FLOOR = 1e-6
+
+
+class Gaussian(NamedTuple):
+    """Gaussians in d dimensions.
+
+    Attributes:
+        mean: (..., d).
+        whitening: (..., d, d), W with W Wᵀ the inverse covariance.
+        valid: (...), false where there were fewer than two distinct rows: no distance.
+    """
+
+    mean: Any
+    whitening: Any
+    valid: Any
+
+
+def fit_gaussian(values, mask=None, *, shrinkage: float | None = None) -> Gaussian:
+    """Mean and covariance of the rows for each of the leading axes, in float64.
+
+    The covariance has n in its denominator, as `sklearn.covariance` has it.
+
+    Args:
+        values: (..., n, d), finite where they count.
+        mask: (..., n), true where a row counts; None for all of them.
+        shrinkage: share of the identity, scaled to the mean variance, in the covariance; None
+            for Ledoit and Wolf's.
+
+    Returns:
+        The Gaussians as NumPy arrays, float64, all valid.
+
+    Raises:
+        UserError: wrong shapes, values that are not finite, a model without two distinct rows.
+    """
+    gaussian = _fitted(*rows.checked(values, mask), shrinkage)
+    _check_valid(gaussian.valid, "rows")
+    return gaussian
+
+
+def fit_domains(values, mask, target, *, shrinkage: float | None = None):
+    """A Gaussian of the source and one of the target clips for each of the leading axes.
+
+    A domain with fewer than two distinct clips has no Gaussian of its own: `valid` is false
+    there, and `selective_distance` goes by the other domain.
+
+    Args:
+        values: (..., n, d), finite where they count.
+        mask: (..., n), true where a row counts; None for all of them.
+        target: (..., n), true where a row is of the target domain.
+        shrinkage: as for `fit_gaussian`.
+
+    Returns:
+        The Gaussians of the source and of the target domain.
+
+    Raises:
+        UserError: as `fit_gaussian`, for models where neither domain has two distinct clips.
+    """
+    values, mask = rows.checked(values, mask)
+    target = np.broadcast_to(np.asarray(target, bool), mask.shape)
+    source = _fitted(values, mask & ~target, shrinkage)
+    target = _fitted(values, mask & target, shrinkage)
+    _check_valid(source.valid | target.valid, "clips of one domain")
+    return source, target
+
+
+def distance(gaussian: Gaussian, values: jax.Array) -> jax.Array:
+    """Squared Mahalanobis distances; jit-able, in the precision of its arguments.
+
+    Args:
+        gaussian: with any leading axes (...).
+        values: (..., n, d), the leading axes broadcast; with a Gaussian without leading axes
+            also (..., d) of any rank.
+
+    Returns:
+        (..., n), or (...); infinite where the Gaussian is not valid.
+    """
+    mean, whitening, valid = (jnp.asarray(part) for part in gaussian)
+    if mean.ndim > 1:
+        mean, valid = mean[..., None, :], valid[..., None]
+    white = jnp.matmul(values - mean, whitening, precision="highest")
+    return jnp.where(valid, jnp.sum(white**2, axis=-1), jnp.inf)
+
+
+def selective_distance(source: Gaussian, target: Gaussian, values: jax.Array) -> jax.Array:
+    """The smaller of the distances from the source's and the target's Gaussian; jit-able.
+
+    A normal clip is like those of its own domain, which a test clip's name does not tell.
+    Arguments and result as in `distance`.
+    """
+    return jnp.minimum(distance(source, values), distance(target, values))
+
+
+def _check_valid(valid: np.ndarray, what: str) -> None:
+    if not valid.all():
+        where = tuple(int(i) for i in np.argwhere(~valid)[0])
+        raise UserError(f"model {where} of {valid.shape} has no two distinct {what} to fit to")
+
+
+def _fitted(values: np.ndarray, mask: np.ndarray, shrinkage: float | None) -> Gaussian:
+    if shrinkage is not None and not 0 <= shrinkage <= 1:
+        raise UserError(f"the shrinkage must be from 0 to 1, not {shrinkage}")
+    leading = values.shape[:-2]
+    with jax.enable_x64(True):
+        fitted = _fit_all(
+            rows.flat(values, 2), rows.flat(mask, 1), shrinkage, one_by_one=rows.in_turn()
+        )
+    return jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
+
+
+@functools.partial(jax.jit, static_argnames="one_by_one")
+def _fit_all(values, mask, shrinkage, *, one_by_one):
+    def fit(values, mask):
+        # Here, model by model: all embeddings in float64 might not fit into memory.
+        return _fit(values.astype(jnp.float64), mask, shrinkage)
+
+    return rows.each(fit, one_by_one)(values, mask)
+
+
+def _fit(values: jax.Array, mask: jax.Array, shrinkage) -> Gaussian:
+    """The Gaussian of the rows (n, d) of one model."""
+    count, d = jnp.maximum(jnp.sum(mask), 1), values.shape[-1]
+    mean = jnp.sum(values, axis=0, where=mask[:, None]) / count
+    values = rows.centred(values, mask, mean)
+    covariance = values.T @ values / count
+    spread = jnp.trace(covariance) / d
+    if shrinkage is None:
+        shrinkage = _ledoit_wolf(values, covariance, count)
+    covariance = (1 - shrinkage) * covariance + shrinkage * spread * jnp.eye(d)
+    variances, directions = jnp.linalg.eigh(covariance)
+    # Equal rows differ from their mean by rounding.
+    valid = spread > (4 * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(mean))) ** 2
+    floored = jnp.maximum(variances, _VARIANCE_FLOOR * variances[-1])
+    return Gaussian(mean, directions / jnp.sqrt(jnp.where(valid, floored, 1)), valid)
+
+
+def _ledoit_wolf(centred: jax.Array, covariance: jax.Array, count: jax.Array) -> jax.Array:
+    """Share of the identity that is best in mean squared error, 0 to 1."""
+    d = len(covariance)
+    spread = jnp.trace(covariance) / d
+    squares = jnp.sum(covariance**2)
+    unlike = (squares - d * spread**2) / d  # the covariance's distance from the identity's
+    fourth = jnp.sum(jnp.sum(centred**2, axis=-1) ** 2)
+    noise = jnp.minimum((fourth / count - squares) / (count * d), unlike)
+    return jnp.where(noise > 0, noise / jnp.where(unlike > 0, unlike, 1), 0)

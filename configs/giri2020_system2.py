@@ -1,0 +1,19 @@
+"""System 2 of Giri et al. 2020, section 4: MobileNetV2 and Group MADE together.
+
+    asd-jax run --config=configs/giri2020_system2.py --data_dir=DATA --out_dir=RUN
+
+Published for the development set of DCASE 2020 (Table 1): the mean of the standardised scores,
+as here, and the largest, `--config.combine=max`. See giri2020_system1 for the augmentation.
+"""
+
+from asd_jax.config import EnsembleConfig, load_config
+
+
+def get_config() -> EnsembleConfig:
+    """The report's members."""
+    return EnsembleConfig(
+        members={
+            "mobilenet_v2_id_mix": load_config("mobilenet_v2_id_mix"),
+            "group_made": load_config("group_made"),
+        }
+    )

@@ -1,0 +1,24 @@
+"""IAEO3 of Grollmisch et al. 2020, the same for all machines.
+
+    asd-jax run --config=configs/iaeo3.py --data_dir=DATA --out_dir=RUN \\
+        --config.embedding.weights=openl3_audio_mel128_env.h5
+
+Without OpenL3's weights: `--config.embedding=none` for the autoencoder's errors alone, or
+`--config.embedding=log_mel` for statistics of the spectrogram in place of OpenL3.
+
+Published for the development set of DCASE 2020 (Table 2; AUC / pAUC in percent): ToyCar 94.3/84.8,
+ToyConveyor 78.0/62.3, fan 77.4/63.2, pump 84.0/70.8, slider 90.9/70.8, valve 98.1/93.1.
+"""
+
+from asd_jax.config import Config, EmbeddingConfig, TrainConfig
+from asd_jax.detectors.iaeo3 import IAEO3Config
+
+
+def get_config() -> Config:
+    """The report's settings."""
+    return Config(
+        detector=IAEO3Config(),
+        embedding=EmbeddingConfig(kind="openl3_mel128"),
+        train=TrainConfig(epochs=30, batch_size=512, learning_rate=1e-3, validation_split=0.0),
+        seeds=(0, 1, 2),
+    )

@@ -1,0 +1,130 @@
+"""Nearest neighbours against scikit-learn's, near duplicates and domains included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from asd_jax.errors import UserError
+from asd_jax.scoring import neighbours as module
+from asd_jax.scoring.neighbours import METRICS, Bank, knn_distance
+
+# Sums of 16 to 512 squared differences in float32, relative to the distance.
+TOLERANCE = 1e-5
+
+JITTED = jax.jit(knn_distance, static_argnames=("k", "metric"))
+
+
+def _embeddings(n, d=16, seed=0, offset=1.0):
+    return (np.random.default_rng(seed).normal(size=(n, d)) + offset).astype(np.float32)
+
+
+def _bank(embeddings, target=None):
+    shape = embeddings.shape[:-1]
+    return Bank(
+        embeddings, np.ones(shape, bool), np.zeros(shape, bool) if target is None else target
+    )
+
+
+def _sklearn(queries, embeddings, k, metric):
+    model = NearestNeighbors(n_neighbors=min(k, len(embeddings)), metric=metric, algorithm="brute")
+    model.fit(embeddings.astype(np.float64))
+    return model.kneighbors(queries.astype(np.float64))[0].mean(axis=-1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("k", "d"), [(1, 16), (4, 16), (2, 512), (200, 16)])
+def test_equals_sklearn(metric, k, d):
+    queries, embeddings = _embeddings(70, d, seed=1), _embeddings(150, d)
+    found = JITTED(queries, _bank(embeddings), k=k, metric=metric)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, _sklearn(queries, embeddings, k, metric), rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_near_duplicates_far_from_zero(metric):
+    # Products of such vectors are 1e5 and rounded by 1e-2; these neighbours are 1e-3 apart.
+    embeddings = _embeddings(60, offset=80.0)
+    queries = embeddings[:20].copy()
+    queries[:10, 0] += 2e-3
+    found = np.asarray(JITTED(queries, _bank(embeddings), k=1, metric=metric))
+    assert (found >= 0).all()
+    np.testing.assert_allclose(found[10:], 0, atol=1e-13)
+    if metric == "euclidean":
+        np.testing.assert_array_equal(found[10:], 0)
+        step = queries[:10, 0].astype(np.float64) - embeddings[:10, 0]
+        np.testing.assert_allclose(found[:10], step, rtol=TOLERANCE)
+    else:
+        # Unit vectors are rounded by 1e-7, the directions differ by 6e-6: squares to a tenth.
+        expected = [
+            1 - np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b))
+            for a, b in zip(
+                *(x[:10].astype(np.longdouble) for x in (queries, embeddings)), strict=True
+            )
+        ]
+        np.testing.assert_allclose(found[:10], np.array(expected, float), rtol=0.1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 5])
+def test_the_nearer_domain_decides(metric, k):
+    embeddings = _embeddings(100)
+    target = np.arange(100) % 33 == 0  # 4 clips
+    embeddings[target] += np.float32(2) * np.eye(16, dtype=np.float32)[0] - 3
+    queries = np.concatenate([_embeddings(20, seed=1), embeddings[target][:2] + 0.1])
+    found = JITTED(queries, _bank(embeddings, target), k=k, metric=metric)
+    by_domain = [_sklearn(queries, embeddings[rows], k, metric) for rows in (~target, target)]
+    np.testing.assert_allclose(found, np.minimum(*by_domain), rtol=TOLERANCE)
+    assert (by_domain[1] < by_domain[0])[-2:].all() and (by_domain[0] < by_domain[1])[:20].any()
+    # All of one domain, whichever: plain neighbours.
+    for alone in (np.zeros(100, bool), np.ones(100, bool)):
+        plain = JITTED(queries, _bank(embeddings, alone), k=k, metric=metric)
+        expected = _sklearn(queries, embeddings, k, metric)
+        np.testing.assert_allclose(plain, expected, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_that_do_not_count_and_leading_axes(metric):
+    embeddings = np.stack([_embeddings(40, seed=i) for i in range(3)])
+    mask = np.arange(40) < np.array([[40], [11], [0]])
+    mask[0, ::2] = False
+    target = np.tile(np.arange(40) % 10 == 1, (3, 1))
+    holed = np.where(mask[..., None], embeddings, np.nan)
+    queries = _embeddings(6, seed=9)
+    found = JITTED(queries, Bank(holed, mask, target), k=3, metric=metric)
+    assert found.shape == (3, 6)
+    for i in range(2):
+        rows = [embeddings[i][mask[i] & (target[i] == side)] for side in (False, True)]
+        expected = np.minimum(*(_sklearn(queries, part, 3, metric) for part in rows))
+        np.testing.assert_allclose(found[i], expected, rtol=TOLERANCE)
+    assert np.isposinf(found[2]).all()  # nothing to compare with
+
+
+def test_vectors_without_direction():
+    embeddings = _embeddings(10)
+    embeddings[3] = 0
+    queries = np.stack([np.zeros(16), embeddings[0] * 1e-25, embeddings[1] * 1e30])
+    found = JITTED(queries.astype(np.float32), _bank(embeddings), k=1, metric="cosine")
+    # scikit-learn's distance of a zero vector is 1; lengths do not matter otherwise.
+    assert found[0] == 1
+    np.testing.assert_allclose(found[1:], 0, atol=1e-12)
+    alone = JITTED(_embeddings(4), _bank(np.zeros((2, 16), np.float32)), k=1, metric="cosine")
+    np.testing.assert_array_equal(alone, 1)
+
+
+def test_long_lists_go_in_blocks(monkeypatch):
+    queries, bank = _embeddings(23, seed=1), _bank(_embeddings(50))
+    whole = knn_distance(queries, bank, k=2)
+    monkeypatch.setattr(module, "_BLOCK", 50 * 5)
+    np.testing.assert_allclose(knn_distance(queries, bank, k=2), whole, rtol=1e-6)
+
+
+def test_bad_arguments():
+    queries, bank = jnp.ones((3, 4)), _bank(np.ones((5, 4), np.float32))
+    with pytest.raises(UserError, match="no metric 'l1'; there are cosine, euclidean"):
+        knn_distance(queries, bank, metric="l1")
+    with pytest.raises(UserError, match="neighbours must be at least 1, not 0"):
+        knn_distance(queries, bank, k=0)
+    with pytest.raises(UserError, match="queries have 3 columns, the bank has 4"):
+        knn_distance(jnp.ones((3, 3)), bank)
