@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def combine_runs(
     training: list[TrainingRow] = []
     scales: list[dict[str, Any]] = []
     chosen = {}
-    for group in sorted({group for of_run in tests for group in of_run}):
+    for group in sorted({group for of_run in [*tests, *trainings] for group in of_run}):
         served = range(len(paths))
         if config.combine == "choose":
             name = config.member_for(group[0])
@@ -60,14 +60,16 @@ def combine_runs(
                 continue
             served = [names.index(name)]
             chosen[group[0]] = name
-        _check_there(group, [paths[i] for i in served], [tests[i] for i in served])
-        found = [_Aligned(tests[i][group], trainings[i].get(group, {})) for i in served]
+        for of_runs in (tests, trainings):
+            _check_there(group, [paths[i] for i in served], [of_runs[i] for i in served])
+        found = [_aligned(group, config.seeds, paths[i], tests[i], trainings[i]) for i in served]
         first = found[0]
         if config.combine == "choose":
             rows += [row for seed_rows in first.test for row in seed_rows]
             training += [row for seed_rows in first.training for row in seed_rows]
             continue
         for i, other in zip(served, found, strict=True):
+            _check_scored(other, paths[i], group)
             _check_alike(first, other, paths[served[0]], paths[i], group)
         scale = [ensemble.scale_of(_scores(each.training)) for each in found]
         mean, deviation = (np.stack(part)[:, :, None] for part in zip(*scale, strict=True))
@@ -101,14 +103,13 @@ def combine_runs(
                 row._replace(score=score, threshold=threshold, decision=int(score > threshold))
                 for row, score in zip(first.test[s], combined[s], strict=True)
             ]
-    seeds = sorted({row.seed for row in rows})
     meta = {
         "format": _FORMAT,
         "combine": config.combine,
         "members": names,
         "paths": [os.path.relpath(path, run_dir.path) for path in paths],
         "chosen": chosen,
-        "seeds": seeds,
+        "seeds": list(config.seeds),
         "scales": scales,
     }
     write_training_csv(run_dir.training_csv, training)
@@ -142,15 +143,33 @@ def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
     }
 
 
-class _Aligned:
-    """A run's rows of one machine and section, seed by seed and in the order of the clips."""
+class _Aligned(NamedTuple):
+    """A run's rows of one machine and section: a list a seed, in the order of the clips."""
 
-    def __init__(self, test: dict[int, list], training: dict[int, list]):
-        self.seeds = sorted(test)
-        self.test = [sorted(test[seed], key=lambda row: row.clip) for seed in self.seeds]
-        self.training = [
-            sorted(training.get(seed, []), key=lambda row: row.clip) for seed in self.seeds
-        ]
+    test: list[list[ScoreRow]]
+    training: list[list[TrainingRow]]
+
+
+def _aligned(group: Group, seeds: Sequence[int], path, tests, trainings) -> _Aligned:
+    """The rows of a run, in the order of the seeds, which is that of its models.
+
+    Raises:
+        UserError: the run has scores of other seeds.
+    """
+    parts = [of_run.get(group, {}) for of_run in (tests, trainings)]
+    for of_seeds in parts:
+        if of_seeds and set(of_seeds) != set(seeds):
+            raise UserError(
+                f"{group[0]}, section {group[1]}: {path} has scores of the seeds "
+                f"{_listed(sorted(of_seeds))}, not {_listed(seeds)}; an ensemble is formed seed by "
+                "seed, so train all with the same ones"
+            )
+    return _Aligned(
+        *(
+            [sorted(of_seeds.get(seed, []), key=lambda row: row.clip) for seed in seeds]
+            for of_seeds in parts
+        )
+    )
 
 
 def _by_group(rows) -> dict[Group, dict[int, list]]:
@@ -165,9 +184,11 @@ def _scores(rows: Sequence[Sequence[Any]]) -> np.ndarray:
     return np.array([[row.score for row in of_seed] for of_seed in rows], np.float64)
 
 
-def _check_there(group: Group, paths, tests) -> None:
-    """Raises UserError unless all runs have scores of the machine and section."""
-    for path, of_run in zip(paths, tests, strict=True):
+def _check_there(group: Group, paths, of_runs) -> None:
+    """Raises UserError unless all runs have scores of the machine and section, or none has."""
+    if not any(group in of_run for of_run in of_runs):
+        return
+    for path, of_run in zip(paths, of_runs, strict=True):
         if group not in of_run:
             raise UserError(
                 f"{path} has no scores of {group[0]}, section {group[1]}, which another run has; "
@@ -175,27 +196,30 @@ def _check_there(group: Group, paths, tests) -> None:
             )
 
 
-def _check_alike(one: _Aligned, other: _Aligned, here, there, group: Group) -> None:
-    """Raises UserError unless both have the same seeds and clips."""
-    name = f"{group[0]}, section {group[1]}"
-    if one.seeds != other.seeds:
+def _check_scored(run: _Aligned, path, group: Group) -> None:
+    """Raises UserError unless there are scores of training clips."""
+    if not run.training[0]:
         raise UserError(
-            f"{name}: {here} has the seeds {_listed(one.seeds)} and {there} "
-            f"{_listed(other.seeds)}; an ensemble is formed seed by seed, so train both with the "
-            "same ones"
+            f"{group[0]}, section {group[1]}: {path} has no scores of training clips, by which "
+            "scores are brought to one scale; leave that section out of the data"
         )
-    for part in ("test", "training"):
-        clips = [[row.clip for row in getattr(each, part)[0]] for each in (one, other)]
-        if not clips[0]:
-            raise UserError(
-                f"{name}: {here} has no scores of training clips, by which scores are brought to "
-                "one scale; leave that section out of the data"
-            )
-        if clips[0] != clips[1]:
-            raise UserError(
-                f"{name}: {here} and {there} did not score the same {part} clips "
-                f"({len(clips[0])} and {len(clips[1])}); combine runs on the same data"
-            )
+
+
+def _check_alike(one: _Aligned, other: _Aligned, here, there, group: Group) -> None:
+    """Raises UserError unless all seeds of both scored the same clips, of the same labels."""
+
+    def clips(rows):
+        return [(row.clip, row.domain, getattr(row, "label", None)) for row in rows]
+
+    for part in one._fields:
+        first = clips(getattr(one, part)[0])
+        for rows in (*getattr(one, part), *getattr(other, part)):
+            if clips(rows) != first:
+                raise UserError(
+                    f"{group[0]}, section {group[1]}: {here} and {there} did not score the same "
+                    f"{part} clips ({len(first)} and {len(rows)}, or others, or with other "
+                    "labels); combine runs on the same data"
+                )
 
 
 def _listed(values: Sequence[Any]) -> str:
@@ -267,7 +291,7 @@ class FittedEnsemble:
                 f"{_listed(self.machines)}"
             )
         if self._meta["combine"] == "choose":
-            return machine, "" if section is None else str(section)
+            return self.members[self.serving(machine)[0]].resolve(machine, section)
         sections = [s for m, s in self._scales if m == machine]
         if section is None and len(sections) == 1:
             section = sections[0]

@@ -26,7 +26,7 @@ from asd_jax.clip_features import (
 from asd_jax.config import Config
 from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip
-from asd_jax.detectors import make_detector, registry
+from asd_jax.detectors import Detector, make_detector, registry
 from asd_jax.embeddings import Embedder, clip_means, load_embedder
 from asd_jax.errors import UserError
 from asd_jax.features import default_cache_dir
@@ -283,7 +283,12 @@ class FittedDetector:
         return np.array([self.sections[c.machine].index(c.section) for c in clips], np.int32)
 
     def member_scores(
-        self, chosen: Sequence[int], features: Features, indices: Sequence[int]
+        self,
+        chosen: Sequence[int],
+        features: Features,
+        indices: Sequence[int],
+        *,
+        trained_on: bool = False,
     ) -> np.ndarray:
         """Scores clips by several members.
 
@@ -292,6 +297,7 @@ class FittedDetector:
                 by side.
             features: a table of clips; only what is asked for is read.
             indices: of the clips, which must be of the members' machine and sections.
+            trained_on: whether they are training clips, see `Detector.score_trained`.
 
         Returns:
             (seeds, clips) float32; of a seed's trainings the smallest score.
@@ -303,17 +309,27 @@ class FittedDetector:
             labels = np.zeros(BATCH_CLIPS, np.int32)
             labels[:count] = self._labels([features.clips[i] for i in indices[first:][:count]])
             embeddings = embedding_batch(features, indices[first : first + count])
-            found = self._score(weights, calibration, batch, n_frames, labels, embeddings)
+            score = self._score_trained if trained_on else self._score
+            found = score(weights, calibration, batch, n_frames, labels, embeddings)
             scores[:, first : first + count] = found[:, :count]
         return scores.reshape(-1, self.detector.repeats, len(indices)).min(axis=1)
 
     @functools.cached_property
     def _score(self):
+        return self._compiled(self.detector.score)
+
+    @functools.cached_property
+    def _score_trained(self):
+        if type(self.detector).score_trained is Detector.score_trained:
+            return self._score
+        return self._compiled(self.detector.score_trained)
+
+    def _compiled(self, score_clip):
         """(weights, calibration, batch, n_frames, labels, embeddings) → (members, clips)."""
 
         def of_clip(weights, calibration, features, n_frames, label, embedding):
             extra = () if embedding is None else (embedding,)
-            return self.detector.score(weights, calibration, features, n_frames, label, *extra)
+            return score_clip(weights, calibration, features, n_frames, label, *extra)
 
         over_clips = jax.vmap(of_clip, in_axes=(None, None, 0, 0, 0, 0))
         driver = fleet.choose_driver(self.config.train, self.detector.task().kind)

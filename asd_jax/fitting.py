@@ -248,7 +248,8 @@ def score_training(
         )
     reporter.start("scoring training clips", len(groups))
     for done, (group, indices) in enumerate(groups.items(), 1):
-        scores = fitted.member_scores(_members_of(fitted, group), features, indices)
+        chosen = _members_of(fitted, group)
+        scores = fitted.member_scores(chosen, features, indices, trained_on=True)
         for seed, row in zip(fitted.config.seeds, scores, strict=True):
             for index, score in zip(indices, row, strict=True):
                 clip = features.clips[index]

@@ -106,17 +106,18 @@ def _seed_scores(fitted, request: _Request, wanted: Sequence[int]) -> dict[int, 
         return _of_detector(fitted, request, wanted)
     groups = {index: fitted.resolve(*request.whose[index]) for index in wanted}
     served = {index: fitted.serving(machine) for index, (machine, _) in groups.items()}
-    of_members = {
-        name: _seed_scores(member, request, [i for i in wanted if name in served[i]])
-        for name, member in fitted.members.items()
-        if any(name in names for names in served.values())
-    }
+    scores: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
+    for name, member in fitted.members.items():
+        own = [index for index in scores if name in served[index]]
+        found = _seed_scores(member, request, own) if own else {}
+        for index in own:
+            if index in found:
+                scores[index].append(found[index][:, None])
+            else:  # said, and nothing for the other members
+                del scores[index]
     return {
-        index: fitted.combined(
-            [of_members[name][index][:, None] for name in served[index]], groups[index]
-        )[:, 0]
-        for index in wanted
-        if all(index in of_members[name] for name in served[index])
+        index: fitted.combined(of_members, groups[index])[:, 0]
+        for index, of_members in scores.items()
     }
 
 

@@ -15,6 +15,9 @@ from asd_jax.errors import UserError
 from asd_jax.scoring.gaussian import Gaussian, fit_domains, selective_distance
 from asd_jax.scoring.neighbours import Bank, knn_distance
 
+# Of its largest value: embeddings closer than this are of the same clip.
+_SAME = 1e-5
+
 
 @functools.cache
 def on_embeddings(system: type[Detector]) -> type[Detector]:
@@ -81,14 +84,26 @@ def on_embeddings(system: type[Detector]) -> type[Detector]:
 
         def score(self, weights, calibration, features, n_frames, label=0, embedding=None):
             """How far one clip's embedding is from those of the training clips."""
-            query = self.embed(weights, features, n_frames, embedding)[None]
+            query = self.embed(weights, features, n_frames, embedding)
+            return self._distance(calibration, query, label, False)
+
+        def score_trained(self, weights, calibration, features, n_frames, label=0, embedding=None):
+            """The same of a training clip, from the others: its own neighbour is itself."""
+            query = self.embed(weights, features, n_frames, embedding)
+            return self._distance(calibration, query, label, True)
+
+        def _distance(self, calibration, query, label, trained: bool):
             if self.config.backend.kind == "knn":
                 bank = calibration["embeddings"]
                 mask = jnp.isfinite(bank).all(axis=-1)
                 if self.by_section:
                     mask &= calibration["section"] == label
+                if trained:
+                    # Computed in another batch, an embedding is itself to rounding only.
+                    apart = jnp.max(jnp.abs(bank - query), axis=-1)
+                    mask &= ~(apart <= _SAME * jnp.max(jnp.abs(query)))
                 return knn_distance(
-                    query,
+                    query[None],
                     Bank(bank, mask, calibration["target"] == 1),
                     k=self.config.backend.neighbours,
                     metric=self.config.backend.metric,
@@ -98,6 +113,6 @@ def on_embeddings(system: type[Detector]) -> type[Detector]:
                 Gaussian(*(calibration[domain][name][place] for name in Gaussian._fields))
                 for domain in ("source", "target")
             )
-            return selective_distance(source, target, query)[0]
+            return selective_distance(source, target, query[None])[0]
 
     return OnEmbeddings

@@ -137,6 +137,14 @@ class Detector(abc.ABC):
             ().
         """
 
+    def score_trained(self, weights, calibration, features, n_frames, label=0, *embedding):
+        """Scores one of the model's own training clips, as if it had not been one.
+
+        Where a score compares a clip with the training clips themselves, this leaves the clip
+        out; by default it is the same as `score`, whose arguments it has.
+        """
+        return self.score(weights, calibration, features, n_frames, label, *embedding)
+
     def embed(
         self,
         weights: Any,

@@ -83,6 +83,11 @@ class IAEO3Detector(InterpolationDetector):
                 f"detector.predictor=max has no use for embeddings ({config.embedding.kind}); set "
                 "--config.embedding=none"
             )
+        if config.backend.kind != "own" and config.embedding.kind == "none":
+            raise UserError(
+                f"backend={config.backend.kind} needs an embedding; choose one with "
+                "--config.embedding=KIND"
+            )
 
     @property
     def repeats(self) -> int:
@@ -91,8 +96,6 @@ class IAEO3Detector(InterpolationDetector):
 
     def embed(self, weights, features, n_frames, embedding=None):
         """The pretrained network's embedding of a clip."""
-        if embedding is None:
-            raise UserError("backend needs an embedding; choose one with --config.embedding=KIND")
         return embedding
 
     def statistics(self, weights, features, n_frames, embedding=None):

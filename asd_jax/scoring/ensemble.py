@@ -22,6 +22,8 @@ def scale_of(training_scores: Any) -> tuple[np.ndarray, np.ndarray]:
         (...) means and (...) deviations, float64; NaN where a score is not finite.
     """
     scores = np.asarray(training_scores, np.float64)
+    finite = np.isfinite(scores).all(axis=-1, keepdims=True)
+    scores = np.where(finite, scores, np.nan)  # infinite ones have no deviation
     mean, deviation = scores.mean(axis=-1), scores.std(axis=-1)
     # Rounding leaves equal numbers a deviation of some 1e-16 of their size.
     constant = deviation <= 1e-12 * np.abs(mean)

@@ -53,7 +53,8 @@ def flat(array: np.ndarray, rank: int) -> np.ndarray:
 def in_turn() -> bool:
     """Whether fits go best one after another here, each until it has converged.
 
-    On a CPU the arrays of one fit stay in the processor's cache, those of all do not.
+    On a CPU the arrays of one fit stay in the processor's cache, those of all do not, and all at
+    once go on until the last has converged: mixtures of a fleet take three times as long.
     """
     return jax.default_backend() == "cpu"
 
