@@ -37,6 +37,7 @@ def write_challenge_files(
         if row.clip in clips:
             raise UserError(f"{row.clip} of {row.machine} is scored twice by seed {row.seed}")
         clips[row.clip] = row
+    Path(folder).mkdir(parents=True, exist_ok=True)  # also where no clip was scored
     several = len({seed for seed, _ in files}) > 1
     written = []
     for (seed, suffix), clips in sorted(files.items()):

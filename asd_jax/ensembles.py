@@ -33,14 +33,20 @@ _FORMAT = 1
 
 
 def combine_runs(
-    run_dir: RunDirectory, config: EnsembleConfig, runs: Mapping[str, os.PathLike | str]
+    run_dir: RunDirectory,
+    config: EnsembleConfig,
+    runs: Mapping[str, os.PathLike | str],
+    data: Mapping[str, Any],
 ) -> None:
     """Writes the result files of an ensemble of finished runs, and what scoring others needs.
 
+    Nothing is written before it is known that the runs can be combined.
+
     Args:
-        run_dir: the ensemble's, claimed.
+        run_dir: the ensemble's, locked.
         config: how they are combined.
         runs: run directories of its members by their names; of those that are needed.
+        data: what `check_same_data` told of them.
 
     Raises:
         UserError: runs that did not score the same clips by the same seeds, or that are damaged.
@@ -112,12 +118,13 @@ def combine_runs(
         "seeds": list(config.seeds),
         "scales": scales,
     }
+    run_dir.claim(config, data)
     write_training_csv(run_dir.training_csv, training)
     with atomic_write(run_dir.ensemble) as file:
         json.dump(meta, file, indent=2)
         file.write("\n")
     run_dir.write_environment()
-    write_results(run_dir, rows, run_dir.read_data())
+    write_results(run_dir, rows, data)
 
 
 def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:

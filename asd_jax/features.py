@@ -26,7 +26,7 @@ from asd_jax.data.clips import Clip
 from asd_jax.errors import UserError
 from asd_jax.feature_cache import MAX_FRAMES, Entry, Index, Writer, child
 
-_FORMAT = 1
+_FORMAT = 2
 _BATCH_SECONDS = 320
 
 

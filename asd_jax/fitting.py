@@ -300,7 +300,7 @@ def with_thresholds(
 
 def threshold_of(config: Config, scores: np.ndarray) -> Threshold:
     """The decision threshold that a configuration asks for, from (clips,) training scores."""
-    if config.threshold == "zero":
+    if config.threshold == "zero" and config.backend.kind == "own":
         return Threshold(0.0)
     if config.threshold == "mean":
         return mean_threshold(scores)

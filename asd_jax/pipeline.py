@@ -32,7 +32,7 @@ from asd_jax.results import (
     write_training_csv,
 )
 from asd_jax.run_dir import RunDirectory, read_config, stored_differences
-from asd_jax.selection import choose_clips
+from asd_jax.selection import choose_clips, of_subset
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 
@@ -112,11 +112,12 @@ def _run_ensemble(
             reporter.line(f"member {path}")
             run(member, data_dir, path, **options)
         paths = {name: path for name, (path, _) in wanted.items()}
-        run_dir.claim(config, check_same_data(paths.values()))
+        data = check_same_data(paths.values())
         if run_dir.finished:
+            run_dir.claim(config, data)
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
-            combine_runs(run_dir, config, paths)
+            combine_runs(run_dir, config, paths, data)
         reporter.line(f"results are in {run_dir.path}")
 
 
@@ -134,23 +135,32 @@ def _members(
     members = config.member_configs()
     if config.combine != "choose":
         return {name: (members_dir / name, member) for name, member in members.items()}
-    clips = find_clips(data_dir, config.data.year or None, report)
-    there = sorted({clip.machine for clip in clips if clip.split == "train"})
     wanted = {}
-    for name, member in members.items():
-        own = [m for m in config.data.machines or there if config.member_for(m) == name]
+    for name, part in _chosen(config, data_dir, report).items():
         whole = members_dir / name
-        if not own:
-            continue
         if (whole / "config.json").is_file() and not stored_differences(
-            whole / "config.json", member
+            whole / "config.json", members[name]
         ):
-            wanted[name] = whole, member
-            continue
-        data = dataclasses.replace(member.data, machines=tuple(own))
-        folder = members_dir / "-".join([name, *own])
-        wanted[name] = folder, dataclasses.replace(member, data=data)
+            wanted[name] = whole, members[name]
+        else:
+            wanted[name] = members_dir / "-".join([name, *part.data.machines]), part
     return wanted
+
+
+def _chosen(
+    config: EnsembleConfig, data_dir: os.PathLike | str, report: Callable[[str], None]
+) -> dict[str, Config]:
+    """The members that are chosen for some machine types, each of these alone, by name."""
+    clips = find_clips(data_dir, config.data.year or None, report)
+    clips = of_subset(config.data.subset, clips, lambda _: None)  # a member's run says it
+    there = sorted({clip.machine for clip in clips if clip.split == "train"})
+    found = {}
+    for name, member in config.member_configs().items():
+        own = [m for m in config.data.machines or there if config.member_for(m) == name]
+        if own:
+            data = dataclasses.replace(member.data, machines=tuple(own))
+            found[name] = dataclasses.replace(member, data=data)
+    return found
 
 
 def ensemble(
@@ -179,13 +189,14 @@ def ensemble(
         raise UserError(f"an ensemble needs two runs or more, not {len(paths)}; repeat --run_dir")
     run_dir = RunDirectory(out_dir)
     kinds = {name: kind.Config for name, kind in registry().items()}
-    runs, members = {}, {}
+    runs, members, places = {}, {}, set()
     for path in paths:
         _, stored, _ = finished_run(path)
-        name = Path(path).resolve().name
-        name = name if name not in runs else os.fspath(path)
-        if name in runs:
+        place = Path(path).resolve()
+        if place in places:
             raise UserError(f"{path} is named twice; name each run once")
+        places.add(place)
+        name = place.name if place.name not in runs else str(place)
         runs[name], members[name] = path, from_dict(stored, kinds)
     first = next(iter(members.values()))
     for name, member in members.items():
@@ -200,8 +211,7 @@ def ensemble(
     data = check_same_data(paths)
     with run_dir.lock():
         run_dir.check(config)
-        run_dir.claim(config, data)
-        combine_runs(run_dir, config, runs)
+        combine_runs(run_dir, config, runs, data)
         reporter.line(f"results are in {run_dir.path}")
     return table(out_dir)
 
@@ -214,10 +224,10 @@ def dry_run(config: Config | EnsembleConfig, data_dir: os.PathLike | str | None 
         data_dir: as in `run`; without it, as if on the development set of DCASE 2020.
     """
     if isinstance(config, EnsembleConfig):
-        blocks = [
-            f"member {name}\n{dry_run(member, data_dir)}"
-            for name, member in config.member_configs().items()
-        ]
+        members = config.member_configs()
+        if config.combine == "choose" and data_dir is not None:
+            members = _chosen(config, data_dir, lambda _: None)
+        blocks = [f"member {name}\n{dry_run(member, data_dir)}" for name, member in members.items()]
         return "\n\n".join(blocks)
     if data_dir is None:
         return plan_run(config, None)

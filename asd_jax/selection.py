@@ -34,18 +34,7 @@ def choose_clips(
                 f"data.machines: there is no {machine} in the data{nearest(machine, there)}; "
                 f"there are {', '.join(there)}"
             )
-    subsets = {clip.subset for clip in clips}
-    subset = config.data.subset
-    if subset == "auto":
-        subset = "dev" if "dev" in subsets else "eval"
-        if len(subsets) > 1:
-            report(
-                "the data has a development and an evaluation set; the first is used, "
-                "--config.data.subset=eval takes the other"
-            )
-    if subset not in subsets:
-        raise UserError(f"data.subset is {subset}, but the data has {', '.join(sorted(subsets))}")
-    clips = [clip for clip in clips if clip.subset == subset]
+    clips = of_subset(config.data.subset, clips, report)
     trainable = sorted({clip.machine for clip in clips if clip.split == "train"})
     wanted = config.data.machines or there
     detector = make_detector(config)
@@ -68,3 +57,27 @@ def choose_clips(
     chosen = with_perturbed(config, chosen)
     check_clips(config, chosen)
     return chosen
+
+
+def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None]) -> list[Clip]:
+    """The clips of the development or the evaluation set.
+
+    Args:
+        subset: as in `DataConfig`.
+        clips: as in `choose_clips`.
+        report: as in `choose_clips`.
+
+    Raises:
+        UserError: the data set does not have it.
+    """
+    subsets = {clip.subset for clip in clips}
+    if subset == "auto":
+        subset = "dev" if "dev" in subsets else "eval"
+        if len(subsets) > 1:
+            report(
+                "the data has a development and an evaluation set; the first is used, "
+                "--config.data.subset=eval takes the other"
+            )
+    if subset not in subsets:
+        raise UserError(f"data.subset is {subset}, but the data has {', '.join(sorted(subsets))}")
+    return [clip for clip in clips if clip.subset == subset]

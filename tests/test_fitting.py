@@ -128,3 +128,87 @@ def test_a_member_without_calibration_does_not_stop_the_others(fitted):
     with pytest.raises(UserError, match="covariance"):
         asd_jax.fit(config, silent)
     assert "array" not in repr(fitted)
+
+
+def test_embeddings_of_a_clip_s_own_frames():
+    """Mean and deviation of each band over the clip, in as many batches as there are."""
+    from asd_jax.clip_features import (
+        BATCH_CLIPS,
+        ArrayFeatures,
+        embedding_batch,
+        log_mel_embeddings,
+    )
+
+    arrays = [clip[:, :4] for clip in clips(BATCH_CLIPS + 3)]
+    features = ArrayFeatures([None] * len(arrays), arrays)
+    assert embedding_batch(features, [0]) is None
+    found = log_mel_embeddings(features)
+    expected = [[*clip.astype(float).mean(0), *clip.astype(float).std(0)] for clip in arrays]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    features.embeddings = found
+    batch = embedding_batch(features, [34, 2])
+    assert batch.shape == (BATCH_CLIPS, 8) and not batch[2:].any()
+    np.testing.assert_array_equal(batch[:2], found[[34, 2]])
+
+
+def test_training_scores_of_a_run_and_the_thresholds_from_them(tmp_path):
+    """A row a training clip and seed, of several trainings too; the model's scores and no others.
+
+    Its numbers are float32, written in full, so thresholds that follow from them are equal.
+    """
+    import soundfile
+
+    from asd_jax import pipeline
+    from asd_jax.progress import Silent
+    from asd_jax.results import read_training_csv
+    from asd_jax.scoring.threshold import gamma_threshold
+
+    rng = np.random.default_rng(1)
+    waveforms = {}
+    for machine, sections in (("fan", ("00", "02")), ("pump", ("00",))):
+        for split, count in (("train", 11), ("test", 1)):
+            folder = tmp_path / "data" / machine / split
+            folder.mkdir(parents=True)
+            for section in sections:
+                for i in range(count):
+                    name = f"normal_id_{section}_{i:08}.wav"
+                    waveform = rng.uniform(-0.3, 0.3, 8000 + 1000 * i)
+                    soundfile.write(folder / name, waveform, 16000, subtype="FLOAT")
+                    if split == "train":
+                        waveforms[machine, section, name] = waveform.astype(np.float32)
+    config = load_config(
+        "iaeo3",
+        {
+            "embedding": "none",
+            "detector.predictor": "max",
+            "detector.encoder": "8",
+            "detector.trainings": "2",
+            "train.epochs": "1",
+            "seeds": "3,5",
+        },
+    )
+    run = tmp_path / "run"
+    pipeline.run(config, tmp_path / "data", run, cache_dir=tmp_path / "cache", reporter=Silent())
+    rows = read_training_csv(run / "training_scores.csv")
+    keys = [(row.machine, row.section, row.seed, row.clip) for row in rows]
+    wanted = {(m, s, seed, clip) for m, s, clip in waveforms for seed in (3, 5)}
+    assert len(keys) == len(wanted) == 66 and set(keys) == wanted
+
+    fitted = asd_jax.load(run)
+    assert len(fitted.members) == 3 * 2 * 2
+    for machine, section in (("fan", "00"), ("fan", "02"), ("pump", "00")):
+        of_seeds = {}
+        for seed in (3, 5):
+            own = [row for row in rows if row[:2] == (machine, section) and row.seed == seed]
+            of_seeds[seed] = np.array([row.score for row in own], np.float32)
+            asked = {"machine": machine, "section": section, "seed": seed}
+            # Whole, not in a batch of clips of other lengths: to rounding.
+            found = [
+                fitted.score(waveforms[machine, section, row.clip], 16000, **asked)[0]
+                for row in own[::5]
+            ]
+            np.testing.assert_allclose(found, of_seeds[seed][::5], rtol=1e-4)
+            assert fitted.threshold(**asked) == gamma_threshold(of_seeds[seed]).value
+        mean = np.mean([*of_seeds.values()], axis=0)
+        asked = {"machine": machine, "section": section}
+        assert fitted.threshold(**asked) == gamma_threshold(mean).value

@@ -12,8 +12,8 @@ A clip names its perturbation by a text, which `perturb` applies:
     "resample 1.1"           played 1.1 times faster
     "pitch_and_stretch 17"   pitch shift and time stretch drawn by the seed 17
 
-A perturbed recording may be shorter or longer than it was. Nothing brings it back to its length:
-features may have any number of frames, and filling up would make sounds that no machine makes.
+A resampled recording is shorter or longer than it was: features may have any number of frames.
+A stretched one keeps its length, since pictures of it have that of the recording.
 """
 
 import contextlib
@@ -85,8 +85,8 @@ def pitch_and_stretch(waveform: np.ndarray, sample_rate: int, seed: int) -> np.n
         seed: whole number from 0.
 
     Returns:
-        float32, at most (samples,): what exceeds the waveform's length is cut off, and what is
-        shorter stays so.
+        float32 (samples,): what exceeds the waveform's length is cut off, and what is shorter
+        begins again, as a machine goes on.
     """
     import audiomentations  # here, as it takes a second that no other run should pay
 
@@ -101,7 +101,7 @@ def pitch_and_stretch(waveform: np.ndarray, sample_rate: int, seed: int) -> np.n
         # Without this, the call would draw its parameters from Python's global random state.
         transform.freeze_parameters()
         perturbed = transform(perturbed, sample_rate)
-    return perturbed[: len(waveform)]
+    return np.resize(perturbed, waveform.shape)
 
 
 def perturb(waveform: np.ndarray, sample_rate: int, perturbation: str) -> np.ndarray:

@@ -73,6 +73,8 @@ def _override_members(members, overrides: Mapping[str, str], root, prefix: str):
             raise UserError(
                 f"--config.{prefix}{key}: no such key{nearest(f'{prefix}{key}', keys(root))}"
             )
+        if rest.partition(".")[0] in ("data", "seeds", "name"):
+            raise UserError(f"--config.{prefix}{key}: members have the ensemble's; set {rest}")
         of_member.setdefault(name, {})[rest] = text
     changed = {
         name: override(members[name], inner, root=root, prefix=f"{prefix}{name}.")

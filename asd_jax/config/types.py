@@ -142,7 +142,7 @@ class Config:
         seeds: one model of each kind is trained a seed.
         threshold: the decision threshold is a quantile of the gamma distribution fitted to
             the training clips' scores ("gamma"), or their "mean", or 0 for systems whose score
-            is a distance from a threshold of their own ("zero").
+            is a distance from a threshold of their own ("zero", as "gamma" with a `backend`).
         threshold_quantile: that quantile.
         name: of the configuration; `load_config` gives it the file's name.
     """
@@ -168,10 +168,12 @@ class Config:
             or not 0 <= min(self.seeds) <= max(self.seeds) < 2**32
         ):
             raise UserError(f"seeds is {self.seeds}; they must differ and be 0 or more, below 2^32")
-        if not 0 < self.threshold_quantile < 1:
-            raise UserError(
-                f"threshold_quantile is {self.threshold_quantile}; it must be between 0 and 1"
-            )
+        _check_quantile(self.threshold_quantile)
+
+
+def _check_quantile(quantile: float) -> None:
+    if not 0 < quantile < 1:
+        raise UserError(f"threshold_quantile is {quantile}; it must be between 0 and 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,6 +239,10 @@ class EnsembleConfig:
             raise UserError("members is empty; an ensemble needs one or more")
         if self.combine != "choose" and (self.choices or self.default):
             raise UserError("choices and default need combine=choose")
+        machines = [choice.partition(":")[0] for choice in self.choices]
+        if len(set(machines)) < len(machines):
+            raise UserError(f"choices names a machine type twice: {', '.join(self.choices)}")
+        _check_quantile(self.threshold_quantile)
         named = [choice.partition(":")[2] for choice in self.choices]
         for member in [*named, self.default] if self.combine == "choose" else []:
             if member not in self.members:
@@ -249,7 +255,9 @@ class EnsembleConfig:
     def member_configs(self) -> "dict[str, Config | EnsembleConfig]":
         """The members' configurations with the settings that are for all."""
         train = {k: v for k, v in dataclasses.asdict(self.train).items() if v is not None}
-        embedding = {k: v for k, v in dataclasses.asdict(self.embedding).items() if v}
+        embedding = {
+            k: v for k, v in dataclasses.asdict(self.embedding).items() if v not in ("", None)
+        }
         found, embedded = {}, False
         for name, member in self.members.items():
             has_embedding = member.embedding.kind not in ("", "none")

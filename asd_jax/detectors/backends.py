@@ -7,6 +7,7 @@ several sections and tells them apart, a clip is compared with those of its own 
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -54,33 +55,17 @@ def on_embeddings(system: type[Detector]) -> type[Detector]:
             }
 
         def calibrate_fleet(self, calibrations, clips, embeddings):
-            """The embeddings as they are, or a Gaussian of each domain and section."""
+            """Each section's embeddings, or a Gaussian of each section and domain.
+
+            Sections have an axis of their own, after the models': one of all clips where the
+            system does not tell them apart.
+            """
+            rows = {name: calibrations[name] for name in ("embeddings", "target")}
+            place = calibrations["section"] * (1 if self.by_section else 0)
+            banks = _by_section(rows, place)
             if self.config.backend.kind == "knn":
-                return calibrations
-            values, target, section = (
-                calibrations[name] for name in ("embeddings", "target", "section")
-            )
-            # Where a model could not be calibrated, or has fewer clips than others, there is NaN.
-            there = np.isfinite(values).all(axis=-1)
-            n_sections = int(np.nanmax(section)) + 1 if self.by_section else 1
-            found = []
-            for place in range(n_sections):
-                mask = there & ((section == place) | (not self.by_section))
-                # A model with fewer sections has no clips of this one, nor a score.
-                lacking = ~mask.any(axis=-1)
-                domains = fit_domains(
-                    np.where(lacking[:, None, None], np.eye(*values.shape[1:]), values),
-                    mask | lacking[:, None],
-                    target == 1,
-                )
-                found.append({"source": domains[0]._asdict(), "target": domains[1]._asdict()})
-            return {
-                domain: {
-                    name: np.stack([of_section[domain][name] for of_section in found], axis=1)
-                    for name in Gaussian._fields
-                }
-                for domain in ("source", "target")
-            }
+                return banks
+            return _fit_gaussians(banks["embeddings"], banks["target"] == 1)
 
         def score(self, weights, calibration, features, n_frames, label=0, embedding=None):
             """How far one clip's embedding is from those of the training clips."""
@@ -93,26 +78,97 @@ def on_embeddings(system: type[Detector]) -> type[Detector]:
             return self._distance(calibration, query, label, True)
 
         def _distance(self, calibration, query, label, trained: bool):
-            if self.config.backend.kind == "knn":
-                bank = calibration["embeddings"]
-                mask = jnp.isfinite(bank).all(axis=-1)
-                if self.by_section:
-                    mask &= calibration["section"] == label
-                if trained:
-                    # Computed in another batch, an embedding is itself to rounding only.
-                    apart = jnp.max(jnp.abs(bank - query), axis=-1)
-                    mask &= ~(apart <= _SAME * jnp.max(jnp.abs(query)))
-                return knn_distance(
-                    query[None],
-                    Bank(bank, mask, calibration["target"] == 1),
-                    k=self.config.backend.neighbours,
-                    metric=self.config.backend.metric,
-                )[0]
-            place = label if self.by_section else 0
-            source, target = (
-                Gaussian(*(calibration[domain][name][place] for name in Gaussian._fields))
-                for domain in ("source", "target")
-            )
-            return selective_distance(source, target, query[None])[0]
+            # Section by section, not only the clip's own: that would be an array of all
+            # embeddings for each clip of a batch.
+            backend, distances = self.config.backend, []
+            for place in range(len(jax.tree.leaves(calibration)[0])):
+                own = jax.tree.map(lambda leaf, place=place: leaf[place], calibration)
+                if backend.kind == "mahalanobis":
+                    source, target = (Gaussian(**own[name]) for name in ("source", "target"))
+                    distances.append(selective_distance(source, target, query[None])[0])
+                else:
+                    bank = Bank(
+                        own["embeddings"],
+                        jnp.isfinite(own["embeddings"]).all(axis=-1),
+                        own["target"] == 1,
+                    )
+                    nearest = _from_others if trained else _from_all
+                    distance = nearest(query, bank, backend.neighbours, backend.metric)
+                    # That from nothing is infinite, which would rank a model that diverged.
+                    distances.append(jnp.where(bank.mask.any(), distance, jnp.nan))
+            return jnp.stack(distances)[label if self.by_section else 0]
 
     return OnEmbeddings
+
+
+def _by_section(rows: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows (models, rows, …) as (models, sections, rows, …), by their places (models, rows).
+
+    NaN where a model has no place, no such section, or fewer rows in it than others.
+    """
+    n_sections = int(np.nanmax(place)) + 1
+    chosen = [[np.flatnonzero(own == section) for section in range(n_sections)] for own in place]
+    most = max(len(own) for of_model in chosen for own in of_model)
+    found = {}
+    for name, values in rows.items():
+        shape = len(values), n_sections, most, *values.shape[2:]
+        found[name] = np.full(shape, np.nan, np.float32)
+        for m, of_model in enumerate(chosen):
+            for section, own in enumerate(of_model):
+                found[name][m, section, : len(own)] = values[m, own]
+    return found
+
+
+def _from_all(query: jax.Array, bank: Bank, k: int, metric: str) -> jax.Array:
+    return knn_distance(query[None], bank, k=k, metric=metric)[0]
+
+
+def _from_others(query: jax.Array, bank: Bank, k: int, metric: str) -> jax.Array:
+    """Of a row of the bank from the others: itself is one of its own domain, at no distance."""
+    # Computed in another batch, an embedding is itself to rounding only.
+    apart = jnp.max(jnp.abs(bank.embeddings - query), axis=-1)
+    itself = apart <= _SAME * jnp.max(jnp.abs(query))
+    distances = []
+    for mask in (bank.mask & ~bank.target, bank.mask & bank.target):
+        domain = bank._replace(mask=mask)
+        count = jnp.minimum(jnp.sum(mask), k + 1)
+        with_itself = count * _from_all(query, domain, k + 1, metric)
+        others = jnp.where(count > 1, with_itself / jnp.maximum(count - 1, 1), jnp.inf)
+        is_own = jnp.any(mask & itself)
+        distances.append(jnp.where(is_own, others, _from_all(query, domain, k, metric)))
+    return jnp.minimum(*distances)
+
+
+def _fit_gaussians(values: np.ndarray, target: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Gaussians, float32, of the source and the target rows of (models, sections, rows, values).
+
+    Without two distinct rows of one domain, distances are NaN.
+
+    Raises:
+        UserError: that is so everywhere.
+    """
+    mask = np.isfinite(values).all(axis=-1)
+    usable = np.zeros(mask.shape[:-1], bool)
+    for domain in (mask & ~target, mask & target):
+        high = np.where(domain[..., None], values, -np.inf).max(axis=-2)
+        low = np.where(domain[..., None], values, np.inf).min(axis=-2)
+        usable |= (high > low).any(axis=-1)
+    if not usable.any():
+        raise UserError(
+            "backend=mahalanobis needs two clips of one domain whose embeddings differ, and no "
+            "model has them; choose another backend, or more clips"
+        )
+    lacking = ~usable[..., None]
+    # Any distinct rows stand in for what is not there.
+    stand_in = np.arange(values.shape[-2])[:, None]
+    fitted = fit_domains(
+        np.where(lacking[..., None], stand_in, values), mask | lacking, target & ~lacking
+    )
+    return {
+        name: Gaussian(
+            np.where(lacking, np.nan, gaussian.mean).astype(np.float32),
+            gaussian.whitening.astype(np.float32),
+            gaussian.valid | lacking[..., 0],
+        )._asdict()
+        for name, gaussian in zip(("source", "target"), fitted, strict=True)
+    }

@@ -5,11 +5,13 @@ import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from asd_jax.config import Config
 from asd_jax.data.clips import Clip
+from asd_jax.scoring import pooling
 from asd_jax.training.task import Task
 
 
@@ -197,3 +199,20 @@ class Detector(abc.ABC):
             Arrays with the models' axis first. By default the calibrations as they are.
         """
         return calibrations
+
+
+def mean_latent(module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of what an autoencoder's narrow layer gives of a clip's views.
+
+    Args:
+        module: one that sows "latent".
+        weights: its variables.
+        inputs: (views, …) as it takes them.
+        mask: (views,) true where a view counts.
+
+    Returns:
+        (values,).
+    """
+    _, sown = module.apply(weights, inputs, mutable=["intermediates"])
+    (latent,) = sown["intermediates"]["latent"]
+    return pooling.mean(latent.T, mask)

@@ -29,7 +29,7 @@ import numpy as np
 import optax
 
 from asd_jax.audio.views import gather_views
-from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
 from asd_jax.errors import UserError
 from asd_jax.models import DenseAutoencoder
 from asd_jax.scoring import mahalanobis
@@ -119,12 +119,8 @@ class DenseAutoencoderDetector(Detector):
         """Mean over a clip's vectors of the narrow layer's values."""
         starts = jnp.arange(features.shape[0] - self.view_length + 1)
         views = gather_views(features, starts, self.view_length)
-        _, sown = self.module.apply(
-            weights, views.reshape(len(views), -1), mutable=["intermediates"]
-        )
-        (latent,) = sown["intermediates"]["latent"]
         mask = starts + self.view_length <= n_frames
-        return jnp.mean(latent, axis=0, where=mask[:, None])
+        return mean_latent(self.module, weights, views.reshape(len(views), -1), mask)
 
     def score(self, weights, calibration, features, n_frames, label=0):
         """Mean squared error, or the smaller Mahalanobis distance, of one clip."""

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import optax
 
 from asd_jax.audio.views import gather_views
-from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
 from asd_jax.errors import UserError
 from asd_jax.models import InterpolationAutoencoder
 from asd_jax.scoring import pooling
@@ -116,6 +116,14 @@ class InterpolationDetector(Detector):
     def features(self, weights: Any, features: jax.Array, n_frames: jax.Array) -> jax.Array:
         """(5,) statistics of a clip's errors, as `pooling.STATISTICS`; arguments as above."""
         return pooling.statistics(*self.frame_errors(weights, features, n_frames))
+
+    def embed(self, weights, features, n_frames, embedding=None):
+        """Mean over a clip's views of the narrow layer's values."""
+        starts = jnp.arange(features.shape[0] - self.view_length + 1)
+        views = gather_views(features, starts, self.view_length)
+        neighbours = jnp.delete(views, self.view_length // 2, axis=1)
+        mask = starts + self.view_length <= n_frames
+        return mean_latent(self.module, weights, neighbours, mask)
 
     def score(self, weights, calibration, features, n_frames, label=0):
         """Mean or maximum of one clip's frame errors."""

@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import optax
 
 from asd_jax.audio.views import gather_views
-from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
 from asd_jax.errors import UserError
 from asd_jax.models import LSTMAutoencoder
 from asd_jax.scoring import pooling
@@ -148,6 +148,14 @@ class LSTMAutoencoderDetector(Detector):
         starts = jnp.arange(features.shape[0] - self.view_length + 1)
         errors, _ = self._errors(weights, gather_views(features, starts, self.view_length))
         return errors, starts + self.view_length <= n_frames
+
+    def embed(self, weights, features, n_frames, embedding=None):
+        """Mean over a clip's views of the narrow layer's values."""
+        starts = jnp.arange(features.shape[0] - self.view_length + 1)
+        views = gather_views(features, starts, self.view_length)
+        x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
+        mask = starts + self.view_length <= n_frames
+        return mean_latent(self.module, weights, x, mask)
 
     def score(self, weights, calibration, features, n_frames, label=0):
         """Mean squared error over all sequences of one clip."""

@@ -39,7 +39,7 @@ import optax
 
 from asd_jax.audio.views import gather_views
 from asd_jax.detectors import outliers
-from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
 from asd_jax.errors import UserError
 from asd_jax.models import DenseAutoencoder
 from asd_jax.scoring import pooling
@@ -173,6 +173,14 @@ class OutlierExposureDetector(Detector):
         return jax.nn.sigmoid(
             jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
         ), updates
+
+    def embed(self, weights, features, n_frames, embedding=None):
+        """Mean over a clip's views of the narrow layer's values."""
+        starts = jnp.arange(features.shape[0] - self.view_length + 1)
+        views = gather_views(features, starts, self.view_length)
+        x = (views - weights["input"]["mean"]) / weights["input"]["std"]
+        mask = starts + self.view_length <= n_frames
+        return mean_latent(self.module, weights, x.reshape(len(x), -1), mask)
 
     def score(self, weights, calibration, features, n_frames, label=0):
         """Mean of loss_pred over one clip's views."""

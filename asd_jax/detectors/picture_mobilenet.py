@@ -27,7 +27,8 @@ Decided here, where the report is silent:
     above 0 (`threshold` "zero"); measured in log odds, which order clips as the
     probabilities do but still tell those apart that are 1 but for a millionth.
     As many outlier clips as clips of the machine, changed ones included, or as many as there
-    are. All is drawn by the model's seed; the 500 clips of the threshold by one seed for all.
+    are. A changed clip that is shorter than it was begins again, so that all fill a picture.
+    All is drawn by the model's seed; the 500 clips of the threshold by one seed for all.
     Adam at 1e-4, batches of 32, 10 epochs; all weights are trained. Where the data has no other
     machine, the machine's own pictures upside down serve as outliers.
 """
@@ -49,6 +50,7 @@ from asd_jax.errors import UserError
 from asd_jax.features import default_cache_dir
 from asd_jax.models import MobileNetV2
 from asd_jax.models.imported import load_imagenet_mobilenet
+from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, gradient_task
 from asd_jax.weights import weights_file
 
@@ -266,6 +268,14 @@ class PictureMobileNetDetector(Detector):
         counts = (starts + self.view_length <= n_frames)[:, None]
         logs = jnp.where(counts, jax.nn.log_softmax(logits), -jnp.inf)
         return logsumexp(logs, axis=0) - jnp.log(jnp.sum(counts))
+
+    def embed(self, weights, features, n_frames, embedding=None):
+        """Mean over a clip's pictures of what the network gives its last layer."""
+        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
+        views = gather_views(features, starts, self.view_length)
+        variables = {"params": weights["params"], "batch_stats": weights["batch_stats"]}
+        pooled = self.module.clone(classes=None).apply(variables, self.pictures(views))
+        return pooling.mean(pooled.T, starts + self.view_length <= n_frames)
 
     def statistics(self, weights, features, n_frames):
         """Probability that one clip is of the machine, a mean over its pictures."""

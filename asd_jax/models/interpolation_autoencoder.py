@@ -28,6 +28,8 @@ class InterpolationAutoencoder(nn.Module):
         """
         kernel_init = nn.initializers.glorot_uniform()
         x = neighbours.reshape(len(neighbours), -1)
-        for width in (*self.encoder, *reversed(self.encoder[:-1])):
+        for i, width in enumerate((*self.encoder, *reversed(self.encoder[:-1])), 1):
             x = nn.relu(nn.Dense(width, kernel_init=kernel_init)(x))
+            if i == len(self.encoder):
+                self.sow("intermediates", "latent", x)
         return nn.Dense(neighbours.shape[-1], kernel_init=kernel_init)(x)

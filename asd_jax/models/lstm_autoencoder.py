@@ -96,6 +96,7 @@ class LSTMAutoencoder(nn.Module):
             x = LSTM(width)(x)
             x = normalise(x[-1] if n == len(self.encoder) else x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        self.sow("intermediates", "latent", x)
         x = jnp.broadcast_to(x, (frames, *x.shape))
         for width in reversed(self.encoder):
             x = normalise(LSTM(width)(x))

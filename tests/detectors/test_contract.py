@@ -9,7 +9,7 @@ import asd_jax
 from asd_jax.config import Config, load_config, shipped_configs
 from asd_jax.detectors import list_detectors, make_detector, registry
 from asd_jax.errors import UserError
-from asd_jax.fitted import FittedDetector
+from asd_jax.fitted import FittedDetector, embeddings_of
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 
@@ -24,6 +24,10 @@ VARIANTS = {
         "mobilenet_v2_arcface",
         {"detector.mix": "both", "detector.warp": "0.2"},
     ),
+    "iaeo3 with an embedding": ("iaeo3", {"embedding.kind": "log_mel"}),
+    "iaeo3 by the largest error": ("iaeo3", {"detector.predictor": "max"}),
+    "dense_ae by neighbours": ("dense_ae", {"backend": "knn", "detector.hidden": "32,32"}),
+    "mobilenet_v2_id by neighbours": ("mobilenet_v2_id", {"backend": "knn"}),
 }
 _SMALL_NETWORK = {"detector.stages": "1", "detector.momentum": "0.5"}
 _SMALL_CLASSIFIER = {"detector.frames": "16", "front_end.n_mels": "16", **_SMALL_NETWORK}
@@ -33,6 +37,12 @@ SMALL = {
     "group_made": {"detector.hidden": "32,16,32", "detector.components": "3"},
     "mobilenet_v2_id": _SMALL_CLASSIFIER,
     "mobilenet_v2_arcface": _SMALL_CLASSIFIER,
+    "iaeo3": {
+        "embedding.kind": "none",
+        "detector.encoder": "16,8",
+        "detector.trainings": "2",
+        "front_end.n_mels": "16",
+    },
     "lstm_ae": {"detector.encoder": "16,4"},
     "picture_mobilenet": {
         "detector.from_scratch": "true",
@@ -180,6 +190,7 @@ def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
         for i, section in enumerate(MACHINE["sections"])
     ]
     features = ArrayFeatures(clips, arrays)
+    features.embeddings = embeddings_of(config, features)
     expected = fit_clips(config, features)
 
     log = []

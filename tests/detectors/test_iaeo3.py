@@ -114,7 +114,7 @@ def test_scores_are_those_of_numpy_and_scikit_learn(fitted, section):
     is left of seven digits where the precisions of nine dimensions magnify them.
     """
     fitted, clips, embeddings = fitted
-    own = SECTIONS == section
+    own = section == SECTIONS
     new, embedded = make_clips(7, seed=1, scale=1.2), make_embeddings(7, 6, seed=1)
     scaler = StandardScaler().fit(embeddings[own].astype(np.float64))
     pca = PCA(4, svd_solver="full").fit(scaler.transform(embeddings[own].astype(np.float64)))
@@ -378,16 +378,12 @@ def test_without_weights_nothing_is_done(data, tmp_path, capsys, weights):
     assert not any(tmp_path.iterdir())
 
 
-def test_it_runs_without_a_network(data, cache, tmp_path, capsys):
-    """By the errors alone, and with statistics of the spectrogram."""
-    found = {}
-    for kind in ("none", "log_mel"):
-        status, _, err = run(capsys, data, cache, tmp_path / kind, f"--config.embedding={kind}")
-        assert status == 0, err
-        found[kind] = scores_of(tmp_path / kind)
-        assert np.isfinite([*found[kind].values()]).all()
-    assert set(found["none"]) == {path.name for path in data.rglob("test/*.wav")}
-    assert all(found["none"][clip] != score for clip, score in found["log_mel"].items())
+def test_it_runs_by_the_errors_alone(data, cache, tmp_path, capsys):
+    status, _, err = run(capsys, data, cache, tmp_path / "run", "--config.embedding=none")
+    assert status == 0, err
+    scores = scores_of(tmp_path / "run")
+    assert set(scores) == {path.name for path in data.rglob("test/*.wav")}
+    assert np.isfinite([*scores.values()]).all()
 
 
 def test_it_runs_with_edgel3(shared, data, cache, tmp_path, capsys):
