@@ -153,7 +153,10 @@ def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
     flags.DEFINE_string("out_dir", None, "run directory to make or go on with", flag_values=values)
     flags.DEFINE_string(
-        "cache_dir", None, "where features are kept; a folder of yours", flag_values=values
+        "cache_dir",
+        None,
+        "for features and compiled programs; a folder of yours",
+        flag_values=values,
     )
     flags.DEFINE_string(
         "members_dir",
@@ -180,10 +183,18 @@ def _define_on_bad_clip(values: flags.FlagValues) -> None:
     )
 
 
+def _keep_compiled(cache_dir: str | None) -> None:
+    from asd_jax.compilation import keep_compiled
+    from asd_jax.features import default_cache_dir
+
+    keep_compiled(cache_dir or default_cache_dir())
+
+
 def _run(values, words, overrides) -> None:
     config = load_config(values.config, overrides)
     from asd_jax import pipeline
 
+    _keep_compiled(values.cache_dir)
     if values.dry_run:
         print(pipeline.dry_run(config, values.data_dir))
         return
@@ -211,7 +222,10 @@ def _define_reproduce(values: flags.FlagValues) -> None:
         "out_dir", None, "folder for the runs and tables, or to go on in", flag_values=values
     )
     flags.DEFINE_string(
-        "cache_dir", None, "where features are kept; a folder of yours", flag_values=values
+        "cache_dir",
+        None,
+        "for features and compiled programs; a folder of yours",
+        flag_values=values,
     )
     flags.DEFINE_bool(
         "dry_run",
@@ -226,6 +240,7 @@ def _define_reproduce(values: flags.FlagValues) -> None:
 def _reproduce(values, words, overrides) -> None:
     from asd_jax.reproduce import reproduce
 
+    _keep_compiled(values.cache_dir)
     outcome = reproduce(
         values.paper,
         values.data_dir,
@@ -254,6 +269,7 @@ def _define_score(values: flags.FlagValues) -> None:
 def _score(values, words, overrides) -> None:
     from asd_jax import pipeline, recordings
 
+    _keep_compiled(None)
     rows = recordings.score_files(
         pipeline.load(values.run_dir),
         words,
