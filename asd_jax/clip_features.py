@@ -1,13 +1,17 @@
 """Features of many clips as scoring needs them: in memory or on disk, in even batches."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from asd_jax.config import Config
+from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip
+from asd_jax.embeddings import Embedder, load_embedder
 from asd_jax.errors import UserError
+from asd_jax.features import default_cache_dir
 
 # Clips in a batch, and the number of frames to a multiple of which they are padded, so that
 # clips of many lengths make few programs.
@@ -142,3 +146,92 @@ def clip_batches(
         for row, clip in zip(batch, clips, strict=False):
             row[: len(clip)] = clip
         yield first, batch, n_frames
+
+
+def embedder_of(config: Config, cache_dir: os.PathLike | str | None = None) -> Embedder:
+    """The pretrained network that the configuration names.
+
+    Args:
+        config: one whose embedding is `pretrained`.
+        cache_dir: where a fetched file of weights is kept; as in `compute_features`.
+
+    Raises:
+        UserError: its weights are not there, or not its own.
+    """
+    wanted = config.embedding
+    return load_embedder(
+        wanted.kind,
+        wanted.weights,
+        wanted.sha256,
+        size=wanted.size,
+        hop=wanted.hop,
+        cache_dir=cache_dir or default_cache_dir(),
+    )
+
+
+def embeddings_of(config: Config, features: Features) -> np.ndarray | None:
+    """(clips, values) that the configuration asks for; None where it asks for none.
+
+    Raises:
+        UserError: they are a pretrained network's, which features do not tell, and are not there;
+            or there are some of another form, or unasked.
+    """
+    kind, given = config.embedding.kind, features.embeddings
+    if not config.embedding.pretrained and given is not None:
+        raise UserError(
+            f"embeddings are given, and embedding is {kind} in the configuration; leave them out, "
+            "or set embedding to the network that they are of"
+        )
+    if kind == "log_mel":
+        return log_mel_embeddings(features)
+    if not config.embedding.pretrained:
+        return None
+    if given is None:
+        raise UserError(
+            f"the {kind} embeddings of the clips are missing; give them (embeddings=), or choose "
+            "--config.embedding=none"
+        )
+    given = np.asarray(given)
+    if given.ndim != 2 or len(given) != len(features.clips) or given.dtype.kind not in "fiu":
+        raise UserError(
+            f"embeddings are {given.dtype} {given.shape}; they must be numbers "
+            f"({len(features.clips)} clips, values)"
+        )
+    if not np.isfinite(given).all():
+        raise UserError("embeddings have NaN or infinite values; leave those clips out")
+    return given.astype(np.float32)
+
+
+def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
+    """Recordings in memory as (clips, samples) float32 at the wanted rate.
+
+    Args:
+        waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers of
+            any width.
+        sample_rate: theirs, in Hz.
+        wanted: that of the result, in Hz.
+
+    Raises:
+        UserError: waveforms of other shapes, or with samples that are no finite numbers.
+    """
+    try:
+        waveforms = np.atleast_2d(np.asarray(waveforms))
+    except ValueError as error:
+        raise UserError(
+            "waveforms of unequal lengths make no array; score them one at a time"
+        ) from error
+    if waveforms.ndim != 2 or not waveforms.size or waveforms.dtype.kind not in "if":
+        raise UserError(
+            f"waveforms are {waveforms.dtype} {waveforms.shape}; they must be (clips, "
+            "samples), of floating-point numbers or signed integers"
+        )
+    if waveforms.dtype.kind == "i":
+        waveforms = waveforms / -float(np.iinfo(waveforms.dtype).min)
+    waveforms = waveforms.astype(np.float32)
+    if not np.isfinite(waveforms).all():
+        raise UserError("waveforms have NaN or infinite samples; leave those recordings out")
+    if not (isinstance(sample_rate, int | np.integer) and sample_rate > 0):
+        raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
+    if sample_rate != wanted:
+        waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
+    return waveforms

@@ -202,7 +202,7 @@ def load_embedder(
         raise UserError(
             f"{problem}; {kind} needs {_KINDS[kind].source}: name it with "
             "--config.embedding.weights=PATH, and with --config.embedding.sha256=… to have it "
-            "checked"
+            "checked, or do without: --config.embedding=none"
         )
     path = weights_file(weights, sha256, cache_dir=cache_dir)
     with open(path, "rb") as file:

@@ -19,17 +19,17 @@ from asd_jax.clip_features import (
     ArrayFeatures,
     Features,
     check_features,
+    checked_waveforms,
     clip_batches,
+    embedder_of,
     embedding_batch,
-    log_mel_embeddings,
+    embeddings_of,
 )
 from asd_jax.config import Config
-from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import Detector, make_detector, registry
-from asd_jax.embeddings import Embedder, clip_means, load_embedder
+from asd_jax.embeddings import Embedder, clip_means
 from asd_jax.errors import UserError
-from asd_jax.features import default_cache_dir
 from asd_jax.files import atomic_write
 from asd_jax.training import Member, fleet
 
@@ -125,7 +125,9 @@ class FittedDetector:
                 too short.
         """
         features = np.asarray(
-            self._front_end(_checked(waveforms, sample_rate, self.config.front_end.sample_rate))
+            self._front_end(
+                checked_waveforms(waveforms, sample_rate, self.config.front_end.sample_rate)
+            )
         )
         check_features(features, self.config, self.detector.view_length)
         return features
@@ -145,7 +147,7 @@ class FittedDetector:
         """
         if not self.config.embedding.pretrained:
             return None
-        waveforms = _checked(waveforms, sample_rate, self.embedder.sample_rate)
+        waveforms = checked_waveforms(waveforms, sample_rate, self.embedder.sample_rate)
         return clip_means(self.embedder, waveforms)
 
     @functools.cached_property
@@ -312,7 +314,9 @@ class FittedDetector:
             score = self._score_trained if trained_on else self._score
             found = score(weights, calibration, batch, n_frames, labels, embeddings)
             scores[:, first : first + count] = found[:, :count]
-        return scores.reshape(-1, self.detector.repeats, len(indices)).min(axis=1)
+        # A training that diverged, of which training told, leaves a seed to the others.
+        of_seeds = scores.reshape(-1, self.detector.repeats, len(indices))
+        return np.fmin.reduce(of_seeds, axis=1)
 
     @functools.cached_property
     def _score(self):
@@ -392,43 +396,6 @@ class FittedDetector:
             ) from error
 
 
-def embedder_of(config: Config, cache_dir: os.PathLike | str | None = None) -> Embedder:
-    """The pretrained network that the configuration names.
-
-    Args:
-        config: one whose embedding is `pretrained`.
-        cache_dir: where a fetched file of weights is kept; as in `compute_features`.
-
-    Raises:
-        UserError: its weights are not there, or not its own.
-    """
-    wanted = config.embedding
-    return load_embedder(
-        wanted.kind,
-        wanted.weights,
-        wanted.sha256,
-        size=wanted.size,
-        hop=wanted.hop,
-        cache_dir=cache_dir or default_cache_dir(),
-    )
-
-
-def embeddings_of(config: Config, features: Features) -> np.ndarray | None:
-    """(clips, values) that the configuration asks for; None where it asks for none.
-
-    Raises:
-        UserError: they are a pretrained network's, which features do not tell, and are not there.
-    """
-    if config.embedding.kind == "log_mel":
-        return log_mel_embeddings(features)
-    if config.embedding.kind != "none" and features.embeddings is None:
-        raise UserError(
-            f"the {config.embedding.kind} embeddings of the clips are missing; give them "
-            "(embeddings=), or choose --config.embedding=none"
-        )
-    return features.embeddings
-
-
 def group_name(member: Member) -> str:
     """What the members that differ only in their seed have in common: "machine/section"."""
     return f"{member.machine}/{member.section}"
@@ -439,28 +406,3 @@ def take(tree: Any, chosen: int | Sequence[int]) -> Any:
     if not isinstance(chosen, int):
         chosen = np.asarray(chosen)
     return jax.tree.map(lambda leaf: leaf[chosen], tree)
-
-
-def _checked(waveforms: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
-    """Recordings as (clips, samples) float32 at the wanted rate; errors as in `features`."""
-    try:
-        waveforms = np.atleast_2d(np.asarray(waveforms))
-    except ValueError as error:
-        raise UserError(
-            "waveforms of unequal lengths make no array; score them one at a time"
-        ) from error
-    if waveforms.ndim != 2 or not waveforms.size or waveforms.dtype.kind not in "if":
-        raise UserError(
-            f"waveforms are {waveforms.dtype} {waveforms.shape}; they must be (clips, "
-            "samples), of floating-point numbers or signed integers"
-        )
-    if waveforms.dtype.kind == "i":
-        waveforms = waveforms / -float(np.iinfo(waveforms.dtype).min)
-    waveforms = waveforms.astype(np.float32)
-    if not np.isfinite(waveforms).all():
-        raise UserError("waveforms have NaN or infinite samples; leave those recordings out")
-    if not (isinstance(sample_rate, int | np.integer) and sample_rate > 0):
-        raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
-    if sample_rate != wanted:
-        waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
-    return waveforms

@@ -20,12 +20,13 @@ from asd_jax.clip_features import (
     check_features,
     clip_batches,
     embedding_batch,
+    embeddings_of,
 )
 from asd_jax.config import Config, TrainConfig
 from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.fitted import FittedDetector, embeddings_of, group_name, take
+from asd_jax.fitted import FittedDetector, group_name, take
 from asd_jax.progress import Reporter, Silent
 from asd_jax.results import TrainingRow
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold

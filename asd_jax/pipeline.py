@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from asd_jax.analysis import write_analysis
-from asd_jax.clip_features import ArrayFeatures, Features
+from asd_jax.clip_features import ArrayFeatures, Features, embedder_of, embeddings_of
 from asd_jax.config import Config, EnsembleConfig, from_dict
 from asd_jax.data.clips import Clip
 from asd_jax.data.layouts import find_clips
@@ -22,7 +22,7 @@ from asd_jax.embeddings import clip_embeddings
 from asd_jax.ensembles import FittedEnsemble, check_same_data, combine_runs
 from asd_jax.errors import UserError
 from asd_jax.features import compute_features
-from asd_jax.fitted import FittedDetector, embedder_of, embeddings_of
+from asd_jax.fitted import FittedDetector
 from asd_jax.fitting import fit_clips, score_training, with_thresholds
 from asd_jax.plan import plan_run
 from asd_jax.progress import Reporter

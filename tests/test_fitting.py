@@ -212,3 +212,20 @@ def test_training_scores_of_a_run_and_the_thresholds_from_them(tmp_path):
         mean = np.mean([*of_seeds.values()], axis=0)
         asked = {"machine": machine, "section": section}
         assert fitted.threshold(**asked) == gamma_threshold(mean).value
+
+
+@pytest.mark.parametrize(
+    ("kind", "embeddings", "message"),
+    [
+        ("edgel3", None, "the edgel3 embeddings of the clips are missing"),
+        ("edgel3", np.zeros((3, 64)), r"embeddings are float64 \(3, 64\)"),
+        ("edgel3", np.zeros(4), "embeddings are"),
+        ("edgel3", np.full((4, 64), np.nan), "NaN"),
+        ("none", np.zeros((4, 64)), "embedding is none in the configuration"),
+        ("log_mel", np.zeros((4, 64)), "embedding is log_mel in the configuration"),
+    ],
+)
+def test_embeddings_of_another_form_are_one_line(kind, embeddings, message):
+    config = load_config("iaeo3", {"embedding": kind})
+    with pytest.raises(UserError, match=message):
+        asd_jax.fit(config, clips(4), embeddings=embeddings)

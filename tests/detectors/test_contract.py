@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import asd_jax
+from asd_jax.clip_features import embeddings_of
 from asd_jax.config import Config, load_config, shipped_configs
 from asd_jax.detectors import list_detectors, make_detector, registry
 from asd_jax.errors import UserError
-from asd_jax.fitted import FittedDetector, embeddings_of
+from asd_jax.fitted import FittedDetector
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 
