@@ -16,7 +16,7 @@ class Layout(NamedTuple):
     """How a table is laid out.
 
     Attributes:
-        title: its caption.
+        title: what it shows.
         row_headings: headings of the rows' labels.
         columns: headings of each, from the outermost in and as many for all; and the fields of
             `Published` that all its numbers share.
@@ -47,7 +47,7 @@ def _areas(heading: str, **fields: str) -> tuple[tuple[tuple[str, ...], Mapping[
 
 def _jalali(machine: str) -> Layout:
     columns = _areas("Dense-autoencoder", system="dense_ae")
-    title = f"Results of LSTM-autoencoder compared to Dense autoencoder (Baseline) on {machine}"
+    title = f"dense and LSTM autoencoder, {machine}"
     return Layout(title, ("Machine ID",), columns + _areas("LSTM-autoencoder", system="lstm_ae"))
 
 
@@ -58,7 +58,7 @@ def _hassankhani(domain: str) -> Layout:
         for section in range(3)
         for title, system in systems
     )
-    return Layout(f"Average AUC for {domain} domain data", ("Devices",), columns)
+    return Layout(f"AUC by section, {domain} domain", ("Devices",), columns)
 
 
 def _algorithm(published: Published) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ PAPERS = {
         2020,
         {
             "Table 1": Layout(
-                "DCASE 2020 Task 2 Experimental Results over Dev Data",
+                "AUC (pAUC) of the baseline and the four systems, means over ids",
                 ("Algorithm", "Crit."),
                 sum((_areas(title, machine=name) for title, name in _GIRI.items()), ()),
                 _algorithm,
@@ -122,8 +122,7 @@ PAPERS = {
         2020,
         {
             "Table 2": Layout(
-                "AUC and pAUC values in % for both submitted systems and the baseline on the "
-                "development set.",
+                "IAEO3 with settings by machine, with one for all, and the baseline",
                 ("Machine", "ID"),
                 _areas("IAEO3_opt", system="iaeo3_opt")
                 + _areas("IAEO3", system="iaeo3")
@@ -137,7 +136,7 @@ PAPERS = {
         2022,
         {
             "Table 1": Layout(
-                "Outlier exposure efficiency test for FAN class.",
+                "fan, by the machine that serves as outliers",
                 ("",),
                 tuple(
                     ((f"AUC {section}",), {"metric": "auc", "section": f"0{section}"})
@@ -148,10 +147,10 @@ PAPERS = {
                 rows=("clear AE", *(f"OE ({name})" for name in _EXPOSED)),
             ),
             "Table 2": Layout(
-                "AutoEncoder + Outlier Exposure system results.", _CLASSES, _EXPOSURE, _classes
+                "the autoencoder with outlier exposure", _CLASSES, _EXPOSURE, _classes
             ),
             "Table 3": Layout(
-                "Image MobileNetV2 + Outlier Exposure system results.",
+                "the picture network with outlier exposure",
                 _CLASSES,
                 _EXPOSURE,
                 _classes,

@@ -30,6 +30,11 @@ VARIANTS = {
     "dense_ae by neighbours": ("dense_ae", {"backend": "knn", "detector.hidden": "32,32"}),
     "mobilenet_v2_id by neighbours": ("mobilenet_v2_id", {"backend": "knn"}),
 }
+# Run apart: what compiles for long and is for the most part tested by the others.
+_SLOW = ("iaeo3 by the largest error", "mobilenet_v2_id by neighbours")
+TESTED = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in (*SYSTEMS, *VARIANTS)
+]
 _SMALL_NETWORK = {"detector.stages": "1", "detector.momentum": "0.5"}
 _SMALL_CLASSIFIER = {"detector.frames": "16", "front_end.n_mels": "16", **_SMALL_NETWORK}
 # What makes a shipped configuration small enough to train in a second.
@@ -83,7 +88,7 @@ def make_features(config, sections=12 * ["00"], seed=0):
     ]
 
 
-@pytest.fixture(scope="module", params=[*SYSTEMS, *VARIANTS])
+@pytest.fixture(scope="module", params=TESTED)
 def fitted(request):
     config = small(request.param, epochs=40, learning_rate=1e-2)
     return asd_jax.fit(config, make_features(config, MACHINE["sections"]), **MACHINE)
@@ -164,7 +169,7 @@ def test_it_survives_its_file(fitted, tmp_path):
     assert again.threshold(section="00") == fitted.threshold(section="00")
 
 
-@pytest.mark.parametrize("name", [*SYSTEMS, *VARIANTS])
+@pytest.mark.parametrize("name", TESTED)
 def test_a_seed_of_a_fleet_is_the_seed_alone(name):
     config = small(name)
     clips = make_features(config, MACHINE["sections"])
@@ -178,7 +183,7 @@ def test_a_seed_of_a_fleet_is_the_seed_alone(name):
     )
 
 
-@pytest.mark.parametrize("name", [*SYSTEMS, *VARIANTS])
+@pytest.mark.parametrize("name", TESTED)
 def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
     from asd_jax.clip_features import ArrayFeatures
     from asd_jax.data.clips import Clip
