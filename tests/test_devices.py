@@ -1,0 +1,63 @@
+"""A fleet over several devices is the fleet on one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = """
+import sys
+import jax, numpy as np
+from asd_jax.clip_features import ArrayFeatures
+from asd_jax.config import load_config
+from asd_jax.data.clips import NORMAL, Clip
+from asd_jax.fitting import fit_clips
+
+rng = np.random.default_rng(0)
+config = load_config(sys.argv[2], {
+    "train.epochs": "3", "train.batch_size": "32", "train.members": sys.argv[3], "seeds": "0,1,2",
+    "train.validation_split": "0.2", "train.patience": "1",
+})
+clips = [
+    Clip(machine, "00", "train", str(i), "", label=NORMAL)
+    for machine in ("fan", "pump") for i in range(4 if machine == "fan" else 5)
+]
+features = ArrayFeatures(clips, [rng.normal(-30, 5, (25 + i, 128)) for i in range(len(clips))])
+fitted = fit_clips(config, features)
+strange = [rng.normal(-30, 6, (30, 128))]
+scores = [fitted.score_features(strange, machine="pump", seed=seed)[0] for seed in (0, 1, 2)]
+weights = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(fitted.weights))}
+np.savez(sys.argv[1], devices=jax.device_count(), scores=scores, **weights)
+"""
+
+
+def fit(path: Path, devices: int, *arguments: str):
+    """What a process with so many devices makes of the same clips."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(path), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags},
+        check=True,
+    )
+    return np.load(path)
+
+
+@pytest.mark.parametrize("members", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
+def test_four_devices_give_the_scores_of_one(members, tmp_path):
+    """Six models, so that two places of eight are filled up.
+
+    To 1e-3 of the largest weight: with fewer cores a device, XLA sums in another order, and Adam
+    makes much of little in its first steps; scores to 1e-3.
+    """
+    one, four = (fit(tmp_path / f"{n}.npz", n, "interpolation_ae", members) for n in (1, 4))
+    assert (one["devices"], four["devices"]) == (1, 4)
+    np.testing.assert_allclose(four["scores"], one["scores"], rtol=1e-3)
+    assert len(set(four["scores"].tolist())) == 3
+    for name in set(one.files) - {"devices", "scores"}:
+        largest = np.abs(one[name]).max()
+        np.testing.assert_allclose(four[name], one[name], atol=1e-3 * max(largest, 1e-3))
