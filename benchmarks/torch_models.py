@@ -1,14 +1,11 @@
-"""MobileNetV2 and ResNet-50 in plain PyTorch, layers under the same names as ours.
+"""MobileNetV2 and ResNet-50 in plain PyTorch, layers under the same names as ours."""
 
-Of PyTorch's own layers and nothing else, so that what is compared with is what its users write.
-"""
-
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from asd_jax.models import mobilenet_v2, resnet50
+from asd_jax.models import mobilenet_v2
+from benchmarks.torch_base import Model, load_convolution, load_linear, load_norm, tensor
 
 
 def pad_as_tensorflow(x: torch.Tensor) -> torch.Tensor:
@@ -36,37 +33,29 @@ class Network(nn.Module):
         self.layers[norm] = nn.BatchNorm2d(outputs, **self.norm)
 
     def load(self, variables) -> None:
-        """Takes our network's values."""
+        """Takes our network's values; its running statistics are those of the start."""
         for name, values in variables["params"].items():
             layer = self.layers[name]
-            values = {key: torch.from_numpy(np.array(value)) for key, value in values.items()}
-            with torch.no_grad():
-                if "scale" in values:
-                    layer.weight.copy_(values["scale"])
-                    for key, value in variables["batch_stats"][name].items():
-                        getattr(layer, f"running_{key}").copy_(torch.from_numpy(np.array(value)))
-                else:
-                    axes = (1, 0) if values["kernel"].ndim == 2 else (3, 2, 0, 1)
-                    layer.weight.copy_(values["kernel"].permute(axes))
+            if "scale" in values:
+                load_norm(layer, values)
+            elif values["kernel"].ndim == 2:
+                load_linear(layer, values)
+            else:
+                load_convolution(layer, values["kernel"])
                 if "bias" in values:
-                    layer.bias.copy_(values["bias"])
-
-    def count(self) -> int:
-        """Values, running statistics included."""
-        values = self.state_dict()
-        return sum(v.numel() for name, v in values.items() if "num_batches" not in name)
+                    with torch.no_grad():
+                        layer.bias.copy_(tensor(values["bias"]))
 
 
 class MobileNetV2(Network):
-    """As `asd_jax.models.MobileNetV2`."""
+    """As `asd_jax.models.MobileNetV2`; arguments are its attributes."""
 
-    def __init__(self, width: float, classes: int, channels: int = 3):
-        super().__init__(1e-3, 1e-3)
-        ours = mobilenet_v2.MobileNetV2(width)
+    def __init__(self, width: float, classes: int, stages, momentum: float, channels: int = 3):
+        super().__init__(1e-3, 1 - momentum)
         features = mobilenet_v2.round_channels(32 * width)
         self.add("Conv1", "bn_Conv1", channels, features, 3, stride=2, bias=False)
         self.blocks = []
-        for outputs, blocks, first_stride in ours.stages:
+        for outputs, blocks, first_stride in stages:
             outputs = mobilenet_v2.round_channels(int(outputs * width))
             for n in range(blocks):
                 number, stride = len(self.blocks), first_stride if n == 0 else 1
@@ -111,14 +100,14 @@ class MobileNetV2(Network):
 
 
 class ResNet50(Network):
-    """As `asd_jax.models.ResNet50`."""
+    """As `asd_jax.models.ResNet50`; arguments are its attributes."""
 
-    def __init__(self, classes: int, channels: int = 3):
-        super().__init__(1.001e-5, 0.01)
+    def __init__(self, classes: int, stages, momentum: float, channels: int = 3):
+        super().__init__(1.001e-5, 1 - momentum)
         self.add("conv1_conv", "conv1_bn", channels, 64, 7, stride=2, padding=3)
         self.blocks = []
         inputs = 64
-        for stage, (features, blocks, first_stride) in enumerate(resnet50.ResNet50.stages, 2):
+        for stage, (features, blocks, first_stride) in enumerate(stages, 2):
             for n in range(blocks):
                 name, stride = f"conv{stage}_block{n + 1}", first_stride if n == 0 else 1
                 self.add_named(f"{name}_1", inputs, features, 1, stride=stride)
@@ -143,3 +132,33 @@ class ResNet50(Network):
             y = convolve(F.relu(convolve(y, f"{name}_2")), f"{name}_3")
             x = F.relu(y + (convolve(x, f"{name}_0") if f"{name}_0_conv" in self.layers else x))
         return self.layers["predictions"](x.mean((2, 3)))
+
+
+class Classifier(Model):
+    """A network as `asd_jax.detectors.id_classifier` trains it without augmentation.
+
+    Args:
+        network: of images of three channels, its last layer named "predictions".
+        labels: (batch,) of every batch.
+        channels_last: lay images out with their channels last.
+    """
+
+    def __init__(self, network: Network, labels: torch.Tensor, mels: int, channels_last=False):
+        super().__init__(1e-3)
+        self.form = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.form)
+        self.register_buffer("labels", labels, persistent=False)
+        self.register_buffer("mean", torch.zeros(mels), persistent=False)
+        self.register_buffer("std", torch.ones(mels), persistent=False)
+
+    def load(self, variables) -> None:
+        """Takes our model's values."""
+        params = variables["params"]
+        self.network.load({"params": {**params["network"], "predictions": params["head"]}})
+        self.mean.copy_(tensor(variables["input"]["mean"]))
+        self.std.copy_(tensor(variables["input"]["std"]))
+
+    def forward(self, batch):
+        """Cross-entropy."""
+        x = ((batch - self.mean) / self.std)[:, None].repeat(1, 3, 1, 1)
+        return F.cross_entropy(self.network(x.contiguous(memory_format=self.form)), self.labels)

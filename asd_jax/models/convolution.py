@@ -12,7 +12,7 @@ fast on CPUs, in loops as well:
 - depthwise convolutions are sums of shifted images;
 - sums over images that come in groups are made in one pass.
 
-`benchmarks/classifiers.py` measures what that gains.
+`python -m benchmarks steps` measures what that gains.
 
 Images are (batch, height, width, channels), dense kernels (height, width, inputs, outputs),
 depthwise kernels (height, width, 1, channels). Padding is "SAME" (TensorFlow's: the odd row or

@@ -172,7 +172,7 @@ def choose_driver(config: TrainConfig, kind: str, backend: str | None = None) ->
     convolutional model fills it alone, and its activations times the fleet would not fit
     ("map"). On a CPU products together are slower than one after another ("map"), and
     convolutions inside a compiled loop run many times slower than outside ("loop").
-    `benchmarks/epoch_drivers.py` measures all three.
+    `python -m benchmarks drivers` measures all three.
     """
     if config.members != "auto":
         return config.members

@@ -1,0 +1,112 @@
+"""Times what this package computes beside what people use for it today.
+
+    python -m benchmarks                      # all, an hour or more on two cores
+    python -m benchmarks --quick              # all with small sizes: does everything run?
+    python -m benchmarks frontend steps.lstm_ae --rounds=20
+    python -m benchmarks --list
+
+Peers need `pip install -e '.[bench]'`; those that are not there are listed as skipped. Writes
+benchmarks.json and benchmarks.md into --out_dir. Exit status 1 where a way computes something
+else than ours or fails, 2 for a request that makes no sense.
+"""
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before JAX and Keras are imported: PyTorch and other processes need memory of the GPU too.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ["KERAS_BACKEND"] = "jax"
+
+from asd_jax.errors import UserError
+from benchmarks import (
+    drivers,
+    end_to_end,
+    fleets,
+    frontend,
+    lstm_layers,
+    metrics,
+    mixtures,
+    start,
+    steps,
+)
+from benchmarks.harness import Comparison, choose, measure
+from benchmarks.report import environment, markdown, write
+from benchmarks.roofline import measure_machine
+
+_GROUPS = (frontend, metrics, steps, lstm_layers, drivers, fleets, mixtures, end_to_end, start)
+
+
+def main(
+    arguments: Sequence[str] | None = None, comparisons: Sequence[Comparison] | None = None
+) -> int:
+    """The command; returns its exit status.
+
+    Args:
+        arguments: of the command line.
+        comparisons: to choose from; all by default.
+    """
+    if comparisons is None:
+        comparisons = [each for group in _GROUPS for each in group.COMPARISONS]
+    options = _parser().parse_args(arguments)
+    if options.list:
+        for comparison in comparisons:
+            print(f"{comparison.name}: {', '.join(comparison.peers)}")
+        return 0
+    try:
+        return _run(options, choose(comparisons, options.names))
+    except UserError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", nargs="*", help="benchmarks, or groups of them; all without")
+    parser.add_argument("--list", action="store_true", help="the names, and no more")
+    parser.add_argument("--quick", action="store_true", help="small sizes; figures mean nothing")
+    parser.add_argument("--rounds", type=int, help="timed; by default 3 to 7, 1 with --quick")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
+    parser.add_argument("--out_dir", type=Path, default=Path("runs/benchmarks"))
+    return parser
+
+
+def _run(options: argparse.Namespace, comparisons: Sequence[Comparison]) -> int:
+    if min(options.threads, 1 if options.rounds is None else options.rounds) < 1:
+        raise UserError("--rounds and --threads must be 1 or more")
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(options.threads)
+        torch.backends.cuda.matmul.allow_tf32 = True  # as JAX, and as PyTorch's convolutions
+    machine = measure_machine(options.quick)
+    measured = {
+        "environment": environment(options.threads),
+        "machine": machine._asdict(),
+        "quick": options.quick,
+        "comparisons": [],
+    }
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    for comparison in comparisons:
+        record = measure(comparison, machine, quick=options.quick, rounds=options.rounds, say=say)
+        measured["comparisons"].append(record)
+        measured["environment"]["load_after"] = os.getloadavg()[0]
+        write(options.out_dir, measured)  # what is done is kept, whatever comes
+    print(markdown(measured))
+    say(f"written to {options.out_dir}")
+    return 1 if any(record["error"] for record in measured["comparisons"]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""How an epoch is best driven here: members together, one after another, or step by step.
+
+Epochs of a fleet of dense autoencoders and of one of small convolutional networks by every value
+of `train.members`. "ours" is what `asd_jax.training.fleet.choose_driver` takes by default; it
+should be the fastest.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from asd_jax.config import TrainConfig, load_config
+from asd_jax.detectors import make_detector
+from asd_jax.training import Member, Task, fleet, fleet_data, gradient_task
+from benchmarks.harness import Comparison, Difference, Prepared, Way, largest
+
+DRIVERS = ("vmap", "map", "loop")
+MELS = 128
+
+
+class ConvolutionalNetwork(nn.Module):
+    """Three strided convolutions and a linear layer, about as small as such models get."""
+
+    @nn.compact
+    def __call__(self, x):
+        for width in (16, 32, 64):
+            x = nn.relu(nn.Conv(width, (3, 3), strides=2)(x))
+        return nn.Dense(4)(x.mean(axis=(1, 2)))
+
+
+def dense_task() -> tuple[Task, int]:
+    return make_detector(load_config("dense_ae")).task(), 512
+
+
+def convolutional_task() -> tuple[Task, int]:
+    module = ConvolutionalNetwork()
+
+    def loss(variables, batch, key, train):
+        logits = module.apply(variables, batch.views[..., None])
+        classes = jnp.arange(len(logits)) % 4
+        return batch.mean(optax.softmax_cross_entropy_with_integer_labels(logits, classes)), {}
+
+    def init(key, statistics):
+        return module.init(key, jnp.zeros((1, 64, MELS, 1)))
+
+    task = gradient_task(init, loss, optax.adam(1e-3), view_length=64, kind="convolution")
+    return task, 32
+
+
+def epoch_way(task: Task, config: TrainConfig, table, data) -> Way:
+    """An epoch of a fleet from its first state; its result is the members' losses."""
+    start = jax.jit(lambda data: fleet.init_state(task, data, config))(data)
+    epoch = fleet.make_epoch(task, config)
+    table, held = jnp.asarray(table), {}
+
+    def before():  # the epoch consumes the state
+        held["state"] = jax.block_until_ready(jax.tree.map(jnp.copy, start))
+
+    def run():
+        _, losses = jax.block_until_ready(epoch(table, data, held.pop("state")))
+        return np.asarray(losses["loss"])
+
+    return Way(run, before)
+
+
+def setup(make, quick: bool, peers: Sequence[str]) -> Prepared:
+    """Frames are on the device before; the models' data are equal but for their shuffling."""
+    task, batch_size = make()
+    n_members, steps, batch_size = (2, 2, batch_size // 4) if quick else (4, 10, batch_size)
+    members = [Member("fan", "", seed) for seed in range(n_members)]
+    n_frames = np.array([steps * batch_size + task.view_length - 1])
+    table = np.random.default_rng(0).normal(size=(n_frames.sum(), MELS)).astype(np.float32)
+    config = TrainConfig(batch_size=batch_size, validation_split=0.0)
+    data = fleet_data(
+        members,
+        [(np.array([0]), np.array([0], np.int32))] * n_members,
+        table,
+        np.array([0]),
+        n_frames,
+        view_length=task.view_length,
+        view_hop=1,
+        config=config,
+    )
+
+    def way(driver):
+        return epoch_way(task, dataclasses.replace(config, members=driver), table, data)
+
+    chosen = fleet.choose_driver(config, task.kind)
+
+    def check(peer, ours, theirs):
+        exact = jax.default_backend() == "cpu"
+        limit, why = (1e-3, "rounding, magnified by updates") if exact else (2e-2, "TF32 products")
+        yield Difference("mean loss of the epoch", largest(ours, theirs), limit, why)
+
+    return Prepared(
+        f"an epoch of {n_members} members, {steps} steps of {batch_size}; float32; ours is "
+        f"{chosen}, the default",
+        {"ours": way(chosen)} | {peer: way(peer) for peer in peers},
+        check,
+        notes=[f"{chosen} is there twice: its ratio says how far figures scatter"],
+    )
+
+
+COMPARISONS = [
+    Comparison(
+        f"drivers.{kind}",
+        {driver: lambda: "" for driver in DRIVERS},
+        functools.partial(setup, make),
+    )
+    for kind, make in (("dense", dense_task), ("convolution", convolutional_task))
+]

@@ -1,0 +1,195 @@
+"""Log-mel spectrograms of ten-second clips: ours, librosa's, PyTorch's, torchaudio's."""
+
+import concurrent.futures
+import functools
+import math
+import os
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import librosa
+import numpy as np
+
+from asd_jax.audio import FrontEnd
+from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
+from benchmarks.roofline import Work
+
+SECONDS = 10
+# The defaults, those of the challenge's baselines: 1024 samples a frame, every 512, 128 bands.
+FRONT_END = FrontEnd()
+
+
+def make_clips(count: int) -> np.ndarray:
+    """Float32 (count, samples): hums with harmonics over noise, about as machines sound."""
+    rng = np.random.default_rng(0)
+    rate = FRONT_END.sample_rate
+    time = np.arange(SECONDS * rate) / rate
+    clips = 0.02 * rng.normal(size=(count, len(time)))
+    for clip in clips:
+        pitch = rng.uniform(50, 400)
+        for harmonic in range(1, 9):
+            clip += 0.05 / harmonic * np.sin(2 * np.pi * harmonic * pitch * time + harmonic)
+    return clips.astype(np.float32)
+
+
+def _librosa_way(clips: np.ndarray) -> Way:
+    """A thread a core; its FFT and products let go of the interpreter."""
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+
+    def one(clip):
+        mel = librosa.feature.melspectrogram(
+            y=clip,
+            sr=FRONT_END.sample_rate,
+            n_fft=FRONT_END.n_fft,
+            hop_length=FRONT_END.hop_length,
+            n_mels=FRONT_END.n_mels,
+            power=FRONT_END.power,
+            pad_mode="constant",
+        )
+        return librosa.power_to_db(mel, amin=FRONT_END.eps, top_db=None).T
+
+    return Way(lambda: np.stack(list(pool.map(one, clips))))
+
+
+def _torch_way(clips: np.ndarray, make: Callable[[], Callable]) -> Way:
+    """`make` gives what makes mel bands (clips, mels, frames) of waveforms."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    device = "cuda" if on_gpu else "cpu"
+    bands = make().to(device)
+    waveforms = torch.from_numpy(clips).to(device)
+
+    @torch.no_grad()
+    def run():
+        decibels = 10 * torch.log10(torch.clamp(bands(waveforms), min=FRONT_END.eps))
+        if on_gpu:
+            torch.cuda.synchronize()
+        return decibels.transpose(1, 2)
+
+    return Way(run)
+
+
+def _stft_and_product():
+    import torch
+
+    class Bands(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            filters = librosa.filters.mel(
+                sr=FRONT_END.sample_rate, n_fft=FRONT_END.n_fft, n_mels=FRONT_END.n_mels
+            )
+            self.register_buffer("filters", torch.from_numpy(filters))
+            self.register_buffer("window", torch.hann_window(FRONT_END.n_fft))
+
+        def forward(self, waveforms):
+            spectrum = torch.stft(
+                waveforms,
+                FRONT_END.n_fft,
+                FRONT_END.hop_length,
+                window=self.window,
+                pad_mode="constant",
+                return_complex=True,
+            )
+            return self.filters @ (spectrum.real**2 + spectrum.imag**2)
+
+    return Bands()
+
+
+def _torchaudio():
+    import torchaudio
+
+    return torchaudio.transforms.MelSpectrogram(
+        FRONT_END.sample_rate,
+        FRONT_END.n_fft,
+        hop_length=FRONT_END.hop_length,
+        n_mels=FRONT_END.n_mels,
+        power=FRONT_END.power,
+        pad_mode="constant",
+        norm=FRONT_END.norm,
+        mel_scale=FRONT_END.scale,
+    )
+
+
+def _nn_audio():
+    from nnAudio.features import MelSpectrogram
+
+    return MelSpectrogram(
+        FRONT_END.sample_rate,
+        FRONT_END.n_fft,
+        hop_length=FRONT_END.hop_length,
+        n_mels=FRONT_END.n_mels,
+        power=FRONT_END.power,
+        pad_mode="constant",
+        verbose=False,
+    )
+
+
+_WAYS = {
+    "librosa": _librosa_way,
+    "torch": functools.partial(_torch_way, make=_stft_and_product),
+    "torchaudio": functools.partial(_torch_way, make=_torchaudio),
+    "nnAudio": functools.partial(_torch_way, make=_nn_audio),
+}
+
+
+def setup(quick: bool, peers: Sequence[str]) -> Prepared:
+    """Waveforms are on the device before, and spectrograms stay there."""
+    clips = make_clips(4 if quick else 32)
+    waveforms = jnp.asarray(clips)
+    frames = FRONT_END.frames(clips.shape[1])
+
+    def check(peer, ours, theirs):
+        # Of tensors on a GPU, NumPy knows nothing.
+        theirs = theirs if isinstance(theirs, np.ndarray) else theirs.cpu().numpy()
+        if peer == "librosa":
+            yield Difference("dB", largest(ours, theirs), 1e-3, "as `asd_jax.audio` promises")
+        else:
+            why = "float32 FFT, TF32 product on a GPU; ours is float64, as librosa's"
+            limit = 2e-2 if jax.default_backend() == "cpu" else 0.1
+            yield Difference("dB", largest(ours, theirs), limit, why)
+
+    def work(_):
+        bins, n_fft = FRONT_END.n_fft // 2 + 1, FRONT_END.n_fft
+        # A real FFT of n is half a complex one: 2.5 n log2 n.
+        flops = n_fft + 2.5 * n_fft * math.log2(n_fft) + 3 * bins + 2 * bins * FRONT_END.n_mels
+        return Work(
+            4 * len(clips) * (clips.shape[1] + frames * FRONT_END.n_mels),
+            len(clips) * frames * flops,
+            "float32 samples in and bands out; window, real FFT, squares and mel product a frame",
+        )
+
+    return Prepared(
+        f"log-mel in dB of {len(clips)} clips of {SECONDS} s at {FRONT_END.sample_rate} Hz, "
+        f"frames of {FRONT_END.n_fft} every {FRONT_END.hop_length}, {FRONT_END.n_mels} bands; "
+        "float32 in and out",
+        {
+            "ours": Way(lambda: jax.block_until_ready(FRONT_END(waveforms))),
+            **{peer: _WAYS[peer](clips) for peer in peers},
+        },
+        check,
+        work,
+        notes=[f"librosa in {os.cpu_count()} threads on the processor, also where there is a GPU"],
+    )
+
+
+COMPARISONS = [
+    Comparison(
+        "frontend",
+        {
+            "librosa": installed("librosa", ""),
+            "torch": installed("torch"),
+            "torchaudio": installed("torchaudio", ""),
+            "nnAudio": installed("nnAudio", ""),
+        },
+        setup,
+        # torchaudio's is PyTorch's transform and product, too.
+        {
+            ("cpu", "librosa"): 2.5,
+            ("cpu", "torch"): 2,
+            ("gpu", "torch"): 3,
+            ("gpu", "torchaudio"): 3,
+        },
+    )
+]

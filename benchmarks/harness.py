@@ -1,0 +1,287 @@
+"""Comparisons of two or more ways to compute the same: run in turns, checked, timed, told.
+
+A comparison sets up its ways once. Each way runs a first time, in which programs are compiled;
+then come rounds, in each of which every way runs once, another one first each time. Machines
+change their pace from minute to minute, so what counts is the ratio of the seconds inside a
+round. After every turn the results are compared: a fast wrong answer is an error.
+"""
+
+import dataclasses
+import gc
+import importlib
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from asd_jax.config import nearest
+from asd_jax.errors import UserError
+from benchmarks.roofline import Machine, Work
+
+OURS = "ours"
+# Threads of one library wait actively for a while after their work, and would disturb the next.
+_REST = 0.05
+
+
+class WrongAnswer(Exception):
+    """Two ways do not compute the same."""
+
+
+class Difference(NamedTuple):
+    """How far a peer's result is from ours.
+
+    Attributes:
+        what: that differs, with its unit.
+        found: largest difference.
+        limit: the most that is right.
+        why: reason for the limit.
+    """
+
+    what: str
+    found: float
+    limit: float
+    why: str
+
+
+def largest(ours: Any, theirs: Any, *, relative: bool = False) -> float:
+    """Largest difference of two arrays of one shape; infinite where one is not finite.
+
+    Raises:
+        WrongAnswer: they have different shapes.
+    """
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if ours.shape != theirs.shape:
+        raise WrongAnswer(f"results have shapes {ours.shape} and {theirs.shape}")
+    difference = np.abs(ours - theirs)
+    if relative:
+        difference = difference / np.maximum(np.abs(theirs), 1e-30)
+    return float(np.where(np.isfinite(difference), difference, np.inf).max(initial=0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One way to compute something.
+
+    Attributes:
+        run: computes it from the same start each time, waits for the result, and returns it.
+        before: called before `run`, not timed: puts the start back.
+        scale: times by which its seconds count, where it computes one in so many only.
+    """
+
+    run: Callable[[], Any]
+    before: Callable[[], Any] = lambda: None
+    scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A comparison that is set up.
+
+    Attributes:
+        computes: what is computed, with sizes and precision, in a sentence.
+        ways: by name; "ours" and the peers asked for.
+        check: (peer's name, our result, the peer's) → differences.
+        work: what our result took, where that can be said by formula.
+        notes: what a reader of the figures has to know.
+        close: called at the end.
+    """
+
+    computes: str
+    ways: Mapping[str, Way]
+    check: Callable[[str, Any, Any], Iterable[Difference]]
+    work: Callable[[Any], Work] | None = None
+    notes: Sequence[str] = ()
+    close: Callable[[], Any] = lambda: None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A comparison.
+
+    Attributes:
+        name: group, or group.member.
+        peers: by name, what tells why the peer cannot run here: "" where it can.
+        setup: (quick, names of the peers that can run) → what is to be run.
+        goals: (backend, peer) → the ratio aimed at; backends are "cpu" and "gpu".
+        rounds: timed, where nothing else is said.
+    """
+
+    name: str
+    peers: Mapping[str, Callable[[], str]]
+    setup: Callable[[bool, Sequence[str]], Prepared]
+    goals: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
+    rounds: int = 7
+
+
+def installed(module: str, extra: str = "bench") -> Callable[[], str]:
+    """What imports a module, and tells why it cannot be imported.
+
+    Args:
+        module: its name, also to pip.
+        extra: of this package that brings it; "" for none.
+    """
+
+    def reason() -> str:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError:
+            how = f"pip install -e '.[{extra}]'" if extra else f"pip install {module}"
+            return f"{module} is not installed ({how})"
+        except Exception as error:  # such as a library of another version of PyTorch
+            return f"{module} cannot be imported: {' '.join(str(error).split())[:100]}"
+        return ""
+
+    return reason
+
+
+def on_gpu() -> str:
+    """Why there is no GPU, or nothing."""
+    return "" if jax.default_backend() == "gpu" else "needs an NVIDIA GPU"
+
+
+def choose(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[Comparison]:
+    """Those of the names, which are of comparisons or of their groups; all without names.
+
+    Raises:
+        UserError: there is none of a name.
+    """
+    known = {c.name: {c.name, c.name.partition(".")[0]} for c in comparisons}
+    every = list(dict.fromkeys(name for found in known.values() for name in sorted(found)))
+    for name in names:
+        if name not in every:
+            raise UserError(
+                f"no benchmark {name!r}{nearest(name, every)}; python -m benchmarks --list"
+            )
+    return [c for c in comparisons if not names or known[c.name] & set(names)]
+
+
+def measure(
+    comparison: Comparison, machine: Machine, *, quick: bool, rounds: int | None, say: Callable
+) -> dict[str, Any]:
+    """Runs a comparison; whatever goes wrong is in the record.
+
+    Args:
+        comparison: what to run.
+        machine: for the share of what the machine can do.
+        quick: with small sizes.
+        rounds: timed; None for one if quick, else the comparison's own number.
+        say: called with lines for people.
+
+    Returns:
+        The record, as JSON has it.
+    """
+    reasons = {peer: reason() for peer, reason in comparison.peers.items()}
+    record: dict[str, Any] = {
+        "name": comparison.name,
+        "skipped": {peer: reason for peer, reason in reasons.items() if reason},
+        "error": "",
+    }
+    peers = [peer for peer, reason in reasons.items() if not reason]
+    say(f"{comparison.name}: " + (", ".join([OURS, *peers]) if peers else "skipped"))
+    if not peers:
+        return record
+    prepared = None
+    try:
+        prepared = comparison.setup(quick, peers)
+        record["computes"], record["notes"] = prepared.computes, list(prepared.notes)
+        _run(record, prepared, machine, rounds or (1 if quick else comparison.rounds))
+        goals = {peer: comparison.goals.get((machine.backend, peer)) for peer in peers}
+        _compare(record, peers, goals)
+    except WrongAnswer as error:
+        record["error"] = f"wrong answer: {error}"
+    except Exception as error:
+        traceback.print_exc()
+        record["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    finally:
+        if prepared is not None:
+            prepared.close()
+        # What was compiled and allocated for one comparison is in the way of the next.
+        del prepared
+        jax.clear_caches()
+        gc.collect()
+    if record["error"]:
+        say(f"{comparison.name}: {record['error']}")
+    return record
+
+
+def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: int) -> None:
+    """A first turn of every way, then the rounds."""
+    first: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in prepared.ways}
+    worst: dict[tuple[str, str], Difference] = {}
+    names = list(prepared.ways)
+    for turn in range(rounds + 1):
+        results = {}
+        start = (turn - 1) % len(names) if turn else 0
+        for name in names[start:] + names[:start]:
+            way = prepared.ways[name]
+            way.before()
+            time.sleep(_REST)
+            begin = time.perf_counter()
+            results[name] = way.run()
+            taken = time.perf_counter() - begin
+            if turn:
+                seconds[name].append(way.scale * taken)
+            else:
+                first[name] = taken
+        _check(prepared, results, worst)
+    record["differences"] = [
+        {"peer": peer, **difference._asdict()} for (peer, _), difference in worst.items()
+    ]
+    record["ways"] = {
+        name: _statistics(first[name], found, prepared.ways[name].scale)
+        for name, found in seconds.items()
+    }
+    if prepared.work:
+        work = prepared.work(results[OURS])
+        record["roofline"] = machine.limit(work, record["ways"][OURS]["median_s"])
+
+
+def _check(prepared: Prepared, results: Mapping[str, Any], worst: dict) -> None:
+    """Compares every peer's result with ours; keeps the largest differences.
+
+    Raises:
+        WrongAnswer: one of them is too large.
+    """
+    for peer, theirs in results.items():
+        if peer == OURS:
+            continue
+        for difference in prepared.check(peer, results[OURS], theirs):
+            if not difference.found <= difference.limit:
+                raise WrongAnswer(
+                    f"{peer}: {difference.what} differs by {difference.found:.3g}, at most "
+                    f"{difference.limit:.3g} is right ({difference.why})"
+                )
+            key = peer, difference.what
+            if key not in worst or difference.found > worst[key].found:
+                worst[key] = difference
+
+
+def _statistics(first: float, seconds: Sequence[float], scale: float) -> dict[str, Any]:
+    """Of a way; all but `scale` in seconds. `first` is not multiplied by it, `seconds` are."""
+    low, median, high = np.percentile(seconds, [25, 50, 75])
+    return {
+        "first_s": first,
+        "compile_s": max(0.0, first - float(median) / scale),
+        "rounds_s": list(seconds),
+        "median_s": float(median),
+        "quartiles_s": [float(low), float(high)],
+        "scale": scale,
+    }
+
+
+def _compare(record: dict[str, Any], peers: Sequence[str], goals: Mapping) -> None:
+    """Ratios by round: how many times as long as ours a peer takes."""
+    ours = np.array(record["ways"][OURS]["rounds_s"])
+    record["ratios"] = {}
+    for peer in peers:
+        ratio = np.array(record["ways"][peer]["rounds_s"]) / ours
+        record["ratios"][peer] = {
+            "rounds": ratio.tolist(),
+            "median": float(np.median(ratio)),
+            "range": [float(ratio.min()), float(ratio.max())],
+            "goal": goals[peer],
+        }

@@ -1,0 +1,226 @@
+"""What was measured, as JSON for programs and as Markdown for people."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from threadpoolctl import threadpool_info
+
+from asd_jax.files import atomic_write
+from benchmarks.harness import OURS
+
+_PACKAGES = (
+    "asd-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "librosa",
+    "keras",
+    "torch",
+    "torchaudio",
+    "nnAudio",
+)
+_HEADER = ("benchmark", "way", "first", "compile", "median", "quartiles", "times ours", "rounds")
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """Where and with what it was measured.
+
+    Args:
+        threads: of PyTorch.
+    """
+    device = jax.devices()[0]
+    found = {
+        "command": " ".join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "commit": _commit(),
+        "device": f"{len(jax.devices())} × {device.device_kind} ({device.platform})",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": {
+            "torch": threads,
+            **{pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()},
+        },
+        "precision": "float32 unless a benchmark says otherwise; jax_default_matmul_precision "
+        f"{jax.config.jax_default_matmul_precision or 'default'}, PyTorch with TF32 allowed",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "load_before": os.getloadavg()[0],
+        "versions": {"python": platform.python_version()},
+    }
+    for package in _PACKAGES:
+        try:
+            found["versions"][package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str:
+    """The commit of the working tree, "+" where it has changes; "" without one."""
+
+    def git(*words: str) -> str:
+        folder = Path(__file__).parent
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except OSError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def write(out_dir: Path, measured: dict[str, Any]) -> None:
+    """Writes benchmarks.json and benchmarks.md."""
+    with atomic_write(out_dir / "benchmarks.json") as file:
+        json.dump(measured, file, indent=1)
+    with atomic_write(out_dir / "benchmarks.md") as file:
+        file.write(markdown(measured))
+
+
+def markdown(measured: dict[str, Any]) -> str:
+    """The table, what it is of, and how near to the machine's limits it comes."""
+    records = measured["comparisons"]
+    done = [record for record in records if not record["error"] and "ways" in record]
+    lines = ["# Benchmarks", "", *_environment_lines(measured), ""]
+    if done:
+        lines += [_row(_HEADER), _row(["---"] * len(_HEADER))]
+        for record in done:
+            lines += _way_rows(record)
+        lines += [
+            "",
+            "Seconds of a run: the first, which compiles; what of it was compiling and warming up "
+            "(the first less the median); median and quartiles of the rounds. (× n): it does one "
+            "in n of the work, and its seconds, but for the first's, are multiplied by that. Times "
+            "ours: a peer's seconds over ours of the same round, median and range; above 1, ours "
+            "is faster.",
+            "",
+            *_geometric_means(done),
+        ]
+    wrong = [f"- **{record['name']}**: {record['error']}" for record in records if record["error"]]
+    if wrong:
+        lines += ["## Failed", "", *wrong, ""]
+    skipped = [
+        f"- {record['name']}, {peer}: {reason}"
+        for record in records
+        for peer, reason in record["skipped"].items()
+    ]
+    if skipped:
+        lines += ["## Skipped", "", *skipped, ""]
+    if done:
+        lines += ["## What was computed", ""]
+        for record in done:
+            lines += _details(record)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _environment_lines(measured: dict[str, Any]) -> list[str]:
+    where, machine = measured["environment"], measured["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    threads = ", ".join(f"{name} {n}" for name, n in where["threads"].items())
+    load = f"{where['load_before']:.1f}"
+    if "load_after" in where:
+        load += f" before, {where['load_after']:.1f} after"
+    quick = ", small sizes (--quick)" if measured["quick"] else ""
+    return [
+        f"`{where['command']}`, {where['date']}, commit {where['commit'] or 'unknown'}{quick}.",
+        "",
+        f"- device: {where['device']}; {where['processor']}, {where['cores']} cores; load {load}",
+        f"- threads: {threads}",
+        f"- versions: {versions}",
+        f"- precision: {where['precision']}",
+        f"- machine: {machine['bandwidth'] / 1e9:.3g} GB/s read and written in place, "
+        f"{machine['rate'] / 1e9:.4g} GFLOP/s in a float32 matrix product",
+    ]
+
+
+def _way_rows(record: dict[str, Any]) -> list[str]:
+    rows = []
+    for way, found in record["ways"].items():
+        low, high = map(_seconds, found["quartiles_s"])
+        cells = [
+            record["name"],
+            way + (f" (× {found['scale']:.4g})" if found["scale"] != 1 else ""),
+            _seconds(found["first_s"]),
+            _seconds(found["compile_s"]),
+            _seconds(found["median_s"]),
+            f"{low} to {high}",
+        ]
+        if way == OURS:
+            cells += ["", ""]
+        else:
+            ratio = record["ratios"][way]
+            goal = f" (goal {ratio['goal']:g})" if ratio["goal"] else ""
+            cells += [f"{ratio['median']:.3g}{goal}", "{:.3g} to {:.3g}".format(*ratio["range"])]
+        rows.append(_row(cells))
+    return rows
+
+
+def _geometric_means(done: Sequence[dict[str, Any]]) -> list[str]:
+    """Of the ratios of the members of a group, by peer."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for record in done:
+        for peer, ratio in record["ratios"].items():
+            group = record["name"].partition(".")[0]
+            groups.setdefault((group, peer), []).append(ratio["median"])
+    lines = [
+        f"- {group}, {peer}: geometric mean of {len(found)}: "
+        f"{math.exp(sum(map(math.log, found)) / len(found)):.3g} times ours"
+        for (group, peer), found in groups.items()
+        if len(found) > 1
+    ]
+    return [*lines, ""] if lines else []
+
+
+def _details(record: dict[str, Any]) -> list[str]:
+    lines = [f"**{record['name']}**: {record['computes']}", ""]
+    if "roofline" in record:
+        limit = record["roofline"]
+        lines.append(
+            f"- at least {_seconds(limit['least_s'])} by the {limit['bound']}, of which ours "
+            f"reaches {100 * limit['share']:.3g} %: {limit['bytes']:.4g} bytes, "
+            f"{limit['flops']:.4g} flops ({limit['formula']})"
+        )
+    lines += [
+        f"- {d['peer']}: {d['what']} within {d['found']:.2g}, right up to {d['limit']:.2g}: "
+        f"{d['why']}"
+        for d in record["differences"]
+    ]
+    for peer, ratio in record["ratios"].items():
+        lines.append(f"- times ours by round, {peer}: {_numbers(ratio['rounds'])}")
+    return [*lines, *(f"- {note}" for note in record["notes"]), ""]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+def _seconds(value: float) -> str:
+    if value >= 1:
+        return f"{value:.3g} s" if value < 1000 else f"{value:.0f} s"
+    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

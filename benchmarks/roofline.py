@@ -1,0 +1,136 @@
+"""What the machine can do, measured, and how near to it a computation comes."""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+
+_ATTEMPTS = 5
+
+
+class Work(NamedTuple):
+    """The least that a computation takes.
+
+    Attributes:
+        bytes: read and written in main memory, each value once.
+        flops: additions and multiplications.
+        formula: how these were counted.
+    """
+
+    bytes: float
+    flops: float
+    formula: str
+
+
+class Machine(NamedTuple):
+    """What the machine was measured to do.
+
+    Attributes:
+        backend: of JAX: "cpu", "gpu", …
+        bandwidth: bytes a second, read and written, of a pass over memory.
+        rate: additions and multiplications a second of a float32 matrix product in the default
+            precision.
+    """
+
+    backend: str
+    bandwidth: float
+    rate: float
+
+    def limit(self, work: Work, seconds: float) -> dict[str, Any]:
+        """How near some seconds are to the least this machine could take."""
+        by_memory, by_products = work.bytes / self.bandwidth, work.flops / self.rate
+        least = max(by_memory, by_products)
+        return {
+            **work._asdict(),
+            "bound": "copy bandwidth" if by_memory >= by_products else "matrix rate",
+            "least_s": least,
+            "share": least / seconds,
+        }
+
+
+def measure_machine(quick: bool = False) -> Machine:
+    """Copies and multiplies large arrays; the best of several attempts counts.
+
+    Args:
+        quick: with smaller ones, which may lie partly in the processor's cache.
+    """
+    backend = jax.default_backend()
+    large = backend != "cpu"
+    values = (1 << 28 if large else 1 << 26) // (4 if quick else 1)
+    side = (16384 if large else 2048) // (2 if quick else 1)
+    x = jnp.ones((side, side), jnp.float32)
+    multiply = jax.jit(jnp.matmul)
+    multiplied = _best(lambda: multiply(x, x))
+    # Every value is read and written in its place: fresh memory would add the system's time.
+    passed = jax.jit(lambda x: x + 1, donate_argnums=0)
+    buffer = [jnp.ones(values, jnp.float32)]
+
+    def copy():
+        buffer[0] = passed(buffer[0])
+        return buffer[0]
+
+    copied = _best(copy)
+    return Machine(backend, 2 * 4 * values / copied, 2 * side**3 / multiplied)
+
+
+def _best(run: Callable) -> float:
+    """Seconds of the fastest of several calls, after one that compiles."""
+    seconds = []
+    for _ in range(_ATTEMPTS + 1):
+        begin = time.perf_counter()
+        jax.block_until_ready(run())
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds[1:])
+
+
+def product_flops(function: Callable, *arguments: Any) -> float:
+    """Additions and multiplications in a function's matrix products and convolutions.
+
+    By shapes alone; nothing is computed. Of convolutions, each output's whole kernel counts, also
+    where it lies on padding.
+
+    Args:
+        function: traceable.
+        arguments: arrays, or their shapes.
+    """
+    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _flops(jaxpr: jax.extend.core.Jaxpr) -> float:
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        if name == "dot_general":
+            ((contracted, _), _) = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * equation.outvars[0].aval.size * kernel.size / outputs
+        else:
+            times = equation.params.get("length", 1) if name == "scan" else 1
+            inner = (_inner(value) for value in equation.params.values())
+            total += times * sum(_flops(each) for found in inner for each in found)
+    return total
+
+
+@functools.singledispatch
+def _inner(value: Any) -> list[jax.extend.core.Jaxpr]:
+    """The functions that an equation's parameter holds."""
+    return []
+
+
+@_inner.register
+def _(value: jax.extend.core.ClosedJaxpr):
+    return [value.jaxpr]
+
+
+@_inner.register
+def _(value: jax.extend.core.Jaxpr):
+    return [value]

@@ -1,0 +1,90 @@
+"""From the command to the first training step: with an empty cache, and with what a run left.
+
+Each start is a process of its own. The first epoch here is one step; its line in log.jsonl tells
+that it is done.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from asd_jax.data.synthetic import synthesize
+from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
+
+_AT_MOST = 600  # seconds
+
+
+def _start(data: Path, run_dir: Path, cache: Path) -> list[float]:
+    """Losses of all models in the first epoch of a run, which is stopped then."""
+    command = [
+        *(sys.executable, "-m", "asd_jax", "run", "--config=dense_ae", "--config.seeds=0,"),
+        *(f"--data_dir={data}", f"--out_dir={run_dir}", f"--cache_dir={cache}"),
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            deadline = time.monotonic() + _AT_MOST
+            while not (line := _first_line(run_dir / "log.jsonl")):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    said.seek(0)
+                    raise WrongAnswer(f"no training step: {said.read()[-300:]}")
+                time.sleep(0.01)
+        finally:
+            process.terminate()
+            process.wait()
+    return [loss for _, loss in sorted(json.loads(line)["loss"].items())]
+
+
+def _first_line(path: Path) -> str:
+    """Of a file that another process writes; "" before there is one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    return text.partition("\n")[0] if "\n" in text else ""
+
+
+def setup(quick: bool, peers: Sequence[str]) -> Prepared:
+    """Three machine types, one id each, eight clips of two seconds: quick enough as it is."""
+    temporary = tempfile.TemporaryDirectory(prefix="asd_jax_benchmark_")
+    place = Path(temporary.name)
+    data, run_dir = place / "data", place / "run"
+    synthesize(data, year=2020, sections=1, clips=8, duration=2.0)
+
+    def clear(*folders):
+        for folder in (run_dir, *folders):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def way(cache: Path, *cleared: Path) -> Way:
+        return Way(lambda: _start(data, run_dir, cache), lambda: clear(*cleared))
+
+    def check(peer, ours, theirs):
+        yield Difference("losses of the first epoch", largest(ours, theirs), 0, "same programs")
+
+    return Prepared(
+        "from the command `asd-jax run --config=dense_ae` to the first training step of three "
+        "machine types; ours is a start with the features and compiled programs of an earlier "
+        "one, the peer one with an empty cache",
+        {"ours": way(place / "kept"), "first start": way(place / "fresh", place / "fresh")},
+        check,
+        notes=["ours is what the first start's cache makes of the second; its own first is cold"],
+        close=temporary.cleanup,
+    )
+
+
+COMPARISONS = [
+    Comparison(
+        "start",
+        {"first start": lambda: ""},
+        setup,
+        {(backend, "first start"): 2 for backend in ("cpu", "gpu")},
+        rounds=3,
+    )
+]
