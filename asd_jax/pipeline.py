@@ -323,11 +323,11 @@ def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedD
         fitted = FittedDetector.load(run_dir.model)
     else:
         fitted = _train(config, training, run_dir, reporter)
-    if not run_dir.training_csv.is_file():
+    # A model that was lost and made again, or imported, has no thresholds yet.
+    if np.isnan(fitted.thresholds).all() or not run_dir.training_csv.is_file():
         rows = score_training(fitted, training, reporter)
         fitted = with_thresholds(fitted, rows, reporter)
         fitted.save(run_dir.model)
-        # Last, so that a model beside this file has its thresholds.
         write_training_csv(run_dir.training_csv, rows)
     return fitted
 

@@ -59,7 +59,10 @@ def spoiled(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
-@pytest.mark.parametrize("lost", ["model.npz", "scores.csv", "results.csv", "results.md", "scores"])
+@pytest.mark.parametrize(
+    "lost",
+    ["model.npz", "training_scores.csv", "scores.csv", "results.csv", "results.md", "scores"],
+)
 def test_what_is_lost_is_made_again(data, cache, finished, spoiled, capsys, lost):
     path = spoiled / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
