@@ -50,7 +50,7 @@ class Kind:
     cpu: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: int = 8
     compared: int = -1
-    loss_after: float = 1e-2
+    loss_after: float = 5e-2
     random: bool = False
 
 
