@@ -50,7 +50,7 @@ class Kind:
     cpu: dict[str, str] = dataclasses.field(default_factory=dict)
     steps: int = 8
     compared: int = -1
-    loss_after: float = 5e-2
+    loss_after: float = 1e-2
     random: bool = False
 
 
@@ -103,7 +103,7 @@ def _classifier(config, batch, peer):
 _SMALL = {"train.batch_size": "8"}
 KINDS = {
     "dense_ae": Kind("dense_ae", _dense, steps=32),
-    "interpolation_ae": Kind("interpolation_ae", _interpolation, steps=32),
+    "interpolation_ae": Kind("interpolation_ae", _interpolation, steps=32, compared=8),
     "group_made": Kind("group_made", _group_made, quick={"train.batch_size": "64"}, steps=4),
     "lstm_ae": Kind("lstm_ae", _lstm, loss_after=0.1, random=True),
     "ganomaly": Kind(
