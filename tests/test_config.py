@@ -198,6 +198,7 @@ def test_members_of_members_are_reached():
         ),
         ("giri2020_system2", {"members.group_made.data.machines": "fan"}, "set data.machines"),
         ("giri2020_system2", {"threshold_quantile": "2"}, "threshold_quantile is 2.0; it must be"),
+        ("kazakova2022_system3", {"threshold_quantile": "0.8"}, "set members.NAME.threshold_quan"),
         ("giri2020_system2", {"embedding.hop": "0"}, "embedding.hop: no member has an embedding"),
         (
             "kazakova2022_system3",

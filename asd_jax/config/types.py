@@ -8,6 +8,8 @@ from typing import Any, Literal
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.errors import UserError
 
+_QUANTILE = 0.9  # of the challenge's decisions
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -155,7 +157,7 @@ class Config:
     backend: BackendConfig = BackendConfig()
     seeds: tuple[int, ...] = (0, 1, 2)
     threshold: Literal["gamma", "mean", "zero"] = "gamma"
-    threshold_quantile: float = 0.9
+    threshold_quantile: float = _QUANTILE
     name: str = ""
 
     def __post_init__(self):
@@ -231,7 +233,7 @@ class EnsembleConfig:
     train: MemberTrainConfig = MemberTrainConfig()
     embedding: MemberEmbeddingConfig = MemberEmbeddingConfig()
     seeds: tuple[int, ...] = (0, 1, 2)
-    threshold_quantile: float = 0.9
+    threshold_quantile: float = _QUANTILE
     name: str = ""
 
     def __post_init__(self):
@@ -239,6 +241,11 @@ class EnsembleConfig:
             raise UserError("members is empty; an ensemble needs one or more")
         if self.combine != "choose" and (self.choices or self.default):
             raise UserError("choices and default need combine=choose")
+        if self.combine == "choose" and self.threshold_quantile != _QUANTILE:
+            raise UserError(
+                "threshold_quantile has no effect with combine=choose, where each member's own "
+                "threshold counts; set members.NAME.threshold_quantile"
+            )
         machines = [choice.partition(":")[0] for choice in self.choices]
         if len(set(machines)) < len(machines):
             raise UserError(f"choices names a machine type twice: {', '.join(self.choices)}")
