@@ -4,8 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from asd_jax.errors import UserError
 from asd_jax.features import compute_features
 from asd_jax.fitted import FittedDetector
 from asd_jax.fitting import fit_clips, score_training, with_thresholds
+from asd_jax.interruption import stop_signals
 from asd_jax.plan import plan_run
 from asd_jax.progress import Reporter
 from asd_jax.reporting import finished_run, table, write_results
@@ -338,7 +338,7 @@ def _train(config, training: Features, run_dir: RunDirectory, reporter) -> Fitte
     checkpoints = Checkpoints(run_dir.checkpoints)
     log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
     try:
-        with _stop_signals() as received:
+        with stop_signals() as received:
             fitted = fit_clips(
                 config,
                 training,
@@ -365,29 +365,6 @@ def _train(config, training: Features, run_dir: RunDirectory, reporter) -> Fitte
             exit_status=128 + received[0],
         )
     return fitted
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collects SIGTERM and SIGINT instead of dying of them; a second one kills as ever."""
-    received: list[signal.Signals] = []
-    before = {}
-
-    def receive(number, frame):
-        received.append(signal.Signals(number))
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    try:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            before[each] = signal.signal(each, receive)
-    except ValueError:  # not in the main thread: signals are the caller's business
-        pass
-    try:
-        yield received
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
