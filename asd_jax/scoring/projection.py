@@ -77,8 +77,16 @@ def project(projection: Projection, values: jax.Array) -> jax.Array:
 
     Returns:
         (..., n, n_components), or (..., n_components).
+
+    Raises:
+        UserError: rows of another width than those it was fitted to.
     """
     mean, scale, components = (jnp.asarray(part) for part in projection)
+    if jnp.shape(values)[-1] != mean.shape[-1]:
+        raise UserError(
+            f"rows of {jnp.shape(values)[-1]} values, where the projection was fitted to "
+            f"{mean.shape[-1]}; give embeddings of the same kind"
+        )
     if mean.ndim > 1:
         mean, scale = mean[..., None, :], scale[..., None, :]
     standardised = (values - mean) / scale

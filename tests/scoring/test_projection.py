@@ -107,3 +107,9 @@ def test_what_cannot_be_fitted():
         fit_projection(np.where(np.arange(5)[:, None] == 2, np.inf, np.ones(3)), n_components=1)
     with pytest.raises(UserError, match="no rows to fit"):
         fit_projection(np.ones((5, 3)), np.zeros(5, bool), n_components=1)
+
+
+def test_rows_of_another_width_are_one_line():
+    projection = fit_projection(np.eye(4, 3), n_components=2)
+    with pytest.raises(UserError, match="rows of 5 values, where the projection was fitted to 3"):
+        project(projection, np.zeros((2, 5)))
