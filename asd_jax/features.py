@@ -24,7 +24,7 @@ from asd_jax.audio.perturbation import perturb
 from asd_jax.data.audio_files import read_batches
 from asd_jax.data.clips import Clip
 from asd_jax.errors import UserError
-from asd_jax.feature_cache import MAX_FRAMES, Entry, Index, Writer, child
+from asd_jax.feature_cache import Entry, Index, Writer, child
 
 _FORMAT = 2
 _BATCH_SECONDS = 320
@@ -66,7 +66,7 @@ class FeatureSet:
     Attributes:
         clips: the clips that have features, in the order given.
         n_frames: int32 (clips,), each clip's number of frames.
-        offsets: int32 (clips,), each clip's first row in the table.
+        offsets: int64 (clips,), each clip's first row in the table.
         n_mels: columns of the table.
         key: digest of the recordings and settings that the features are made of.
         embeddings: (clips, values) that a pretrained network gave of the clips, if one did.
@@ -83,9 +83,7 @@ class FeatureSet:
 
     def __post_init__(self):
         ends = np.cumsum(self.n_frames, dtype=np.int64)
-        if len(ends) and ends[-1] > MAX_FRAMES:
-            raise UserError(f"{ends[-1]} frames are more than {MAX_FRAMES}: take fewer clips")
-        object.__setattr__(self, "offsets", (ends - self.n_frames).astype(np.int32))
+        object.__setattr__(self, "offsets", ends - self.n_frames)
 
     @property
     def total_frames(self) -> int:

@@ -30,7 +30,7 @@ from asd_jax.fitted import FittedDetector, group_name, take
 from asd_jax.progress import Reporter, Silent
 from asd_jax.results import TrainingRow
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
-from asd_jax.training import Member, fleet_data, train
+from asd_jax.training import Member, fleet_clips, train
 
 
 def fit_clips(
@@ -53,28 +53,17 @@ def fit_clips(
     members, groups, examples, settings, n_labels = lay_out(
         config, features.clips, features.n_frames
     )
-    table = features.table()
-
-    data = fleet_data(
+    clips = fleet_clips(
         members,
         examples,
-        table,
-        features.offsets,
         features.n_frames,
         view_length=detector.view_length,
         view_hop=detector.view_hop,
         config=settings,
     )
     weights = train(
-        detector.task(n_labels),
-        members,
-        table,
-        data,
-        settings,
-        reporter=reporter,
-        **training_options,
+        detector.task(n_labels), clips, features, settings, reporter=reporter, **training_options
     )
-    weights = jax.tree.map(np.asarray, weights)
     calibration = _calibrate(detector, features, groups, members, weights, reporter)
     return FittedDetector(
         config=config,

@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.views import view_starts
 from asd_jax.config import Config
 from asd_jax.data.audio_files import inspect
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitting import lay_out, with_perturbed
-from asd_jax.training import Batch, TrainingStatistics, fleet
-from asd_jax.training.members import FleetData, Views, split_clips
+from asd_jax.training import Batch, TrainingStatistics, fleet, fleet_clips
+from asd_jax.training.members import FleetData, Views
 from asd_jax.training.task import count_values
+from asd_jax.training.trainer import table_bytes
+from asd_jax.training.windows import schedule
 
 # Training clips of the development set of DCASE 2020 by machine id, and their seconds.
 _DCASE_2020 = {
@@ -41,8 +42,10 @@ class Plan(NamedTuple):
         steps: optimiser steps of all models in an epoch.
         epochs: the most epochs.
         driver: how the models share the device, see `TrainConfig.members`.
-        frames_bytes: table of frames.
-        views_bytes: starts and labels of views.
+        windows: parts of an epoch of which the frames are on the device one after another; 1
+            where all of them are there.
+        frames_bytes: frames that are there at once.
+        views_bytes: starts and labels of their views.
         state_bytes: weights, best weights and optimiser state of all models.
         step_bytes: intermediate values of a step, by XLA's own account, of as many models as
             are computed together.
@@ -56,6 +59,7 @@ class Plan(NamedTuple):
     steps: int
     epochs: int
     driver: str
+    windows: int
     frames_bytes: int
     views_bytes: int
     state_bytes: int
@@ -128,20 +132,23 @@ def plan(
     members, _, examples, settings, n_labels = lay_out(config, clips, n_frames)
     task = detector.task(n_labels)
 
-    def views_of(clip_indices):
-        lengths, counts = np.unique(n_frames[clip_indices], return_counts=True)
-        views = [len(view_starts(n, detector.view_length, detector.view_hop)) for n in lengths]
-        return int(np.dot(views, counts))
-
+    clips_of_fleet = fleet_clips(
+        members,
+        examples,
+        n_frames,
+        view_length=detector.view_length,
+        view_hop=detector.view_hop,
+        config=settings,
+    )
+    n_views = clips_of_fleet.n_views()
     parts = [
-        [
-            views_of(indices[part])
-            for part in split_clips(member, np.arange(len(indices)), settings.validation_split)
-        ]
-        for member, (indices, _) in zip(members, examples, strict=True)
+        [int(n_views[part.clips].sum()) for part in both]
+        for both in zip(clips_of_fleet.training, clips_of_fleet.validation, strict=True)
     ]
     size = settings.batch_size
-    widths = [max(1, -(-max(column) // size)) * size for column in zip(*parts, strict=True)]
+    windows = schedule(clips_of_fleet, n_mels, table_bytes(settings))
+    widths = windows.training_width, windows.validation_width
+    at_once = 1 if windows.resident else 2  # one is trained on, the next one is read
 
     def shape(*axes, dtype=jnp.int32):
         return jax.ShapeDtypeStruct(axes, dtype)
@@ -176,8 +183,9 @@ def plan(
         steps=sum(steps[0]),
         epochs=settings.epochs,
         driver=driver,
-        frames_bytes=int(n_frames.sum(dtype=np.int64)) * n_mels * 4,
-        views_bytes=_bytes((data.training, data.validation)),
+        windows=windows.n_training,
+        frames_bytes=at_once * windows.rows * n_mels * 4,
+        views_bytes=at_once * _bytes((data.training, data.validation)),
         state_bytes=_bytes(state),
         step_bytes=step_bytes * (count if driver == "vmap" else 1),
         device_bytes=limits.get("bytes_limit"),
@@ -245,12 +253,13 @@ def about(seconds: float) -> str:
 def describe(plan: Plan) -> str:
     """The plan as lines for people."""
     device = jax.devices()[0]
+    streamed = f", two of {plan.windows} windows at a time" if plan.windows > 1 else ""
     lines = [
         ("models", f"{plan.models:,}, by {plan.driver}"),
         ("training clips", f"{plan.clips:,}"),
         ("values a model", f"{plan.values:,}"),
         ("steps", f"{plan.steps:,} an epoch, at most {plan.steps * plan.epochs:,}"),
-        ("frames", size(plan.frames_bytes)),
+        ("frames", size(plan.frames_bytes) + streamed),
         ("views", size(plan.views_bytes)),
         ("weights and optimiser", size(plan.state_bytes)),
         ("a step", size(plan.step_bytes)),

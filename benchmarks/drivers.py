@@ -15,9 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from asd_jax.clip_features import ArrayFeatures
 from asd_jax.config import TrainConfig, load_config
+from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
-from asd_jax.training import Member, Task, fleet, fleet_data, gradient_task
+from asd_jax.training import (
+    FleetClips,
+    FleetData,
+    Member,
+    Task,
+    fleet,
+    fleet_clips,
+    gradient_task,
+)
+from asd_jax.training.members import lay_out_views, member_key
+from asd_jax.training.windows import training_statistics
 from benchmarks.harness import Comparison, Difference, Prepared, Way, largest
 
 DRIVERS = ("vmap", "map", "loop")
@@ -53,6 +65,17 @@ def convolutional_task() -> tuple[Task, int]:
     return task, 32
 
 
+def resident_data(clips: FleetClips, arrays: Sequence[np.ndarray]) -> FleetData:
+    """Data of a fleet of which all frames are on the device, (frames, mels) a clip."""
+    features = ArrayFeatures([Clip("", "", "train", "", "")] * len(arrays), arrays)
+    return FleetData(
+        jnp.stack([member_key(member) for member in clips.members]),
+        training_statistics(features, clips),
+        lay_out_views(clips, clips.training, features.offsets),
+        lay_out_views(clips, clips.validation, features.offsets),
+    )
+
+
 def epoch_way(task: Task, config: TrainConfig, table, data) -> Way:
     """An epoch of a fleet from its first state; its result is the members' losses."""
     start = jax.jit(lambda data: fleet.init_state(task, data, config))(data)
@@ -74,19 +97,18 @@ def setup(make, quick: bool, peers: Sequence[str]) -> Prepared:
     task, batch_size = make()
     n_members, steps, batch_size = (2, 2, batch_size // 4) if quick else (4, 10, batch_size)
     members = [Member("fan", "", seed) for seed in range(n_members)]
-    n_frames = np.array([steps * batch_size + task.view_length - 1])
-    table = np.random.default_rng(0).normal(size=(n_frames.sum(), MELS)).astype(np.float32)
+    n_frames = steps * batch_size + task.view_length - 1
+    table = np.random.default_rng(0).normal(size=(n_frames, MELS)).astype(np.float32)
     config = TrainConfig(batch_size=batch_size, validation_split=0.0)
-    data = fleet_data(
+    clips = fleet_clips(
         members,
         [(np.array([0]), np.array([0], np.int32))] * n_members,
-        table,
-        np.array([0]),
-        n_frames,
+        np.array([len(table)]),
         view_length=task.view_length,
         view_hop=1,
         config=config,
     )
+    data = resident_data(clips, [table])
 
     def way(driver):
         return epoch_way(task, dataclasses.replace(config, members=driver), table, data)

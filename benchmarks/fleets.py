@@ -8,8 +8,8 @@ import numpy as np
 
 from asd_jax.config import TrainConfig, load_config
 from asd_jax.detectors import make_detector
-from asd_jax.training import Member, fleet, fleet_data, variables
-from benchmarks.drivers import epoch_way
+from asd_jax.training import Member, fleet, fleet_clips, variables
+from benchmarks.drivers import epoch_way, resident_data
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.roofline import Work
 
@@ -64,20 +64,18 @@ def setup(name: str, quick: bool, peers: Sequence[str]) -> Prepared:
     task = make_detector(load_config(name)).task()
     length = task.view_length
     frames = make_frames(machines, steps * BATCH + length - 1)
-    n_frames = np.full(machines, frames.shape[1])
     members = [Member(f"m{m}", "", seed) for m in range(machines) for seed in range(SEEDS)]
     config = TrainConfig(batch_size=BATCH, validation_split=0.0)
     table = frames.reshape(-1, MELS)
-    data = fleet_data(
+    clips = fleet_clips(
         members,
         [(np.array([i // SEEDS]), np.array([0], np.int32)) for i in range(len(members))],
-        table,
-        np.arange(machines) * frames.shape[1],
-        n_frames,
+        np.full(machines, frames.shape[1]),
         view_length=length,
         view_hop=1,
         config=config,
     )
+    data = resident_data(clips, frames)
     state = jax.device_get(jax.jit(lambda data: fleet.init_state(task, data, config))(data))
     values = [
         variables(jax.tree.map(lambda leaf, i=i: leaf[i], state.learner))

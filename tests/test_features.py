@@ -75,7 +75,7 @@ def test_each_clip_is_as_librosa_has_it(clips, compute):
     assert found.clips == tuple(clips)
     assert found.n_frames.tolist() == [63, 36, 63, 1, 129]
     assert found.offsets.tolist() == [0, 63, 99, 162, 163]
-    assert found.offsets.dtype == np.int32
+    assert found.offsets.dtype == np.int64
     assert found.total_frames == 292
     for i, clip in enumerate(clips):
         # The tolerance of the front end.

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "asd_jax"
 # From the bottom up; a module imports only from rows above its own, or from its own package.
 LAYERS = [
     {"errors"},
-    {"files", "progress", "weights", "compilation", "interruption"},
+    {"files", "progress", "weights", "compilation", "interruption", "distributed"},
     {"data", "audio", "models", "metrics", "published"},
     {"feature_cache", "scoring", "bootstrap"},
     {"features", "embeddings"},

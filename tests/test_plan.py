@@ -14,7 +14,9 @@ from asd_jax.data.clips import Clip
 from asd_jax.data.synthetic import synthesize
 from asd_jax.detectors import make_detector
 from asd_jax.fitting import lay_out
-from asd_jax.training import fleet, fleet_data
+from asd_jax.training import FleetData, fleet, fleet_clips
+from asd_jax.training.members import lay_out_views
+from asd_jax.training.windows import training_statistics
 
 CONFIG = load_config("dense_ae", {"train.batch_size": "64", "front_end.n_mels": "8"})
 
@@ -33,17 +35,17 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     features = ArrayFeatures(clips, arrays)
     detector = make_detector(CONFIG)
     members, _, examples, settings, _ = lay_out(CONFIG, clips, features.n_frames)
-    data = fleet_data(
-        members,
-        examples,
-        features.table(),
-        features.offsets,
-        features.n_frames,
-        view_length=5,
-        view_hop=1,
-        config=settings,
+    clips_of_fleet = fleet_clips(
+        members, examples, features.n_frames, view_length=5, view_hop=1, config=settings
     )
+    keys = jax.random.split(jax.random.key(0), len(members))
+    statistics = training_statistics(features, clips_of_fleet)
+    data = FleetData(keys, statistics, None, None)
     state = fleet.init_state(detector.task(), data, settings)
+    views = [
+        lay_out_views(clips_of_fleet, part, features.offsets)
+        for part in (clips_of_fleet.training, clips_of_fleet.validation)
+    ]
     found = module.plan(CONFIG, clips, features.n_frames)
     assert found.models == 6
     assert found.values == 640 // 128 * 8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 8 + 8 + (
@@ -51,13 +53,25 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     )
     assert found.frames_bytes == features.table().nbytes
     assert found.state_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    views = (data.training, data.validation)
     assert found.views_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(views))
-    assert found.steps == int(np.ceil(np.asarray(data.training.count) / settings.batch_size).sum())
+    assert found.steps == int(np.ceil(views[0].count / settings.batch_size).sum())
     assert found.step_bytes > 0
     assert found.total_bytes > found.state_bytes + found.frames_bytes
     wider = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, members="vmap"))
     assert module.plan(wider, clips, features.n_frames).step_bytes == 6 * found.step_bytes
+
+
+def test_frames_beyond_the_memory_are_planned_as_windows():
+    clips = [Clip("fan", "00", "train", str(i), "") for i in range(100)]
+    config = dataclasses.replace(
+        CONFIG, train=dataclasses.replace(CONFIG.train, table_mib=1, validation_split=0.1)
+    )
+    found = module.plan(config, clips, np.full(100, 1000))
+    # 1000 frames of 8 bands in float32 are 32,000 bytes; 16 clips in half a MiB, and 100 of them
+    # (in runs of at most so many that eight are in a window) in the fewest such windows.
+    assert found.windows >= 7 and found.frames_bytes <= 2**20
+    assert f"two of {found.windows} windows at a time" in module.describe(found)
+    assert "windows" not in module.describe(module.plan(CONFIG, clips, np.full(100, 1000)))
 
 
 def _two_machines():

@@ -104,6 +104,11 @@ class TrainConfig:
         members: how the models of a fleet share a device: "vmap" computes them together,
             "map" one after another inside the same program, "loop" one compiled step at a
             time; "auto" chooses by backend and kind of step.
+        data_devices: devices that share the views of each step of a model; 0 gives a device
+            models of its own as long as there are as many models as devices.
+        table_mib: MiB of frames that may lie on a device at once: where there are more, they
+            stream by in windows, see `asd_jax.training.windows`. 0 takes half of what the device
+            has.
     """
 
     epochs: int = 100
@@ -113,6 +118,8 @@ class TrainConfig:
     patience: int = 0
     checkpoint_every: int = 10
     members: Literal["auto", "vmap", "map", "loop"] = "auto"
+    data_devices: int = 0
+    table_mib: int = 0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "checkpoint_every"):
@@ -124,6 +131,9 @@ class TrainConfig:
             raise UserError(
                 f"train.validation_split is {self.validation_split}; it must be 0 or more, below 1"
             )
+        for name in ("data_devices", "table_mib"):
+            if getattr(self, name) < 0:
+                raise UserError(f"train.{name} is {getattr(self, name)}; it must be 0 or more")
         if self.patience < 0:
             raise UserError(f"train.patience is {self.patience}; it must be 0 (off) or more")
         if self.patience and not self.validation_split:

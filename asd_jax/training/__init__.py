@@ -1,19 +1,20 @@
 """Training many models as one program; knows no system by name."""
 
 from asd_jax.training.fleet import FleetState
-from asd_jax.training.members import FleetData, Member, fleet_data
+from asd_jax.training.members import FleetClips, FleetData, Member, fleet_clips
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task, variables
 from asd_jax.training.trainer import Interrupted, train
 
 __all__ = [
     "Batch",
+    "FleetClips",
     "FleetData",
     "FleetState",
     "TrainingStatistics",
     "Interrupted",
     "Member",
     "Task",
-    "fleet_data",
+    "fleet_clips",
     "gradient_task",
     "train",
     "variables",

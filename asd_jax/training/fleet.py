@@ -5,26 +5,26 @@ Here they are one stacked tree of arrays with a leading axis, the fleet's. Each 
 its own data, key, shuffling, validation clips and early stopping, and takes no notice of
 the others: its result is the one it would have had alone.
 
-All features of a run lie on the device as one table of frames. A member's data is the list
-of frames at which its views start, so what is padded to a common length is a list of
-integers, and a view exists only inside the step that uses it.
+Features lie on the device as one table of frames. A member's data is the list of frames at
+which its views start, so what is padded to a common length is a list of integers, and a view
+exists only inside the step that uses it. Where the table holds a part of the data at a time, an
+epoch is driven window by window, see `windows`.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from asd_jax.audio.views import gather_views
 from asd_jax.config import TrainConfig
 from asd_jax.training.members import FleetData, Views
-from asd_jax.training.task import Batch, Task
-
-FLEET_AXIS = "fleet"
+from asd_jax.training.placement import DATA_AXIS, FLEET_AXIS, over_data_axis
+from asd_jax.training.task import Batch, Learner, Task
 
 
 class FleetState(NamedTuple):
@@ -74,18 +74,44 @@ def weights(state: FleetState) -> dict[str, Any]:
     return {"params": kept["params"], **kept["model_state"]}
 
 
-# One member's epoch, in the pieces that the three ways of driving it share.
+# One member's epoch, in the pieces that all ways of driving it share.
 
 
-def _shuffled(data: FleetData, epoch: jax.Array) -> Views:
-    """A member's training views in this epoch's order, the padding last.
+class Passage(NamedTuple):
+    """How far an epoch is; of one member, or stacked on the first axis.
+
+    Attributes:
+        learner: as the epoch has changed it.
+        steps: () optimiser steps done.
+        loss: () sum over the training views.
+        views: () training views done, as float32, of which there may be any number.
+        validation_loss: () sum over the validation views.
+        validation_views: () of them.
+    """
+
+    learner: Learner
+    steps: jax.Array
+    loss: jax.Array
+    views: jax.Array
+    validation_loss: jax.Array
+    validation_views: jax.Array
+
+
+def begin_epoch(state: FleetState) -> Passage:
+    """The passage before an epoch's first view, of one member or of all."""
+    # Arrays of their own, for each is given away, and where the state's are.
+    return Passage(state.learner, state.epoch * 0, *(state.epoch * 0.0 for _ in range(4)))
+
+
+def _shuffled(data: FleetData, turn: jax.Array) -> Views:
+    """A member's training views in the order of a turn, the padding last.
 
     Keys are drawn by counter, so the first n of them, and with them the order, are the
     same however long the padding is.
     """
     views = data.training
     width = views.starts.shape[-1]
-    key = jax.random.fold_in(jax.random.fold_in(data.key, 1), epoch)
+    key = jax.random.fold_in(jax.random.fold_in(data.key, 1), turn)
     bits = jax.random.bits(key, (width,)) >> 1
     bits = jnp.where(jnp.arange(width) < views.count, bits, jnp.uint32(1) << 31)
     order = jnp.argsort(bits)
@@ -95,29 +121,42 @@ def _shuffled(data: FleetData, epoch: jax.Array) -> Views:
 def _batch(table, views: Views, index, task: Task, batch_size: int) -> Batch:
     first = index * batch_size
     starts, labels = (
-        jax.lax.dynamic_slice(column, (first,), (batch_size,))
+        over_data_axis(jax.lax.dynamic_slice(column, (first,), (batch_size,)))
         for column in (views.starts, views.labels)
     )
-    mask = first + jnp.arange(batch_size) < views.count
+    mask = over_data_axis(first + jnp.arange(batch_size) < views.count)
     return Batch(gather_views(table, starts, task.view_length), labels, mask)
 
 
-def _train_step(task, batch_size, table, key, epoch, views, index, learner):
+def _train_step(task, batch_size, table, key, epoch, views, index, passage: Passage) -> Passage:
     batch = _batch(table, views, index, task, batch_size)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, 2), epoch), index)
-    learner, loss = task.step(learner, batch, key)
-    return learner, loss * jnp.sum(batch.mask)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, 2), epoch), passage.steps)
+    learner, loss = task.step(passage.learner, batch, key)
+    count = jnp.sum(batch.mask)
+    return passage._replace(
+        learner=learner,
+        steps=passage.steps + 1,
+        loss=passage.loss + loss * count,
+        views=passage.views + count,
+    )
 
 
-def _validation_step(task, batch_size, table, views, index, learner):
+def _validation_step(task, batch_size, table, views, index, passage: Passage) -> Passage:
     batch = _batch(table, views, index, task, batch_size)
-    return task.loss(learner, batch) * jnp.sum(batch.mask)
+    count = jnp.sum(batch.mask)
+    return passage._replace(
+        validation_loss=passage.validation_loss + task.loss(passage.learner, batch) * count,
+        validation_views=passage.validation_views + count,
+    )
 
 
 def _finish_epoch(
-    patience: int, state: FleetState, learner, loss, validation_loss
+    patience: int, state: FleetState, passage: Passage
 ) -> tuple[FleetState, dict[str, jax.Array]]:
-    """Early stopping; a stopped member stays as it is."""
+    """Early stopping; a stopped member stays as it is. The state's learner is not looked at."""
+    learner = passage.learner
+    loss = passage.loss / passage.views
+    validation_loss = passage.validation_loss / passage.validation_views
     trained = ~state.stopped
     monitored = jnp.where(jnp.isnan(validation_loss), loss, validation_loss)
     improved = trained & (monitored < state.best_loss)
@@ -142,27 +181,38 @@ def _finish_epoch(
     }
 
 
-def _member_epoch(task: Task, config: TrainConfig, table, data: FleetData, state: FleetState):
-    """An epoch of one member; nothing in it has the fleet's axis."""
-    size = config.batch_size
-    views, held = _shuffled(data, state.epoch), data.validation
+def _train_window(task, batch_size, shared, member) -> Passage:
+    """A member's steps on the views of one table; nothing in it has the fleet's axis."""
+    (table, window, n_windows), (data, state, passage) = shared, member
+    views = _shuffled(data, state.epoch * n_windows + window)
 
-    def train(index, carry):
-        learner, total = carry
-        learner, loss = _train_step(task, size, table, data.key, state.epoch, views, index, learner)
-        return learner, total + loss
-
-    def validate(index, total):
-        return total + _validation_step(task, size, table, held, index, learner)
+    def train(index, passage):
+        return _train_step(task, batch_size, table, data.key, state.epoch, views, index, passage)
 
     # A stopped member takes no steps: its loops have no turns.
-    steps = jnp.where(state.stopped, 0, -(-views.count // size))
-    validation_steps = jnp.where(state.stopped, 0, -(-held.count // size))
-    learner, total = jax.lax.fori_loop(0, steps, train, (state.learner, jnp.float32(0)))
-    validation_total = jax.lax.fori_loop(0, validation_steps, validate, jnp.float32(0))
-    return _finish_epoch(
-        config.patience, state, learner, total / views.count, validation_total / held.count
-    )
+    steps = jnp.where(state.stopped, 0, -(-views.count // batch_size))
+    return jax.lax.fori_loop(0, steps, train, passage)
+
+
+def _validate_window(task, batch_size, shared, member) -> Passage:
+    """Likewise, of the validation views."""
+    (table,), (data, state, passage) = shared, member
+    held = data.validation
+
+    def validate(index, passage):
+        return _validation_step(task, batch_size, table, held, index, passage)
+
+    steps = jnp.where(state.stopped, 0, -(-held.count // batch_size))
+    return jax.lax.fori_loop(0, steps, validate, passage)
+
+
+def _member_epoch(task, config: TrainConfig, shared, member):
+    """A member's epoch where all its views are in one table."""
+    (table,), (data, state) = shared, member
+    size, passage = config.batch_size, begin_epoch(state)
+    passage = _train_window(task, size, (table, 0, 1), (data, state, passage))
+    passage = _validate_window(task, size, (table,), (data, state, passage))
+    return _finish_epoch(config.patience, state, passage)
 
 
 def choose_driver(config: TrainConfig, kind: str, backend: str | None = None) -> str:
@@ -181,14 +231,53 @@ def choose_driver(config: TrainConfig, kind: str, backend: str | None = None) ->
     return "map" if kind == "convolution" else "vmap"
 
 
+class Epoch(NamedTuple):
+    """The functions of an epoch that is driven window by window.
+
+    Attributes:
+        train: (table (frames, mels), window, windows of the epoch, FleetData of the window,
+            FleetState, Passage) → Passage.
+        validate: (table, FleetData of the window, FleetState, Passage) → Passage.
+        finish: (FleetState, Passage) → (FleetState, losses). Passages are consumed, and the
+            state's learner is not looked at, as it was given to the first passage.
+    """
+
+    train: Callable[..., Passage]
+    validate: Callable[..., Passage]
+    finish: Callable[..., tuple[FleetState, dict[str, jax.Array]]]
+
+
+def _over_members(one: Callable, driver: str, mesh: Mesh | None) -> Callable:
+    """(shared, stacked) → stacked, from a function of the shared arguments and one member's."""
+
+    def every(shared, stacked):
+        if driver == "vmap":
+            return jax.vmap(one, in_axes=(None, 0))(shared, stacked)
+        return jax.lax.map(lambda member: one(shared, member), stacked)
+
+    if mesh is None:
+        return every
+    # Each device has members of its own, or shares the views of some with its neighbours on the
+    # data axis, which is left to XLA: the mean over a batch then is the mean over them all.
+    of_fleet = PartitionSpec(FLEET_AXIS)
+    return jax.shard_map(
+        every,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), of_fleet),
+        out_specs=of_fleet,
+        axis_names={FLEET_AXIS} if mesh.shape[DATA_AXIS] > 1 else set(mesh.axis_names),
+        check_vma=False,
+    )
+
+
 def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
-    """Builds the function that trains all members for one epoch.
+    """Builds the function that trains all members for one epoch on one table.
 
     Args:
         task: the models' task.
         config: training settings.
-        mesh: devices, with the one axis `FLEET_AXIS`; the number of members must be a
-            multiple of its size.
+        mesh: devices, as `placement.fleet_mesh` gives them; the number of members must be a
+            multiple of the size of their first axis.
 
     Returns:
         (table (frames, mels), FleetData, FleetState) → (FleetState, losses), where losses
@@ -197,79 +286,95 @@ def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
     """
     driver = choose_driver(config, task.kind)
     if driver == "loop":
+        windows = _looped_epoch(task, config)
+
+        def looped(table, data, state):
+            passage, state = begin_epoch(state), state._replace(learner={})
+            passage = windows.train(table, 0, 1, data, state, passage)
+            passage = windows.validate(table, data, state, passage)
+            return windows.finish(state, passage)
+
+        return looped
+    epoch = _over_members(functools.partial(_member_epoch, task, config), driver, mesh)
+    return jax.jit(
+        lambda table, data, state: epoch((table,), (data, state)),
+        donate_argnums=2,
+    )
+
+
+def make_windowed_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None) -> Epoch:
+    """Builds the functions that train all members for an epoch of several tables.
+
+    Args: as those of `make_epoch`.
+    """
+    driver = choose_driver(config, task.kind)
+    if driver == "loop":
         return _looped_epoch(task, config)
-    one = functools.partial(_member_epoch, task, config)
+    size = config.batch_size
+    train = _over_members(functools.partial(_train_window, task, size), driver, mesh)
+    validate = _over_members(functools.partial(_validate_window, task, size), driver, mesh)
+    finish = _over_members(lambda _, member: _finish_epoch(config.patience, *member), driver, mesh)
 
-    def epoch(table, data, state):
-        if driver == "vmap":
-            return jax.vmap(one, in_axes=(None, 0, 0))(table, data, state)
-        return jax.lax.map(lambda member: one(table, *member), (data, state))
+    @functools.partial(jax.jit, donate_argnums=0)
+    def finish_learner(learner, state, passage):
+        return finish((), (state, passage._replace(learner=learner)))
 
-    if mesh is not None:
-        members = PartitionSpec(FLEET_AXIS)
-        # Each device trains its own members: no value crosses from one to another.
-        epoch = jax.shard_map(
-            epoch,
-            mesh=mesh,
-            in_specs=(PartitionSpec(), members, members),
-            out_specs=(members, members),
-            check_vma=False,
-        )
-    return jax.jit(epoch, donate_argnums=2)
+    def finish_passage(state, passage):
+        return finish_learner(passage.learner, state, passage._replace(learner={}))
+
+    return Epoch(
+        jax.jit(
+            lambda table, window, n_windows, data, state, passage: train(
+                (table, window, n_windows), (data, state, passage)
+            ),
+            donate_argnums=5,
+        ),
+        jax.jit(
+            lambda table, data, state, passage: validate((table,), (data, state, passage)),
+            donate_argnums=3,
+        ),
+        finish_passage,
+    )
 
 
-def _looped_epoch(task: Task, config: TrainConfig):
-    """Drives the same pieces from Python, on one device."""
+def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
+    """Drives the same pieces from Python, one step of one member at a time, on one device."""
     size = config.batch_size
     shuffled = jax.jit(_shuffled)
     step = jax.jit(functools.partial(_train_step, task, size), donate_argnums=5)
-    validation_step = jax.jit(functools.partial(_validation_step, task, size))
-    finish = jax.jit(functools.partial(_finish_epoch, config.patience))
+    validation_step = jax.jit(functools.partial(_validation_step, task, size), donate_argnums=3)
+    finish_one = jax.jit(functools.partial(_finish_epoch, config.patience))
 
-    def epoch(table, data, state):
-        done = []
-        for m, stopped in enumerate(np.asarray(state.stopped)):
-            member_data, member = jax.tree.map(lambda leaf, m=m: leaf[m], (data, state))
-            learner, total, validation_total = member.learner, jnp.float32(0), jnp.float32(0)
-            if not stopped:
-                views = shuffled(member_data, member.epoch)
-                for index in range(-(-int(views.count) // size)):
-                    learner, loss = step(
-                        table, member_data.key, member.epoch, views, np.int32(index), learner
-                    )
-                    total += loss
-                for index in range(-(-int(member_data.validation.count) // size)):
-                    validation_total += validation_step(
-                        table, member_data.validation, np.int32(index), learner
-                    )
-            done.append(
-                finish(
-                    member._replace(learner={}),  # consumed by the first step
-                    learner,
-                    total / member_data.training.count,
-                    validation_total / member_data.validation.count,
-                )
-            )
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *done)
+    def each(function, state, *stacked):
+        """Stacks what a function gives of every member."""
+        found = [
+            function(stopped, *jax.tree.map(lambda leaf, m=m: leaf[m], (state, *stacked)))
+            for m, stopped in enumerate(np.asarray(state.stopped))
+        ]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
-    return epoch
+    def train(table, window, n_windows, data, state, passage):
+        def one(stopped, state, data, passage):
+            if stopped:
+                return passage
+            views = shuffled(data, state.epoch * n_windows + window)
+            for index in range(-(-int(views.count) // size)):
+                index = np.int32(index)
+                passage = step(table, data.key, state.epoch, views, index, passage)
+            return passage
 
+        return each(one, state, data, passage)
 
-def fleet_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh | None:
-    """A mesh over the devices, or None where there is only one."""
-    devices = list(devices or jax.local_devices())
-    if len(devices) == 1:
-        return None
-    return Mesh(np.array(devices), (FLEET_AXIS,))
+    def validate(table, data, state, passage):
+        def one(stopped, state, data, passage):
+            held = data.validation
+            for index in range(0 if stopped else -(-int(held.count) // size)):
+                passage = validation_step(table, held, np.int32(index), passage)
+            return passage
 
+        return each(one, state, data, passage)
 
-def place(mesh: Mesh | None, table, data: FleetData, state: FleetState):
-    """Puts the frames on every device and each member on its own."""
-    if mesh is None:
-        return jax.device_put((table, data, state))
-    members = NamedSharding(mesh, PartitionSpec(FLEET_AXIS))
-    return (
-        jax.device_put(table, NamedSharding(mesh, PartitionSpec())),
-        jax.device_put(data, members),
-        jax.device_put(state, members),
-    )
+    def finish(state, passage):
+        return each(lambda _, *member: finish_one(*member), state, passage)
+
+    return Epoch(train, validate, finish)

@@ -1,13 +1,11 @@
-"""The models of a fleet, and the views that each of them learns from."""
+"""The members of a fleet: who they are, and which views each of them learns from."""
 
 import dataclasses
-import functools
 import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.views import view_starts
@@ -15,7 +13,7 @@ from asd_jax.config import TrainConfig
 from asd_jax.training.task import TrainingStatistics
 
 
-@dataclasses.dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True)
 class Member:
     """One model of a fleet.
 
@@ -45,22 +43,6 @@ class Member:
         return self.seed, zlib.crc32(f"{self.machine}/{self.section}{repeat}".encode())
 
 
-class FleetData(NamedTuple):
-    """Data of all members, stacked on the first axis.
-
-    Attributes:
-        key: (members,) typed keys.
-        statistics: of the training views.
-        training: training views.
-        validation: validation views.
-    """
-
-    key: jax.Array
-    statistics: TrainingStatistics
-    training: "Views"
-    validation: "Views"
-
-
 class Views(NamedTuple):
     """Where the views of all members start, stacked on the first axis and padded.
 
@@ -73,6 +55,93 @@ class Views(NamedTuple):
     starts: jax.Array
     labels: jax.Array
     count: jax.Array
+
+
+class FleetData(NamedTuple):
+    """Data of all members, stacked on the first axis, beside a table of frames.
+
+    Attributes:
+        key: (members,) typed keys.
+        statistics: of the training views.
+        training: training views in that table.
+        validation: validation views in it.
+    """
+
+    key: jax.Array
+    statistics: TrainingStatistics
+    training: Views
+    validation: Views
+
+
+class Examples(NamedTuple):
+    """What one model learns from, or is judged by.
+
+    Attributes:
+        clips: (n,) indices into the table of clips.
+        labels: (n,) their labels.
+    """
+
+    clips: np.ndarray
+    labels: np.ndarray
+
+
+class FleetClips(NamedTuple):
+    """What the models of a fleet learn from, clip by clip.
+
+    Attributes:
+        members: the models.
+        training: a member each.
+        validation: a member each; no clip of them is among its training clips.
+        n_frames: (clips,) frames of every clip of the table of clips.
+        view_length: frames in a view.
+        view_hop: frames from one view to the next.
+        batch_size: views of a step.
+    """
+
+    members: Sequence[Member]
+    training: Sequence[Examples]
+    validation: Sequence[Examples]
+    n_frames: np.ndarray
+    view_length: int
+    view_hop: int
+    batch_size: int
+
+    def n_views(self) -> np.ndarray:
+        """(clips,) views of every clip."""
+        spare = self.n_frames.astype(np.int64) - self.view_length
+        return np.where(spare < 0, 0, spare // self.view_hop + 1)
+
+
+def fleet_clips(
+    members: Sequence[Member],
+    examples: Sequence[tuple[np.ndarray, np.ndarray]],
+    n_frames: np.ndarray,
+    *,
+    view_length: int,
+    view_hop: int,
+    config: TrainConfig,
+) -> FleetClips:
+    """Splits what each model learns from into training and validation clips.
+
+    Args:
+        members: the models.
+        examples: a member each: indices (clips,) of what it learns from, and their labels.
+        n_frames: (clips,) frames of each clip.
+        view_length: frames in a view.
+        view_hop: frames from one view to the next.
+        config: `validation_split` and `batch_size` are used.
+    """
+    training, validation = [], []
+    for member, (clips, labels) in zip(members, examples, strict=True):
+        for found, part in zip(
+            (training, validation),
+            split_clips(member, np.arange(len(clips)), config.validation_split),
+            strict=True,
+        ):
+            found.append(Examples(clips[part], labels[part]))
+    return FleetClips(
+        members, training, validation, n_frames, view_length, view_hop, config.batch_size
+    )
 
 
 def split_clips(member: Member, clips: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -94,79 +163,42 @@ def split_clips(member: Member, clips: np.ndarray, share: float) -> tuple[np.nda
     return np.sort(clips[order[n_held:]]), np.sort(clips[order[:n_held]])
 
 
-def fleet_data(
-    members: Sequence[Member],
-    examples: Sequence[tuple[np.ndarray, np.ndarray]],
-    table: np.ndarray,
-    offsets: np.ndarray,
-    n_frames: np.ndarray,
-    *,
-    view_length: int,
-    view_hop: int,
-    config: TrainConfig,
-) -> FleetData:
-    """Lays out the data of a fleet.
+def lay_out_views(
+    fleet: FleetClips,
+    examples: Sequence[Examples],
+    first_rows: np.ndarray,
+    width: int | None = None,
+) -> Views:
+    """The members' views of those of their clips that lie in a table of frames.
 
     Args:
-        members: the models.
-        examples: a member each: indices (clips,) of what it learns from, and their labels.
-        table: (frames, mels) features of all clips, end to end.
-        offsets: (clips,) first frame of each clip in the table.
-        n_frames: (clips,) frames of each clip.
-        view_length: frames in a view.
-        view_hop: frames from one view to the next.
-        config: `validation_split` and `batch_size` are used.
+        fleet: the members' clips.
+        examples: its `training` or its `validation`.
+        first_rows: (clips,) first row of every clip in the table; negative where it is not there.
+        width: views to pad every member to; by default as many as the largest needs, rounded up
+            to whole batches.
+
+    Returns:
+        NumPy arrays.
     """
-    training, validation = [], []
-    for member, (clips, labels) in zip(members, examples, strict=True):
-        for found, part in zip(
-            (training, validation),
-            split_clips(member, np.arange(len(clips)), config.validation_split),
-            strict=True,
-        ):
-            found.append((clips[part], labels[part]))
-
-    def views(parts) -> Views:
-        starts, of_views = [], []
-        for clips, labels in parts:
-            rows = [offsets[c] + view_starts(n_frames[c], view_length, view_hop) for c in clips]
-            starts.append(np.concatenate([np.zeros(0, np.int64), *rows]))
-            of_views.append(np.repeat(labels, [len(row) for row in rows]))
-        count = np.array([len(row) for row in starts], np.int32)
-        padded = (_pad(rows, config.batch_size) for rows in (starts, of_views))
-        return Views(*map(jnp.asarray, padded), jnp.asarray(count))
-
-    statistics = _frame_statistics(table, offsets, n_frames, [clips for clips, _ in training])
-    n_labels = np.array([labels.max() + 1 for _, labels in examples], np.int32)
-    return FleetData(
-        key=jnp.stack([member_key(member) for member in members]),
-        statistics=jax.tree.map(jnp.asarray, TrainingStatistics(*statistics, n_labels)),
-        training=views(training),
-        validation=views(validation),
-    )
+    starts, labels = [], []
+    for clips, of_clips in examples:
+        there = first_rows[clips] >= 0
+        rows = [
+            first_rows[c] + view_starts(fleet.n_frames[c], fleet.view_length, fleet.view_hop)
+            for c in clips[there]
+        ]
+        starts.append(np.concatenate([np.zeros(0, np.int64), *rows]))
+        labels.append(np.repeat(of_clips[there], [len(row) for row in rows]))
+    count = np.array([len(row) for row in starts], np.int32)
+    if width is None:
+        width = whole_batches(int(count.max()), fleet.batch_size)
+    return Views(_pad(starts, width), _pad(labels, width), count)
 
 
-def _frame_statistics(
-    table: np.ndarray, offsets: np.ndarray, n_frames: np.ndarray, member_clips: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    """Mean, deviation, minimum and maximum of each member's training frames.
-
-    Each (members, mels) float32; sums in float64.
-    """
-
-    @functools.cache
-    def of_clip(c):
-        frames = table[offsets[c] : offsets[c] + n_frames[c]].astype(np.float64)
-        return frames.sum(0), (frames**2).sum(0), frames.min(0), frames.max(0)
-
-    found = []
-    for clips in member_clips:
-        sums, squares, low, high = map(np.stack, zip(*map(of_clip, clips), strict=True))
-        count = n_frames[clips].sum()
-        mean = sums.sum(0) / count
-        std = np.sqrt(np.maximum(squares.sum(0) / count - mean**2, 0))
-        found.append((mean, std, low.min(0), high.max(0)))
-    return [np.stack(rows).astype(np.float32) for rows in zip(*found, strict=True)]
+def whole_batches(views: int, batch_size: int) -> int:
+    """Views rounded up to whole batches, at least one."""
+    return max(1, -(-views // batch_size)) * batch_size
 
 
 def member_key(member: Member) -> jax.Array:
@@ -175,9 +207,8 @@ def member_key(member: Member) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), name)
 
 
-def _pad(rows: Sequence[np.ndarray], multiple: int) -> np.ndarray:
-    """Stacks rows of unequal length, padded with zeros to a multiple."""
-    width = max(1, -(-max(map(len, rows)) // multiple)) * multiple
+def _pad(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """Stacks rows of unequal length, padded with zeros."""
     padded = np.zeros((len(rows), width), np.int32)
     for row, values in zip(padded, rows, strict=True):
         row[: len(values)] = values

@@ -1,6 +1,7 @@
 """Fleets: each member's training is the one it would have had alone."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from asd_jax.training import (
     Member,
     TrainingStatistics,
     fleet,
-    fleet_data,
+    fleet_clips,
     gradient_task,
     train,
 )
@@ -56,24 +57,32 @@ CLIPS = [np.arange(3), np.arange(3, 12), np.arange(2, 7)]
 EXAMPLES = [(clips, (clips % 2).astype(np.int32)) for clips in CLIPS]
 
 
+class Frames:
+    """Features of a few clips in memory."""
+
+    def __init__(self, table, offsets, n_frames):
+        self.n_frames = n_frames
+        self._clips = [table[o : o + n] for o, n in zip(offsets, n_frames, strict=True)]
+
+    def read_clips(self, indices):
+        return [self._clips[i] for i in indices]
+
+
 def run(which, config=CONFIG, **options):
     """Weights and the loss curves of the chosen members trained as one fleet."""
     table, offsets, n_frames = make_clips()
     members = [MEMBERS[i] for i in which]
-    data = fleet_data(
+    clips = fleet_clips(
         members,
         [EXAMPLES[i] for i in which],
-        table,
-        offsets,
         n_frames,
         view_length=LENGTH,
         view_hop=1,
         config=config,
     )
-    log = []
-    weights = train(
-        linear_task(config.learning_rate), members, table, data, config, log=log.append, **options
-    )
+    log, source = [], Frames(table, offsets, n_frames)
+    task = linear_task(config.learning_rate)
+    weights = train(task, clips, source, config, log=log.append, **options)
     curves = [
         {
             name: [entry[name].get(member.name) for entry in log]
@@ -230,12 +239,21 @@ for driver in ("map", "vmap"):
     one, _ = run([0, 1, 2], config, devices=jax.devices()[:1])
     many, _ = run([0, 1, 2], config)
     np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6)
+    for together in (1, 2, 4):
+        shared = dataclasses.replace(config, data_devices=together)
+        many, _ = run([0, 1, 2], shared)
+        np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6)
 print(len(jax.devices()))
 """
 
 
 def test_several_devices_give_what_one_gives(pytestconfig):
     done = subprocess.run(
-        [sys.executable, "-c", DEVICES], capture_output=True, text=True, cwd=pytestconfig.rootpath
+        [sys.executable, "-c", DEVICES],
+        capture_output=True,
+        text=True,
+        cwd=pytestconfig.rootpath,
+        # XLA's threads, of which each device needs one where devices exchange.
+        env={**os.environ, "NPROC": "8"},
     )
     assert done.stdout.strip() == "4", done.stderr

@@ -1,0 +1,147 @@
+"""Where the arrays of a fleet lie: on one device, on a mesh of them, or process by process."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from asd_jax import distributed
+from asd_jax.config import TrainConfig
+from asd_jax.errors import UserError
+
+# Members of a fleet lie along the first axis of the mesh, the views of a step along the second.
+FLEET_AXIS, DATA_AXIS = "fleet", "data"
+
+
+def fleet_mesh(
+    n_members: int, config: TrainConfig, devices: Sequence[jax.Device] | None = None
+) -> Mesh | None:
+    """A mesh over the devices of all processes, or None where there is only one device.
+
+    Members are shared out among as many devices as possible, for they exchange nothing; with
+    fewer members than devices, or as `config.data_devices` says, several devices share the views
+    of each step.
+
+    Args:
+        n_members: models in the fleet.
+        config: `data_devices` and `batch_size` are used.
+        devices: all by default.
+
+    Raises:
+        UserError: `data_devices` divides neither the devices nor the views of a step.
+    """
+    devices = list(devices or jax.devices())
+    together = config.data_devices
+    if together and (len(devices) % together or config.batch_size % together):
+        raise UserError(
+            f"train.data_devices is {together}; it must divide the number of devices, "
+            f"{len(devices)}, and the views of a step, {config.batch_size}"
+        )
+    if len(devices) == 1:
+        return None
+    if not together:
+        possible = [
+            n
+            for n in range(1, len(devices) + 1)
+            if len(devices) % n == 0 and config.batch_size % n == 0
+        ]
+        together = next((n for n in possible if len(devices) // n <= n_members), possible[-1])
+    return Mesh(np.array(devices).reshape(-1, together), (FLEET_AXIS, DATA_AXIS))
+
+
+def over_data_axis(rows: jax.Array) -> jax.Array:
+    """Shares the rows of a step's batch among the devices that compute it together."""
+    if jax.sharding.get_abstract_mesh().shape.get(DATA_AXIS, 1) == 1:
+        return rows
+    return jax.lax.with_sharding_constraint(rows, PartitionSpec(DATA_AXIS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where a fleet's arrays are put, and how they come back.
+
+    Attributes:
+        mesh: devices; None for one device, and where each process loops over its own members.
+        n_members: members of the fleet.
+    """
+
+    mesh: Mesh | None
+    n_members: int
+
+    @property
+    def _by_process(self) -> bool:
+        return self.mesh is None and distributed.several()
+
+    @property
+    def fill(self) -> int:
+        """Members to add, which fill up the devices."""
+        places = self.mesh.shape[FLEET_AXIS] if self.mesh else jax.process_count()
+        return -self.n_members % places
+
+    def put_members(self, tree: Any) -> Any:
+        """Puts arrays with the members' axis, of all members and `fill`, on their devices."""
+        if self._by_process:
+            share = distributed.share_of(self.n_members + self.fill)
+            tree = jax.tree.map(lambda leaf: leaf[share.start : share.stop], tree)
+        if self.mesh is None:
+            return jax.device_put(tree)
+        return jax.tree.map(
+            functools.partial(_put, NamedSharding(self.mesh, PartitionSpec(FLEET_AXIS))), tree
+        )
+
+    def read_table(self, n_rows: int, read: Callable[[int, int], np.ndarray]) -> jax.Array:
+        """Reads a table of frames for `share_table`: several processes read a part each.
+
+        Args:
+            n_rows: rows of the table.
+            read: (first row, row behind the last) → those rows.
+        """
+        if self.mesh is None:
+            return jax.device_put(read(0, n_rows))
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        if not distributed.several():
+            return jax.device_put(read(0, n_rows), whole)
+        n_rows += -n_rows % self.mesh.size
+        share = distributed.share_of(n_rows)
+        rows = read(share.start, share.stop)
+        parts = NamedSharding(self.mesh, PartitionSpec((FLEET_AXIS, DATA_AXIS)))
+        return jax.make_array_from_process_local_data(parts, rows, (n_rows, rows.shape[1]))
+
+    def share_table(self, table: jax.Array) -> jax.Array:
+        """The table on every device; an exchange between processes where there are several."""
+        if self.mesh is None or table.is_fully_replicated:
+            return table
+        return _replicate(NamedSharding(self.mesh, PartitionSpec()))(table)
+
+    def fetch(self, tree: Any) -> Any:
+        """NumPy copies of arrays with the members' axis, of the members without `fill`."""
+        if self._by_process:
+            tree = multihost_utils.process_allgather(tree, tiled=True)
+        elif distributed.several():
+            tree = _replicate(NamedSharding(self.mesh, PartitionSpec()))(tree)
+        # On the host, for a part of an array that lies on several devices is a program of its
+        # own with exchanges between them, one for each array. A copy, for the next epoch
+        # consumes the arrays, perhaps before they are on the disk.
+        return jax.tree.map(lambda leaf: np.array(leaf)[: self.n_members], tree)
+
+
+def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
+    if not distributed.several():
+        return jax.device_put(leaf, sharding)
+    # Typed keys are put as the numbers they are made of.
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(sharding, np.asarray(jax.random.key_data(leaf)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    leaf = np.asarray(leaf)
+    return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+
+@functools.cache
+def _replicate(sharding: NamedSharding):
+    """Compiled once for each form of its arguments."""
+    return jax.jit(lambda tree: tree, out_shardings=sharding)
