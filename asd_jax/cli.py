@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from absl import flags
 
+from asd_jax import distributed
 from asd_jax.commands import COMMANDS, CONFIG, Command
 from asd_jax.config import nearest
 from asd_jax.errors import UserError
@@ -40,14 +41,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         where = f"{error.filename}: " if error.filename else ""
         _end(f"{where}{error.strerror or error}", 1)
     except Exception as error:
+        if distributed.is_loss(error):
+            _end(distributed.LOST, 1)
         if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
             traceback.print_exc()
+            if distributed.joined():
+                distributed.end("", 1)
             sys.exit(1)
         _end("out of memory; lower --config.train.batch_size, or train fewer machines or seeds", 1)
     sys.exit(0)
 
 
 def _end(message: str, exit_status: int) -> NoReturn:
+    if distributed.joined():
+        distributed.end(f"asd-jax: {message}", exit_status)
     print(f"asd-jax: {message}", file=sys.stderr)
     sys.exit(exit_status)
 

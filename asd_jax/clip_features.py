@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from asd_jax import distributed
 from asd_jax.config import Config
 from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip
@@ -124,7 +125,7 @@ def log_mel_embeddings(features: Features) -> np.ndarray:
 
 
 def clip_batches(
-    features: Features, indices: Sequence[int], view_length: int
+    features: Features, indices: Sequence[int], view_length: int, *, share: bool = False
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Clips in batches of one size, padded to few lengths.
 
@@ -133,11 +134,14 @@ def clip_batches(
         indices: of the clips.
         view_length: what clips that only fill up a batch are said to have of frames, so
             that their scores, which nobody reads, are finite.
+        share: whether several processes take some of the batches each.
 
     Yields:
         Position of the first clip in `indices`, (BATCH_CLIPS, frames, mels), (BATCH_CLIPS,) frames.
     """
     for first in range(0, len(indices), BATCH_CLIPS):
+        if share and not distributed.is_own(first // BATCH_CLIPS):
+            continue
         clips = features.read_clips(indices[first : first + BATCH_CLIPS])
         n_frames = np.full(BATCH_CLIPS, view_length, np.int32)
         n_frames[: len(clips)] = [len(clip) for clip in clips]

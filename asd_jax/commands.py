@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from absl import flags
 
+from asd_jax import distributed
 from asd_jax.config import EnsembleConfig, load_config, shipped_configs
 from asd_jax.errors import UserError
 
@@ -170,6 +171,24 @@ def _define_run(values: flags.FlagValues) -> None:
         "say what it would take and stop; without --data_dir as if on DCASE 2020",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "of a run by several processes: HOST:PORT of the first (or JAX_COORDINATOR_ADDRESS)",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "how many there are (or JAX_NUM_PROCESSES)", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "which one this is, from 0 (or JAX_PROCESS_ID)", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "find the processes out from Slurm, Open MPI, Kubernetes or a TPU pod",
+        flag_values=values,
+    )
     _define_on_bad_clip(values)
 
 
@@ -192,22 +211,32 @@ def _keep_compiled(cache_dir: str | None) -> None:
 
 def _run(values, words, overrides) -> None:
     config = load_config(values.config, overrides)
+    place = None
+    if not values.dry_run:
+        place = distributed.place_of(
+            values.coordinator, values.num_processes, values.process_id, values.distributed
+        )
+    if place is not None:
+        distributed.supervise()
+        distributed.join(place)
     from asd_jax import pipeline
 
     _keep_compiled(values.cache_dir)
     if values.dry_run:
         print(pipeline.dry_run(config, values.data_dir))
         return
-    print(
-        pipeline.run(
-            config,
-            values.data_dir,
-            values.out_dir,
-            members_dir=values.members_dir,
-            cache_dir=values.cache_dir,
-            on_bad_clip=values.on_bad_clip,
-        )
+    table = pipeline.run(
+        config,
+        values.data_dir,
+        values.out_dir,
+        members_dir=values.members_dir,
+        cache_dir=values.cache_dir,
+        on_bad_clip=values.on_bad_clip,
     )
+    if table:
+        print(table)
+    if place is not None:
+        distributed.leave()
 
 
 def _define_reproduce(values: flags.FlagValues) -> None:

@@ -1,11 +1,12 @@
 """Features of many clips: computed once on the device, kept on disk, read as they are needed.
 
-The cache has one entry for each group of clips of a year, machine, subset and split, because
-that is what changes together: a recording that is added or edited costs its own group's
-computation and no other's, while an entry is still thousands of clips in a few large files. An
-entry is named after a digest of what it depends on: every file's path, size and modification
-time, how recordings are perturbed, the channel and every setting of the front end. So a changed
-file or setting is another entry, never a stale one.
+The cache has one entry for each thousand clips of a year, machine, subset and split, because
+that is what changes together: a recording that is edited costs its own entry's computation and no
+other's, while an entry is still many clips in a few large files. Several processes of a run
+compute a share of the entries each, into one cache, and read those of all. An entry is named
+after a digest of what it depends on: every file's path, size and modification time, how
+recordings are perturbed, the channel and every setting of the front end. So a changed file or
+setting is another entry, never a stale one.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from asd_jax import distributed
 from asd_jax.audio.perturbation import perturb
 from asd_jax.data.audio_files import read_batches
 from asd_jax.data.clips import Clip
@@ -28,6 +30,7 @@ from asd_jax.feature_cache import Entry, Index, Writer, child
 
 _FORMAT = 2
 _BATCH_SECONDS = 320
+_ENTRY_CLIPS = 1024
 
 
 class ClipFrontEnd(Protocol):
@@ -181,35 +184,63 @@ def compute_features(
         key = (clip.year, clip.subset, clip.machine, clip.split)
         groups.setdefault(key, []).append(position)
 
+    pieces = [
+        np.array(positions[first : first + _ENTRY_CLIPS])
+        for positions in groups.values()
+        for first in range(0, len(positions), _ENTRY_CLIPS)
+    ]
     n_frames = np.zeros(len(clips), np.int32)
     rows = np.zeros(len(clips), np.int64)
     entries: list[Entry | None] = [None] * len(clips)
     digests = []
-    done = 0
-    for (_, _, machine, split), positions in groups.items():
-        paths = [os.path.abspath(clips[position].path) for position in positions]
-        perturbations = [clips[position].perturbation for position in positions]
+
+    def entry_of(positions: np.ndarray, done: int, fill: bool, report) -> tuple[Entry, Index]:
+        """The entry of some clips: found, or computed where it may be."""
+        chosen = [clips[position] for position in positions]
+        paths = [os.path.abspath(clip.path) for clip in chosen]
+        perturbations = [clip.perturbation for clip in chosen]
         request = _Request(paths, perturbations, front_end, channel, min_frames)
-        digests.append(request.digest())
-        entry = Entry(child(cache_dir, digests[-1]), front_end.n_mels)
+        digest = request.digest()
+        entry = Entry(child(cache_dir, digest), front_end.n_mels)
         index = entry.load_index(len(paths), report)
         if index is not None and not (on_bad_clip == "stop" and 0 in index.n_frames):
             for line in index.lines:
                 report(line)
+        elif not fill:
+            raise UserError(
+                f"what another process computed is not in {cache_dir}; the processes of a run "
+                "need one --cache_dir that they share",
+                exit_status=1,
+            )
         else:
 
-            def advance(i: int, done=done):
+            def advance(i: int):
                 if progress:
                     progress(done + i)
 
             index = _fill(entry, request, on_bad_clip, report, advance, batch_size, threads)
-            if request.digest() != digests[-1]:
+            if request.digest() != digest:
                 raise UserError(
-                    f"recordings of {machine} {split} changed while they were read; run the "
-                    "same command again",
+                    f"recordings of {chosen[0].machine} {chosen[0].split} changed while they "
+                    "were read; run the same command again",
                     exit_status=1,
                 )
             entry.commit(index)
+        digests.append(digest)
+        return entry, index
+
+    if distributed.several():
+        done = 0
+        for i, positions in enumerate(pieces):
+            if distributed.is_own(i):
+                entry_of(positions, done, True, lambda line: None)
+                done += len(positions)
+        distributed.barrier("features")
+        digests.clear()
+
+    done = 0
+    for positions in pieces:
+        entry, index = entry_of(positions, done, not distributed.several(), report)
         counts = np.array(index.n_frames)
         n_frames[positions] = counts
         rows[positions] = np.cumsum(counts) - counts

@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from asd_jax import config as configs
+from asd_jax import distributed
 from asd_jax.clip_features import (
     BATCH_CLIPS,
     ArrayFeatures,
@@ -292,7 +293,7 @@ class FittedDetector:
         *,
         trained_on: bool = False,
     ) -> np.ndarray:
-        """Scores clips by several members.
+        """Scores clips by several members; several processes call this alike and share the work.
 
         Args:
             chosen: indices of the members, as `choose` gives them: all trainings of a seed side
@@ -306,7 +307,9 @@ class FittedDetector:
         """
         weights, calibration = take((self.weights, self.calibration), chosen)
         scores = np.zeros((len(chosen), len(indices)), np.float32)
-        for first, batch, n_frames in clip_batches(features, indices, self.detector.view_length):
+        for first, batch, n_frames in clip_batches(
+            features, indices, self.detector.view_length, share=True
+        ):
             count = min(BATCH_CLIPS, len(indices) - first)
             labels = np.zeros(BATCH_CLIPS, np.int32)
             labels[:count] = self._labels([features.clips[i] for i in indices[first:][:count]])
@@ -314,6 +317,7 @@ class FittedDetector:
             score = self._score_trained if trained_on else self._score
             found = score(weights, calibration, batch, n_frames, labels, embeddings)
             scores[:, first : first + count] = found[:, :count]
+        scores = np.sum(distributed.gather(scores), axis=0)  # zeros where others scored
         # A training that diverged, of which training told, leaves a seed to the others.
         of_seeds = scores.reshape(-1, self.detector.repeats, len(indices))
         return np.fmin.reduce(of_seeds, axis=1)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from asd_jax import config as configs
+from asd_jax import distributed
 from asd_jax.audio.views import view_starts
 from asd_jax.clip_features import (
     BATCH_CLIPS,
@@ -182,26 +183,49 @@ def _calibrate(detector, features, groups, members, weights, reporter) -> dict[s
             for i, index in enumerate(chosen):
                 yield features.clips[index], jax.tree.map(lambda leaf, i=i: leaf[i], found)
 
-    calibrations, problem = [], None
+    calibrations: list[dict[str, np.ndarray] | None] = [None] * len(members)
+    problem = None
     used = {group: detector.calibrated_on(own) for group, own in groups.items()}
     of_members = [used[member.machine, member.section] for member in members]
     reporter.start("calibrating", len(members))
     for m, (member, indices) in enumerate(zip(members, of_members, strict=True)):
+        if not distributed.is_own(m):
+            continue
         try:
-            calibrations.append(detector.calibrate(clips(indices, take(weights, m))))
+            calibrations[m] = detector.calibrate(clips(indices, take(weights, m)))
         except UserError as error:
             reporter.line(f"{member.name}: {error}; its scores are not numbers")
             problem = error
-            calibrations.append(None)
         reporter.advance(m + 1)
     reporter.stop()
+    calibrations = _of_all_processes(calibrations)
     sound = next((each for each in calibrations if each is not None), None)
     if sound is None:
-        raise problem
-    nothing = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), sound)
+        raise problem or UserError("no model could be calibrated; another process says why")
+    nothing = {name: np.full_like(leaf, np.nan) for name, leaf in sound.items()}
     filled = [nothing if each is None else each for each in calibrations]
-    stacked = jax.tree.map(_stack, *filled)
+    stacked = {name: _stack(*[each[name] for each in filled]) for name in sound}
     return detector.calibrate_fleet(stacked, of_members, features.embeddings)
+
+
+def _of_all_processes(calibrations: list[dict[str, np.ndarray] | None]) -> list:
+    """A list of which each process has made some of the places, made whole."""
+    if not distributed.several():
+        return calibrations
+    own = {
+        f"{m} {name}": np.asarray(value)
+        for m, found in enumerate(calibrations)
+        if found is not None
+        for name, value in [("", np.zeros(0)), *found.items()]
+    }
+    whole: list[dict[str, np.ndarray] | None] = [None] * len(calibrations)
+    for part in map(
+        distributed.load_arrays, distributed.gather_bytes(distributed.save_arrays(**own))
+    ):
+        for place, value in part.items():
+            m, name = place.split(" ", 1)
+            whole[int(m)] = (whole[int(m)] or {}) | ({name: value} if name else {})
+    return whole
 
 
 def _stack(*leaves: np.ndarray) -> np.ndarray:

@@ -3,12 +3,15 @@
 import contextlib
 import dataclasses
 import hashlib
+import io
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from asd_jax import distributed
 from asd_jax.analysis import write_analysis
 from asd_jax.clip_features import ArrayFeatures, Features, embedder_of, embeddings_of
 from asd_jax.config import Config, EnsembleConfig, from_dict
@@ -25,7 +28,7 @@ from asd_jax.fitted import FittedDetector
 from asd_jax.fitting import fit_clips, score_training, with_thresholds
 from asd_jax.interruption import stop_signals
 from asd_jax.plan import plan_run
-from asd_jax.progress import Reporter
+from asd_jax.progress import Reporter, Silent
 from asd_jax.reporting import finished_run, table, write_results
 from asd_jax.results import (
     ScoreRow,
@@ -52,7 +55,8 @@ def run(
 ) -> str:
     """Trains all models of a run, scores the test clips, evaluates, and writes everything.
 
-    Started again on the same folder it goes on where it was, and does nothing twice.
+    Started again on the same folder it goes on where it was, and does nothing twice. Several
+    processes call this alike; they share the work, and the first one alone writes.
 
     Args:
         config: the configuration.
@@ -65,7 +69,7 @@ def run(
         reporter: tells people how far it is.
 
     Returns:
-        The table of results.
+        The table of results; empty in other processes than the first.
 
     Raises:
         UserError: what is wrong, in one line; what was done is kept.
@@ -73,27 +77,38 @@ def run(
     reporter = reporter or Reporter()
     run_dir = RunDirectory(out_dir)
     if isinstance(config, EnsembleConfig):
+        if distributed.several():
+            raise UserError(
+                "an ensemble is combined by one process: run its members by several, into "
+                "--members_dir, then this"
+            )
         members_dir = Path(members_dir or run_dir.path / MEMBERS)
         options = {"cache_dir": cache_dir, "on_bad_clip": on_bad_clip, "reporter": reporter}
         _run_ensemble(config, data_dir, run_dir, members_dir, reporter, options)
         return table(out_dir)
+    writes = distributed.is_primary()
+    if not writes:
+        reporter = Silent()
     clips = find_clips(data_dir, config.data.year or None, reporter.line)
     clips = choose_clips(config, clips, reporter.line)
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
-    with run_dir.lock():
-        run_dir.check(config)
+    with run_dir.lock() if writes else contextlib.nullcontext():
+        if writes:
+            run_dir.check(config)
         training, test = _features(config, clips, embedder, cache_dir, on_bad_clip, reporter)
-        data = _describe_data(data_dir, [*training.clips, *test.clips])
-        run_dir.claim(config, data)
-        if run_dir.finished:
+        if writes:
+            data = _describe_data(data_dir, [*training.clips, *test.clips])
+            run_dir.claim(config, data)
+        if distributed.any_of(writes and run_dir.finished):
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
             fitted = _fit(config, training, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
-            write_analysis(run_dir.path, rows, test, config.front_end)
-            write_results(run_dir, rows, data)
+            if writes:
+                write_analysis(run_dir.path, rows, test, config.front_end)
+                write_results(run_dir, rows, data)
         reporter.line(f"results are in {run_dir.path}")
-    return table(out_dir)
+    return table(out_dir) if writes else ""
 
 
 def _run_ensemble(
@@ -318,27 +333,40 @@ def _describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
 
 
 def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:
-    """The fitted system with its thresholds: from files where they are there, else made."""
-    if run_dir.model.is_file():
-        fitted = FittedDetector.load(run_dir.model)
+    """The fitted system with its thresholds: from files where they are there, else made.
+
+    Of several processes the first reads and writes the files, and tells the others.
+    """
+    writes = distributed.is_primary()
+
+    def stored():
+        return run_dir.model.read_bytes() if run_dir.model.is_file() else b""
+
+    if data := distributed.from_primary(stored):
+        fitted = FittedDetector.load(run_dir.model if writes else io.BytesIO(data))
     else:
         fitted = _train(config, training, run_dir, reporter)
     # A model that was lost and made again, or imported, has no thresholds yet.
-    if np.isnan(fitted.thresholds).all() or not run_dir.training_csv.is_file():
+    lost = writes and not run_dir.training_csv.is_file()
+    if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
         rows = score_training(fitted, training, reporter)
         fitted = with_thresholds(fitted, rows, reporter)
-        fitted.save(run_dir.model)
-        write_training_csv(run_dir.training_csv, rows)
+        if writes:
+            fitted.save(run_dir.model)
+            write_training_csv(run_dir.training_csv, rows)
     return fitted
 
 
 def _train(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:
     """Trains from where training was, and saves the model."""
+    if not distributed.is_primary():
+        with stop_signals() as received, _stopped_by(received):
+            return fit_clips(config, training, should_stop=lambda: bool(received))
     run_dir.write_environment()
     checkpoints = Checkpoints(run_dir.checkpoints)
     log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
     try:
-        with stop_signals() as received:
+        with stop_signals() as received, _stopped_by(received):
             fitted = fit_clips(
                 config,
                 training,
@@ -347,12 +375,6 @@ def _train(config, training: Features, run_dir: RunDirectory, reporter) -> Fitte
                 log=log,
                 should_stop=lambda: bool(received),
             )
-    except Interrupted as interrupted:
-        raise UserError(
-            f"stopped by {received[0].name} after epoch {interrupted.epoch}, which is saved; the "
-            "same command goes on from there",
-            exit_status=128 + received[0],
-        ) from None
     finally:
         log.close()
         with contextlib.suppress(UserError):  # whatever ended the training says more
@@ -365,6 +387,22 @@ def _train(config, training: Features, run_dir: RunDirectory, reporter) -> Fitte
             exit_status=128 + received[0],
         )
     return fitted
+
+
+@contextlib.contextmanager
+def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
+    """Says after which epoch training was interrupted, and by what."""
+    try:
+        yield
+    except Interrupted as interrupted:
+        # A signal to one of several processes stops them all.
+        number = received[0] if received else signal.SIGTERM
+        of = "" if received else " to another process"
+        raise UserError(
+            f"stopped by {number.name}{of} after epoch {interrupted.epoch}, which is saved; the "
+            "same command goes on from there",
+            exit_status=128 + number,
+        ) from None
 
 
 def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:

@@ -119,7 +119,7 @@ class TrainConfig:
     checkpoint_every: int = 10
     members: Literal["auto", "vmap", "map", "loop"] = "auto"
     data_devices: int = 0
-    table_mib: int = 0
+    table_mib: float = 0.0
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "checkpoint_every"):
@@ -132,7 +132,7 @@ class TrainConfig:
                 f"train.validation_split is {self.validation_split}; it must be 0 or more, below 1"
             )
         for name in ("data_devices", "table_mib"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise UserError(f"train.{name} is {getattr(self, name)}; it must be 0 or more")
         if self.patience < 0:
             raise UserError(f"train.patience is {self.patience}; it must be 0 (off) or more")

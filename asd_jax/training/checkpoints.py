@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from asd_jax import distributed
 from asd_jax.errors import UserError
 from asd_jax.files import disk_errors
 
@@ -30,9 +31,15 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=ocp.CheckpointManagerOptions(max_to_keep=2)
-        )
+        options = ocp.CheckpointManagerOptions(max_to_keep=2)
+        if distributed.several():
+            # Orbax has all processes meet at every step; here one of them writes, alone.
+            own = jax.process_index()
+            options.multiprocessing_options = ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+            )
+            options.create = False
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     @property
     def latest(self) -> int | None:

@@ -129,6 +129,7 @@ def train(
             if stop:
                 if checkpoints is not None:
                     checkpoints.wait()
+                distributed.barrier("saved")  # the others stay until it is
                 raise Interrupted(epoch)
     finally:
         reporter.stop()
@@ -229,7 +230,7 @@ def _load(placement, clips, source, plan, window, n_mels):
 def table_bytes(config: TrainConfig) -> int:
     """Bytes of frames that may lie on a device at once, by the settings or by what it has."""
     if config.table_mib:
-        return config.table_mib << 20
+        return int(config.table_mib * 2**20)
     limits = jax.local_devices()[0].memory_stats() or {}
     has = limits.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(has * _TABLE_SHARE)

@@ -8,7 +8,6 @@ a training that goes on after an interruption sees what it would have seen; and 
 whole table, so that the two ways are one.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
@@ -118,8 +117,8 @@ def schedule(fleet: FleetClips, n_mels: int, table_bytes: int) -> Schedule:
     for count, rows, _ in found:
         if count is None:
             raise UserError(
-                f"train.table_mib leaves {table_bytes / 2**20:.0f} MiB for frames; one clip of "
-                f"each machine at a time needs {math.ceil(2 * rows * 4 * n_mels / 2**20)}"
+                f"train.table_mib leaves {table_bytes / 2**20:.3g} MiB for frames; one clip of "
+                f"each machine at a time needs {2 * rows * 4 * n_mels / 2**20:.3g}"
             )
     counts, rows, widths = zip(*found, strict=True)
     return Schedule(*counts, max(rows), *widths, training, validation)
