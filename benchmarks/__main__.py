@@ -28,8 +28,10 @@ from benchmarks import (
     fleets,
     frontend,
     lstm_layers,
+    memory,
     metrics,
     mixtures,
+    scaling,
     start,
     steps,
 )
@@ -37,7 +39,19 @@ from benchmarks.harness import Comparison, choose, measure
 from benchmarks.report import environment, markdown, write
 from benchmarks.roofline import measure_machine
 
-_GROUPS = (frontend, metrics, steps, lstm_layers, drivers, fleets, mixtures, end_to_end, start)
+_GROUPS = (
+    frontend,
+    metrics,
+    steps,
+    lstm_layers,
+    drivers,
+    fleets,
+    mixtures,
+    end_to_end,
+    start,
+    memory,
+    scaling,
+)
 
 
 def main(

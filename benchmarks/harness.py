@@ -87,6 +87,8 @@ class Prepared:
         work: what our result took, where that can be said by formula.
         notes: what a reader of the figures has to know.
         close: called at the end.
+        unit: of what counts.
+        amount: what counts of a result, where that is not the seconds it took.
     """
 
     computes: str
@@ -95,6 +97,8 @@ class Prepared:
     work: Callable[[Any], Work] | None = None
     notes: Sequence[str] = ()
     close: Callable[[], Any] = lambda: None
+    unit: str = "s"
+    amount: Callable[[Any], float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +191,7 @@ def measure(
     try:
         prepared = comparison.setup(quick, peers)
         record["computes"], record["notes"] = prepared.computes, list(prepared.notes)
+        record["unit"], record["timed"] = prepared.unit, prepared.amount is None
         _run(record, prepared, machine, rounds or (1 if quick else comparison.rounds))
         goals = {peer: comparison.goals.get((machine.backend, peer)) for peer in peers}
         _compare(record, peers, goals)
@@ -223,6 +228,8 @@ def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: i
             begin = time.perf_counter()
             results[name] = way.run()
             taken = time.perf_counter() - begin
+            if prepared.amount:
+                taken = prepared.amount(results[name])
             if turn:
                 seconds[name].append(way.scale * taken)
             else:

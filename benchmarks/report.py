@@ -157,14 +157,16 @@ def _environment_lines(measured: dict[str, Any]) -> list[str]:
 
 def _way_rows(record: dict[str, Any]) -> list[str]:
     rows = []
+    unit = record["unit"]
+    told = _seconds if unit == "s" else lambda value: f"{value:.4g} {unit}"
     for way, found in record["ways"].items():
-        low, high = map(_seconds, found["quartiles_s"])
+        low, high = map(told, found["quartiles_s"])
         cells = [
             record["name"],
             way + (f" (× {found['scale']:.4g})" if found["scale"] != 1 else ""),
-            _seconds(found["first_s"]),
-            _seconds(found["compile_s"]),
-            _seconds(found["median_s"]),
+            told(found["first_s"]),
+            _seconds(found["compile_s"]) if record["timed"] else "",
+            told(found["median_s"]),
             f"{low} to {high}",
         ]
         if way == OURS:

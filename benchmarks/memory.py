@@ -1,0 +1,94 @@
+"""Host memory of a whole run, as its data grows tenfold while what may lie on the device does not.
+
+Each run is a process of its own; what counts is the most memory that was resident in it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from asd_jax.data.synthetic import synthesize
+from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer
+
+_FEWER = "a tenth of the clips"
+
+
+def _peak(data: Path, place: Path, settings: Sequence[str]) -> tuple[float, int]:
+    """MiB that a run had in memory at most, and the clips that it scored."""
+    command = [
+        *(sys.executable, "-m", "asd_jax", "run", "--config=dense_ae", "--config.seeds=0,"),
+        *("--config.train.epochs=1", f"--data_dir={data}", f"--out_dir={place / 'run'}"),
+        *(f"--cache_dir={place / 'cache'}", *settings),
+    ]
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    if process.returncode:
+        raise WrongAnswer(f"the run ended with {process.returncode}: {text[-300:]}")
+    if "windows" not in text:
+        raise WrongAnswer("all frames were on the device at once; nothing is measured")
+    with open(place / "run" / "scores.csv", encoding="utf-8") as file:
+        return usage.ru_maxrss / 1024, sum(1 for _ in file) - 1
+
+
+def setup(quick: bool, peers: Sequence[str]) -> Prepared:
+    """Two data sets of two machine types."""
+    temporary = tempfile.TemporaryDirectory(prefix="asd_jax_benchmark_")
+    place = Path(temporary.name)
+    clips, duration, mib = (20, 2.0, 1) if quick else (200, 10.0, 48)
+    made = {}
+    for name, count in (("ours", 10 * clips), *((peer, clips) for peer in peers)):
+        made[name] = synthesize(
+            place / name / "data",
+            year=2021,
+            machines=["fan", "pump"],
+            sections=1,
+            clips=count,
+            duration=duration,
+        ).clips
+
+    def way(name: str) -> Way:
+        def clear():
+            for folder in ("run", "cache"):
+                shutil.rmtree(place / name / folder, ignore_errors=True)
+
+        setting = f"--config.train.table_mib={mib}"
+        return Way(lambda: _peak(place / name / "data", place / name, [setting]), clear)
+
+    def check(peer, ours, theirs):
+        expected = ours[1] / made["ours"]
+        yield Difference(
+            "share of the clips that are scored",
+            abs(theirs[1] / made[peer] - expected),
+            0.05,
+            "test clips grow with the training clips",
+        )
+
+    return Prepared(
+        f"`dense_ae`, one epoch, from {made['ours']} synthetic clips to results, and from a tenth "
+        f"as many; at most {mib} MiB of frames on the device; ours is the run with more",
+        {name: way(name) for name in made},
+        check,
+        notes=["the goal, 0.91, is a growth by less than a tenth"],
+        close=temporary.cleanup,
+        unit="MiB",
+        amount=lambda result: result[0],
+    )
+
+
+COMPARISONS = [
+    Comparison(
+        "memory",
+        {_FEWER: lambda: ""},
+        setup,
+        {(backend, _FEWER): 0.91 for backend in ("cpu", "gpu")},
+        rounds=3,
+    )
+]

@@ -1,0 +1,153 @@
+"""The same training on one device and on two: models of their own, or each step's views shared.
+
+On a CPU the devices are simulated, a core each, in processes of their own, because how many
+devices there are is settled when JAX starts. What counts is the median epoch after the first.
+On GPUs there must be two.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from asd_jax.clip_features import ArrayFeatures
+from asd_jax.config import TrainConfig, load_config
+from asd_jax.data.clips import Clip
+from asd_jax.detectors import make_detector
+from asd_jax.training import Member, fleet_clips, train
+from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
+
+MELS, BATCH, EPOCHS = 128, 512, 4
+# Of one clip in each of so many for a model.
+_CLIP_FRAMES = 320
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def train_here(name: str, models: int, clips: int, devices: int, settings: dict) -> dict:
+    """Trains models on made-up clips; seconds of an epoch and the losses of the last one."""
+    task = make_detector(load_config(name)).task()
+    config = TrainConfig(epochs=EPOCHS, batch_size=BATCH, validation_split=0.0, **settings)
+    rng = np.random.default_rng(0)
+    arrays = rng.normal(-40, 8, (clips, _CLIP_FRAMES, MELS)).astype(np.float32)
+    features = ArrayFeatures([Clip("", "", "train", "", "")] * clips, list(arrays))
+    members = [Member(f"m{m}", "", 0) for m in range(models)]
+    every = np.arange(clips), np.zeros(clips, np.int32)
+    fleet = fleet_clips(
+        members,
+        [every] * models,
+        features.n_frames,
+        view_length=task.view_length,
+        view_hop=1,
+        config=config,
+    )
+    ends, losses = [], []
+
+    def log(entry):
+        ends.append(time.perf_counter())
+        losses.append([entry["loss"][member.name] for member in members])
+
+    train(task, fleet, features, config, log=log, devices=jax.devices()[:devices])
+    return {"seconds": float(np.median(np.diff(ends))), "losses": losses[-1]}
+
+
+def _train_there(name: str, models: int, clips: int, devices: int, settings: dict) -> dict:
+    """Likewise, in a process with so many devices."""
+    environment = dict(os.environ)
+    if jax.default_backend() == "cpu":
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        # A device a core; and threads enough for exchanges, which wait for one another.
+        environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
+        environment["NPROC"] = str(max(8, 2 * devices))
+    request = json.dumps([name, models, clips, devices, settings])
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scaling", request],
+        cwd=_ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise WrongAnswer(f"{devices} devices: {done.stderr[-300:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _enough() -> str:
+    cpu = jax.default_backend() == "cpu"
+    found = (os.cpu_count() or 1) if cpu else len(jax.devices())
+    return "" if found > 1 else f"needs two {'cores' if cpu else 'devices'}"
+
+
+def setup(name, models, settings, other, what, limit, why, quick, peers: Sequence[str]) -> Prepared:
+    """Ours is on two devices, or streams; the peer is on one, or has all frames there."""
+    clips = 8 if quick else 64
+
+    def way(devices, settings):
+        return Way(lambda: _train_there(name, models, clips, devices, settings))
+
+    def check(peer, ours, theirs):
+        yield Difference(
+            "losses of the last epoch, relative",
+            largest(ours["losses"], theirs["losses"], relative=True),
+            limit,
+            why,
+        )
+
+    devices, peer_devices = other
+    return Prepared(
+        f"an epoch of {models} models `{name}`, {clips} clips of {_CLIP_FRAMES} frames, steps of "
+        f"{BATCH} views; float32; {what}",
+        {"ours": way(devices, settings)} | {peer: way(peer_devices, {}) for peer in peers},
+        check,
+        amount=lambda result: result["seconds"],
+    )
+
+
+_ROUNDING = 0.02, "sums in another order, magnified by updates"
+COMPARISONS = [
+    Comparison(
+        "scaling.models",
+        {"one device": _enough},
+        functools.partial(
+            setup,
+            *("interpolation_ae", 8, {}, (2, 1), "ours on two devices, four models each"),
+            *_ROUNDING,
+        ),
+        rounds=3,
+    ),
+    Comparison(
+        "scaling.views",
+        {"one device": _enough},
+        functools.partial(
+            setup,
+            *("interpolation_ae", 1, {"data_devices": 2}, (2, 1)),
+            *("ours on two devices, half of each step's views each", *_ROUNDING),
+        ),
+        rounds=3,
+    ),
+    Comparison(
+        "scaling.stream",
+        {"all frames on the device": lambda: ""},
+        functools.partial(
+            setup,
+            "interpolation_ae",
+            2,
+            {"table_mib": 1.5},
+            (1, 1),
+            "ours with at most 1.5 MiB of frames on the device, read window by window",
+            0.1,
+            "other views are neighbours in a step",
+        ),
+        rounds=3,
+    ),
+]
+
+
+if __name__ == "__main__":
+    print(json.dumps(train_here(*json.loads(sys.argv[1]))))
