@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from asd_jax.audio.views import view_starts
 from asd_jax.config import TrainConfig
 from asd_jax.training.task import TrainingStatistics
 
@@ -181,15 +180,15 @@ def lay_out_views(
     Returns:
         NumPy arrays.
     """
+    n_views = fleet.n_views()
     starts, labels = [], []
     for clips, of_clips in examples:
         there = first_rows[clips] >= 0
-        rows = [
-            first_rows[c] + view_starts(fleet.n_frames[c], fleet.view_length, fleet.view_hop)
-            for c in clips[there]
-        ]
-        starts.append(np.concatenate([np.zeros(0, np.int64), *rows]))
-        labels.append(np.repeat(of_clips[there], [len(row) for row in rows]))
+        counts = n_views[clips[there]]
+        of_view = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(len(of_view)) - (np.cumsum(counts) - counts)[of_view]
+        starts.append(first_rows[clips[there]][of_view] + fleet.view_hop * place)
+        labels.append(of_clips[there][of_view])
     count = np.array([len(row) for row in starts], np.int32)
     if width is None:
         width = whole_batches(int(count.max()), fleet.batch_size)

@@ -44,14 +44,20 @@ def fleet_mesh(
         )
     if len(devices) == 1:
         return None
-    if not together:
-        possible = [
-            n
-            for n in range(1, len(devices) + 1)
-            if len(devices) % n == 0 and config.batch_size % n == 0
-        ]
-        together = next((n for n in possible if len(devices) // n <= n_members), possible[-1])
+    together = together or devices_together(len(devices), n_members, config.batch_size)
     return Mesh(np.array(devices).reshape(-1, together), (FLEET_AXIS, DATA_AXIS))
+
+
+def devices_together(n_devices: int, n_members: int, batch_size: int) -> int:
+    """Devices that share each step: as few as leave no device without a model.
+
+    Args:
+        n_devices: of all processes.
+        n_members: models in the fleet.
+        batch_size: views of a step, which these devices divide.
+    """
+    possible = [n for n in range(1, n_devices + 1) if n_devices % n == 0 and batch_size % n == 0]
+    return next((n for n in possible if n_devices // n <= n_members), possible[-1])
 
 
 def over_data_axis(rows: jax.Array) -> jax.Array:

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asd_jax.audio.views import view_starts
 from asd_jax.config import TrainConfig
 from asd_jax.errors import UserError
 from asd_jax.training import Interrupted, Member, Task, fleet_clips, train, trainer
 from asd_jax.training.checkpoints import Checkpoints
+from asd_jax.training.members import lay_out_views
 from asd_jax.training.windows import (
     Window,
     first_rows,
@@ -212,3 +214,23 @@ def test_a_resumed_training_sees_what_it_would_have_seen(monkeypatch, tmp_path):
     checkpoints.close()
     np.testing.assert_array_equal(again["params"]["seen"], whole["params"]["seen"])
     assert len(np.unique(whole["params"]["seen"][0])) > 10
+
+
+@pytest.mark.parametrize(("length", "hop"), [(1, 1), (4, 2), (5, 3)])
+def test_views_are_those_of_every_clip_in_turn(length, hop):
+    """Clips shorter than a view have none."""
+    clips = clips_of(CONFIG, view_length=length)._replace(view_hop=hop)
+    window = Window(True, np.arange(0, 90, 2), 0)
+    rows = first_rows(window, FRAMES.n_frames)
+    found = lay_out_views(clips, clips.training, rows)
+    for m, (own, _) in enumerate(clips.training):
+        expected = [
+            rows[clip] + start
+            for clip in own
+            if rows[clip] >= 0
+            for start in view_starts(FRAMES.n_frames[clip], length, hop)
+        ]
+        assert found.count[m] == len(expected)
+        np.testing.assert_array_equal(found.starts[m, : len(expected)], expected)
+        assert not found.starts[m, len(expected) :].any()
+    assert found.starts.shape[1] % CONFIG.batch_size == 0
