@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from asd_jax import distributed
+from asd_jax.audio.views import fill_view
 from asd_jax.config import Config
 from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip
@@ -72,9 +73,15 @@ class ArrayFeatures:
 
 
 def check_features(
-    features: Sequence[np.ndarray], config: Config, view_length: int
+    features: Sequence[np.ndarray], config: Config, view_length: int, fewest: int
 ) -> list[np.ndarray]:
-    """Features as float32 arrays.
+    """Features as float32 arrays, of clips shorter than a view repeated to fill one.
+
+    Args:
+        features: (frames, mels) a clip.
+        config: says how many bands there are.
+        view_length: frames of a view.
+        fewest: frames that a clip must have.
 
     Raises:
         UserError: what is wrong with which clip.
@@ -89,13 +96,13 @@ def check_features(
                 f"features[{i}] has shape {clip.shape}; a clip is (frames, {n_mels}) by "
                 "front_end.n_mels of the configuration"
             )
-        if len(clip) < view_length:
+        if len(clip) < fewest:
             raise UserError(
-                f"features[{i}] has {len(clip)} frames; this system needs {view_length} or more"
+                f"features[{i}] has {len(clip)} frames; this system needs {fewest} or more"
             )
         if not np.isfinite(clip).all():
             raise UserError(f"features[{i}] has NaN or infinite values; leave that clip out")
-    return arrays
+    return [fill_view(clip, view_length) for clip in arrays]
 
 
 def embedding_batch(features: Features, indices: Sequence[int]) -> np.ndarray | None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from asd_jax import distributed
 from asd_jax.audio.perturbation import perturb
+from asd_jax.audio.views import fill_view
 from asd_jax.data.audio_files import read_batches
 from asd_jax.data.clips import Clip
 from asd_jax.errors import UserError
@@ -147,6 +148,7 @@ def compute_features(
     report: Callable[[str], None] = print,
     progress: Callable[[int], None] | None = None,
     min_frames: int = 1,
+    fill_frames: int = 1,
     batch_size: int = 32,
     threads: int = 4,
 ) -> FeatureSet:
@@ -166,6 +168,7 @@ def compute_features(
             recordings come again when its features are found in the cache.
         progress: called with the number of clips done.
         min_frames: frames that a clip must have, such as the length of a view.
+        fill_frames: frames up to which a clip is repeated where it has fewer.
         batch_size: clips a batch.
         threads: files read at once.
 
@@ -199,7 +202,7 @@ def compute_features(
         chosen = [clips[position] for position in positions]
         paths = [os.path.abspath(clip.path) for clip in chosen]
         perturbations = [clip.perturbation for clip in chosen]
-        request = _Request(paths, perturbations, front_end, channel, min_frames)
+        request = _Request(paths, perturbations, front_end, channel, min_frames, fill_frames)
         digest = request.digest()
         entry = Entry(child(cache_dir, digest), front_end.n_mels)
         index = entry.load_index(len(paths), report)
@@ -284,6 +287,7 @@ class _Request:
     front_end: ClipFrontEnd
     channel: int | str | None
     min_frames: int
+    fill_frames: int
 
     def digest(self) -> str:
         files = []
@@ -298,6 +302,8 @@ class _Request:
         depends_on = [_FORMAT, settings, channel, self.min_frames, files]
         if any(self.perturbations):
             depends_on.append(self.perturbations)
+        if self.fill_frames > self.min_frames:
+            depends_on.append(self.fill_frames)
         text = json.dumps(depends_on, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
@@ -379,7 +385,10 @@ def _features(
         features = {}
         for counts, batch in launched:
             values = np.asarray(batch)
-            features |= {i: values[row, :n] for row, (i, n) in enumerate(counts)}
+            features |= {
+                i: fill_view(values[row, :n], request.fill_frames)
+                for row, (i, n) in enumerate(counts)
+            }
         for i in sorted(features):
             if np.isfinite(features[i]).all():
                 yield i, features[i]

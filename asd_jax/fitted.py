@@ -130,8 +130,11 @@ class FittedDetector:
                 checked_waveforms(waveforms, sample_rate, self.config.front_end.sample_rate)
             )
         )
-        check_features(features, self.config, self.detector.view_length)
-        return features
+        return np.stack(self._checked(features))
+
+    def _checked(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        detector = self.detector
+        return check_features(features, self.config, detector.view_length, detector.fewest_frames)
 
     def embeddings(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray | None:
         """Embeddings of recordings by the pretrained network that the configuration names.
@@ -193,7 +196,7 @@ class FittedDetector:
         embeddings: np.ndarray | None = None,
     ) -> np.ndarray:
         """(seeds, clips) scores of each seed by itself; arguments as in `score_features`."""
-        features = check_features(features, self.config, self.detector.view_length)
+        features = self._checked(features)
         chosen = self.choose(machine, section, seed)
         machine, section = self.resolve(machine, section)
         clips = [Clip(machine, section, "", "", "")] * len(features)

@@ -355,7 +355,9 @@ def fit(
             that learns from changed recordings as well.
     """
     config = configs.load_config(config) if isinstance(config, str) else config
-    features = check_features(features, config, make_detector(config).view_length)
+    detector = make_detector(config)
+    lengths = detector.view_length, detector.fewest_frames
+    features = check_features(features, config, *lengths)
     columns = {}
     for name, values in (("sections", sections), ("domains", domains)):
         one = isinstance(values, str | int)
@@ -376,7 +378,7 @@ def fit(
             "features cannot give: use `asd-jax run`, or turn them off in config.detector"
         )
     if len(outliers):
-        outliers = check_features(outliers, config, make_detector(config).view_length)
+        outliers = check_features(outliers, config, *lengths)
     clips += [
         Clip(f"not {machine}", "", "other", f"{i:08}", "", label=NORMAL)
         for i in range(len(outliers))

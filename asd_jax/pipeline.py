@@ -258,7 +258,7 @@ def _features(
 
     What cannot be used is said, or ends the run.
     """
-    min_frames = make_detector(config).view_length
+    detector = make_detector(config)
 
     def compute(label, chosen, front_end, **options):
         reporter.start(label, len(chosen))
@@ -290,7 +290,11 @@ def _features(
             chosen = windows.clips
             embeddings = dict(zip(chosen, clip_embeddings(windows), strict=True))
         table = compute(
-            f"features of {split} clips", chosen, config.front_end, min_frames=min_frames
+            f"features of {split} clips",
+            chosen,
+            config.front_end,
+            min_frames=detector.fewest_frames,
+            fill_frames=detector.view_length,
         )
         if embeddings is not None:
             rows = np.array([embeddings[clip] for clip in table.clips])

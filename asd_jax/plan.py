@@ -93,7 +93,7 @@ def frames_of(config: Config, clips: Sequence[Clip]) -> tuple[list[Clip], np.nda
 
     A recording that is perturbed is taken to keep its length.
     """
-    front_end, shortest = config.front_end, make_detector(config).view_length
+    front_end, detector = config.front_end, make_detector(config)
     with ThreadPoolExecutor(8) as pool:
         headers = list(pool.map(lambda clip: inspect(clip.path), clips))
     kept, n_frames = [], []
@@ -105,9 +105,9 @@ def frames_of(config: Config, clips: Sequence[Clip]) -> tuple[list[Clip], np.nda
             frames = front_end.frames(n_samples)
         except UserError:  # shorter than a frame
             continue
-        if frames >= shortest:
+        if frames >= detector.fewest_frames:
             kept.append(clip)
-            n_frames.append(frames)
+            n_frames.append(max(frames, detector.view_length))
     if not kept:
         raise UserError("no training clip can be used; `asd-jax index` says what is wrong")
     return kept, np.array(n_frames)

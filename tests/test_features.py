@@ -211,6 +211,13 @@ def test_a_clip_without_features_is_named(clips, compute):
         compute(clips, min_frames=5)
 
 
+def test_a_clip_shorter_than_a_view_is_repeated(clips, compute):
+    plain, found = compute(clips), compute(clips, min_frames=1, fill_frames=50)
+    assert found.n_frames.tolist() == [63, 50, 63, 50, 129] and found.key != plain.key
+    short, filled = plain.read_clips([1])[0], found.read_clips([1])[0]
+    np.testing.assert_array_equal(filled, np.concatenate([short, short[:14]]))
+
+
 def test_a_clip_shorter_than_a_frame_is_named(clips, compute):
     front_end = dataclasses.replace(FRONT_END, center=False)
     with pytest.raises(UserError, match="00000003.wav: a waveform of 100 samples has no frame"):

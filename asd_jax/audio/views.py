@@ -33,6 +33,16 @@ def view_starts(n_frames: int, length: int, hop: int = 1) -> np.ndarray:
     return np.arange(0, n_frames - length + 1, hop, dtype=np.int32)
 
 
+def fill_view(frames: np.ndarray, length: int) -> np.ndarray:
+    """A clip that has fewer frames than a view, repeated to fill one; others as they are.
+
+    Args:
+        frames: (frames, n_mels).
+        length: frames of a view.
+    """
+    return np.resize(frames, (length, frames.shape[1])) if len(frames) < length else frames
+
+
 def gather_views(features: jax.Array, starts: jax.Array, length: int) -> jax.Array:
     """Views of a table of frames.
 

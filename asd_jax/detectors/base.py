@@ -57,6 +57,11 @@ class Detector(abc.ABC):
         """Frames in a view."""
 
     @property
+    def fewest_frames(self) -> int:
+        """Frames that a clip must have; where it has fewer than a view, it is repeated."""
+        return self.view_length
+
+    @property
     def view_hop(self) -> int:
         """Frames from one view to the next."""
         return 1

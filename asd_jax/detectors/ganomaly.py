@@ -113,6 +113,11 @@ class GANomalyDetector(Detector):
         return self.settings.frames
 
     @property
+    def fewest_frames(self) -> int:
+        """A quarter of a view: clips of the challenge's data are 6 to 18 seconds long."""
+        return -(-self.settings.frames // 4)
+
+    @property
     def view_hop(self) -> int:
         """Views do not overlap."""
         return self.settings.frames

@@ -6,6 +6,7 @@ import optax
 import pytest
 from tasks import batch_of, start
 
+import asd_jax
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
@@ -137,3 +138,18 @@ def test_settings_that_make_no_sense(key, text):
 def test_bands_must_be_a_multiple_of_8():
     with pytest.raises(UserError, match="multiple of 8"):
         make_detector(load_config("ganomaly", {"front_end.n_mels": "100"}))
+
+
+def test_clips_of_other_lengths_can_be_used():
+    """A clip shorter than a view counts as what it is when repeated to fill one."""
+    config = load_config(
+        "ganomaly",
+        {**SMALL, "train.epochs": "1", "train.batch_size": "2", "seeds": "0,"},
+    )
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(size=(n, 8)).astype(np.float32) for n in (4, 9, 16, 20, 12)]
+    fitted = asd_jax.fit(config, clips)
+    filled = [np.resize(clip, (max(len(clip), 16), 8)) for clip in clips]
+    np.testing.assert_array_equal(fitted.score_features(clips), fitted.score_features(filled))
+    with pytest.raises(UserError, match="has 3 frames; this system needs 4 or more"):
+        fitted.score_features([clips[0][:3]])
