@@ -84,6 +84,20 @@ def _define_synth(values: flags.FlagValues) -> None:
         "faults 6 dB louder, as they are, or 6 dB fainter",
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "hall",
+        "own",
+        ["own", "factory"],
+        "background: each id's own, or one factory's places, from clip to clip",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "faults",
+        "added",
+        ["added", "all"],
+        "sounds that come on top, or also changes of the machine's own sound",
+        flag_values=values,
+    )
     flags.DEFINE_integer("seed", 0, "of all that is random", flag_values=values)
 
 
@@ -102,6 +116,8 @@ def _synth(values, words, overrides) -> None:
             duration=values.duration,
             sample_rate=values.sample_rate,
             difficulty=values.difficulty,
+            hall=values.hall,
+            faults=values.faults,
             seed=values.seed,
             progress=progress,
         ),

@@ -29,10 +29,11 @@ class Fault:
     """What a fault did to a recording.
 
     Attributes:
-        cause: one of the table above.
-        level_db: energy of (recording with the fault − the same without) over that without.
+        cause: one of the table above, or of `machine_wear`'s.
+        level_db: energy of (recording with the fault − the same without) over that without; nan
+            for those of `machine_wear`.
         frequency_hz: the line of a whine, else the mean rate at which the fault recurs; nan for
-            a leak.
+            a leak and for those of `machine_wear`.
         strokes: strokes left out; 0 but for "missing stroke".
     """
 

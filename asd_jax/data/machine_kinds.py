@@ -14,6 +14,7 @@ import numpy as np
 _TABLE = 8192  # samples of one shaft revolution in the wavetable
 _SOURCE_SPEEDS = (95, 100, 105)  # percent of nominal
 _TARGET_SPEEDS = (84, 118)
+_PLACES, _NEIGHBOURS = 6, 2  # of a factory; machines that are heard at each place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,23 @@ class Individual:
     reflection_s: np.ndarray  # (microphones,) delay of the strongest reflection
     level_db: float
     snr_db: float
+    stroke_jitter: float = 0.004  # RMS, in cycles
+    stroke_spread_db: float = 1.0  # RMS, of the strokes' strengths
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no one truth
+class Place:
+    """A place in a factory, by what is heard there; made by `factory`.
+
+    Attributes:
+        corner_hz: of its noise, which falls by 6 dB an octave from there.
+        hum_hz: (lines,), of its hum.
+        neighbours: machines that run nearby.
+    """
+
+    corner_hz: float
+    hum_hz: np.ndarray
+    neighbours: tuple[Individual, ...]
 
 
 def stream(seed: int, *key: str) -> np.random.Generator:
@@ -177,6 +195,33 @@ def individual(seed: int, machine: str, family: str, section: str) -> Individual
         level_db=own.uniform(-2, 2),
         snr_db=own.uniform(*kind.snr_db),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def factory(seed: int) -> tuple[Place, ...]:
+    """The places of a data set's factory, the same for all of its machines.
+
+    Args:
+        seed: of the data set.
+
+    Returns:
+        Places with noise of different colours, hums and machines that run nearby.
+    """
+    rng = stream(seed, "factory")
+    kinds = [family for family in FAMILIES if not FAMILIES[family].reciprocating]
+    places = []
+    for place in range(_PLACES):
+        chosen = rng.choice(kinds, _NEIGHBOURS, replace=False)
+        places.append(
+            Place(
+                corner_hz=float(np.exp(rng.uniform(*np.log([100, 1200])))),
+                hum_hz=np.concatenate([[50, 100, 150], rng.uniform(120, 900, 3)]),
+                neighbours=tuple(
+                    individual(seed, f"neighbour {place}", str(family), "00") for family in chosen
+                ),
+            )
+        )
+    return tuple(places)
 
 
 def _order_table(design, own, mesh: int, highest: int) -> np.ndarray:

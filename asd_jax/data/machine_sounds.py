@@ -7,20 +7,29 @@ A recording is a source filtered by a body, heard by a microphone, in a noisy ha
         + hall noise, hum and clatter at a signal-to-noise ratio
 
 A fault is one more source inside the same body: it is added to an otherwise unchanged
-recording, at a level relative to it.
+recording, at a level relative to it (`machine_faults`). Or it changes the machine's own sound
+(`machine_wear`).
+
+The hall is by default each individual's own: its hum is the same in all clips, and an id can be
+told by it. With a factory instead, noise says nothing about the id: every clip of every machine
+hears one of the same places, at any of the signal-to-noise ratios, with machines that run, start
+or stop nearby. So it is where noise of factories was recorded apart and added, as for MIMII.
 """
 
 import functools
+import math
 
 import numpy as np
 import scipy.fft
 import scipy.signal
 
-from asd_jax.data import machine_faults
-from asd_jax.data.machine_kinds import Condition, Individual
+from asd_jax.data import machine_faults, machine_wear
+from asd_jax.data.machine_kinds import Condition, Individual, Place, draw_condition
 
 # Peaks stay far below full scale: the impacts of valves have crest factors above 20.
 _MACHINE_RMS = 10 ** (-38 / 20)
+_FACTORY_SNR_DB = (-6.0, 6.0)  # MIMII has sets at both ends and in the middle
+_NEIGHBOUR_DB = (-12.0, 3.0)  # re the noise of their place
 
 
 def render(
@@ -34,6 +43,7 @@ def render(
     cause: str | None = None,
     fault_rng: np.random.Generator | None = None,
     level_offset_db: float = 0.0,
+    factory: tuple[Place, ...] = (),
 ) -> tuple[np.ndarray, machine_faults.Fault | None]:
     """Renders one recording.
 
@@ -45,13 +55,18 @@ def render(
         sample_rate: in Hz, at least 8000.
         microphones_db: how loud the machine is at each microphone; the hall is equally loud.
         cause: a fault of the family, or None for a normal recording. The recording with a
-            fault is the normal one of the same `rng` plus the fault.
+            fault is the normal one of the same `rng` plus the fault, unless the fault is one of
+            `machine_wear`.
         fault_rng: stream of the fault.
         level_offset_db: added to the cause's typical level.
+        factory: places of which the clip hears one; none for a hall of the individual's own.
 
     Returns:
         The recording, (samples, channels), float32 within ±1, and the fault or None.
     """
+    is_worn = cause in machine_wear.CAUSES
+    if is_worn:
+        machine = machine_wear.worn(machine, cause, level_offset_db, fault_rng)
     motion = Motion(machine, condition, rng, samples, sample_rate)
     steady, cyclic = _sources(machine, condition, rng, motion)
     path = _path(machine, condition.microphone, motion.size, sample_rate, microphones_db)
@@ -60,10 +75,16 @@ def render(
     if condition.microphone == 2:
         level_db -= 4.0
     gain = _MACHINE_RMS * 10 ** (level_db / 20) / np.sqrt(np.mean(sound[0] ** 2))
-    recording = gain * sound + _hall(machine, rng, motion, sound.shape)
+    if factory:
+        hall = _factory(factory, rng, motion, sound.shape)
+    else:
+        hall = _hall(machine, rng, motion, sound.shape)
+    recording = gain * sound + hall
 
     fault = None
-    if cause is not None:
+    if is_worn:
+        fault = machine_faults.Fault(cause, math.nan, math.nan, 0)
+    elif cause is not None:
         typical_db = machine.family.faults[cause] + level_offset_db
         source = machine_faults.source(
             cause, motion, steady, cyclic, machine, level_offset_db, fault_rng
@@ -167,8 +188,8 @@ def _sources(machine, condition, rng, motion) -> tuple[np.ndarray, np.ndarray]:
         return running, np.zeros(1, np.float32)
     first, last = int(motion.stroke[0]), int(motion.stroke[-1]) + 1
     cycles = (np.arange(first, last)[:, None] + machine.impact_phases).ravel()
-    cycles = cycles + rng.normal(0, 0.004, cycles.size)
-    strengths = 10 ** (rng.normal(0, 1.0, cycles.size) / 20)
+    cycles = cycles + rng.normal(0, machine.stroke_jitter, cycles.size)
+    strengths = 10 ** (rng.normal(0, machine.stroke_spread_db, cycles.size) / 20)
     impulses = motion.impulses(cycles, strengths)
     impacts = _db(family.impacts_db) * _unit(motion.bursts(impulses, family.decay_ms))
     if family.reciprocating:
@@ -211,15 +232,44 @@ def _hall(machine, rng, motion, shape: tuple[int, int]) -> np.ndarray:
     colour = corner_hz, machine.hum_hz, lines
     noise = np.stack([_coloured(rng, motion, *colour) for _ in range(channels)])
     noise *= 10 ** (motion.slow(rng, 0.8) / 20).astype(np.float32)
-    # Carts, doors and dropped tools: what makes some normal clips unusual.
+    noise += _clatter(rng, motion)
+    level_db = machine.level_db - machine.snr_db + rng.uniform(-3, 3)
+    return _MACHINE_RMS * _db(level_db) * noise[:, :samples]
+
+
+def _factory(places, rng, motion, shape: tuple[int, int]) -> np.ndarray:
+    """What the microphones hear at one of a factory's places, (channels, samples)."""
+    channels, samples = shape
+    place = places[rng.integers(len(places))]
+    lines = rng.uniform(0.1, 0.3, place.hum_hz.size)
+    lines = lines * np.exp(1j * rng.uniform(0, 2 * np.pi, lines.size))
+    colour = place.corner_hz * rng.uniform(0.7, 1.4), place.hum_hz, lines
+    noise = np.stack([_coloured(rng, motion, *colour) for _ in range(channels)])
+    noise *= 10 ** (motion.slow(rng, 2.0) / 20).astype(np.float32)
+    for neighbour in place.neighbours:
+        level_db = rng.uniform(*_NEIGHBOUR_DB)
+        condition = draw_condition(rng, "neighbour", "00", "")
+        running = Motion(neighbour, condition, rng, samples, motion.sample_rate)
+        steady, cyclic = _sources(neighbour, condition, rng, running)
+        path = _path(neighbour, 1, running.size, motion.sample_rate, (0.0,) * channels)
+        sound = _hear(steady + cyclic, path, running.size)
+        # Half of them start or stop within the clip, in a second; of the others half run.
+        edge = rng.uniform(-0.5, 1.5) * running.size
+        ramp = np.clip((np.arange(running.size) - edge) / motion.sample_rate, 0, 1)
+        runs = ramp if rng.uniform() < 0.5 else 1 - ramp
+        noise += _db(level_db) * runs.astype(np.float32) * _unit(sound)
+    noise += _clatter(rng, motion)
+    return _MACHINE_RMS * _db(-rng.uniform(*_FACTORY_SNR_DB)) * noise[:, :samples]
+
+
+def _clatter(rng, motion) -> np.ndarray:
+    """Carts, doors and dropped tools, which make some normal clips unusual, (size,)."""
     seconds = motion.size / motion.sample_rate
     times = np.sort(rng.uniform(0, seconds, rng.poisson(0.12 * seconds)))
     strengths = 10 ** (rng.uniform(0, 18, times.size) / 20)
     train = np.zeros(motion.size, np.float32)
     np.add.at(train, (times * motion.sample_rate).astype(int), strengths)
-    noise += motion.bursts(train, rng.uniform(20, 100))
-    level_db = machine.level_db - machine.snr_db + rng.uniform(-3, 3)
-    return _MACHINE_RMS * _db(level_db) * noise[:, :samples]
+    return motion.bursts(train, rng.uniform(20, 100))
 
 
 def _coloured(rng, motion, corner_hz: float, lines_hz=(), lines=()) -> np.ndarray:

@@ -38,6 +38,8 @@ from asd_jax.data.synthetic_layouts import (
 from asd_jax.errors import UserError
 
 DIFFICULTIES = {"easy": 6.0, "default": 0.0, "hard": -6.0}  # dB added to the faults' levels
+HALLS = ("own", "factory")
+FAULTS = ("added", "all")
 SETTINGS_FILE = "synthetic.json"
 ANOMALIES_FILE = "anomalies.csv"
 
@@ -75,6 +77,8 @@ def synthesize(
     duration: float = 10.0,
     sample_rate: int = 16_000,
     difficulty: str = "default",
+    hall: str = "own",
+    faults: str = "added",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -84,7 +88,8 @@ def synthesize(
     (0.3 % in 2021), but at least three, are target clips. Its test set has half as many normal
     clips, at least 8 and at most 100, and as many anomalous ones, half of each in the target
     domain. `anomalies.csv` in `out_dir` names the cause and level of every anomalous clip, also
-    of the unlabelled test clips of an evaluation set.
+    of the unlabelled test clips of an evaluation set; what changes a machine's own sound has no
+    level.
 
     Args:
         out_dir: root of the data set; new, empty, or of an interrupted synthesis.
@@ -96,7 +101,14 @@ def synthesize(
         seed: whole number from 0.
         duration: length of a clip in seconds, at least 2; some machines' are 0.6 to 1.2 times it.
         sample_rate: in Hz, at least 8000.
-        difficulty: "easy", "default" or "hard": faults 6 dB louder, as they are, 6 dB fainter.
+        difficulty: "easy", "default" or "hard": faults 6 dB louder, as they are, 6 dB fainter;
+            changes of a machine's own sound are doubled or halved.
+        hall: background. "own": of each id, some 1 to 12 dB quieter than the machine, with a
+            steady hum by which the id can be told. "factory": as where noise was recorded apart
+            in factories and added, all clips of all machines hear the same few places: noise up
+            to 6 dB quieter or louder than the machine, and other machines that start and stop.
+        faults: "added": sounds that come on top of an unchanged recording. "all": also wear and
+            wrong operation that change the machine's own sound, see `machine_wear`.
         workers: threads; None for one a core.
         progress: called with (clips done, clips in all).
 
@@ -108,7 +120,18 @@ def synthesize(
     """
     started = time.monotonic()
     settings = _check_settings(
-        year, subset, machines, sections, clips, seed, duration, sample_rate, difficulty, workers
+        year,
+        subset,
+        machines,
+        sections,
+        clips,
+        seed,
+        duration,
+        sample_rate,
+        difficulty,
+        hall,
+        faults,
+        workers,
     )
     root = Path(out_dir)
     _claim(root, settings)
@@ -137,15 +160,31 @@ def synthesize(
 
 
 def _check_settings(
-    year, subset, machines, sections, clips, seed, duration, sample_rate, difficulty, workers
+    year,
+    subset,
+    machines,
+    sections,
+    clips,
+    seed,
+    duration,
+    sample_rate,
+    difficulty,
+    hall,
+    faults,
+    workers,
 ) -> Settings:
     if year not in (MIMII, *YEARS):
         raise UserError(f"year={year}: give one of {_listed(YEARS)}, or {MIMII} for raw MIMII")
     known = machines_of(year, subset)
     if not known:
         raise UserError(f"subset={subset}: give dev{' or eval' if year != MIMII else ''}")
-    if difficulty not in DIFFICULTIES:
-        raise UserError(f"difficulty={difficulty}: give one of {_listed(DIFFICULTIES)}")
+    for name, value, choices in (
+        ("difficulty", difficulty, DIFFICULTIES),
+        ("hall", hall, HALLS),
+        ("faults", faults, FAULTS),
+    ):
+        if value not in choices:
+            raise UserError(f"{name}={value}: give one of {_listed(choices)}")
     for name, value, least in (
         ("clips", clips, 1),
         ("seed", seed, 0),
@@ -184,6 +223,8 @@ def _check_settings(
         duration=float(duration),
         sample_rate=int(sample_rate),
         difficulty=difficulty,
+        hall=hall,
+        faults=faults,
     )
 
 
@@ -197,9 +238,11 @@ def _claim(root: Path, settings: Settings) -> None:
     path = root / SETTINGS_FILE
     if path.is_file():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            # Sets of before there was a choice are of the first ones.
+            earlier = {"hall": HALLS[0], "faults": FAULTS[0]}
+            found = {**earlier, **json.loads(path.read_text(encoding="utf-8"))}
             different = [name for name in wanted if found.get(name) != wanted[name]]
-        except (ValueError, AttributeError) as error:
+        except (ValueError, TypeError) as error:
             raise UserError(f"{path} cannot be read: give another folder") from error
         if different:
             name = different[0]
@@ -245,6 +288,7 @@ def _make(root: Path, settings: Settings, take: Take):
         cause=take.cause,
         fault_rng=machine_kinds.stream(*key, "fault"),
         level_offset_db=DIFFICULTIES[settings.difficulty],
+        factory=machine_kinds.factory(settings.seed) if settings.hall == "factory" else (),
     )
     path = root / take.path
     if _is_complete(path, settings, take):
@@ -284,9 +328,12 @@ def _write_anomalies(path: Path, takes: list[Take], faults: dict) -> None:
             if take.cause is None:
                 continue
             fault = faults[take.path]
-            frequency = "" if math.isnan(fault.frequency_hz) else f"{fault.frequency_hz:.2f}"
+            level, frequency = (
+                "" if math.isnan(value) else f"{value:.2f}"
+                for value in (fault.level_db, fault.frequency_hz)
+            )
             row = [take.path, take.machine, take.section, take.domain, fault.cause]
-            writer.writerow([*row, f"{fault.level_db:.2f}", frequency, fault.strokes or ""])
+            writer.writerow([*row, level, frequency, fault.strokes or ""])
 
 
 def _write_attributes(root: Path, settings: Settings, takes: list[Take]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from asd_jax.data import machine_kinds
+from asd_jax.data import machine_kinds, machine_wear
 from asd_jax.data.layouts import official_archives
 
 MIMII = 0  # the year that stands for raw MIMII
@@ -93,7 +93,7 @@ def sections_of(year: int, subset: str, machine: str) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All that decides the bytes of a data set."""
+    """All that decides the bytes of a data set, as `synthetic.synthesize` has it."""
 
     year: int
     subset: str
@@ -104,6 +104,8 @@ class Settings:
     duration: float
     sample_rate: int
     difficulty: str
+    hall: str = "own"
+    faults: str = "added"
     generator: int = 1
 
     @property
@@ -170,7 +172,7 @@ def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
 
     hidden = settings.subset == "eval"
     orders = _hidden_orders(settings, machine, section, groups) if hidden else {}
-    causes = tuple(machine_kinds.FAMILIES[KINDS[machine][0]].faults)
+    causes = _causes(settings, machine)
     takes = []
     for split, domain, label, count in groups:
         for index in range(count):
@@ -185,6 +187,15 @@ def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
             cause = causes[index % len(causes)] if label == "anomaly" else None
             takes.append(dataclasses.replace(take, path=name, cause=cause))
     return takes
+
+
+def _causes(settings: Settings, machine: str) -> tuple[str, ...]:
+    """What is wrong with a machine's anomalous clips, in turn."""
+    family = KINDS[machine][0]
+    added = tuple(machine_kinds.FAMILIES[family].faults)
+    if settings.faults == "added":
+        return added
+    return (*added, *machine_wear.CHANGES[family])
 
 
 def _hidden_orders(settings, machine, section, groups) -> dict[str, int]:

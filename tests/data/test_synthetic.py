@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import re
 import wave
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from asd_jax.data import machine_faults, machine_kinds, machine_sounds, synthetic
+from asd_jax.data import machine_faults, machine_kinds, machine_sounds, machine_wear, synthetic
 from asd_jax.data.layouts import find_clips
 from asd_jax.data.synthetic_layouts import KINDS, handful, machines_of
 from asd_jax.errors import UserError
@@ -196,6 +197,43 @@ def test_an_interrupted_synthesis_is_completed(tmp_path):
     assert contents(broken) == whole
 
 
+def test_a_set_of_before_there_were_halls_is_completed(tmp_path):
+    small(tmp_path, machines=["fan"])
+    path = tmp_path / "synthetic.json"
+    settings = json.loads(path.read_text())
+    del settings["hall"], settings["faults"]
+    path.write_text(json.dumps(settings))
+    before = contents(tmp_path)
+    assert small(tmp_path, machines=["fan"]).written == 0
+    assert contents(tmp_path) == before
+    with pytest.raises(UserError, match="with hall=own, not factory"):
+        small(tmp_path, machines=["fan"], hall="factory")
+
+
+def test_halls_and_faults_change_only_what_they_say(tmp_path):
+    small(tmp_path / "own", machines=["valve"], clips=4)
+    small(tmp_path / "all", machines=["valve"], clips=4, faults="all")
+    small(tmp_path / "factory", machines=["valve"], clips=4, hall="factory", workers=1)
+    small(tmp_path / "again", machines=["valve", "fan"], clips=4, hall="factory", workers=3)
+    own, every, factory, again = (
+        contents(tmp_path / name) for name in ("own", "all", "factory", "again")
+    )
+    assert own.keys() == every.keys() == factory.keys()
+    assert {name for name in own if own[name] != every[name]} < {
+        row["path"] for row in anomalies(tmp_path / "all")
+    }
+    assert not any(own[name] == factory[name] for name in own)
+    assert all(factory[name] == again[name] for name in factory)
+
+    rows = anomalies(tmp_path / "all")
+    added = [*machine_kinds.FAMILIES["valve"].faults]
+    wear = [*machine_wear.CHANGES["valve"]]
+    assert [row["cause"] for row in rows] == [*added, *wear, *added[:2]]
+    for row in rows:
+        assert (row["level_db"] == "") == (row["cause"] in wear)
+    assert {row["cause"] for row in anomalies(tmp_path / "factory")} == {*added}
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     small(tmp_path / "set", machines=["fan"])
     before = (tmp_path / "set/synthetic.json").read_bytes()
@@ -233,6 +271,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         ({"duration": float("nan")}, "duration=nan"),
         ({"duration": 1.0}, "at least 2"),
         ({"difficulty": "hrad"}, "difficulty=hrad: give one of easy, default, hard"),
+        ({"hall": "mine"}, "hall=mine: give one of own, factory"),
+        ({"faults": "none"}, "faults=none: give one of added, all"),
         ({"workers": 0}, "workers=0"),
     ],
 )
@@ -455,6 +495,50 @@ def test_channels_hear_one_machine():
     assert level[0] > level[1]
     coherence = scipy.signal.coherence(stereo[:, 0], stereo[:, 1], RATE, nperseg=1024)[1]
     assert coherence.max() > 0.9 and coherence.min() < 0.5
+
+
+def hall(places, key, seconds=6):
+    """What is heard of a factory, re the machines' nominal RMS."""
+    rng = machine_kinds.stream(0, key)
+    machine = machine_kinds.individual(0, "fan", "fan", "00")
+    motion = machine_sounds.Motion(machine, machine_kinds.Condition(), rng, seconds * RATE, RATE)
+    noise = machine_sounds._factory(places, rng, motion, (2, seconds * RATE))
+    return noise / machine_sounds._MACHINE_RMS
+
+
+def test_a_factory_has_places_that_differ():
+    places = machine_kinds.factory(0)
+    assert places == machine_kinds.factory(0) != machine_kinds.factory(1)
+    assert len({place.corner_hz for place in places}) == len(places) >= 4
+    neighbours = [one for place in places for one in place.neighbours]
+    assert len({one.shaft_hz for one in neighbours}) == len(neighbours)
+
+
+def test_the_noise_of_a_factory_is_as_loud_as_stated():
+    place, *_ = machine_kinds.factory(0)
+    alone = dataclasses.replace(place, neighbours=())
+    levels = [decibel(np.median(hall([alone], f"{i}") ** 2) / 0.455) for i in range(40)]
+    # The median of squares, 0.455 for Gaussian noise, leaves out clatter; the noise swells by
+    # 2 dB and has lines 10 dB below it and less.
+    assert -7.5 < min(levels) < -3 and 3 < max(levels) < 7.5
+
+
+def test_neighbours_start_and_stop(monkeypatch):
+    monkeypatch.setattr(machine_sounds, "_FACTORY_SNR_DB", (0.0, 0.0))
+    monkeypatch.setattr(machine_sounds, "_NEIGHBOUR_DB", (3.0, 3.0))
+    place, *_ = machine_kinds.factory(0)
+    one = dataclasses.replace(place, neighbours=place.neighbours[:1])
+    running = 0
+    starts, stops = 0, 0
+    for i in range(40):
+        # Half a second's median leaves out clatter; the noise, 2 dB loud at most, swells slowly.
+        parts = decibel(np.median(hall([one], f"{i}")[0].reshape(12, -1) ** 2, axis=1) / 0.455)
+        running += np.sum(parts > 2.5)  # 1 + 2 times the noise's power is 4.8 dB
+        starts += parts[-1] > parts[0] + 3
+        stops += parts[0] > parts[-1] + 3
+    assert 0.25 < running / (40 * 12) < 0.75
+    # Each in a quarter of the clips.
+    assert 3 <= starts <= 20 and 3 <= stops <= 20
 
 
 def test_an_unknown_fault_is_an_error():
