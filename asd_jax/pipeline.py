@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import os
 import signal
@@ -13,17 +12,12 @@ import numpy as np
 
 from asd_jax import distributed
 from asd_jax.analysis import write_analysis
-from asd_jax.clip_features import ArrayFeatures, Features, embedder_of, embeddings_of
+from asd_jax.clip_features import Features, embedder_of
 from asd_jax.config import Config, EnsembleConfig, from_dict
-from asd_jax.data.clips import Clip
 from asd_jax.data.layouts import find_clips
-from asd_jax.data.synthetic import SETTINGS_FILE
-from asd_jax.detectors import make_detector, registry
-from asd_jax.embeddings import BATCH_CLIPS as EMBEDDED_TOGETHER
-from asd_jax.embeddings import clip_embeddings
+from asd_jax.detectors import registry
 from asd_jax.ensembles import FittedEnsemble, check_same_data, combine_runs
 from asd_jax.errors import UserError
-from asd_jax.features import compute_features
 from asd_jax.fitted import FittedDetector
 from asd_jax.fitting import fit_clips, score_training, with_thresholds
 from asd_jax.interruption import stop_signals
@@ -34,6 +28,7 @@ from asd_jax.results import (
     ScoreRow,
     write_training_csv,
 )
+from asd_jax.run_data import describe_data, features_of
 from asd_jax.run_dir import RunDirectory, read_config, stored_differences
 from asd_jax.selection import choose_clips, of_subset
 from asd_jax.training import Interrupted
@@ -95,9 +90,9 @@ def run(
     with run_dir.lock() if writes else contextlib.nullcontext():
         if writes:
             run_dir.check(config)
-        training, test = _features(config, clips, embedder, cache_dir, on_bad_clip, reporter)
+        training, test = features_of(config, clips, embedder, cache_dir, on_bad_clip, reporter)
         if writes:
-            data = _describe_data(data_dir, [*training.clips, *test.clips])
+            data = describe_data(data_dir, [*training.clips, *test.clips])
             run_dir.claim(config, data)
         if distributed.any_of(writes and run_dir.finished):
             reporter.line(f"{run_dir.path} is finished; nothing to do")
@@ -249,91 +244,6 @@ def dry_run(config: Config | EnsembleConfig, data_dir: os.PathLike | str | None 
     lines = []
     clips = find_clips(data_dir, config.data.year or None, lines.append)
     return "\n".join([plan_run(config, choose_clips(config, clips, lines.append)), *lines])
-
-
-def _features(
-    config, clips, embedder, cache_dir, on_bad_clip, reporter
-) -> tuple[Features, Features]:
-    """Features of the training and of the test clips that can be used.
-
-    What cannot be used is said, or ends the run.
-    """
-    detector = make_detector(config)
-
-    def compute(label, chosen, front_end, **options):
-        reporter.start(label, len(chosen))
-        try:
-            return compute_features(
-                chosen,
-                front_end,
-                channel=None if config.data.channel < 0 else config.data.channel,
-                cache_dir=cache_dir,
-                on_bad_clip=on_bad_clip,
-                report=reporter.line,
-                progress=reporter.advance,
-                **options,
-            )
-        finally:
-            reporter.stop()
-
-    found = []
-    for split in ("training", "test"):
-        chosen = [clip for clip in clips if (clip.split == "test") == (split == "test")]
-        if not chosen:
-            found.append(ArrayFeatures([], []))
-            continue
-        embeddings = None
-        if embedder is not None:
-            windows = compute(
-                f"embeddings of {split} clips", chosen, embedder, batch_size=EMBEDDED_TOGETHER
-            )
-            chosen = windows.clips
-            embeddings = dict(zip(chosen, clip_embeddings(windows), strict=True))
-        table = compute(
-            f"features of {split} clips",
-            chosen,
-            config.front_end,
-            min_frames=detector.fewest_frames,
-            fill_frames=detector.view_length,
-        )
-        if embeddings is not None:
-            rows = np.array([embeddings[clip] for clip in table.clips])
-            table = dataclasses.replace(table, embeddings=rows)
-        else:
-            table = dataclasses.replace(table, embeddings=embeddings_of(config, table))
-        found.append(table)
-    trained = {clip.machine for clip in found[0].clips if clip.split == "train"}
-    tested = {clip.machine for clip in found[1].clips}
-    if not trained:
-        raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
-    for machine in sorted(tested - trained):
-        reporter.line(f"{machine}: no training clips; it is left out")
-    for machine in sorted(trained - tested):
-        reporter.line(f"{machine}: no test clips; it is trained and has no results")
-    return found[0], found[1]
-
-
-def _describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
-    """What must be the same when a run goes on."""
-    folder = Path(data_dir).resolve()
-    synthetic = any((place / SETTINGS_FILE).is_file() for place in (folder, *folder.parents[:2]))
-    years = sorted({clip.year for clip in clips})
-    if len(years) > 1:
-        raise UserError(
-            f"the data is of several years ({', '.join(map(str, years))}); give the folder of "
-            "one, or set data.year"
-        )
-    digest = hashlib.sha256()
-    for clip in clips:
-        file = os.stat(clip.path)
-        facts = (clip.machine, clip.section, clip.split, clip.name, file.st_size, file.st_mtime_ns)
-        digest.update(f"{facts}\n".encode())
-    return {
-        "year": years[0],
-        "synthetic": synthetic,
-        "n_clips": len(clips),
-        "fingerprint": digest.hexdigest(),
-    }
 
 
 def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:

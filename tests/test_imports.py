@@ -17,7 +17,7 @@ LAYERS = [
     {"config", "results"},
     {"training", "challenge", "tables", "clip_features", "paper_layouts"},
     {"detectors", "run_dir", "analysis", "paper_tables"},
-    {"fitted", "reporting"},
+    {"fitted", "reporting", "run_data"},
     {"fitting", "ensembles"},
     {"plan", "selection", "importing", "recordings"},
     {"pipeline"},

@@ -122,8 +122,9 @@ def train(
             )
             last = epoch == config.epochs or stopped.all()
             stop = distributed.any_of(should_stop())
-            if last or stop or epoch % config.checkpoint_every == 0:
-                saved = placement.fetch(state)
+            due = last or stop or epoch % config.checkpoint_every == 0
+            if due and (checkpoints is not None or distributed.several()):
+                saved = placement.fetch(state)  # by all processes, though one saves it
                 if checkpoints is not None:
                     checkpoints.save(epoch, saved)
             if stop:
@@ -165,9 +166,10 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
     """The function that trains all members for the next epoch: FleetState → FleetState, losses."""
     n_mels = data.statistics.mean.shape[-1]
     plan = schedule(clips, n_mels, table_bytes(config))
+    epochs = range(first, first + 1 if plan.resident else config.epochs)
     loads = one_ahead(
         functools.partial(_load, placement, clips, source, plan, window, n_mels)
-        for epoch in range(first, config.epochs)
+        for epoch in epochs
         for window in plan.windows(epoch)
     )
 
@@ -179,7 +181,6 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
 
     if plan.resident:
         _, table, whole = fetch_window()
-        loads.close()
         epoch_function = fleet.make_epoch(task, config, placement.mesh)
         return lambda state: epoch_function(table, whole, state)
 
@@ -197,8 +198,9 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
                 passage = windows.train(table, window.index, plan.n_training, part, state, passage)
             else:
                 passage = windows.validate(table, part, state, passage)
-            # No more than two windows at a time: this one is done with before the next is put.
+            # No more than two windows at a time: this one goes before another one is read.
             jax.block_until_ready(passage)
+            del table, part
         return windows.finish(state, passage)
 
     return epoch
