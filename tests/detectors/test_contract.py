@@ -226,8 +226,9 @@ def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
 
 def test_wrong_features_and_names_are_one_line(fitted):
     n_mels = fitted.config.front_end.n_mels
-    length = make_detector(fitted.config).view_length
-    good = np.zeros((length + 5, n_mels), np.float32)
+    detector = make_detector(fitted.config)
+    length = detector.fewest_frames
+    good = np.zeros((detector.view_length + 5, n_mels), np.float32)
     for clips, message in [
         ([], "no clips"),
         ([good[:, :-1]], rf"a clip is \(frames, {n_mels}\)"),
