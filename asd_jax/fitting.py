@@ -25,13 +25,13 @@ from asd_jax.clip_features import (
 )
 from asd_jax.config import Config, TrainConfig
 from asd_jax.data.clips import NORMAL, Clip
-from asd_jax.detectors import make_detector
+from asd_jax.detectors import Detector, make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitted import FittedDetector, group_name, take
 from asd_jax.progress import Reporter, Silent
 from asd_jax.results import TrainingRow
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
-from asd_jax.training import Member, fleet_clips, train
+from asd_jax.training import FleetClips, Member, check_fit, fleet_clips, train
 
 
 def fit_clips(
@@ -51,17 +51,9 @@ def fit_clips(
     """
     reporter = reporter or Silent()
     detector = make_detector(config)
-    members, groups, examples, settings, n_labels = lay_out(
-        config, features.clips, features.n_frames
-    )
-    clips = fleet_clips(
-        members,
-        examples,
-        features.n_frames,
-        view_length=detector.view_length,
-        view_hop=detector.view_hop,
-        config=settings,
-    )
+    layout = lay_out(config, features.clips, features.n_frames)
+    members, groups, _, settings, n_labels = layout
+    clips = _fleet(detector, layout, features.n_frames)
     weights = train(
         detector.task(n_labels), clips, features, settings, reporter=reporter, **training_options
     )
@@ -74,6 +66,25 @@ def fit_clips(
         thresholds=np.full(len(members), np.nan),
         group_thresholds={},
         sections=_sections(features.clips),
+    )
+
+
+def check_devices(config: Config, features: Features) -> None:
+    """Raises UserError where the training settings do not fit the devices and these clips."""
+    detector = make_detector(config)
+    layout = lay_out(config, features.clips, features.n_frames)
+    clips = _fleet(detector, layout, features.n_frames)
+    check_fit(clips, layout.settings, config.front_end.n_mels, detector.task().kind)
+
+
+def _fleet(detector: Detector, layout: "Layout", n_frames: np.ndarray) -> FleetClips:
+    return fleet_clips(
+        layout.members,
+        layout.examples,
+        n_frames,
+        view_length=detector.view_length,
+        view_hop=detector.view_hop,
+        config=layout.settings,
     )
 
 

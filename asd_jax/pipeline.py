@@ -19,7 +19,7 @@ from asd_jax.detectors import registry
 from asd_jax.ensembles import FittedEnsemble, check_same_data, combine_runs
 from asd_jax.errors import UserError
 from asd_jax.fitted import FittedDetector
-from asd_jax.fitting import fit_clips, score_training, with_thresholds
+from asd_jax.fitting import check_devices, fit_clips, score_training, with_thresholds
 from asd_jax.interruption import stop_signals
 from asd_jax.plan import plan_run
 from asd_jax.progress import Reporter, Silent
@@ -91,6 +91,7 @@ def run(
         if writes:
             run_dir.check(config)
         training, test = features_of(config, clips, embedder, cache_dir, on_bad_clip, reporter)
+        check_devices(config, training)
         if writes:
             data = describe_data(data_dir, [*training.clips, *test.clips])
             run_dir.claim(config, data)

@@ -218,3 +218,19 @@ def test_scores_that_are_not_numbers_end_in_nan(data, cache, tmp_path, capsys):
             *command(data, cache, tmp_path / "run", "--config.train.learning_rate=1e30"),
         )
     assert status == 0 and "the training loss is not finite" in err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.data_devices=3", "train.data_devices is 3; it must divide the number of devices"),
+        ("train.table_mib=0.001", "train.table_mib leaves 0.000999 MiB for frames"),
+    ],
+)
+def test_settings_that_do_not_fit_leave_the_folder_free(
+    data, cache, tmp_path, capsys, setting, said
+):
+    out = tmp_path / "run"
+    status, _, err = run_cli(capsys, *command(data, cache, out), f"--config.{setting}")
+    assert status == 2 and err.splitlines()[-1].startswith(f"asd-jax: {said}")
+    assert not [path for path in out.iterdir() if not path.name.startswith(".")]

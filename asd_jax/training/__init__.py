@@ -3,7 +3,7 @@
 from asd_jax.training.fleet import FleetState
 from asd_jax.training.members import FleetClips, FleetData, Member, fleet_clips
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task, variables
-from asd_jax.training.trainer import Interrupted, train
+from asd_jax.training.trainer import Interrupted, check_fit, train
 
 __all__ = [
     "Batch",
@@ -14,6 +14,7 @@ __all__ = [
     "Interrupted",
     "Member",
     "Task",
+    "check_fit",
     "fleet_clips",
     "gradient_task",
     "train",

@@ -139,6 +139,20 @@ def train(
     return fleet.weights(placement.fetch(state))
 
 
+def check_fit(clips: FleetClips, config: TrainConfig, n_mels: int, kind: str) -> None:
+    """Raises what `train` would raise of settings that do not fit the devices or the memory.
+
+    Args:
+        clips: the members and what each learns from.
+        config: training settings.
+        n_mels: bands of a frame.
+        kind: the task's.
+    """
+    if fleet.choose_driver(config, kind) != "loop":
+        fleet_mesh(len(clips.members), config)
+    schedule(clips, n_mels, table_bytes(config))
+
+
 def _restored(checkpoints: Checkpoints | None, state: fleet.FleetState):
     """The epoch to go on after, and the state then; 0 and the state given without one.
 
