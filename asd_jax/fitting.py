@@ -13,7 +13,7 @@ import numpy as np
 
 from asd_jax import config as configs
 from asd_jax import distributed
-from asd_jax.audio.views import view_starts
+from asd_jax.audio import count_views
 from asd_jax.clip_features import (
     BATCH_CLIPS,
     ArrayFeatures,
@@ -25,7 +25,7 @@ from asd_jax.clip_features import (
 )
 from asd_jax.config import Config, TrainConfig
 from asd_jax.data.clips import NORMAL, Clip
-from asd_jax.detectors import Detector, make_detector
+from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitted import FittedDetector, group_name, take
 from asd_jax.progress import Reporter, Silent
@@ -51,9 +51,8 @@ def fit_clips(
     """
     reporter = reporter or Silent()
     detector = make_detector(config)
-    layout = lay_out(config, features.clips, features.n_frames)
-    members, groups, _, settings, n_labels = layout
-    clips = _fleet(detector, layout, features.n_frames)
+    clips, groups, settings, n_labels = lay_out(config, features.clips, features.n_frames)
+    members = clips.members
     weights = train(
         detector.task(n_labels), clips, features, settings, reporter=reporter, **training_options
     )
@@ -71,38 +70,24 @@ def fit_clips(
 
 def check_devices(config: Config, features: Features) -> None:
     """Raises UserError where the training settings do not fit the devices and these clips."""
-    detector = make_detector(config)
     layout = lay_out(config, features.clips, features.n_frames)
-    clips = _fleet(detector, layout, features.n_frames)
-    check_fit(clips, layout.settings, config.front_end.n_mels, detector.task().kind)
-
-
-def _fleet(detector: Detector, layout: "Layout", n_frames: np.ndarray) -> FleetClips:
-    return fleet_clips(
-        layout.members,
-        layout.examples,
-        n_frames,
-        view_length=detector.view_length,
-        view_hop=detector.view_hop,
-        config=layout.settings,
-    )
+    kind = make_detector(config).task().kind
+    check_fit(layout.fleet, layout.settings, config.front_end.n_mels, kind)
 
 
 class Layout(NamedTuple):
     """Which models there are and what each learns from.
 
     Attributes:
-        members: the models.
+        fleet: the models, and what each learns from: what `Detector.examples` gave.
         groups: (machine, section) → indices (clips,) of its own training clips.
-        examples: a member each: what `Detector.examples` gave.
         settings: the training settings, with a batch no larger than the views of the model
             that has the most.
         n_labels: the most labels that a model has.
     """
 
-    members: list[Member]
+    fleet: FleetClips
     groups: dict[tuple[str, str], np.ndarray]
-    examples: list[tuple[np.ndarray, np.ndarray]]
     settings: TrainConfig
     n_labels: int
 
@@ -127,14 +112,14 @@ def lay_out(config: Config, clips: Sequence[Clip], n_frames: np.ndarray) -> Layo
         detector.examples(groups[member.machine, member.section], clips, member.seed)
         for member in members
     ]
-    n_views = np.array(
-        [len(view_starts(n, detector.view_length, detector.view_hop)) for n in n_frames]
-    )
+    views = {"view_length": detector.view_length, "view_hop": detector.view_hop}
+    n_views = count_views(n_frames, *views.values())
     most = max(int(n_views[indices].sum()) for indices, _ in examples)
     size = min(config.train.batch_size, most)
     settings = dataclasses.replace(config.train, batch_size=size)
     n_labels = max(int(labels.max()) + 1 for _, labels in examples)
-    return Layout(members, groups, examples, settings, n_labels)
+    fleet = fleet_clips(members, examples, n_frames, **views, config=settings)
+    return Layout(fleet, groups, settings, n_labels)
 
 
 def check_clips(config: Config, clips: Sequence[Clip]) -> None:

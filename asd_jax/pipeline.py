@@ -91,11 +91,13 @@ def run(
         if writes:
             run_dir.check(config)
         training, test = features_of(config, clips, embedder, cache_dir, on_bad_clip, reporter)
-        check_devices(config, training)
+        finished = distributed.any_of(writes and run_dir.finished)
+        if not finished:
+            check_devices(config, training)
         if writes:
             data = describe_data(data_dir, [*training.clips, *test.clips])
             run_dir.claim(config, data)
-        if distributed.any_of(writes and run_dir.finished):
+        if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
             fitted = _fit(config, training, run_dir, reporter)

@@ -15,7 +15,7 @@ from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitting import lay_out, with_perturbed
-from asd_jax.training import Batch, TrainingStatistics, fleet, fleet_clips
+from asd_jax.training import Batch, TrainingStatistics, fleet
 from asd_jax.training.members import FleetData, Views
 from asd_jax.training.task import count_values
 from asd_jax.training.trainer import table_bytes
@@ -129,17 +129,9 @@ def plan(
     """
     detector = make_detector(config)
     n_mels = config.front_end.n_mels
-    members, _, examples, settings, n_labels = lay_out(config, clips, n_frames)
+    clips_of_fleet, _, settings, n_labels = lay_out(config, clips, n_frames)
     task = detector.task(n_labels)
 
-    clips_of_fleet = fleet_clips(
-        members,
-        examples,
-        n_frames,
-        view_length=detector.view_length,
-        view_hop=detector.view_hop,
-        config=settings,
-    )
     n_views = clips_of_fleet.n_views()
     parts = [
         [int(n_views[part.clips].sum()) for part in both]
@@ -153,7 +145,7 @@ def plan(
     def shape(*axes, dtype=jnp.int32):
         return jax.ShapeDtypeStruct(axes, dtype)
 
-    count = len(members)
+    count = len(clips_of_fleet.members)
     data = FleetData(
         key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
         statistics=TrainingStatistics(

@@ -14,7 +14,7 @@ from asd_jax.data.clips import Clip
 from asd_jax.data.synthetic import synthesize
 from asd_jax.detectors import make_detector
 from asd_jax.fitting import lay_out
-from asd_jax.training import FleetData, fleet, fleet_clips
+from asd_jax.training import FleetData, fleet
 from asd_jax.training.members import lay_out_views
 from asd_jax.training.windows import training_statistics
 
@@ -34,11 +34,8 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     clips = [Clip("fan" if i < 8 else "pump", "00", "train", str(i), "") for i in range(12)]
     features = ArrayFeatures(clips, arrays)
     detector = make_detector(CONFIG)
-    members, _, examples, settings, _ = lay_out(CONFIG, clips, features.n_frames)
-    clips_of_fleet = fleet_clips(
-        members, examples, features.n_frames, view_length=5, view_hop=1, config=settings
-    )
-    keys = jax.random.split(jax.random.key(0), len(members))
+    clips_of_fleet, _, settings, _ = lay_out(CONFIG, clips, features.n_frames)
+    keys = jax.random.split(jax.random.key(0), len(clips_of_fleet.members))
     statistics = training_statistics(features, clips_of_fleet)
     data = FleetData(keys, statistics, None, None)
     state = fleet.init_state(detector.task(), data, settings)

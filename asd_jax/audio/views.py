@@ -33,6 +33,20 @@ def view_starts(n_frames: int, length: int, hop: int = 1) -> np.ndarray:
     return np.arange(0, n_frames - length + 1, hop, dtype=np.int32)
 
 
+def count_views(n_frames: np.ndarray, length: int, hop: int = 1) -> np.ndarray:
+    """How many starts `view_starts` gives of clips.
+
+    Args:
+        n_frames: integers (clips,), frames of each clip.
+        length: frames of a view.
+        hop: frames from one view's start to the next one's.
+
+    Returns:
+        int64 (clips,).
+    """
+    return np.maximum((n_frames.astype(np.int64) - length) // hop + 1, 0)
+
+
 def fill_view(frames: np.ndarray, length: int) -> np.ndarray:
     """A clip that has fewer frames than a view, repeated to fill one; others as they are.
 

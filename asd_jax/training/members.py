@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from asd_jax.audio import count_views
 from asd_jax.config import TrainConfig
 from asd_jax.training.task import TrainingStatistics
 
@@ -107,8 +108,7 @@ class FleetClips(NamedTuple):
 
     def n_views(self) -> np.ndarray:
         """(clips,) views of every clip."""
-        spare = self.n_frames.astype(np.int64) - self.view_length
-        return np.where(spare < 0, 0, spare // self.view_hop + 1)
+        return count_views(self.n_frames, self.view_length, self.view_hop)
 
 
 def fleet_clips(

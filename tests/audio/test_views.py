@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asd_jax.audio import gather_views, view_starts
+from asd_jax.audio import count_views, gather_views, view_starts
 from asd_jax.errors import UserError
 
 
@@ -26,6 +26,13 @@ def test_baseline_has_309_vectors():
 )
 def test_view_starts_by_hand(n_frames, length, hop, expected):
     assert view_starts(n_frames, length, hop).tolist() == list(expected)
+
+
+@pytest.mark.parametrize(("length", "hop"), [(1, 1), (5, 1), (5, 3), (64, 8)])
+def test_views_are_counted_as_they_start(length, hop):
+    n_frames = np.arange(0, 200, dtype=np.int32)
+    expected = [len(view_starts(n, length, hop)) for n in n_frames]
+    np.testing.assert_array_equal(count_views(n_frames, length, hop), expected)
 
 
 @pytest.mark.parametrize("length, hop", [(0, 1), (5, 0)])
