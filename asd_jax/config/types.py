@@ -151,6 +151,8 @@ class Config:
         train: training settings.
         embedding: an embedding of each clip beside its log-mels.
         backend: from what scores come.
+        precision: in which the networks compute, in training and in scoring. Weights, running
+            statistics, losses and scores are float32 in any case.
         seeds: one model of each kind is trained a seed.
         threshold: the decision threshold is a quantile of the gamma distribution fitted to
             the training clips' scores ("gamma"), or their "mean", or 0 for systems whose score
@@ -165,6 +167,7 @@ class Config:
     train: TrainConfig = TrainConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     backend: BackendConfig = BackendConfig()
+    precision: Literal["float32", "bfloat16"] = "float32"
     seeds: tuple[int, ...] = (0, 1, 2)
     threshold: Literal["gamma", "mean", "zero"] = "gamma"
     threshold_quantile: float = _QUANTILE
@@ -230,6 +233,7 @@ class EnsembleConfig:
         data: which recordings, for all members.
         train: training settings for all members.
         embedding: for all members that have an embedding.
+        precision: as in `Config`, of all members; empty leaves it to them.
         seeds: of all members; those of one seed are combined.
         threshold_quantile: as in `Config`.
         name: as in `Config`.
@@ -242,6 +246,7 @@ class EnsembleConfig:
     data: DataConfig = DataConfig()
     train: MemberTrainConfig = MemberTrainConfig()
     embedding: MemberEmbeddingConfig = MemberEmbeddingConfig()
+    precision: Literal["", "float32", "bfloat16"] = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     threshold_quantile: float = _QUANTILE
     name: str = ""
@@ -286,6 +291,7 @@ class EnsembleConfig:
                 embedding=dataclasses.replace(
                     member.embedding, **(embedding if has_embedding else {})
                 ),
+                precision=self.precision or member.precision,
                 seeds=self.seeds,
                 name=name,
             )

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.config import Config
@@ -50,6 +51,11 @@ class Detector(abc.ABC):
 
     def __init__(self, config: Config):
         self.config = config
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """In what the networks compute; what they take and give is float32."""
+        return jnp.dtype(self.config.precision)
 
     @property
     @abc.abstractmethod

@@ -71,7 +71,7 @@ class DenseAutoencoderDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: DenseAutoencoderConfig = config.detector
-        self.module = DenseAutoencoder(self.settings.hidden, self.settings.latent)
+        self.module = DenseAutoencoder(self.settings.hidden, self.settings.latent, self.dtype)
 
     @property
     def view_length(self) -> int:

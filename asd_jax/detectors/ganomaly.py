@@ -104,8 +104,10 @@ class GANomalyDetector(Detector):
             raise UserError(
                 f"front_end.n_mels is {config.front_end.n_mels}; ganomaly needs a multiple of 8"
             )
-        self.generator = GANomalyGenerator(self.settings.width, self.settings.activation)
-        self.discriminator = GANomalyDiscriminator(self.settings.width)
+        self.generator = GANomalyGenerator(
+            self.settings.width, self.settings.activation, self.dtype
+        )
+        self.discriminator = GANomalyDiscriminator(self.settings.width, self.dtype)
 
     @property
     def view_length(self) -> int:

@@ -94,7 +94,9 @@ class GroupMADEDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: GroupMADEConfig = config.detector
-        self.module = GroupMADE(self.settings.hidden, self.settings.components, self.settings.order)
+        self.module = GroupMADE(
+            self.settings.hidden, self.settings.components, self.settings.order, self.dtype
+        )
 
     @property
     def view_length(self) -> int:

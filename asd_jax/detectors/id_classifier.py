@@ -128,7 +128,7 @@ class IdClassifierDetector(Detector):
         super().__init__(config)
         self.settings: IdClassifierConfig = config.detector
         network = _NETWORKS[self.settings.network]
-        options = {"momentum": self.settings.momentum}
+        options = {"momentum": self.settings.momentum, "dtype": self.dtype}
         if network is MobileNetV2:
             options["width"] = self.settings.width
         if self.settings.stages:

@@ -71,7 +71,7 @@ class InterpolationDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: InterpolationAutoencoderConfig = config.detector
-        self.module = InterpolationAutoencoder(self.settings.encoder)
+        self.module = InterpolationAutoencoder(self.settings.encoder, self.dtype)
 
     @property
     def view_length(self) -> int:

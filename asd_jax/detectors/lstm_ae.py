@@ -95,7 +95,7 @@ class LSTMAutoencoderDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: LSTMAutoencoderConfig = config.detector
-        self.module = LSTMAutoencoder(self.settings.encoder, self.settings.dropout)
+        self.module = LSTMAutoencoder(self.settings.encoder, self.settings.dropout, self.dtype)
 
     @property
     def view_length(self) -> int:

@@ -103,7 +103,7 @@ class OutlierExposureDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: OutlierExposureConfig = config.detector
-        self.module = DenseAutoencoder(self.settings.hidden, self.settings.latent)
+        self.module = DenseAutoencoder(self.settings.hidden, self.settings.latent, self.dtype)
 
     @property
     def view_length(self) -> int:

@@ -138,7 +138,11 @@ class PictureMobileNetDetector(Detector):
         self.settings: PictureMobileNetConfig = config.detector
         stages = MobileNetV2.stages[: self.settings.stages or None]
         self.module = MobileNetV2(
-            width=self.settings.width, classes=2, momentum=self.settings.momentum, stages=stages
+            width=self.settings.width,
+            classes=2,
+            momentum=self.settings.momentum,
+            stages=stages,
+            dtype=self.dtype,
         )
 
     @property

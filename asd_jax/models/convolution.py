@@ -49,6 +49,7 @@ class Convolution(nn.Module):
         use_bias: add a learned bias.
         kernel_init: initial kernel; Keras's by default.
         bias_init: initial bias.
+        dtype: of the computation and its output; weights are float32.
     """
 
     features: int
@@ -58,14 +59,16 @@ class Convolution(nn.Module):
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.glorot_uniform()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(batch, height, width, channels) → (batch, height', width', features)."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         y = convolve(x, kernel, self.strides, self.padding)
-        return y + self.param("bias", self.bias_init, (self.features,)) if self.use_bias else y
+        return _add_bias(self, y) if self.use_bias else y
 
 
 class DepthwiseConvolution(nn.Module):
@@ -79,6 +82,7 @@ class DepthwiseConvolution(nn.Module):
         kernel_init: initial kernel; Keras's by default. Its fans are exchanged here, as Keras
             keeps the channels in the other place, which its law does not see.
         bias_init: initial bias.
+        dtype: of the computation and its output; weights are float32.
     """
 
     kernel_size: tuple[int, int] = (3, 3)
@@ -87,14 +91,20 @@ class DepthwiseConvolution(nn.Module):
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.glorot_uniform()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(batch, height, width, channels) → (batch, height', width', channels)."""
         channels = x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, 1, channels))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         y = convolve_depthwise(x, kernel, self.strides, self.padding)
-        return y + self.param("bias", self.bias_init, (channels,)) if self.use_bias else y
+        return _add_bias(self, y) if self.use_bias else y
+
+
+def _add_bias(layer: Convolution | DepthwiseConvolution, y: jax.Array) -> jax.Array:
+    return y + layer.param("bias", layer.bias_init, y.shape[-1:]).astype(y.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -121,7 +131,7 @@ class BatchNorm(nn.Module):
             mask: (batch,) true where a row counts towards the batch's statistics.
 
         Returns:
-            As `x`.
+            As `x`, in its precision; the statistics are float32 all the same.
         """
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape)
@@ -223,12 +233,17 @@ def _windows(x: jax.Array, kernel_size, strides, pads: Pads) -> list[jax.Array]:
     ]
 
 
+def _widened(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def _sums(*terms: jax.Array) -> list[jax.Array]:
-    """(channels,) sums over each of several images.
+    """(channels,) sums over each of several images, in float32 or their wider precision.
 
     On CPUs in one pass over the rows, whatever has to be computed to get the terms; as sums of
     their own, each term would first be written down whole.
     """
+    terms = tuple(map(_widened, terms))
     if not _on_cpu():
         return [term.sum(_IMAGE) for term in terms]
     zeros = tuple(np.zeros((), term.dtype) for term in terms)
@@ -387,7 +402,8 @@ def _convolve_depthwise_backward(strides, pads, saved, gradient):
     height, width = gradient.shape[1:3]
     own = padded[:, top : top + height, left : left + width]
     windows = _windows(x, taps, strides, pads)
-    return of_x, jnp.stack(_sums(*(window * own for window in windows))).reshape(kernel.shape)
+    of_kernel = jnp.stack(_sums(*(window * own for window in windows)))
+    return of_x, of_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
 _convolve_depthwise.defvjp(_convolve_depthwise_forward, _convolve_depthwise_backward)
@@ -395,7 +411,7 @@ _convolve_depthwise.defvjp(_convolve_depthwise_forward, _convolve_depthwise_back
 
 def _scale_and_shift(x, mean, var, scale, bias, epsilon) -> jax.Array:
     factor = scale * lax.rsqrt(var + epsilon)
-    return x * factor + (bias - mean * factor)
+    return (_widened(x) * factor + (bias - mean * factor)).astype(x.dtype)
 
 
 def _count(x, mask):
@@ -410,9 +426,9 @@ def _masked(x, mask):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _normalise(x, scale, bias, mask, epsilon):
     """Normalised images, and the batch's mean and variance, without gradients."""
-    count = _count(x, mask)
-    mean = _masked(x, mask).sum(_IMAGE) / count
-    centred = _masked(x - mean, mask)
+    wide, count = _widened(x), _count(x, mask)
+    mean = _masked(wide, mask).sum(_IMAGE) / count
+    centred = _masked(wide - mean, mask)
     # What the first sum is off zero, the mean was rounded by.
     rest, squares = _sums(centred, centred * centred)
     var = (squares - rest * rest / count) / count
@@ -426,9 +442,9 @@ def _normalise_forward(x, scale, bias, mask, epsilon):
 
 def _normalise_backward(epsilon, saved, gradients):
     x, scale, mask, mean, var = saved
-    gradient, _ = gradients
+    gradient = _widened(gradients[0])
     count, factor = _count(x, mask), lax.rsqrt(var + epsilon)
-    centred = x - mean
+    centred = _widened(x) - mean
     of_bias = gradient.sum(_IMAGE)
     # A sum of its own above, so that XLA writes the gradient down before these read it. The
     # second corrects the first for the rounding of the mean.
@@ -436,7 +452,7 @@ def _normalise_backward(epsilon, saved, gradients):
     of_scale = (products - of_bias * rest / count) * factor
     of_statistics = (of_bias + centred * (factor * of_scale)) / count
     of_x = scale * factor * (gradient - _masked(of_statistics, mask))
-    return of_x, of_scale, of_bias, None
+    return of_x.astype(x.dtype), of_scale, of_bias, None
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)

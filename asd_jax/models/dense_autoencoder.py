@@ -1,7 +1,10 @@
 """The dense autoencoder of the challenge's baselines, 2020 to 2022 (and 2023 onwards)."""
 
+import functools
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 # Keras's batch normalisation, which the challenge's programs use.
 _BATCH_NORM = {"momentum": 0.99, "epsilon": 1e-3, "use_fast_variance": False}
@@ -15,10 +18,12 @@ class DenseAutoencoder(nn.Module):
     Attributes:
         hidden: widths of the encoder's layers; the decoder has them in reverse order.
         latent: width of the narrow layer, which also has normalisation and ReLU.
+        dtype: of the computation; weights, running statistics and outputs are float32.
     """
 
     hidden: tuple[int, ...] = (128, 128, 128, 128)
     latent: int = 8
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
@@ -35,10 +40,14 @@ class DenseAutoencoder(nn.Module):
         values = x.shape[-1]
         widths = (*self.hidden, self.latent, *reversed(self.hidden))
         mask = None if mask is None else mask[:, None]
+        dense = functools.partial(
+            nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.glorot_uniform()
+        )
+        normalise = functools.partial(
+            nn.BatchNorm, dtype=self.dtype, use_running_average=not train, **_BATCH_NORM
+        )
         for i, width in enumerate(widths):
-            x = nn.Dense(width, kernel_init=nn.initializers.glorot_uniform())(x)
-            x = nn.BatchNorm(use_running_average=not train, **_BATCH_NORM)(x, mask=mask)
-            x = nn.relu(x)
+            x = nn.relu(normalise()(dense(width)(x), mask=mask))
             if i == len(self.hidden):
-                self.sow("intermediates", "latent", x)
-        return nn.Dense(values, kernel_init=nn.initializers.glorot_uniform())(x)
+                self.sow("intermediates", "latent", x.astype(jnp.float32))
+        return dense(values)(x).astype(jnp.float32)

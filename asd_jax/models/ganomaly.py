@@ -14,14 +14,17 @@ def _scale_init(key, shape, dtype=jnp.float32):
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
-def _convolution(width: int, stride: int) -> nn.Conv:
-    return nn.Conv(width, _KERNEL, stride, padding=2, use_bias=False, kernel_init=_kernel_init)
+def _convolution(width: int, stride: int, dtype: jnp.dtype) -> nn.Conv:
+    return nn.Conv(
+        width, _KERNEL, stride, padding=2, use_bias=False, dtype=dtype, kernel_init=_kernel_init
+    )
 
 
 def _normalise(x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
     """Batch normalisation with PyTorch's momentum and epsilon; called inside a module."""
     mask = None if mask is None else mask[:, None, None, None]
     return nn.BatchNorm(
+        dtype=x.dtype,
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
@@ -39,17 +42,19 @@ class Encoder(nn.Module):
     Attributes:
         width: channels of the first two convolutions; the others have twice as many.
         normalise_last: as in the discriminator.
+        dtype: of the computation and its output; weights and statistics are float32.
     """
 
     width: int = 128
     normalise_last: bool = False
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
         """(batch, frames, mels, 1) → (batch, frames / 8, mels / 8, 2 · width)."""
         layers = ((1, 2), (1, 1), (2, 2), (2, 2))
         for i, (factor, stride) in enumerate(layers):
-            x = nn.leaky_relu(_convolution(factor * self.width, stride)(x), 0.01)
+            x = nn.leaky_relu(_convolution(factor * self.width, stride, self.dtype)(x), 0.01)
             if i < len(layers) - 1 or self.normalise_last:
                 x = _normalise(x, train, mask)
         return x
@@ -62,9 +67,11 @@ class Doubling(nn.Module):
 
     Attributes:
         features: channels of the output.
+        dtype: as in `Encoder`.
     """
 
     features: int
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -74,6 +81,7 @@ class Doubling(nn.Module):
         # An output at an even place sees three inputs by the kernel's taps 0, 2, 4, one at an
         # odd place two of the same three by taps 1 and 3. So the four kinds of outputs are one
         # 3×3 convolution, whose gradient costs XLA on CPUs a twentieth of the dilated one's.
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         taps = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
         taps = taps.reshape(3, 2, 3, 2, channels, -1)[:, ::-1, :, ::-1]
         taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, channels, -1)
@@ -90,18 +98,20 @@ class Decoder(nn.Module):
     Attributes:
         width: of the encoder; the two inner layers have four times as many channels.
         activation: of the output, "tanh" or "relu".
+        dtype: as in `Encoder`.
     """
 
     width: int = 128
     activation: str = "tanh"
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, z: jax.Array, train: bool = False, mask: jax.Array | None = None):
         """(batch, t, f, channels) → (batch, 8 · t, 8 · f, 1)."""
 
         for _ in range(2):
-            z = nn.relu(_normalise(Doubling(4 * self.width)(z), train, mask))
-        return {"tanh": jnp.tanh, "relu": nn.relu}[self.activation](Doubling(1)(z))
+            z = nn.relu(_normalise(Doubling(4 * self.width, self.dtype)(z), train, mask))
+        return {"tanh": jnp.tanh, "relu": nn.relu}[self.activation](Doubling(1, self.dtype)(z))
 
 
 class GANomalyGenerator(nn.Module):
@@ -112,16 +122,18 @@ class GANomalyGenerator(nn.Module):
     Attributes:
         width: as in `Encoder`.
         activation: as in `Decoder`.
+        dtype: of the computation; weights, running statistics and outputs are float32.
     """
 
     width: int = 128
     activation: str = "tanh"
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         """Names the three networks as the report does."""
-        self.encoder = Encoder(self.width)
-        self.decoder = Decoder(self.width, self.activation)
-        self.second_encoder = Encoder(self.width)
+        self.encoder = Encoder(self.width, dtype=self.dtype)
+        self.decoder = Decoder(self.width, self.activation, self.dtype)
+        self.second_encoder = Encoder(self.width, dtype=self.dtype)
 
     def __call__(
         self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
@@ -139,7 +151,8 @@ class GANomalyGenerator(nn.Module):
         """
         latent = self.encoder(x, train, mask)
         reconstruction = self.decoder(latent, train, mask)
-        return reconstruction, latent, self.second_encoder(reconstruction, train, mask)
+        latent_of_fake = self.second_encoder(reconstruction, train, mask)
+        return tuple(y.astype(jnp.float32) for y in (reconstruction, latent, latent_of_fake))
 
 
 class GANomalyDiscriminator(nn.Module):
@@ -149,9 +162,11 @@ class GANomalyDiscriminator(nn.Module):
 
     Attributes:
         width: as in `Encoder`.
+        dtype: of the computation; weights, running statistics and outputs are float32.
     """
 
     width: int = 128
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
@@ -165,7 +180,7 @@ class GANomalyDiscriminator(nn.Module):
         Returns:
             (batch,) logits for "real", and the (batch, …) features below the linear layer.
         """
-        x = Encoder(self.width, normalise_last=True)(x, train, mask)
-        features = nn.leaky_relu(_convolution(2 * self.width, 2)(x), 0.01)
-        logits = nn.Dense(1)(features.reshape(len(features), -1))
-        return logits[:, 0], features
+        x = Encoder(self.width, True, self.dtype)(x, train, mask)
+        features = nn.leaky_relu(_convolution(2 * self.width, 2, self.dtype)(x), 0.01)
+        logits = nn.Dense(1, dtype=self.dtype)(features.reshape(len(features), -1))
+        return logits[:, 0].astype(jnp.float32), features.astype(jnp.float32)

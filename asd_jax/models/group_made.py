@@ -15,10 +15,12 @@ class MaskedDense(nn.Module):
     Attributes:
         gain: variance of a unit's weights, times the number of its connections, at the start.
         bias_init: initialiser of the biases.
+        dtype: of the computation; weights are float32.
     """
 
     gain: float
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: np.ndarray) -> jax.Array:
@@ -38,7 +40,9 @@ class MaskedDense(nn.Module):
 
         # Weights of cut connections are there, but without effect, and never change.
         kernel = self.param("kernel", kernel_init, mask.shape)
-        return x @ (kernel * mask) + self.param("bias", self.bias_init, mask.shape[1:])
+        bias = self.param("bias", self.bias_init, mask.shape[1:])
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel * mask, bias, dtype=self.dtype)
+        return x @ kernel + bias
 
 
 class GroupMADE(nn.Module):
@@ -56,11 +60,13 @@ class GroupMADE(nn.Module):
         hidden: widths of the layers, each frames − 1 or more, or a frame would not be seen.
         components: Gaussians in the mixture of every value.
         order: the frame at each position; a frame is conditioned on those at earlier ones.
+        dtype: of the computation; weights, running statistics and outputs are float32.
     """
 
     hidden: tuple[int, ...] = (128, 128, 128, 128, 32, 128, 128, 128, 128)
     components: int = 10
     order: tuple[int, ...] = (0, 1, 3, 4, 2)
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -78,11 +84,11 @@ class GroupMADE(nn.Module):
         h = x.reshape(batch, -1)
         for width in self.hidden:
             seen, degrees = degrees, np.arange(width) % (frames - 1)
-            h = nn.relu(MaskedDense(gain=2)(h, seen[:, None] <= degrees))
+            h = nn.relu(MaskedDense(2, dtype=self.dtype)(h, seen[:, None] <= degrees))
         outputs = np.repeat(position, mels * 3 * self.components)
-        h = MaskedDense(0.01, self._initial_biases)(h, degrees[:, None] < outputs)
+        h = MaskedDense(0.01, self._initial_biases, self.dtype)(h, degrees[:, None] < outputs)
         logits, means, log_variances = jnp.moveaxis(
-            h.reshape(batch, frames, mels, 3, self.components), 3, 0
+            h.astype(jnp.float32).reshape(batch, frames, mels, 3, self.components), 3, 0
         )
         bounded = LOG_VARIANCE_BOUND * jnp.tanh(log_variances / LOG_VARIANCE_BOUND)
         return logits, means, bounded

@@ -1,7 +1,10 @@
 """The interpolation autoencoder: a frame from its neighbours."""
 
+import functools
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 
 class InterpolationAutoencoder(nn.Module):
@@ -12,9 +15,11 @@ class InterpolationAutoencoder(nn.Module):
     Attributes:
         encoder: widths of the encoder's layers, the narrow one last; the decoder has all but
             that one in reverse order.
+        dtype: of the computation; weights, running statistics and outputs are float32.
     """
 
     encoder: tuple[int, ...] = (256, 128, 64, 32)
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, neighbours: jax.Array) -> jax.Array:
@@ -26,10 +31,12 @@ class InterpolationAutoencoder(nn.Module):
         Returns:
             (batch, mels).
         """
-        kernel_init = nn.initializers.glorot_uniform()
+        dense = functools.partial(
+            nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.glorot_uniform()
+        )
         x = neighbours.reshape(len(neighbours), -1)
         for i, width in enumerate((*self.encoder, *reversed(self.encoder[:-1])), 1):
-            x = nn.relu(nn.Dense(width, kernel_init=kernel_init)(x))
+            x = nn.relu(dense(width)(x))
             if i == len(self.encoder):
-                self.sow("intermediates", "latent", x)
-        return nn.Dense(neighbours.shape[-1], kernel_init=kernel_init)(x)
+                self.sow("intermediates", "latent", x.astype(jnp.float32))
+        return dense(neighbours.shape[-1])(x).astype(jnp.float32)

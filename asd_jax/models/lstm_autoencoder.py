@@ -23,9 +23,11 @@ class LSTM(nn.Module):
 
     Attributes:
         units: width of the state.
+        dtype: of the computation; weights are float32.
     """
 
     units: int
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -44,8 +46,11 @@ class LSTM(nn.Module):
         )
         bias = self.param("bias", nn.initializers.zeros, (width,))
         recurrent_bias = self.param("recurrent_bias", _unit_forget_bias, (width,))
+        x, kernel, recurrent, bias = nn.dtypes.promote_dtype(
+            x, kernel, recurrent, bias + recurrent_bias, dtype=self.dtype
+        )
         # One product for all steps; the scan is left with what has to wait for the last step.
-        projected = x @ kernel + (bias + recurrent_bias)
+        projected = x @ kernel + bias
 
         def step(carry, projected):
             output, cell = carry
@@ -67,10 +72,12 @@ class LSTMAutoencoder(nn.Module):
     Attributes:
         encoder: widths of the encoder's layers; the decoder has them in reverse order.
         dropout: share of the encoder's values dropped in training.
+        dtype: of the computation; weights, running statistics and outputs are float32.
     """
 
     encoder: tuple[int, ...] = (128, 128, 128, 8)
     dropout: float = 0.2
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
@@ -89,16 +96,18 @@ class LSTMAutoencoder(nn.Module):
         mask = None if mask is None else mask[:, None]
 
         def normalise(x):
-            return nn.BatchNorm(use_running_average=not train, **_BATCH_NORM)(x, mask=mask)
+            layer = nn.BatchNorm(dtype=self.dtype, use_running_average=not train, **_BATCH_NORM)
+            return layer(x, mask=mask)
 
         x = x.swapaxes(0, 1)
         for n, width in enumerate(self.encoder, 1):
-            x = LSTM(width)(x)
+            x = LSTM(width, self.dtype)(x)
             x = normalise(x[-1] if n == len(self.encoder) else x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        self.sow("intermediates", "latent", x)
+        self.sow("intermediates", "latent", x.astype(jnp.float32))
         x = jnp.broadcast_to(x, (frames, *x.shape))
         for width in reversed(self.encoder):
-            x = normalise(LSTM(width)(x))
-        x = nn.Dense(values, kernel_init=nn.initializers.glorot_uniform())(x)
-        return x.swapaxes(0, 1)
+            x = normalise(LSTM(width, self.dtype)(x))
+        initial = nn.initializers.glorot_uniform()
+        x = nn.Dense(values, dtype=self.dtype, kernel_init=initial)(x)
+        return x.swapaxes(0, 1).astype(jnp.float32)

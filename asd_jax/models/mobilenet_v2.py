@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from asd_jax.models.convolution import BatchNorm, Convolution, DepthwiseConvolution
 
@@ -31,12 +32,14 @@ class MobileNetV2(nn.Module):
         momentum: of the batch normalisation's running statistics; Keras's by default.
         stages: channels, blocks and stride of the first block of each sequence of blocks;
             fewer than all make a smaller network.
+        dtype: of the computation; weights, running statistics and outputs are float32.
     """
 
     width: float = 1.0
     classes: int | None = None
     momentum: float = 0.999
     stages: tuple[tuple[int, int, int], ...] = _STAGES
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
@@ -56,14 +59,18 @@ class MobileNetV2(nn.Module):
             return BatchNorm(self.momentum, 1e-3, name=name)(x, train, mask)
 
         def dense(x, features, kernel_size, stride, name):
-            return Convolution(features, kernel_size, stride, use_bias=False, name=name)(x)
+            return Convolution(
+                features, kernel_size, stride, use_bias=False, dtype=self.dtype, name=name
+            )(x)
 
         def block(x, features, stride, expansion, name):
             y = x
             if expansion > 1:
                 y = dense(y, expansion * x.shape[-1], (1, 1), 1, f"{name}_expand")
                 y = nn.relu6(normalise(y, f"{name}_expand_BN"))
-            y = DepthwiseConvolution((3, 3), stride, use_bias=False, name=f"{name}_depthwise")(y)
+            y = DepthwiseConvolution(
+                (3, 3), stride, use_bias=False, dtype=self.dtype, name=f"{name}_depthwise"
+            )(y)
             y = nn.relu6(normalise(y, f"{name}_depthwise_BN"))
             y = dense(y, features, (1, 1), 1, f"{name}_project")
             y = normalise(y, f"{name}_project_BN")
@@ -81,7 +88,7 @@ class MobileNetV2(nn.Module):
                 number += 1
         last = round_channels(_LAST * max(1.0, self.width))
         x = nn.relu6(normalise(dense(x, last, (1, 1), 1, "Conv_1"), "Conv_1_bn"))
-        x = x.mean(axis=(1, 2))
+        x = x.astype(jnp.float32).mean(axis=(1, 2))
         if self.classes is None:
             return x
         initial = nn.initializers.glorot_uniform()

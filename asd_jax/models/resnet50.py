@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from asd_jax.models.convolution import BatchNorm, Convolution
 
@@ -24,11 +25,13 @@ class ResNet50(nn.Module):
         momentum: of the batch normalisation's running statistics; Keras's by default.
         stages: channels of the inner convolutions, blocks and stride of the first block of
             each sequence of blocks; fewer than all make a smaller network.
+        dtype: of the computation; weights, running statistics and outputs are float32.
     """
 
     classes: int | None = None
     momentum: float = 0.99
     stages: tuple[tuple[int, int, int], ...] = _STAGES
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
@@ -46,7 +49,9 @@ class ResNet50(nn.Module):
 
         def convolve(x, features, kernel_size, stride, name, padding="SAME"):
             """A convolution and its normalisation."""
-            x = Convolution(features, kernel_size, stride, padding, name=f"{name}_conv")(x)
+            x = Convolution(
+                features, kernel_size, stride, padding, dtype=self.dtype, name=f"{name}_conv"
+            )(x)
             return BatchNorm(self.momentum, 1.001e-5, name=f"{name}_bn")(x, train, mask)
 
         def block(x, features, stride, first, name):
@@ -64,7 +69,7 @@ class ResNet50(nn.Module):
             for n in range(blocks):
                 name = f"conv{stage}_block{n + 1}"
                 x = block(x, features, stride if n == 0 else 1, n == 0, name)
-        x = x.mean(axis=(1, 2))
+        x = x.astype(jnp.float32).mean(axis=(1, 2))
         if self.classes is None:
             return x
         initial = nn.initializers.glorot_uniform()
