@@ -1,6 +1,7 @@
 """Log-mel spectrograms of ten-second clips: ours, librosa's, PyTorch's, torchaudio's."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import math
 import os
@@ -134,8 +135,9 @@ _WAYS = {
 }
 
 
-def setup(quick: bool, peers: Sequence[str]) -> Prepared:
+def setup(quick: bool, peers: Sequence[str], precision: str) -> Prepared:
     """Waveforms are on the device before, and spectrograms stay there."""
+    front_end = dataclasses.replace(FRONT_END, precision=precision)
     clips = make_clips(4 if quick else 32)
     waveforms = jnp.asarray(clips)
     frames = FRONT_END.frames(clips.shape[1])
@@ -146,7 +148,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
         if peer == "librosa":
             yield Difference("dB", largest(ours, theirs), 1e-3, "as `asd_jax.audio` promises")
         else:
-            why = "float32 FFT, TF32 product on a GPU; ours is float64, as librosa's"
+            why = f"float32 FFT, TF32 product on a GPU; our FFT is {precision}"
             limit = 2e-2 if jax.default_backend() == "cpu" else 0.1
             yield Difference("dB", largest(ours, theirs), limit, why)
 
@@ -163,9 +165,9 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
     return Prepared(
         f"log-mel in dB of {len(clips)} clips of {SECONDS} s at {FRONT_END.sample_rate} Hz, "
         f"frames of {FRONT_END.n_fft} every {FRONT_END.hop_length}, {FRONT_END.n_mels} bands; "
-        "float32 in and out",
+        f"float32 in and out, our FFT {precision}",
         {
-            "ours": Way(lambda: jax.block_until_ready(FRONT_END(waveforms))),
+            "ours": Way(lambda: jax.block_until_ready(front_end(waveforms))),
             **{peer: _WAYS[peer](clips) for peer in peers},
         },
         check,
@@ -174,22 +176,30 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
     )
 
 
+_IN_FLOAT32 = {
+    "torch": installed("torch"),
+    "torchaudio": installed("torchaudio", ""),
+    "nnAudio": installed("nnAudio", ""),
+}
+# torchaudio's is PyTorch's transform and product, too.
+_GOALS = {
+    ("cpu", "librosa"): 2.5,
+    ("cpu", "torch"): 2,
+    ("gpu", "torch"): 3,
+    ("gpu", "torchaudio"): 3,
+}
+
 COMPARISONS = [
     Comparison(
-        "frontend",
-        {
-            "librosa": installed("librosa", ""),
-            "torch": installed("torch"),
-            "torchaudio": installed("torchaudio", ""),
-            "nnAudio": installed("nnAudio", ""),
-        },
-        setup,
-        # torchaudio's is PyTorch's transform and product, too.
-        {
-            ("cpu", "librosa"): 2.5,
-            ("cpu", "torch"): 2,
-            ("gpu", "torch"): 3,
-            ("gpu", "torchaudio"): 3,
-        },
-    )
+        "frontend.float64",
+        {"librosa": installed("librosa", ""), **_IN_FLOAT32},
+        functools.partial(setup, precision="float64"),
+        _GOALS,
+    ),
+    Comparison(
+        "frontend.float32",
+        _IN_FLOAT32,
+        functools.partial(setup, precision="float32"),
+        _GOALS,
+    ),
 ]

@@ -31,6 +31,11 @@ def make_clip(folder, i, n_samples, machine="fan", split="train"):
     return Clip(machine, "00", split, path.name, str(path))
 
 
+def rows(found):
+    """All frames of a table."""
+    return found.read(0, found.total_frames)
+
+
 @pytest.fixture
 def clips(tmp_path):
     lengths = [16000, 9000, 16000, 100, 33001]
@@ -131,7 +136,7 @@ def test_reading_parts_of_the_table(clips, compute, monkeypatch, tmp_path):
     mixed = [clips[0], others[0], clips[1], clips[2], others[1], clips[4], others[2]]
     found = compute(mixed)
     assert found.clips == tuple(mixed)
-    table = found.table()
+    table = rows(found)
     assert table.shape == (found.total_frames, 32) and table.dtype == np.float32
     expected = np.concatenate([found.read_clips([i])[0] for i in range(7)])
     np.testing.assert_array_equal(table, expected)
@@ -155,7 +160,7 @@ def test_the_second_call_reads_no_recording(clips, compute):
     again = compute(clips, progress=done.append)
     assert compute.read == 0 and done[-1] == 5
     assert again.key == first.key
-    np.testing.assert_array_equal(again.table(), first.table())
+    np.testing.assert_array_equal(rows(again), rows(first))
 
 
 def test_a_changed_recording_costs_its_group_only(clips, compute, tmp_path):
@@ -185,6 +190,7 @@ def test_every_setting_has_an_entry_of_its_own(clips, compute):
         "center": False,
         "db": "add",
         "eps": 1e-10,
+        "precision": "float32",
     }
     assert set(changes) == {field.name for field in dataclasses.fields(FrontEnd)}
     keys = {compute(clips[:1]).key, compute(clips[:1], channel=0).key}
@@ -235,7 +241,7 @@ def test_features_that_are_not_finite_stay_out(clips, compute):
     with pytest.raises(UserError, match="00000002.wav: its features are not finite"):
         compute(clips)
     found = compute(clips, on_bad_clip="skip")
-    assert len(found.clips) == 4 and np.isfinite(found.table()).all()
+    assert len(found.clips) == 4 and np.isfinite(rows(found)).all()
 
 
 def test_an_interrupted_computation_is_not_a_finished_one(clips, compute):
@@ -249,7 +255,7 @@ def test_an_interrupted_computation_is_not_a_finished_one(clips, compute):
     with pytest.raises(Interruption):
         compute(clips, batch_size=1, progress=interrupt)
     found = compute(clips)
-    assert compute.read == 5 and np.isfinite(found.table()).all()
+    assert compute.read == 5 and np.isfinite(rows(found)).all()
 
 
 def test_a_recording_that_changes_meanwhile(clips, compute):
@@ -304,10 +310,10 @@ def lie(path):
 )
 def test_damage_seen_at_once_is_repaired(clips, compute, tmp_path, monkeypatch, name, damage):
     monkeypatch.setattr(feature_cache, "_CHUNK_FRAMES", 100)
-    table = compute(clips).table()
+    table = rows(compute(clips))
     (path,) = (tmp_path / "cache").glob(f"*/{name}")
     damage(path)
-    np.testing.assert_array_equal(compute(clips).table(), table)
+    np.testing.assert_array_equal(rows(compute(clips)), table)
     assert compute.read == 5
     if (name, damage) != ("index.json", delete):
         (line,) = compute.lines
@@ -318,13 +324,13 @@ def test_damage_seen_at_once_is_repaired(clips, compute, tmp_path, monkeypatch, 
 def test_damage_seen_on_reading_is_one_line(clips, compute, tmp_path, monkeypatch, damage):
     monkeypatch.setattr(feature_cache, "_CHUNK_FRAMES", 100)
     found = compute(clips)
-    table = found.table()
+    table = rows(found)
     (path,) = (tmp_path / "cache").glob("*/table/c/1/0")
     damage(path)
     np.testing.assert_array_equal(found.read(0, 100), table[:100])
     with pytest.raises(UserError, match="damaged and were discarded; run the same command again"):
-        found.table()
-    np.testing.assert_array_equal(compute(clips).table(), table)
+        rows(found)
+    np.testing.assert_array_equal(rows(compute(clips)), table)
     assert compute.read == 5
 
 
@@ -366,7 +372,7 @@ def test_a_really_full_disk(clips, compute, tmp_path):
         assert not list(disk.glob("*/index.json"))
         resize = ["mount", "-o", "remount,size=10m", str(disk)]
         subprocess.run(resize, check=True, capture_output=True)
-        assert np.isfinite(compute(clips, cache_dir=disk).table()).all()
+        assert np.isfinite(rows(compute(clips, cache_dir=disk))).all()
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -387,7 +393,7 @@ def test_a_url_is_a_place(clips, compute, tmp_path):
 
 
 def test_the_cache_is_plain_zarr(clips, compute, tmp_path):
-    table = compute(clips).table()
+    table = rows(compute(clips))
     (place,) = (tmp_path / "cache").iterdir()
     store = tensorstore.open(
         {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{place}/table/"}}
@@ -409,7 +415,7 @@ def test_where_the_cache_is(monkeypatch):
 
 def compute_in_process(clips, cache_dir, barrier, results):
     barrier.wait()
-    results.put(compute_features(clips, FRONT_END, cache_dir=cache_dir).table().sum())
+    results.put(rows(compute_features(clips, FRONT_END, cache_dir=cache_dir)).sum())
 
 
 @pytest.mark.slow
@@ -425,7 +431,7 @@ def test_two_processes_compute_one_entry(clips, tmp_path, compute):
         process.join()
     found = compute(clips)
     assert compute.read == 0
-    assert sums == [found.table().sum()] * 2
+    assert sums == [rows(found).sum()] * 2
 
 
 @pytest.mark.slow

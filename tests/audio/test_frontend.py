@@ -120,6 +120,19 @@ def test_librosa_on_other_settings(settings):
         assert_as_librosa(sounds(16000)[name], FrontEnd(**settings), name)
 
 
+@pytest.mark.parametrize("hop_length", [512, 300])
+def test_a_float32_transform_keeps_60_db(hop_length):
+    """What `precision` promises, for every sound that librosa gives bands of."""
+    front_end = FrontEnd(hop_length=hop_length, precision="float32")
+    for name, waveform in sounds(16000).items():
+        found = np.asarray(front_end(waveform))
+        expected = librosa_log_mel(waveform, front_end)
+        heard = expected >= expected.max(axis=1, keepdims=True) - 60
+        assert np.abs(found - expected)[heard].max() < TOLERANCE_DB, name
+    tone = sounds(16000)["tone"]
+    assert np.abs(front_end(tone) - FrontEnd(hop_length=hop_length)(tone)).max() > TOLERANCE_DB
+
+
 def test_librosa_on_real_recordings(shared):
     paths = sorted((shared / "data/mimii_faults/fan/test").glob("*.wav"))
     for path in paths[:2] + paths[-2:]:
@@ -231,6 +244,7 @@ def test_x64_is_as_the_caller_left_it():
         ({"scale": "bark"}, "scale 'bark'"),
         ({"norm": "peak"}, "norm 'peak'"),
         ({"db": "top"}, "db 'top'"),
+        ({"precision": "float16"}, "precision 'float16'"),
         ({"fmax": 9000.0}, "fmax 9000.0"),
         ({"fmin": 8000.0}, "fmin 8000.0"),
         ({"fmin": -1.0}, "fmin -1.0"),
