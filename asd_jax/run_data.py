@@ -11,7 +11,7 @@ import numpy as np
 from asd_jax.clip_features import ArrayFeatures, Features, embeddings_of
 from asd_jax.config import Config
 from asd_jax.data.clips import Clip
-from asd_jax.data.synthetic import SETTINGS_FILE
+from asd_jax.data.synthetic_layouts import SETTINGS_FILE
 from asd_jax.detectors import make_detector
 from asd_jax.embeddings import BATCH_CLIPS as EMBEDDED_TOGETHER
 from asd_jax.embeddings import Embedder, clip_embeddings

@@ -27,6 +27,7 @@ from asd_jax.data.layouts import YEARS
 from asd_jax.data.synthetic_layouts import (
     KINDS,
     MIMII,
+    SETTINGS_FILE,
     Settings,
     Take,
     attributes_of,
@@ -40,7 +41,6 @@ from asd_jax.errors import UserError
 DIFFICULTIES = {"easy": 6.0, "default": 0.0, "hard": -6.0}  # dB added to the faults' levels
 HALLS = ("own", "factory")
 FAULTS = ("added", "all")
-SETTINGS_FILE = "synthetic.json"
 ANOMALIES_FILE = "anomalies.csv"
 
 
@@ -119,19 +119,22 @@ def synthesize(
         UserError: a setting is wrong, `out_dir` holds something else, or the disk is full.
     """
     started = time.monotonic()
-    settings = _check_settings(
-        year,
-        subset,
-        machines,
-        sections,
-        clips,
-        seed,
-        duration,
-        sample_rate,
-        difficulty,
-        hall,
-        faults,
-        workers,
+    workers = os.cpu_count() or 1 if workers is None else workers
+    _check_whole("workers", workers, 1)
+    settings = _checked(
+        Settings(
+            year=year,
+            subset=subset,
+            machines=machines,
+            sections=sections,
+            clips=clips,
+            seed=seed,
+            duration=duration,
+            sample_rate=sample_rate,
+            difficulty=difficulty,
+            hall=hall,
+            faults=faults,
+        )
     )
     root = Path(out_dir)
     _claim(root, settings)
@@ -144,10 +147,10 @@ def synthesize(
         for take in takes
         if (take.cause and not listed) or not _is_complete(root / take.path, settings, take)
     ]
-    results = _make_all(root, settings, todo, workers or os.cpu_count() or 1, progress)
+    results = _make_all(root, settings, todo, workers, progress)
     if not listed:
-        faults = {take.path: fault for take, (_, fault) in zip(todo, results, strict=True)}
-        _write_anomalies(anomalies_file, takes, faults)
+        of_takes = {take.path: fault for take, (_, fault) in zip(todo, results, strict=True)}
+        _write_anomalies(anomalies_file, takes, of_takes)
     _write_attributes(root, settings, takes)
     return Summary(
         out_dir=root,
@@ -159,44 +162,38 @@ def synthesize(
     )
 
 
-def _check_settings(
-    year,
-    subset,
-    machines,
-    sections,
-    clips,
-    seed,
-    duration,
-    sample_rate,
-    difficulty,
-    hall,
-    faults,
-    workers,
-) -> Settings:
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise UserError(f"{name}={value}: give a whole number, at least {least}")
+
+
+def _checked(settings: Settings) -> Settings:
+    """Settings of the right types, with what was left open filled in.
+
+    Args:
+        settings: as the caller gave them; machines may be any iterable or one name, and they and
+            sections None.
+
+    Raises:
+        UserError: a setting is wrong.
+    """
+    year, subset = settings.year, settings.subset
     if year not in (MIMII, *YEARS):
         raise UserError(f"year={year}: give one of {_listed(YEARS)}, or {MIMII} for raw MIMII")
     known = machines_of(year, subset)
     if not known:
         raise UserError(f"subset={subset}: give dev{' or eval' if year != MIMII else ''}")
-    for name, value, choices in (
-        ("difficulty", difficulty, DIFFICULTIES),
-        ("hall", hall, HALLS),
-        ("faults", faults, FAULTS),
-    ):
-        if value not in choices:
-            raise UserError(f"{name}={value}: give one of {_listed(choices)}")
-    for name, value, least in (
-        ("clips", clips, 1),
-        ("seed", seed, 0),
-        ("sample_rate", sample_rate, 8000),
-        ("sections", 1 if sections is None else sections, 1),
-        ("workers", 1 if workers is None else workers, 1),
-    ):
-        if not isinstance(value, numbers.Integral) or value < least:
-            raise UserError(f"{name}={value}: give a whole number, at least {least}")
+    for name, choices in (("difficulty", DIFFICULTIES), ("hall", HALLS), ("faults", FAULTS)):
+        if getattr(settings, name) not in choices:
+            raise UserError(f"{name}={getattr(settings, name)}: give one of {_listed(choices)}")
+    for name, least in (("clips", 1), ("seed", 0), ("sample_rate", 8000), ("sections", 1)):
+        if name != "sections" or settings.sections is not None:
+            _check_whole(name, getattr(settings, name), least)
+    duration = settings.duration
     if not (isinstance(duration, numbers.Real) and 2 <= duration < math.inf):
         raise UserError(f"duration={duration}: give seconds, at least 2")
 
+    machines, sections = settings.machines, settings.sections
     if isinstance(machines, str):
         machines = [machines]
     chosen = tuple(handful(known) if machines is None else dict.fromkeys(machines))
@@ -213,18 +210,15 @@ def _check_settings(
         if sections is not None and sections > most:
             raise UserError(f"sections={sections}: {machine} has {most} in year {year}, {subset}")
     longest = max(len(sections_of(year, subset, machine)) for machine in chosen)
-    return Settings(
+    return dataclasses.replace(
+        settings,
         year=int(year),
-        subset=subset,
         machines=chosen,
         sections=longest if sections is None else int(sections),
-        clips=int(clips),
-        seed=int(seed),
+        clips=int(settings.clips),
+        seed=int(settings.seed),
         duration=float(duration),
-        sample_rate=int(sample_rate),
-        difficulty=difficulty,
-        hall=hall,
-        faults=faults,
+        sample_rate=int(settings.sample_rate),
     )
 
 

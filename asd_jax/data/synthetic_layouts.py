@@ -6,6 +6,7 @@ from asd_jax.data import machine_kinds, machine_wear
 from asd_jax.data.layouts import official_archives
 
 MIMII = 0  # the year that stands for raw MIMII
+SETTINGS_FILE = "synthetic.json"  # in the root of every synthetic data set
 _FEWEST_TARGETS = 3  # target clips of a challenge's training set
 _FEWEST_TESTS, _MOST_TESTS = 8, 100  # normal test clips of a section, and as many anomalous
 

@@ -4,7 +4,6 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
 
 from asd_jax.errors import UserError
 
@@ -73,6 +72,8 @@ def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
     low, high = finite.min(), finite.max()
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         return Threshold(empirical, "constant training scores")
+    import scipy.stats  # here, as it takes most of a second that nobody should wait to train
+
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -5,7 +5,6 @@ import pytest
 import scipy.stats
 
 from asd_jax.errors import UserError
-from asd_jax.scoring import threshold as module
 from asd_jax.scoring.threshold import gamma_threshold, mean_threshold
 
 
@@ -56,7 +55,7 @@ def _raise(error):
     ],
 )
 def test_a_bad_fit_falls_back(monkeypatch, fit, reason):
-    monkeypatch.setattr(module.scipy.stats.gamma, "fit", fit)
+    monkeypatch.setattr(scipy.stats.gamma, "fit", fit)
     result = gamma_threshold(np.linspace(0, 1, 101))
     assert reason in result.fallback and result.value == pytest.approx(0.9)
 
