@@ -35,9 +35,6 @@ class Features(Protocol):
     offsets: np.ndarray
     embeddings: np.ndarray | None
 
-    def table(self) -> np.ndarray:
-        """(frames, mels) of all clips, end to end."""
-
     def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
         """(frames, mels) of each clip."""
 
@@ -62,10 +59,6 @@ class ArrayFeatures:
         self._arrays = [np.asarray(array, np.float32) for array in arrays]
         self.n_frames = np.array([len(array) for array in self._arrays], np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.n_frames)[:-1]]).astype(np.int64)
-
-    def table(self) -> np.ndarray:
-        """(frames, mels) of all clips, end to end."""
-        return np.concatenate(self._arrays)
 
     def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
         """(frames, mels) of each clip."""

@@ -133,10 +133,6 @@ class FeatureSet:
             found += np.split(self.read(begin, end), cuts)
         return found
 
-    def table(self) -> np.ndarray:
-        """The whole table: (total_frames, n_mels)."""
-        return self.read(0, self.total_frames)
-
 
 def compute_features(
     clips: Sequence[Clip],

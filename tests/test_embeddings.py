@@ -84,7 +84,7 @@ def test_edgel3_from_the_recording_on(shared, tmp_path):
     embedder = load_embedder("edgel3", str(weights), digest, center=False, cache_dir=tmp_path)
     parity = np.load(folder / "edgel3_sea64_parity.npz")
     clip = Clip("chirp", "00", "train", "chirp_8k.wav", str(folder / "chirp_8k.wav"))
-    found = compute_features([clip], embedder, cache_dir=tmp_path).table()
+    found = compute_features([clip], embedder, cache_dir=tmp_path).read(0, 1)
     chirp, noise = parity["embedding"]
     assert found.shape == (1, 64)
     np.testing.assert_allclose(found[0], chirp, rtol=0, atol=1e-4 * chirp.max())
@@ -147,8 +147,8 @@ def test_a_recording_of_16_khz_for_openl3(openl3_file, tmp_path):
     report = [].append
     table = compute_features([clip], embedder, cache_dir=tmp_path, report=report)
     waveform = resample(noise(8000), 16000, 48000)
-    close(table.table(), np.asarray(embedder(waveform[None]))[0])
-    assert table.total_frames == 1 and np.std(table.table()) > 0.01
+    close(table.read(0, 1), np.asarray(embedder(waveform[None]))[0])
+    assert table.total_frames == 1 and np.std(table.read(0, 1)) > 0.01
 
 
 def test_a_data_set_is_computed_once(load, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     assert found.values == 640 // 128 * 8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 8 + 8 + (
         8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 40 + 40 + 4 * (8 * 128 + 8)
     )
-    assert found.frames_bytes == features.table().nbytes
+    assert found.frames_bytes == int(features.n_frames.sum()) * CONFIG.front_end.n_mels * 4
     assert found.state_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert found.views_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(views))
     assert found.steps == int(np.ceil(views[0].count / settings.batch_size).sum())
