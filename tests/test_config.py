@@ -30,6 +30,7 @@ ENSEMBLES = [n for n in configs.shipped_configs() if isinstance(load_config(n), 
         ("train.learning_rate", "3e-4", 3e-4),
         ("train.learning_rate", "1", 1.0),
         ("train.members", "vmap", "vmap"),
+        ("precision", "bfloat16", "bfloat16"),
         ("seeds", "0,1", (0, 1)),
         ("seeds", "7", (7,)),
         ("seeds", "(3, 4)", (3, 4)),
@@ -64,6 +65,7 @@ def test_override_reads_text_by_the_type_of_the_field(key, text, expected):
         ("train.epochs", "1.5", "must be a whole number"),
         ("train.learning_rate", "fast", "must be a number"),
         ("train.members", "all", "must be one of auto, vmap, map, loop"),
+        ("precision", "half", "--config.precision=half: must be one of float32, bfloat16"),
         ("front_end.center", "maybe", "must be true or false"),
         ("seeds", "0,x", "must be a whole number"),
         ("seeds", "", "seeds is empty"),
@@ -122,7 +124,13 @@ def test_an_ensembles_settings_are_its_members():
         members__group_made__train__batch_size="33",
         members__group_made__detector__components="2",
         members__mobilenet_v2_id_mix__front_end__n_mels="64",
+        members__group_made__precision="bfloat16",
     )
+    assert [found[name].precision for name in before] == [
+        "bfloat16" if name == "group_made" else "float32" for name in before
+    ]
+    for_all = members_of(precision="bfloat16", members__group_made__precision="float32")
+    assert {member.precision for member in for_all.values()} == {"bfloat16"}
     for name, member in found.items():
         assert member.train.epochs == 3
         assert member.seeds == (7, 4)
