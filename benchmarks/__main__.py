@@ -1,7 +1,7 @@
 """Times what this package computes beside what people use for it today.
 
     python -m benchmarks                      # all, an hour or more on two cores
-    python -m benchmarks --quick              # all with small sizes: does everything run?
+    python -m benchmarks --quick              # one of most kinds, small: a minute or so
     python -m benchmarks frontend steps.lstm_ae --rounds=20
     python -m benchmarks --list
 
@@ -71,7 +71,7 @@ def main(
             print(f"{comparison.name}: {', '.join(comparison.peers)}")
         return 0
     try:
-        return _run(options, choose(comparisons, options.names))
+        return _run(options, choose(comparisons, options.names, brief=options.quick))
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return error.exit_status
@@ -86,8 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", help="benchmarks, or groups of them; all without")
     parser.add_argument("--list", action="store_true", help="the names, and no more")
-    parser.add_argument("--quick", action="store_true", help="small sizes; figures mean nothing")
-    parser.add_argument("--rounds", type=int, help="timed; by default 3 to 7, 1 with --quick")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes, and without names one of most kinds; figures mean nothing",
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="timed; by default 3 to 7, and with --quick the first turn"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
     parser.add_argument("--out_dir", type=Path, default=Path("runs/benchmarks"))
     return parser

@@ -116,5 +116,6 @@ COMPARISONS = [
         setup,
         {("cpu", "torch"): 3, ("gpu", "torch"): 10},
         rounds=3,
+        brief=True,
     )
 ]

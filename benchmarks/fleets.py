@@ -119,6 +119,7 @@ COMPARISONS = [
         functools.partial(setup, name),
         {("cpu", "torch"): 1.2, ("gpu", "torch"): 20},
         rounds=3,
+        brief=name == "dense_ae",
     )
     for name in ("interpolation_ae", "dense_ae")
 ]

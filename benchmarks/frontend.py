@@ -195,6 +195,7 @@ COMPARISONS = [
         {"librosa": installed("librosa", ""), **_IN_FLOAT32},
         functools.partial(setup, precision="float64"),
         _GOALS,
+        brief=True,
     ),
     Comparison(
         "frontend.float32",

@@ -111,6 +111,7 @@ class Comparison:
         setup: (quick, names of the peers that can run) → what is to be run.
         goals: (backend, peer) → the ratio aimed at; backends are "cpu" and "gpu".
         rounds: timed, where nothing else is said.
+        brief: whether `--quick` without names has it.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Comparison:
     setup: Callable[[bool, Sequence[str]], Prepared]
     goals: Mapping[tuple[str, str], float] = dataclasses.field(default_factory=dict)
     rounds: int = 7
+    brief: bool = False
 
 
 def installed(module: str, extra: str = "bench") -> Callable[[], str]:
@@ -146,8 +148,12 @@ def on_gpu() -> str:
     return "" if jax.default_backend() == "gpu" else "needs an NVIDIA GPU"
 
 
-def choose(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[Comparison]:
-    """Those of the names, which are of comparisons or of their groups; all without names.
+def choose(
+    comparisons: Sequence[Comparison], names: Sequence[str], *, brief: bool = False
+) -> list[Comparison]:
+    """Those of the names, which are of comparisons or of their groups.
+
+    Without names, all, or the brief ones.
 
     Raises:
         UserError: there is none of a name.
@@ -159,7 +165,9 @@ def choose(comparisons: Sequence[Comparison], names: Sequence[str]) -> list[Comp
             raise UserError(
                 f"no benchmark {name!r}{nearest(name, every)}; python -m benchmarks --list"
             )
-    return [c for c in comparisons if not names or known[c.name] & set(names)]
+    if not names:
+        return [c for c in comparisons if c.brief or not brief]
+    return [c for c in comparisons if known[c.name] & set(names)]
 
 
 def measure(
@@ -171,7 +179,8 @@ def measure(
         comparison: what to run.
         machine: for the share of what the machine can do.
         quick: with small sizes.
-        rounds: timed; None for one if quick, else the comparison's own number.
+        rounds: timed, after a first turn; None for the first turn alone if quick, else for the
+            comparison's own number.
         say: called with lines for people.
 
     Returns:
@@ -192,7 +201,7 @@ def measure(
         prepared = comparison.setup(quick, peers)
         record["computes"], record["notes"] = prepared.computes, list(prepared.notes)
         record["unit"], record["timed"] = prepared.unit, prepared.amount is None
-        _run(record, prepared, machine, rounds or (1 if quick else comparison.rounds))
+        _run(record, prepared, machine, rounds or (0 if quick else comparison.rounds))
         goals = {peer: comparison.goals.get((machine.backend, peer)) for peer in peers}
         _compare(record, peers, goals)
     except WrongAnswer as error:
@@ -213,7 +222,7 @@ def measure(
 
 
 def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: int) -> None:
-    """A first turn of every way, then the rounds."""
+    """A first turn of every way, then the rounds; without any, the first turn is taken for one."""
     first: dict[str, float] = {}
     seconds: dict[str, list[float]] = {name: [] for name in prepared.ways}
     worst: dict[tuple[str, str], Difference] = {}
@@ -230,9 +239,9 @@ def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: i
             taken = time.perf_counter() - begin
             if prepared.amount:
                 taken = prepared.amount(results[name])
-            if turn:
+            if turn or not rounds:
                 seconds[name].append(way.scale * taken)
-            else:
+            if not turn:
                 first[name] = taken
         _check(prepared, results, worst)
     record["differences"] = [

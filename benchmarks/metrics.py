@@ -117,5 +117,6 @@ COMPARISONS = [
         {"scikit-learn": installed("sklearn", "")},
         setup,
         {("cpu", "scikit-learn"): 500, ("gpu", "scikit-learn"): 5000},
+        brief=True,
     )
 ]

@@ -158,5 +158,6 @@ COMPARISONS = [
             for backend, goal in (("cpu", 5), ("gpu", 20))
             for way in ("sklearn", "sklearn one thread")
         },
+        brief=True,
     )
 ]

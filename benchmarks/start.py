@@ -86,5 +86,6 @@ COMPARISONS = [
         setup,
         {(backend, "first start"): 2 for backend in ("cpu", "gpu")},
         rounds=3,
+        brief=True,
     )
 ]

@@ -324,7 +324,9 @@ def _comparison(name: str, kind: Kind) -> Comparison:
         peers["torch channels last"] = installed("torch")
         peers["xla"] = lambda: "" if jax.default_backend() == "cpu" else "ours, but on a CPU"
     goals = {("cpu", peer): 1 for peer in peers if peer.startswith("torch")}
-    return Comparison(f"steps.{name}", peers, functools.partial(setup, kind), goals)
+    return Comparison(
+        f"steps.{name}", peers, functools.partial(setup, kind), goals, brief=name == "dense_ae"
+    )
 
 
 COMPARISONS = [_comparison(name, kind) for name, kind in KINDS.items()]

@@ -207,11 +207,16 @@ def test_without_any_peer_it_is_skipped_and_said(main, harness, tmp_path, capsys
 
 
 def test_names_choose_comparisons_and_groups(harness):
-    made = [harness.Comparison(n, {}, None) for n in ("steps.dense_ae", "steps.lstm_ae", "start")]
+    made = [
+        harness.Comparison(name, {}, None, brief=name != "steps.lstm_ae")
+        for name in ("steps.dense_ae", "steps.lstm_ae", "start")
+    ]
 
-    def chosen(*names):
-        return [c.name for c in harness.choose(made, names)]
+    def chosen(*names, brief=False):
+        return [c.name for c in harness.choose(made, names, brief=brief)]
 
+    assert chosen(brief=True) == ["steps.dense_ae", "start"]
+    assert chosen("steps", brief=True) == ["steps.dense_ae", "steps.lstm_ae"]
     assert chosen() == [c.name for c in made]
     assert chosen("steps") == ["steps.dense_ae", "steps.lstm_ae"]
     assert chosen("start", "steps.lstm_ae") == ["steps.lstm_ae", "start"]
