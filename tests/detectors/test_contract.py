@@ -29,9 +29,16 @@ VARIANTS = {
     "iaeo3 by the largest error": ("iaeo3", {"detector.predictor": "max"}),
     "dense_ae by neighbours": ("dense_ae", {"backend": "knn", "detector.hidden": "32,32"}),
     "mobilenet_v2_id by neighbours": ("mobilenet_v2_id", {"backend": "knn"}),
+    "dense_ae in bfloat16": ("dense_ae", {"precision": "bfloat16"}),
+    "mobilenet_v2_id in bfloat16": ("mobilenet_v2_id", {"precision": "bfloat16"}),
 }
 # Run apart: what compiles for long and is for the most part tested by the others.
-_SLOW = ("iaeo3 by the largest error", "mobilenet_v2_id by neighbours")
+_SLOW = (
+    "iaeo3 by the largest error",
+    "mobilenet_v2_id by neighbours",
+    "dense_ae in bfloat16",
+    "mobilenet_v2_id in bfloat16",
+)
 TESTED = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in (*SYSTEMS, *VARIANTS)
 ]
