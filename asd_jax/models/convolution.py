@@ -36,6 +36,8 @@ Padding = str | int | Pads
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _IMAGE = (0, 1, 2)
+# Outputs from which on products give a kernel's gradient in less time than a convolution.
+_MANY_OUTPUTS = 256
 
 
 class Convolution(nn.Module):
@@ -116,10 +118,12 @@ class BatchNorm(nn.Module):
     Attributes:
         momentum: share of the running statistics that a batch leaves as it is.
         epsilon: added to variances.
+        scale_init: initial scale.
     """
 
     momentum: float
     epsilon: float
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
@@ -134,7 +138,7 @@ class BatchNorm(nn.Module):
             As `x`, in its precision; the statistics are float32 all the same.
         """
         shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
+        scale = self.param("scale", self.scale_init, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
@@ -341,6 +345,8 @@ def _kernel_gradient(x, gradient, kernel, strides, pads) -> jax.Array:
     if _is_tiny(x, taps):
         patches = jnp.concatenate(_windows(x, taps, strides, pads), -1)
         return jnp.einsum("nhwi,nhwo->io", patches, gradient).reshape(kernel.shape)
+    if kernel.shape[-1] >= _MANY_OUTPUTS:
+        return _kernel_gradient_by_products(x, gradient, kernel, strides, pads)
     # To where the last place of the kernel looks from the last output, and no further.
     after = [
         (outputs - 1) * stride + n - low - size
@@ -356,6 +362,20 @@ def _kernel_gradient(x, gradient, kernel, strides, pads) -> jax.Array:
         rhs_dilation=strides,
     )
     return y.transpose(1, 2, 0, 3)
+
+
+def _kernel_gradient_by_products(x, gradient, kernel, strides, pads) -> jax.Array:
+    """A matrix product a row of the kernel, of all that its places see laid side by side."""
+    taps_h, taps_w, inputs, outputs = kernel.shape
+    x = _pad(x, pads)
+    height, width = gradient.shape[1:3]
+    seen = [x[:, :, j : j + (width - 1) * strides[1] + 1 : strides[1]] for j in range(taps_w)]
+    side_by_side = jnp.concatenate(seen, -1)
+    rows = []
+    for i in range(taps_h):
+        part = side_by_side[:, i : i + (height - 1) * strides[0] + 1 : strides[0]]
+        rows.append(part.reshape(-1, taps_w * inputs).T @ gradient.reshape(-1, outputs))
+    return jnp.stack(rows).reshape(kernel.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from asd_jax.models.convolution import BatchNorm, Convolution, convolve
+
 _KERNEL = (5, 5)
 _kernel_init = nn.initializers.normal(0.02)
 
@@ -14,23 +16,15 @@ def _scale_init(key, shape, dtype=jnp.float32):
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
-def _convolution(width: int, stride: int, dtype: jnp.dtype) -> nn.Conv:
-    return nn.Conv(
-        width, _KERNEL, stride, padding=2, use_bias=False, dtype=dtype, kernel_init=_kernel_init
+def _convolution(width: int, stride: int, dtype: jnp.dtype, name: str) -> Convolution:
+    return Convolution(
+        width, _KERNEL, stride, 2, use_bias=False, kernel_init=_kernel_init, dtype=dtype, name=name
     )
 
 
 def _normalise(x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
     """Batch normalisation with PyTorch's momentum and epsilon; called inside a module."""
-    mask = None if mask is None else mask[:, None, None, None]
-    return nn.BatchNorm(
-        dtype=x.dtype,
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        use_fast_variance=False,
-        scale_init=_scale_init,
-    )(x, mask=mask)
+    return BatchNorm(0.9, 1e-5, _scale_init)(x, train, mask)
 
 
 class Encoder(nn.Module):
@@ -54,7 +48,9 @@ class Encoder(nn.Module):
         """(batch, frames, mels, 1) → (batch, frames / 8, mels / 8, 2 · width)."""
         layers = ((1, 2), (1, 1), (2, 2), (2, 2))
         for i, (factor, stride) in enumerate(layers):
-            x = nn.leaky_relu(_convolution(factor * self.width, stride, self.dtype)(x), 0.01)
+            x = nn.leaky_relu(
+                _convolution(factor * self.width, stride, self.dtype, f"Conv_{i}")(x), 0.01
+            )
             if i < len(layers) - 1 or self.normalise_last:
                 x = _normalise(x, train, mask)
         return x
@@ -85,9 +81,7 @@ class Doubling(nn.Module):
         taps = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
         taps = taps.reshape(3, 2, 3, 2, channels, -1)[:, ::-1, :, ::-1]
         taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, channels, -1)
-        y = jax.lax.conv_general_dilated(
-            x, taps, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        y = convolve(x, taps)
         y = y.reshape(batch, height, width, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
         return y.reshape(batch, 2 * height, 2 * width, -1)
 
@@ -181,6 +175,6 @@ class GANomalyDiscriminator(nn.Module):
             (batch,) logits for "real", and the (batch, …) features below the linear layer.
         """
         x = Encoder(self.width, True, self.dtype)(x, train, mask)
-        features = nn.leaky_relu(_convolution(2 * self.width, 2, self.dtype)(x), 0.01)
+        features = nn.leaky_relu(_convolution(2 * self.width, 2, self.dtype, "Conv_0")(x), 0.01)
         logits = nn.Dense(1, dtype=self.dtype)(features.reshape(len(features), -1))
         return logits[:, 0].astype(jnp.float32), features.astype(jnp.float32)

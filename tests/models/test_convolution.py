@@ -68,12 +68,12 @@ def out_shape(size, taps, strides, pads):
     return [(n + sum(p) - k) // s + 1 for n, k, s, p in zip(size, taps, strides, pads, strict=True)]
 
 
-def check(geometry, depthwise):
-    """Output and gradients to 1e-5: float32 sums of up to 200 products of order 1."""
+def check(geometry, depthwise, outputs=4, tolerance=1e-5):
+    """Output and gradients, by default to 1e-5: float32 sums of up to 200 products of order 1."""
     size, taps, strides, padding, pads = geometry
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, *size, 2)).astype(np.float32)
-    kernel = rng.normal(size=(*taps, *((1, 2) if depthwise else (2, 4)))).astype(np.float32)
+    kernel = rng.normal(size=(*taps, *((1, 2) if depthwise else (2, outputs)))).astype(np.float32)
     gradient = rng.normal(size=(3, *out_shape(size, taps, strides, pads), kernel.shape[-1]))
     gradient = gradient.astype(np.float32)
 
@@ -86,13 +86,19 @@ def check(geometry, depthwise):
     expected = reference(x, kernel, gradient, strides, pads, depthwise)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.shape == theirs.shape
-        np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_values_and_gradients(geometry, depthwise):
     check(geometry, depthwise)
+
+
+@pytest.mark.parametrize("geometry", [GEOMETRIES[i] for i in (0, 5, 6, 12, 13)])
+def test_values_and_gradients_of_many_outputs(geometry):
+    """To 1e-4: the input's gradient sums up to 6,400 products."""
+    check(geometry, depthwise=False, outputs=256, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("depthwise", [False, True])
