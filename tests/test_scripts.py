@@ -1,0 +1,58 @@
+"""Programs beside the package that figures in the documentation are from."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from asd_jax.errors import UserError
+from asd_jax.results import ScoreRow
+
+
+@pytest.fixture(scope="module")
+def auc_by_cause():
+    path = Path(__file__).parent.parent / "scripts" / "auc_by_cause.py"
+    spec = importlib.util.spec_from_file_location("auc_by_cause", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(section, seed, clip, label, score):
+    return ScoreRow("fan", section, "", seed, clip, label, score, 0.0, 0)
+
+
+def test_auc_by_cause_by_hand(auc_by_cause, tmp_path):
+    """Two ids and two seeds; each cause against all normal clips of its own id."""
+    (tmp_path / "anomalies.csv").write_text(
+        "path,machine,cause\n"
+        "dev_data/fan/test/a.wav,fan,whine\n"
+        "dev_data/fan/test/b.wav,fan,clogging\n"
+        "dev_data/fan/test/c.wav,fan,whine\n"
+    )
+    causes = auc_by_cause.read_causes(tmp_path)
+    rows = []
+    for seed, lowest in ((0, 0.0), (1, 2.5)):
+        rows += [row("00", seed, f"n{i}.wav", 0, i) for i in range(4)]
+        rows += [row("00", seed, "a.wav", 1, 2.0), row("00", seed, "b.wav", 1, lowest)]
+        rows += [row("02", seed, "n.wav", 0, 5), row("02", seed, "c.wav", 1, 9)]
+    found = auc_by_cause.auc_by_cause(rows, causes)
+    # a: above two of four normal clips and equal to one; c: above the only one.
+    whine = (2.5 / 4 + 1) / 2
+    expected = {
+        "changes of the machine's own sound": [0.5 / 4, 3 / 4],
+        "fan clogging": [0.5 / 4, 3 / 4],
+        "fan whine": [whine, whine],
+        "sounds on top": [whine, whine],
+    }
+    assert list(found) == list(expected)
+    for name, aucs in expected.items():
+        np.testing.assert_allclose(found[name], aucs, rtol=1e-6)
+
+
+def test_other_data_is_one_line(auc_by_cause, tmp_path):
+    with pytest.raises(UserError, match=r"anomalies\.csv is not there"):
+        auc_by_cause.read_causes(tmp_path)
+    with pytest.raises(UserError, match=r"fan x\.wav is not of this data set"):
+        auc_by_cause.auc_by_cause([row("00", 0, "x.wav", 1, 1.0)], {})
