@@ -1,13 +1,14 @@
-"""Convolutions and the batch normalisation after them, fast on CPUs too, in loops too.
+"""Convolutions that are fast on CPUs too, in loops too.
 
-Their parameters are those of `flax.linen.Conv` and `flax.linen.BatchNorm`. On GPUs and TPUs the
-convolutions are XLA's, with its own gradients. On CPUs XLA (of jax 0.10) is fast for one case
+Their parameters are those of `flax.linen.Conv`. On GPUs and TPUs they are XLA's, with its own
+gradients. On CPUs XLA (of jax 0.10) is fast for one case
 only: a dense convolution without reversed or exchanged operands, of an image larger than the
 kernel. Any other case takes ten to a hundred times as long, and inside a loop (`lax.scan`,
 `lax.map`) all gradients are other cases. So here each operation is brought into a form that is
 fast on CPUs, in loops as well:
 
-- gradients are plain convolutions of rearranged operands;
+- gradients are plain convolutions of rearranged operands, or for kernels of many outputs
+  matrix products;
 - 1×1 convolutions and those of tiny images are matrix products;
 - depthwise convolutions are sums of shifted images;
 - sums over images that come in groups are made in one pass.
@@ -35,7 +36,8 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 Padding = str | int | Pads
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_IMAGE = (0, 1, 2)
+# All axes of images but their channels.
+IMAGE_AXES = (0, 1, 2)
 # Outputs from which on products give a kernel's gradient in less time than a convolution.
 _MANY_OUTPUTS = 256
 
@@ -107,48 +109,6 @@ class DepthwiseConvolution(nn.Module):
 
 def _add_bias(layer: Convolution | DepthwiseConvolution, y: jax.Array) -> jax.Array:
     return y + layer.param("bias", layer.bias_init, y.shape[-1:]).astype(y.dtype)
-
-
-class BatchNorm(nn.Module):
-    """Normalisation of each channel by the batch, or by what is known of earlier batches.
-
-    It has the parameters `scale` and `bias` and the running statistics `mean` and `var`, the
-    variance that of the batch and not of what it was drawn from, as in Keras and Flax.
-
-    Attributes:
-        momentum: share of the running statistics that a batch leaves as it is.
-        epsilon: added to variances.
-        scale_init: initial scale.
-    """
-
-    momentum: float
-    epsilon: float
-    scale_init: nn.initializers.Initializer = nn.initializers.ones
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
-        """Normalises images.
-
-        Args:
-            x: (batch, height, width, channels).
-            train: normalise by the batch and update the running statistics.
-            mask: (batch,) true where a row counts towards the batch's statistics.
-
-        Returns:
-            As `x`, in its precision; the statistics are float32 all the same.
-        """
-        shape = (x.shape[-1],)
-        scale = self.param("scale", self.scale_init, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        var = self.variable("batch_stats", "var", jnp.ones, shape)
-        if not train:
-            return _scale_and_shift(x, mean.value, var.value, scale, bias, self.epsilon)
-        y, of_batch = _normalise(x, scale, bias, mask, self.epsilon)
-        if not self.is_initializing():
-            for running, new in zip((mean, var), of_batch, strict=True):
-                running.value = self.momentum * running.value + (1 - self.momentum) * new
-        return y
 
 
 def convolve(
@@ -237,19 +197,20 @@ def _windows(x: jax.Array, kernel_size, strides, pads: Pads) -> list[jax.Array]:
     ]
 
 
-def _widened(x: jax.Array) -> jax.Array:
+def widened(x: jax.Array) -> jax.Array:
+    """In float32, or in its own precision where that is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _sums(*terms: jax.Array) -> list[jax.Array]:
+def sums_over_images(*terms: jax.Array) -> list[jax.Array]:
     """(channels,) sums over each of several images, in float32 or their wider precision.
 
     On CPUs in one pass over the rows, whatever has to be computed to get the terms; as sums of
     their own, each term would first be written down whole.
     """
-    terms = tuple(map(_widened, terms))
+    terms = tuple(map(widened, terms))
     if not _on_cpu():
-        return [term.sum(_IMAGE) for term in terms]
+        return [term.sum(IMAGE_AXES) for term in terms]
     zeros = tuple(np.zeros((), term.dtype) for term in terms)
     sums = lax.reduce(terms, zeros, lambda a, b: tuple(map(operator.add, a, b)), (1,))
     return [total.sum((0, 1)) for total in sums]
@@ -422,57 +383,8 @@ def _convolve_depthwise_backward(strides, pads, saved, gradient):
     height, width = gradient.shape[1:3]
     own = padded[:, top : top + height, left : left + width]
     windows = _windows(x, taps, strides, pads)
-    of_kernel = jnp.stack(_sums(*(window * own for window in windows)))
+    of_kernel = jnp.stack(sums_over_images(*(window * own for window in windows)))
     return of_x, of_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
 _convolve_depthwise.defvjp(_convolve_depthwise_forward, _convolve_depthwise_backward)
-
-
-def _scale_and_shift(x, mean, var, scale, bias, epsilon) -> jax.Array:
-    factor = scale * lax.rsqrt(var + epsilon)
-    return (_widened(x) * factor + (bias - mean * factor)).astype(x.dtype)
-
-
-def _count(x, mask):
-    """Pixels that count."""
-    return (len(x) if mask is None else mask.sum()) * np.float32(x.shape[1] * x.shape[2])
-
-
-def _masked(x, mask):
-    return x if mask is None else jnp.where(mask[:, None, None, None], x, 0)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _normalise(x, scale, bias, mask, epsilon):
-    """Normalised images, and the batch's mean and variance, without gradients."""
-    wide, count = _widened(x), _count(x, mask)
-    mean = _masked(wide, mask).sum(_IMAGE) / count
-    centred = _masked(wide - mean, mask)
-    # What the first sum is off zero, the mean was rounded by.
-    rest, squares = _sums(centred, centred * centred)
-    var = (squares - rest * rest / count) / count
-    return _scale_and_shift(x, mean, var, scale, bias, epsilon), (mean, var)
-
-
-def _normalise_forward(x, scale, bias, mask, epsilon):
-    y, (mean, var) = _normalise(x, scale, bias, mask, epsilon)
-    return (y, (mean, var)), (x, scale, mask, mean, var)
-
-
-def _normalise_backward(epsilon, saved, gradients):
-    x, scale, mask, mean, var = saved
-    gradient = _widened(gradients[0])
-    count, factor = _count(x, mask), lax.rsqrt(var + epsilon)
-    centred = _widened(x) - mean
-    of_bias = gradient.sum(_IMAGE)
-    # A sum of its own above, so that XLA writes the gradient down before these read it. The
-    # second corrects the first for the rounding of the mean.
-    products, rest = _sums(gradient * centred, _masked(centred, mask))
-    of_scale = (products - of_bias * rest / count) * factor
-    of_statistics = (of_bias + centred * (factor * of_scale)) / count
-    of_x = scale * factor * (gradient - _masked(of_statistics, mask))
-    return of_x.astype(x.dtype), of_scale, of_bias, None
-
-
-_normalise.defvjp(_normalise_forward, _normalise_backward)

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from asd_jax.errors import UserError
-from asd_jax.models.convolution import BatchNorm, Convolution
+from asd_jax.models.batch_norm import BatchNorm
+from asd_jax.models.convolution import Convolution
 from asd_jax.models.imported import from_keras
 
 _LAST = "audio_embedding_layer"

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asd_jax.models.batch_norm import BatchNorm
 from asd_jax.models.convolution import (
-    BatchNorm,
     Convolution,
     DepthwiseConvolution,
     convolve,
