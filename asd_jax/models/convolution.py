@@ -1,11 +1,10 @@
 """Convolutions that are fast on CPUs too, in loops too.
 
 Their parameters are those of `flax.linen.Conv`. On GPUs and TPUs they are XLA's, with its own
-gradients. On CPUs XLA (of jax 0.10) is fast for one case
-only: a dense convolution without reversed or exchanged operands, of an image larger than the
-kernel. Any other case takes ten to a hundred times as long, and inside a loop (`lax.scan`,
-`lax.map`) all gradients are other cases. So here each operation is brought into a form that is
-fast on CPUs, in loops as well:
+gradients. On CPUs XLA (of jax 0.10) is fast for one case only: a dense convolution without
+reversed or exchanged operands, of an image larger than the kernel. Any other case takes ten to a
+hundred times as long, and inside a loop (`lax.scan`, `lax.map`) all gradients are other cases. So
+here each operation is brought into a form that is fast on CPUs, in loops as well:
 
 - gradients are plain convolutions of rearranged operands, or for kernels of many outputs
   matrix products;
@@ -328,15 +327,11 @@ def _kernel_gradient(x, gradient, kernel, strides, pads) -> jax.Array:
 def _kernel_gradient_by_products(x, gradient, kernel, strides, pads) -> jax.Array:
     """A matrix product a row of the kernel, of all that its places see laid side by side."""
     taps_h, taps_w, inputs, outputs = kernel.shape
-    x = _pad(x, pads)
-    height, width = gradient.shape[1:3]
-    seen = [x[:, :, j : j + (width - 1) * strides[1] + 1 : strides[1]] for j in range(taps_w)]
-    side_by_side = jnp.concatenate(seen, -1)
-    rows = []
-    for i in range(taps_h):
-        part = side_by_side[:, i : i + (height - 1) * strides[0] + 1 : strides[0]]
-        rows.append(part.reshape(-1, taps_w * inputs).T @ gradient.reshape(-1, outputs))
-    return jnp.stack(rows).reshape(kernel.shape)
+    seen = jnp.concatenate(_windows(x, (1, taps_w), (1, strides[1]), pads), -1)
+    rows = _windows(seen, (taps_h, 1), (strides[0], 1), ((0, 0), (0, 0)))
+    gradient = gradient.reshape(-1, outputs)
+    products = [row.reshape(-1, taps_w * inputs).T @ gradient for row in rows]
+    return jnp.stack(products).reshape(kernel.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
