@@ -21,7 +21,7 @@ import jax.custom_batching
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.mel import MelScale, mel_filters
+from asd_jax.audio.mel import MelScale, mel_bands
 from asd_jax.errors import UserError
 
 FLOAT64_EPS = float(np.finfo(np.float64).eps)
@@ -240,10 +240,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-# Mel bands that share a matrix product on CPUs.
-_NEIGHBOURS = 32
-
-
 @dataclasses.dataclass(frozen=True)
 class _Settings:
     """What a spectrogram depends on; `mel` None leaves the bins of the transform."""
@@ -275,20 +271,20 @@ def _spectrogram(waveforms: jax.Array, settings: _Settings) -> jax.Array:
         squared = _squared(_spectrum(x, settings))
         return _to_bands(_magnitude_power(squared, settings.power), settings)
 
-    exact = in_float64 if settings.precision == "float64" else in_float32
+    in_precision = in_float64 if settings.precision == "float64" else in_float32
 
     def clip_by_clip(x):
-        # A clip's frames stay in the processor's cache; those of a batch do not, which makes the
-        # batch as a whole take up to twice the time. Some clips a turn keep all cores busy.
+        # A clip's frames stay in the processor's cache; those of a batch as a whole do not, which
+        # takes longer. Some clips a turn keep all cores busy.
         flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        _, bands = jax.lax.scan(lambda _, clip: (None, exact(clip)), None, flat, unroll=4)
+        _, bands = jax.lax.scan(lambda _, clip: (None, in_precision(clip)), None, flat, unroll=4)
         return bands.reshape(x.shape[:-1] + bands.shape[1:])
 
     # JAX's own batching rule of the FFT would run outside the float64 context, and round.
     @jax.custom_batching.custom_vmap
     def bands(x):
         return jax.lax.platform_dependent(
-            x, cpu=clip_by_clip, cuda=exact, rocm=exact, default=in_float32
+            x, cpu=clip_by_clip, cuda=in_precision, rocm=in_precision, default=in_float32
         )
 
     @bands.def_vmap
@@ -353,23 +349,7 @@ def _magnitude_power(squared: jax.Array, power: float) -> jax.Array:
 def _to_bands(values: jax.Array, settings: _Settings) -> jax.Array:
     if settings.mel is None:
         return values
-    filters = mel_filters(settings.n_fft, settings.mel).astype(values.dtype)
-
-    def product(low, high, first, last):
-        # TF32, the default of GPUs for float32 products, would be off by 0.002 dB.
-        part = filters[low:high, first:last]
-        return jnp.matmul(values[..., low:high], part, precision=jax.lax.Precision.HIGHEST)
-
-    if jax.default_backend() != "cpu":
-        return product(0, len(filters), 0, filters.shape[1])
-    # Bands read few of the bins: on CPUs neighbours have a product of their own.
-    parts = []
-    for first in range(0, filters.shape[1], _NEIGHBOURS):
-        last = first + _NEIGHBOURS
-        read = np.flatnonzero(filters[:, first:last].any(axis=1))
-        low, high = (read[0], read[-1] + 1) if len(read) else (0, 1)
-        parts.append(product(low, high, first, last))
-    return jnp.concatenate(parts, axis=-1)
+    return mel_bands(values, settings.n_fft, settings.mel)
 
 
 def _n_frames(n_samples: int, n_fft: int, hop_length: int, center: bool) -> int:
