@@ -1,11 +1,18 @@
-"""Compiled programs kept on disk, so that the second start of a command compiles nothing."""
+"""How programs are compiled, and where they are kept, so that a second start compiles nothing."""
 
+import functools
 import hashlib
 import os
 import platform
 from pathlib import Path
 
 import jax
+
+# What the kinds of programs that differ from XLA's default leave to that library.
+_LEFT_TO_YNNPACK = {
+    "dense": "",
+    "convolution": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
+}
 
 
 def keep_compiled(cache_dir: os.PathLike | str) -> None:
@@ -24,6 +31,32 @@ def keep_compiled(cache_dir: os.PathLike | str) -> None:
     jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir) / "compiled" / kind))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@functools.cache
+def compiler_options(kind: str) -> dict[str, str] | None:
+    """`compiler_options` of `jax.jit` for a program that spends its time on one kind of work.
+
+    On CPUs, XLA (of jax 0.10) by default leaves dense products, convolutions and sums to a
+    library, YNNPACK. Some of these XLA does faster itself: convolutions, above all the gradients
+    of their kernels, and the products and sums of dense networks. `python -m benchmarks steps`
+    measures what that gains; its peer "xla" has the defaults.
+
+    Args:
+        kind: "dense", "recurrent" or "convolution".
+
+    Returns:
+        The options; None for the defaults, which stay on other backends and where XLA has no
+        such choice.
+    """
+    if jax.default_backend() != "cpu" or kind not in _LEFT_TO_YNNPACK:
+        return None
+    options = {"xla_cpu_experimental_ynn_fusion_type": _LEFT_TO_YNNPACK[kind]}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
 
 
 def _processor() -> str:

@@ -26,6 +26,7 @@ from asd_jax.clip_features import (
     embedding_batch,
     embeddings_of,
 )
+from asd_jax.compilation import compiler_options
 from asd_jax.config import Config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import Detector, make_detector, registry
@@ -343,11 +344,12 @@ class FittedDetector:
             return score_clip(weights, calibration, features, n_frames, label, *extra)
 
         over_clips = jax.vmap(of_clip, in_axes=(None, None, 0, 0, 0, 0))
-        driver = fleet.choose_driver(self.config.train, self.detector.task().kind)
-        if driver == "vmap":
-            return jax.jit(jax.vmap(over_clips, in_axes=(0, 0, None, None, None, None)))
+        kind = self.detector.task().kind
+        jit = functools.partial(jax.jit, compiler_options=compiler_options(kind))
+        if fleet.choose_driver(self.config.train, kind) == "vmap":
+            return jit(jax.vmap(over_clips, in_axes=(0, 0, None, None, None, None)))
         # On a CPU, members one after another, as in training.
-        one = jax.jit(over_clips)
+        one = jit(over_clips)
 
         def score(weights, calibration, *clips):
             count = len(jax.tree.leaves(weights)[0])

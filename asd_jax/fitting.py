@@ -4,6 +4,7 @@ The command line and the Python interface both end here, so they give the same n
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from asd_jax.clip_features import (
     embedding_batch,
     embeddings_of,
 )
+from asd_jax.compilation import compiler_options
 from asd_jax.config import Config, TrainConfig
 from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
@@ -163,7 +165,7 @@ def _sections(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
 def _calibrate(detector, features, groups, members, weights, reporter) -> dict[str, np.ndarray]:
     """Each member's calibration from its training clips, and what becomes of them together."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options(detector.task().kind))
     def statistics(weights, batch, n_frames, embeddings):
         if embeddings is None:
             return jax.vmap(detector.statistics, in_axes=(None, 0, 0))(weights, batch, n_frames)

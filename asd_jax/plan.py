@@ -1,5 +1,6 @@
 """What a run will take, told before anything starts: models, values, steps, bytes, time."""
 
+import functools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.compilation import compiler_options
 from asd_jax.config import Config
 from asd_jax.data.audio_files import inspect
 from asd_jax.data.clips import Clip
@@ -162,7 +164,8 @@ def plan(
         shape(size, dtype=jnp.bool_),
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
-    compiled = jax.jit(task.step, donate_argnums=0).lower(learner, batch, key).compile()
+    jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
+    compiled = jit(task.step, donate_argnums=0).lower(learner, batch, key).compile()
     memory = compiled.memory_analysis()
     driver = fleet.choose_driver(settings, task.kind)
     step_bytes = memory.temp_size_in_bytes + _bytes(batch)
@@ -184,10 +187,10 @@ def plan(
     )
     if not timed:
         return found
-    step, loss, turns = compiled, jax.jit(task.loss), [sum(column) for column in steps]
+    step, loss, turns = compiled, jit(task.loss), [sum(column) for column in steps]
     if driver == "vmap":
-        step = jax.jit(jax.vmap(task.step), donate_argnums=0)
-        loss, turns = jax.jit(jax.vmap(task.loss)), [max(column) for column in steps]
+        step = jit(jax.vmap(task.step), donate_argnums=0)
+        loss, turns = jit(jax.vmap(task.loss)), [max(column) for column in steps]
         learner, batch, key = state.learner, _stacked(batch, count), data.key
     seconds = _seconds_of_steps(step, loss, learner, batch, key)
     return found._replace(seconds=settings.epochs * float(np.dot(turns, seconds)))

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.compilation import compiler_options
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.training import Batch
@@ -27,18 +28,21 @@ _TURNS, _SHOWN = 20, 8
 _INSTRUCTION = re.compile(r"%([\w.\-]+) = \S+ ([\w\-]+)\(.*metadata={.*?op_name=\"([^\"]*)\"")
 
 
-def profile(function: Callable, *arguments) -> list[tuple[str, float]]:
+def profile(
+    function: Callable, *arguments, options: dict[str, str] | None = None
+) -> list[tuple[str, float]]:
     """Share of the operations' time by their origin, the largest first.
 
     Args:
         function: to be compiled and called.
         arguments: its arguments.
+        options: the compiler's.
 
     Returns:
         (the primitive, in a training step with the pass that it is of; share of all). What has no
         pass is the optimiser's, or of the batch.
     """
-    compiled = jax.jit(function).lower(*arguments).compile()
+    compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
     # A product that took a transposition in goes by the name of that.
     origins = {
         name: re.sub(r"[^/]+$", "dot_general", origin) if operation == "dot" else origin
@@ -85,7 +89,8 @@ def dense_step() -> list[tuple[str, float]]:
     statistics = TrainingStatistics(*[jnp.ones(128)] * 4)
     learner = jax.jit(task.init)(jax.random.key(0), statistics)
     batch = Batch(views, jnp.zeros(size, jnp.int32), jnp.ones(size, bool))
-    return profile(task.step, learner, batch, jax.random.key(1))
+    key = jax.random.key(1)
+    return profile(task.step, learner, batch, key, options=compiler_options(task.kind))
 
 
 def main() -> None:

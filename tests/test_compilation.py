@@ -1,8 +1,16 @@
-"""Compiled programs that outlive the process."""
+"""How programs are compiled, and that they outlive the process."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asd_jax import compilation
+from asd_jax.compilation import compiler_options
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
@@ -51,3 +59,44 @@ def test_a_cache_that_was_chosen_stays_and_a_folder_that_cannot_be_is_no_error(t
     assert files(tmp_path / "chosen") and not (tmp_path / "ours").exists()
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert start(tmp_path / "file")[0] == 0
+
+
+def left_to_ynnpack(function, *arguments, kind: str) -> bool:
+    compiled = jax.jit(function, compiler_options=compiler_options(kind)).lower(*arguments)
+    return "%ynn_fusion" in compiled.compile().as_text()
+
+
+def convolve(image, kernel):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=layout)
+
+
+def test_convolutions_and_dense_products_stay_with_xla_on_cpus():
+    """Which of the two computes an operation is to be read in the compiled program."""
+    image, kernel = jnp.ones((32, 16, 32, 64)), jnp.ones((3, 3, 64, 64))
+    rows = jnp.ones((256, 256))
+    assert compiler_options("recurrent") is None
+    assert left_to_ynnpack(convolve, image, kernel, kind="recurrent")
+    assert not left_to_ynnpack(convolve, image, kernel, kind="convolution")
+    assert left_to_ynnpack(jnp.matmul, rows, rows, kind="convolution")
+    assert not left_to_ynnpack(jnp.matmul, rows, rows, kind="dense")
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_options_do_not_change_what_is_computed(kind):
+    """A product of 256 terms of order 1: float32 in another order, within 1e-4."""
+    a, b = np.random.default_rng(0).normal(size=(2, 256, 256)).astype(np.float32)
+    found = jax.jit(jnp.matmul, compiler_options=compiler_options(kind))(a, b)
+    np.testing.assert_allclose(found, a.astype(float) @ b, rtol=0, atol=1e-4)
+
+
+def test_elsewhere_programs_are_compiled_as_xla_does(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "gpu")
+        compiler_options.cache_clear()
+        assert compiler_options("convolution") is None
+    # An XLA that has no such option, or no such value of it.
+    monkeypatch.setitem(compilation._LEFT_TO_YNNPACK, "convolution", "NO_SUCH_TYPE")
+    compiler_options.cache_clear()
+    assert compiler_options("convolution") is None
+    compiler_options.cache_clear()

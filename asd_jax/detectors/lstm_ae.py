@@ -125,6 +125,7 @@ class LSTMAutoencoderDetector(Detector):
             loss,
             decaying_rmsprop(self.config.train.learning_rate, self.settings.decay),
             view_length=self.view_length,
+            kind="recurrent",
         )
 
     def _errors(self, weights: Any, views: jax.Array, **options):

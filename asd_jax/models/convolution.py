@@ -6,13 +6,13 @@ reversed or exchanged operands, of an image larger than the kernel. Any other ca
 hundred times as long, and inside a loop (`lax.scan`, `lax.map`) all gradients are other cases. So
 here each operation is brought into a form that is fast on CPUs, in loops as well:
 
-- gradients are plain convolutions of rearranged operands, or for kernels of many outputs
-  matrix products;
+- gradients are plain convolutions of rearranged operands;
 - 1×1 convolutions and those of tiny images are matrix products;
 - depthwise convolutions are sums of shifted images;
 - sums over images that come in groups are made in one pass.
 
-`python -m benchmarks steps` measures what that gains.
+The programs that hold them should be compiled with `asd_jax.compilation.compiler_options`, which
+makes XLA's own convolutions fast. `python -m benchmarks steps` measures what both gain.
 
 Images are (batch, height, width, channels), dense kernels (height, width, inputs, outputs),
 depthwise kernels (height, width, 1, channels). Padding is "SAME" (TensorFlow's: the odd row or
@@ -37,8 +37,6 @@ Padding = str | int | Pads
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # All axes of images but their channels.
 IMAGE_AXES = (0, 1, 2)
-# Outputs from which on products give a kernel's gradient in less time than a convolution.
-_MANY_OUTPUTS = 256
 
 
 class Convolution(nn.Module):
@@ -305,8 +303,6 @@ def _kernel_gradient(x, gradient, kernel, strides, pads) -> jax.Array:
     if _is_tiny(x, taps):
         patches = jnp.concatenate(_windows(x, taps, strides, pads), -1)
         return jnp.einsum("nhwi,nhwo->io", patches, gradient).reshape(kernel.shape)
-    if kernel.shape[-1] >= _MANY_OUTPUTS:
-        return _kernel_gradient_by_products(x, gradient, kernel, strides, pads)
     # To where the last place of the kernel looks from the last output, and no further.
     after = [
         (outputs - 1) * stride + n - low - size
@@ -322,16 +318,6 @@ def _kernel_gradient(x, gradient, kernel, strides, pads) -> jax.Array:
         rhs_dilation=strides,
     )
     return y.transpose(1, 2, 0, 3)
-
-
-def _kernel_gradient_by_products(x, gradient, kernel, strides, pads) -> jax.Array:
-    """A matrix product a row of the kernel, of all that its places see laid side by side."""
-    taps_h, taps_w, inputs, outputs = kernel.shape
-    seen = jnp.concatenate(_windows(x, (1, taps_w), (1, strides[1]), pads), -1)
-    rows = _windows(seen, (taps_h, 1), (strides[0], 1), ((0, 0), (0, 0)))
-    gradient = gradient.reshape(-1, outputs)
-    products = [row.reshape(-1, taps_w * inputs).T @ gradient for row in rows]
-    return jnp.stack(products).reshape(kernel.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from asd_jax.audio.views import gather_views
+from asd_jax.compilation import compiler_options
 from asd_jax.config import TrainConfig
 from asd_jax.training.members import FleetData, Views
 from asd_jax.training.placement import DATA_AXIS, FLEET_AXIS, over_data_axis
@@ -299,6 +300,7 @@ def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
     return jax.jit(
         lambda table, data, state: epoch((table,), (data, state)),
         donate_argnums=2,
+        compiler_options=compiler_options(task.kind),
     )
 
 
@@ -322,14 +324,15 @@ def make_windowed_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = Non
     def finish_passage(state, passage):
         return finish_learner(passage.learner, state, passage._replace(learner={}))
 
+    jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
     return Epoch(
-        jax.jit(
+        jit(
             lambda table, window, n_windows, data, state, passage: train(
                 (table, window, n_windows), (data, state, passage)
             ),
             donate_argnums=5,
         ),
-        jax.jit(
+        jit(
             lambda table, data, state, passage: validate((table,), (data, state, passage)),
             donate_argnums=3,
         ),
@@ -341,8 +344,9 @@ def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
     """Drives the same pieces from Python, one step of one member at a time, on one device."""
     size = config.batch_size
     shuffled = jax.jit(_shuffled)
-    step = jax.jit(functools.partial(_train_step, task, size), donate_argnums=5)
-    validation_step = jax.jit(functools.partial(_validation_step, task, size), donate_argnums=3)
+    jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
+    step = jit(functools.partial(_train_step, task, size), donate_argnums=5)
+    validation_step = jit(functools.partial(_validation_step, task, size), donate_argnums=3)
     finish_one = jax.jit(functools.partial(_finish_epoch, config.patience))
 
     def each(function, state, *stacked):

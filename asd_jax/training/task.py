@@ -59,7 +59,7 @@ class Task(NamedTuple):
         step: (learner, Batch, key) → (learner, mean loss).
         loss: (learner, Batch) → mean loss, as in evaluation.
         view_length: frames in a view.
-        kind: "dense" or "convolution", by what a step spends its time on.
+        kind: "dense", "recurrent" or "convolution", by what a step spends its time on.
     """
 
     init: Callable[[jax.Array, TrainingStatistics], Learner]
@@ -90,7 +90,7 @@ def gradient_task(
             the step changed, other than "params").
         optimizer: an optax transformation.
         view_length: frames in a view.
-        kind: "dense" or "convolution".
+        kind: "dense", "recurrent" or "convolution".
     """
 
     def start(key, statistics):
