@@ -50,17 +50,71 @@ class LSTM(nn.Module):
             x, kernel, recurrent, bias + recurrent_bias, dtype=self.dtype
         )
         # One product for all steps; the scan is left with what has to wait for the last step.
-        projected = x @ kernel + bias
+        return _outputs(x @ kernel + bias, recurrent)
 
-        def step(carry, projected):
-            output, cell = carry
-            i, f, c, o = jnp.split(projected + output @ recurrent, 4, axis=-1)
-            cell = nn.sigmoid(f) * cell + nn.sigmoid(i) * jnp.tanh(c)
-            output = nn.sigmoid(o) * jnp.tanh(cell)
-            return (output, cell), output
 
-        zeros = jnp.zeros((x.shape[1], self.units), projected.dtype)
-        return jax.lax.scan(step, (zeros, zeros), projected)[1]
+def _gates(pre_activation: jax.Array) -> tuple[jax.Array, ...]:
+    i, f, c, o = jnp.split(pre_activation, 4, axis=-1)
+    return nn.sigmoid(i), nn.sigmoid(f), jnp.tanh(c), nn.sigmoid(o)
+
+
+@jax.custom_vjp
+def _outputs(projected: jax.Array, recurrent: jax.Array) -> jax.Array:
+    """Outputs (steps, batch, units) of inputs (steps, batch, 4 units) times their kernel.
+
+    By the derivative of the loop as it stands, every step would add its share to the gradient of
+    `recurrent`: a small product and a pass over the whole of it. That gradient is one product,
+    of all steps, of what the gates were given.
+    """
+    return _outputs_forward(projected, recurrent)[0]
+
+
+def _outputs_forward(projected, recurrent):
+    def step(carry, projected):
+        output, cell = carry
+        i, f, c, o = gates = _gates(projected + output @ recurrent)
+        cell = f * cell + i * c
+        output = o * jnp.tanh(cell)
+        return (output, cell), (output, cell, gates)
+
+    zeros = jnp.zeros((projected.shape[1], len(recurrent)), projected.dtype)
+    _, (outputs, cells, gates) = jax.lax.scan(step, (zeros, zeros), projected)
+    return outputs, (outputs, cells, gates, recurrent)
+
+
+def _outputs_backward(saved, gradient):
+    outputs, cells, gates, recurrent = saved
+
+    def step(carry, now):
+        # What the later steps ask of this one's output and cell.
+        of_output, of_cell = carry
+        gradient, cell, before, (i, f, c, o) = now
+        of_output += gradient
+        squashed = jnp.tanh(cell)
+        of_cell += of_output * o * (1 - squashed**2)
+        of_gates = jnp.concatenate(
+            [
+                of_cell * c * i * (1 - i),
+                of_cell * before * f * (1 - f),
+                of_cell * i * (1 - c**2),
+                of_output * squashed * o * (1 - o),
+            ],
+            axis=-1,
+        )
+        return (of_gates @ recurrent.T, of_cell * f), of_gates
+
+    zeros = jnp.zeros_like(outputs[0])
+    steps = (gradient, cells, _delayed(cells), gates)
+    _, of_gates = jax.lax.scan(step, (zeros, zeros), steps, reverse=True)
+    return of_gates, jnp.einsum("tbu,tbg->ug", _delayed(outputs), of_gates)
+
+
+def _delayed(x: jax.Array) -> jax.Array:
+    """What there was a step before; zeros at first."""
+    return jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])
+
+
+_outputs.defvjp(_outputs_forward, _outputs_backward)
 
 
 class LSTMAutoencoder(nn.Module):
