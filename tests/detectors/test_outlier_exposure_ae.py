@@ -87,22 +87,25 @@ def clips_of(tilt, count, seed):
 
 
 def test_exposure_raises_the_score_of_outliers():
-    """Against the same training without: unseen clips of the outliers' kind score higher."""
+    """Against the same training without: unseen clips of the outliers' kind score higher.
+
+    Scores are below 1. Mean of three seeds; of a dozen runs the exposed ones gave these clips
+    0.999 or more, the others 0.50 to 0.96.
+    """
     settings = {"front_end.n_mels": "6", "train.epochs": "60", "train.batch_size": "64"}
-    config = load_config("outlier_exposure_ae", {**settings, "seeds": "0"})
+    config = load_config("outlier_exposure_ae", {**settings, "seeds": "0,1,2"})
     plain = dataclasses.replace(
         config, detector=dataclasses.replace(config.detector, outlier_weight=0.0)
     )
     own, outliers = clips_of(0, 10, seed=0), clips_of(3, 10, seed=1)
-    gaps = []
+    scores = []
     for each in (config, plain):
         fitted = asd_jax.fit(each, own, machine="fan", outliers=outliers)
         assert fitted.machines == ("fan",)
-        gaps.append(
-            fitted.score_features(clips_of(3, 4, seed=2)).mean()
-            - fitted.score_features(clips_of(0, 4, seed=3)).mean()
-        )
-    assert gaps[0] > gaps[1] + 0.1
+        scores.append(fitted.score_features(clips_of(3, 4, seed=2)).mean())
+        if each is config:
+            assert fitted.score_features(clips_of(0, 4, seed=3)).mean() < scores[0]
+    assert scores[0] > scores[1] + 0.05
 
 
 def test_standardised_scores_do_not_depend_on_units():
