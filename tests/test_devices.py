@@ -62,12 +62,14 @@ def test_four_devices_give_the_scores_of_one(config, members, together, tmp_path
     To 1e-3 of the largest weight: with fewer cores a device, and with the views of a step on
     several, XLA sums in another order, and Adam makes much of little in its first steps; scores
     to 1e-3. The weights of a network with batch normalisation are not compared: its biases have
-    gradients of rounding alone.
+    gradients of rounding alone. Its scores are, to 4e-3: compiled with other options on one
+    device, which rounds differently, they differ by 2e-3.
     """
     one = fit(tmp_path / "1.npz", 1, config, members, "0")
     four = fit(tmp_path / "4.npz", 4, config, members, str(together))
     assert (one["devices"], four["devices"]) == (1, 4)
-    np.testing.assert_allclose(four["scores"], one["scores"], rtol=1e-3)
+    rtol = 4e-3 if config == "dense_ae" else 1e-3
+    np.testing.assert_allclose(four["scores"], one["scores"], rtol=rtol)
     assert len(set(four["scores"].tolist())) == 3
     for name in set(one.files) - {"devices", "scores"} if config != "dense_ae" else ():
         largest = np.abs(one[name]).max()
