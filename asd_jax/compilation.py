@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-# What the kinds of programs that differ from XLA's default leave to that library.
+# What programs leave to YNNPACK, by kind; of other kinds, what XLA leaves to it by default.
 _LEFT_TO_YNNPACK = {
     "dense": "",
     "convolution": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
