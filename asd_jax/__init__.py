@@ -23,7 +23,6 @@ _MODULES = (
     "config",
     "data",
     "detectors",
-    "embeddings",
     "metrics",
     "models",
     "scoring",
@@ -32,18 +31,20 @@ _MODULES = (
 _NAMES = {
     "Config": "asd_jax.config",
     "UserError": "asd_jax.errors",
-    "ensemble": "asd_jax.pipeline",
-    "fit": "asd_jax.fitting",
+    "ensemble": "asd_jax.runs.ensemble",
+    "fit": "asd_jax.fitting.fitting",
     "list_detectors": "asd_jax.detectors",
     "load": "asd_jax.pipeline",
     "load_config": "asd_jax.config",
     "run": "asd_jax.pipeline",
 }
 
-__all__ = ["__version__", *_MODULES, *_NAMES]
+__all__ = ["__version__", "embeddings", *_MODULES, *_NAMES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "embeddings":
+        return importlib.import_module("asd_jax.features.embeddings")
     if name in _MODULES:
         return importlib.import_module(f"asd_jax.{name}")
     if name in _NAMES:

@@ -11,10 +11,10 @@ from typing import NoReturn
 
 from absl import flags
 
-from asd_jax import distributed
 from asd_jax.commands import COMMANDS, CONFIG, Command
 from asd_jax.config import nearest
 from asd_jax.errors import UserError
+from asd_jax.runtime import distributed
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from absl import flags
 
-from asd_jax import distributed
 from asd_jax.config import EnsembleConfig, load_config, shipped_configs
 from asd_jax.errors import UserError
+from asd_jax.runtime import distributed
 
 CONFIG = "--config."  # what settings of a configuration begin with
 
@@ -130,7 +130,7 @@ def _synth(values, words, overrides) -> None:
 
 def _with_progress(label: str, work: Callable):
     """Does `work(progress)` with a bar that begins at its first call."""
-    from asd_jax.progress import Reporter
+    from asd_jax.runtime.progress import Reporter
 
     reporter = Reporter()
     begun = False
@@ -219,8 +219,8 @@ def _define_on_bad_clip(values: flags.FlagValues) -> None:
 
 
 def _keep_compiled(cache_dir: str | None) -> None:
-    from asd_jax.compilation import keep_compiled
-    from asd_jax.features import default_cache_dir
+    from asd_jax.features.cache import default_cache_dir
+    from asd_jax.runtime.compilation import keep_compiled
 
     keep_compiled(cache_dir or default_cache_dir())
 
@@ -283,7 +283,7 @@ def _define_reproduce(values: flags.FlagValues) -> None:
 
 
 def _reproduce(values, words, overrides) -> None:
-    from asd_jax.reproduce import reproduce
+    from asd_jax.papers.reproduce import reproduce
 
     _keep_compiled(values.cache_dir)
     outcome = reproduce(
@@ -312,7 +312,8 @@ def _define_score(values: flags.FlagValues) -> None:
 
 
 def _score(values, words, overrides) -> None:
-    from asd_jax import pipeline, recordings
+    from asd_jax import pipeline
+    from asd_jax.fitting import recordings
 
     _keep_compiled(None)
     rows = recordings.score_files(
@@ -344,7 +345,7 @@ def _define_import(values: flags.FlagValues) -> None:
 
 def _import(values, words, overrides) -> None:
     config = load_config(values.config, overrides)
-    from asd_jax import importing
+    from asd_jax.runs import importing
 
     fitted = importing.import_run(config, values.keras, values.out_dir, machine=values.machine)
     if len(config.seeds) > 1:  # there is one model, so the run that goes on has one seed
@@ -364,7 +365,7 @@ def _define_report(values: flags.FlagValues) -> None:
 
 
 def _report(values, words, overrides) -> None:
-    from asd_jax import reporting
+    from asd_jax.runs import report as reporting
 
     print(reporting.report([*values.run_dir, *words]))
 

@@ -325,3 +325,16 @@ def official_score(year: int, domains: Any, auc: Any, pauc_mcclish: Any) -> dict
     if not (of_domain.any() and of_pauc.any()):
         values = values[..., :0]
     return {"official score": harmonic_mean(values)}
+
+
+def domains_of(year: int) -> tuple[str, ...]:
+    """The domains that a year's results are split into."""
+    if year <= 2020:
+        return ("all",)
+    return ("source", "target") if year == 2021 else ("all", "source", "target")
+
+
+def mean_over_sections(values: Any, year: int, axis: int = -1) -> np.ndarray:
+    """A machine's mean as the year's official program forms it: arithmetic, since 2021 harmonic."""
+    values = np.asarray(values, np.float64)
+    return harmonic_mean(values, axis) if year >= 2021 else values.mean(axis)

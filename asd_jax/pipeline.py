@@ -1,41 +1,45 @@
 """The main job: from a folder of recordings to trained models, scores and tables."""
 
 import contextlib
-import dataclasses
 import io
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from asd_jax import distributed
-from asd_jax.analysis import write_analysis
-from asd_jax.clip_features import Features, embedder_of
-from asd_jax.config import Config, EnsembleConfig, from_dict
+from asd_jax.config import Config, EnsembleConfig
 from asd_jax.data.layouts import find_clips
-from asd_jax.detectors import registry
-from asd_jax.ensembles import FittedEnsemble, check_same_data, combine_runs
 from asd_jax.errors import UserError
-from asd_jax.fitted import FittedDetector
-from asd_jax.fitting import check_devices, fit_clips, score_training, with_thresholds
-from asd_jax.interruption import stop_signals
-from asd_jax.plan import plan_run
-from asd_jax.progress import Reporter, Silent
-from asd_jax.reporting import finished_run, table, write_results
-from asd_jax.results import (
-    ScoreRow,
+from asd_jax.evaluation.analysis import write_analysis
+from asd_jax.evaluation.results import (
     write_training_csv,
 )
-from asd_jax.run_data import describe_data, features_of
-from asd_jax.run_dir import RunDirectory, read_config, stored_differences
-from asd_jax.selection import choose_clips, of_subset
+from asd_jax.features.embeddings import embedder_of
+from asd_jax.features.table import Features
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.ensemble import FittedEnsemble
+from asd_jax.fitting.fitting import fit_clips
+from asd_jax.fitting.layout import check_devices
+from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
+from asd_jax.runs.clips import choose_clips, describe_data
+from asd_jax.runs.directory import RunDirectory, read_config
+from asd_jax.runs.ensemble import (
+    MEMBERS,
+    check_same_data,
+    chosen_members,
+    combine_runs,
+    member_runs,
+)
+from asd_jax.runs.features import features_of
+from asd_jax.runs.plan import plan_run
+from asd_jax.runs.report import table, write_results
+from asd_jax.runtime import distributed
+from asd_jax.runtime.interruption import stop_signals
+from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
-
-# The folder of an ensemble's run directory in which its members' run directories are.
-MEMBERS = "members"
 
 
 def run(
@@ -120,7 +124,7 @@ def _run_ensemble(
     """Runs the members that are not finished, then combines all."""
     with run_dir.lock():
         run_dir.check(config, but_for=(MEMBERS,))
-        wanted = _members(config, data_dir, members_dir, reporter.line)
+        wanted = member_runs(config, data_dir, members_dir, reporter.line)
         for path, member in wanted.values():
             reporter.line(f"member {path}")
             run(member, data_dir, path, **options)
@@ -134,101 +138,6 @@ def _run_ensemble(
         reporter.line(f"results are in {run_dir.path}")
 
 
-def _members(
-    config: EnsembleConfig,
-    data_dir: os.PathLike | str,
-    members_dir: Path,
-    report: Callable[[str], None],
-) -> dict[str, tuple[Path, Config]]:
-    """Run directory and configuration of each member that is needed, by its name.
-
-    A member that is chosen for some machine types is run on these alone, unless there is a run
-    of it on all.
-    """
-    members = config.member_configs()
-    if config.combine != "choose":
-        return {name: (members_dir / name, member) for name, member in members.items()}
-    wanted = {}
-    for name, part in _chosen(config, data_dir, report).items():
-        whole = members_dir / name
-        if (whole / "config.json").is_file() and not stored_differences(
-            whole / "config.json", members[name]
-        ):
-            wanted[name] = whole, members[name]
-        else:
-            wanted[name] = members_dir / "-".join([name, *part.data.machines]), part
-    return wanted
-
-
-def _chosen(
-    config: EnsembleConfig, data_dir: os.PathLike | str, report: Callable[[str], None]
-) -> dict[str, Config]:
-    """The members that are chosen for some machine types, each of these alone, by name."""
-    clips = find_clips(data_dir, config.data.year or None, report)
-    clips = of_subset(config.data.subset, clips, lambda _: None)  # a member's run says it
-    there = sorted({clip.machine for clip in clips if clip.split == "train"})
-    found = {}
-    for name, member in config.member_configs().items():
-        own = [m for m in config.data.machines or there if config.member_for(m) == name]
-        if own:
-            data = dataclasses.replace(member.data, machines=tuple(own))
-            found[name] = dataclasses.replace(member, data=data)
-    return found
-
-
-def ensemble(
-    paths: Sequence[os.PathLike | str],
-    out_dir: os.PathLike | str,
-    *,
-    combine: str = "mean",
-    reporter: Reporter | None = None,
-) -> str:
-    """Combines the scores of finished runs, of whatever systems and settings.
-
-    Args:
-        paths: run directories, two or more, on the same data and with the same seeds.
-        out_dir: the ensemble's run directory.
-        combine: "mean" or "max".
-        reporter: tells people where the results are.
-
-    Returns:
-        The table of results.
-
-    Raises:
-        UserError: the runs cannot be combined; why.
-    """
-    reporter = reporter or Reporter()
-    if len(paths) < 2:
-        raise UserError(f"an ensemble needs two runs or more, not {len(paths)}; repeat --run_dir")
-    run_dir = RunDirectory(out_dir)
-    kinds = {name: kind.Config for name, kind in registry().items()}
-    runs, members, places = {}, {}, set()
-    for path in paths:
-        _, stored, _ = finished_run(path)
-        place = Path(path).resolve()
-        if place in places:
-            raise UserError(f"{path} is named twice; name each run once")
-        places.add(place)
-        name = place.name if place.name not in runs else str(place)
-        runs[name], members[name] = path, from_dict(stored, kinds)
-    first = next(iter(members.values()))
-    for name, member in members.items():
-        if member.seeds != first.seeds:
-            raise UserError(
-                f"{next(iter(runs))} has the seeds {first.seeds} and {name} {member.seeds}; an "
-                "ensemble is formed seed by seed, so train both with the same ones"
-            )
-    config = EnsembleConfig(
-        members=members, combine=combine, data=first.data, seeds=first.seeds, name="ensemble"
-    )
-    data = check_same_data(paths)
-    with run_dir.lock():
-        run_dir.check(config)
-        combine_runs(run_dir, config, runs, data)
-        reporter.line(f"results are in {run_dir.path}")
-    return table(out_dir)
-
-
 def dry_run(config: Config | EnsembleConfig, data_dir: os.PathLike | str | None = None) -> str:
     """Lines about what `run` would take; nothing is started, nothing written.
 
@@ -239,7 +148,7 @@ def dry_run(config: Config | EnsembleConfig, data_dir: os.PathLike | str | None 
     if isinstance(config, EnsembleConfig):
         members = config.member_configs()
         if config.combine == "choose" and data_dir is not None:
-            members = _chosen(config, data_dir, lambda _: None)
+            members = chosen_members(config, data_dir, lambda _: None)
         blocks = [f"member {name}\n{dry_run(member, data_dir)}" for name, member in members.items()]
         return "\n\n".join(blocks)
     if data_dir is None:
@@ -322,42 +231,6 @@ def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
         ) from None
 
 
-def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
-    """Scores test clips by all the models that serve their machine and section."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, clip in enumerate(features.clips):
-        groups.setdefault((clip.machine, clip.section), []).append(index)
-    rows: list[ScoreRow] = []
-    reporter.start("scoring", len(groups))
-    for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):
-        try:
-            chosen = fitted.choose(machine, section)
-        except UserError as error:
-            reporter.line(f"{error}; its test clips have no scores")
-            continue
-        first = chosen[:: fitted.detector.repeats]  # of each seed's trainings
-        for m, scores in zip(first, fitted.member_scores(chosen, features, indices), strict=True):
-            threshold = float(fitted.thresholds[m])
-            for index, score in zip(indices, scores, strict=True):
-                clip = features.clips[index]
-                rows.append(
-                    ScoreRow(
-                        machine=machine,
-                        section=section,
-                        domain=clip.domain,
-                        seed=fitted.members[m].seed,
-                        clip=clip.name,
-                        label=clip.label,
-                        score=score,
-                        threshold=threshold,
-                        decision=int(score > threshold),
-                    )
-                )
-        reporter.advance(done)
-    reporter.stop()
-    return rows
-
-
 def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble:
     """Loads the fitted system of a run directory.
 
@@ -367,5 +240,5 @@ def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble:
     run_dir = RunDirectory(path)
     read_config(run_dir.config)
     if run_dir.ensemble.is_file():
-        return FittedEnsemble.load(path, load)
+        return FittedEnsemble.load(run_dir.ensemble, load)
     return FittedDetector.load(run_dir.model)

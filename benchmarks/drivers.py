@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from asd_jax.clip_features import ArrayFeatures
 from asd_jax.config import TrainConfig, load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
+from asd_jax.features.table import ArrayFeatures
 from asd_jax.training import (
     FleetClips,
     FleetData,

@@ -17,10 +17,10 @@ from scipy.stats import spearmanr
 from asd_jax import pipeline
 from asd_jax.config import load_config
 from asd_jax.data.layouts import find_clips
-from asd_jax.data.synthetic import synthesize
-from asd_jax.data.synthetic_layouts import machines_of
-from asd_jax.plan import plan_clips
-from asd_jax.progress import Silent
+from asd_jax.data.synthetic.synthesis import synthesize
+from asd_jax.data.synthetic.takes import machines_of
+from asd_jax.runs.plan import plan_clips
+from asd_jax.runtime.progress import Silent
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed
 
 # Training clips of an id; the test set has as many again: 3,220 clips of 23 ids.
@@ -60,7 +60,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
         return scores, _read(run_dir / "results.csv", ("machine", "section", "domain"), "auc")
 
     def torch():
-        from benchmarks import torch_baseline
+        from benchmarks.peers import torch_baseline
 
         return torch_baseline.run(config, clips, peer_dir, seed=0)
 

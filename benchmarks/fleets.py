@@ -27,7 +27,7 @@ def _torch_way(name: str, frames: np.ndarray, values: Sequence, length: int, cou
     """Models one after another; views of a machine are one tensor, batches drawn by indices."""
     import torch
 
-    from benchmarks import torch_autoencoders
+    from benchmarks.peers import torch_autoencoders
 
     on_gpu = torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"

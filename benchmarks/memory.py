@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from asd_jax.data.synthetic import synthesize
+from asd_jax.data.synthetic.synthesis import synthesize
 from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer
 
 _FEWER = "a tenth of the clips"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asd_jax.bootstrap import bootstrap
+from asd_jax.evaluation.bootstrap import bootstrap
 from asd_jax.metrics import ranking_metrics
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.roofline import Work

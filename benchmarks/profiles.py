@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.compilation import compiler_options
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
+from asd_jax.runtime.compilation import compiler_options
 from asd_jax.training import Batch
 from asd_jax.training.task import TrainingStatistics
 

@@ -23,8 +23,8 @@ import numpy as np
 from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
-from asd_jax.plan import plan
 from asd_jax.training import Batch, Member, fleet_clips
+from asd_jax.training.cost import plan
 from asd_jax.training.members import Views, lay_out_views
 from asd_jax.training.placement import devices_together
 from asd_jax.training.task import abstract_learner

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from threadpoolctl import threadpool_info
 
-from asd_jax.files import atomic_write
+from asd_jax.runtime.files import atomic_write
 from benchmarks.harness import OURS
 
 _PACKAGES = (

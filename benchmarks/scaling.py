@@ -17,10 +17,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from asd_jax.clip_features import ArrayFeatures
 from asd_jax.config import TrainConfig, load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
+from asd_jax.features.table import ArrayFeatures
 from asd_jax.training import Member, fleet_clips, train
 from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from asd_jax.data.synthetic import synthesize
+from asd_jax.data.synthetic.synthesis import synthesize
 from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
 
 _AT_MOST = 600  # seconds

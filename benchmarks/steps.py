@@ -17,12 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.compilation import compiler_options
 from asd_jax.config import Config, TrainConfig, load_config
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.base import Detector
-from asd_jax.models import MobileNetV2, ResNet50, convolution
+from asd_jax.models import MobileNetV2, ResNet50
 from asd_jax.models.ganomaly import Decoder
+from asd_jax.models.layers import convolution
+from asd_jax.runtime.compilation import compiler_options
 from asd_jax.training import Batch, TrainingStatistics, fleet, variables
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.roofline import Work, product_flops
@@ -56,31 +57,31 @@ class Kind:
 
 
 def _dense(config, batch, peer):
-    from benchmarks.torch_autoencoders import DenseAutoencoder
+    from benchmarks.peers.torch_autoencoders import DenseAutoencoder
 
     return DenseAutoencoder(config.detector.frames * MELS)
 
 
 def _interpolation(config, batch, peer):
-    from benchmarks.torch_autoencoders import InterpolationAutoencoder
+    from benchmarks.peers.torch_autoencoders import InterpolationAutoencoder
 
     return InterpolationAutoencoder(config.detector.frames, MELS)
 
 
 def _group_made(config, batch, peer):
-    from benchmarks.torch_autoencoders import GroupMADE
+    from benchmarks.peers.torch_autoencoders import GroupMADE
 
     return GroupMADE(MELS)
 
 
 def _lstm(config, batch, peer):
-    from benchmarks.torch_autoencoders import LSTMAutoencoder
+    from benchmarks.peers.torch_autoencoders import LSTMAutoencoder
 
     return LSTMAutoencoder(MELS)
 
 
 def _ganomaly(config, batch, peer):
-    from benchmarks.torch_ganomaly import GANomaly
+    from benchmarks.peers.torch_ganomaly import GANomaly
 
     return GANomaly(config.detector.width, config.detector.frames, MELS)
 
@@ -88,7 +89,7 @@ def _ganomaly(config, batch, peer):
 def _classifier(config, batch, peer):
     import torch
 
-    from benchmarks import torch_models
+    from benchmarks.peers import torch_models
 
     settings = config.detector
     module = MobileNetV2 if settings.network == "mobilenet_v2" else ResNet50
@@ -210,7 +211,7 @@ def _torch_way(model, values, views: np.ndarray) -> Way:
 
 def _keras_way(name: str, values, views: np.ndarray) -> tuple[Way, int]:
     """Steps of a model in Keras with our values, and their number."""
-    from benchmarks import keras_models
+    from benchmarks.peers import keras_models
 
     if name == "dense_ae":
         inputs = targets = views.reshape(*views.shape[:2], -1)

@@ -16,10 +16,10 @@ import numpy as np
 from absl import app, flags
 
 from asd_jax import metrics
-from asd_jax.data.machine_wear import CAUSES
-from asd_jax.data.synthetic import ANOMALIES_FILE
+from asd_jax.data.synthetic.machine_wear import CAUSES
+from asd_jax.data.synthetic.synthesis import ANOMALIES_FILE
 from asd_jax.errors import UserError
-from asd_jax.results import ScoreRow, read_scores_csv
+from asd_jax.evaluation.results import ScoreRow, read_scores_csv
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "what `asd-jax synth` made", required=True)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "a finished run on it", required=True)

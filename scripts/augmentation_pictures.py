@@ -20,7 +20,7 @@ from asd_jax.audio import FrontEnd
 from asd_jax.audio.augmentation import draw_warp, mix, warp
 from asd_jax.audio.perturbation import perturb
 from asd_jax.data import audio_files, synthetic
-from asd_jax.files import atomic_write
+from asd_jax.runtime.files import atomic_write
 
 _OUT_DIR = flags.DEFINE_string("out_dir", "docs/pictures", "folder of the pictures")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the sounds and of what is drawn")

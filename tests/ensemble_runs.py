@@ -8,7 +8,7 @@ from command_line import run_cli
 
 from asd_jax import config as configs
 from asd_jax.config import load_config
-from asd_jax.results import write_results_csv
+from asd_jax.evaluation.results import write_results_csv
 
 TEST = ["machine", "section", "domain", "seed", "clip", "label", "score", "threshold", "decision"]
 TRAINING = ["machine", "section", "domain", "seed", "clip", "score"]

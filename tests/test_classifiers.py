@@ -6,7 +6,7 @@ import pytest
 from command_line import run_cli
 
 import asd_jax
-from asd_jax.data.synthetic import synthesize
+from asd_jax.data.synthetic.synthesis import synthesize
 
 TINY = [
     "--config.train.epochs=1",

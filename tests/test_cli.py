@@ -16,7 +16,7 @@ from command_line import run_cli
 import asd_jax
 from asd_jax.cli import main
 from asd_jax.config import load_config
-from asd_jax.data.synthetic import synthesize
+from asd_jax.data.synthetic.synthesis import synthesize
 
 SMALL = ["--config.train.epochs=2", "--config.train.batch_size=64", "--config.seeds=0,1"]
 
@@ -408,7 +408,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(data, cache, tmp_p
 
 def test_a_full_disk_is_one_line_and_loses_nothing(data, cache, tmp_path, capsys, monkeypatch):
     """The disk fills up while results are written; with room again the same command ends."""
-    from asd_jax import files, reporting
+    from asd_jax.runs import report as reporting
+    from asd_jax.runtime import files
 
     arguments = run_arguments(data, cache, tmp_path / "run")
 

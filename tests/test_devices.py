@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import sys
 import jax, numpy as np
-from asd_jax.clip_features import ArrayFeatures
+from asd_jax.features.table import ArrayFeatures
 from asd_jax.config import load_config
 from asd_jax.data.clips import NORMAL, Clip
-from asd_jax.fitting import fit_clips
+from asd_jax.fitting.fitting import fit_clips
 
 rng = np.random.default_rng(0)
 config = load_config(sys.argv[2], {

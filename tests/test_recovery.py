@@ -12,7 +12,7 @@ import pytest
 from command_line import run_cli
 
 from asd_jax.cli import main
-from asd_jax.data.synthetic import synthesize
+from asd_jax.data.synthetic.synthesis import synthesize
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from asd_jax.errors import UserError
-from asd_jax.results import ScoreRow
+from asd_jax.evaluation.results import ScoreRow
 
 
 @pytest.fixture(scope="module")

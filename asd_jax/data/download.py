@@ -35,7 +35,7 @@ from rich.progress import (
 
 from asd_jax.data.layouts import Archive, official_archives
 from asd_jax.errors import UserError
-from asd_jax.files import atomic_write, disk_errors
+from asd_jax.runtime.files import atomic_write, disk_errors
 
 _AGAIN = "run the same command again, it goes on where it stopped"
 _TIMEOUT_S = (15, 60)  # to connect; between two pieces

@@ -42,7 +42,8 @@ from asd_jax.audio.augmentation import draw_pairs, draw_warp, mix, warp
 from asd_jax.audio.views import gather_views
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
-from asd_jax.models import MobileNetV2, ResNet50, heads
+from asd_jax.models import MobileNetV2, ResNet50
+from asd_jax.models.layers import heads
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, gradient_task
 

@@ -47,12 +47,12 @@ from asd_jax.audio.views import gather_views
 from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
-from asd_jax.features import default_cache_dir
+from asd_jax.features.cache import default_cache_dir
 from asd_jax.models import MobileNetV2
-from asd_jax.models.imported import load_imagenet_mobilenet
+from asd_jax.models.pretrained.imported import load_imagenet_mobilenet
+from asd_jax.models.pretrained.weights import weights_file
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, gradient_task
-from asd_jax.weights import weights_file
 
 _RANGE_DB = 80.0
 _TARGET = 1  # the network's output for the machine itself; 0 is for outliers

@@ -3,13 +3,13 @@
 from asd_jax.models.dense_autoencoder import DenseAutoencoder
 from asd_jax.models.ganomaly import GANomalyDiscriminator, GANomalyGenerator
 from asd_jax.models.group_made import GroupMADE
-from asd_jax.models.imported import from_keras, from_slim, load_imagenet_mobilenet
 from asd_jax.models.interpolation_autoencoder import InterpolationAutoencoder
-from asd_jax.models.keras_autoencoder import load_keras_autoencoder
-from asd_jax.models.keras_file import read_keras_layers
 from asd_jax.models.lstm_autoencoder import LSTMAutoencoder
 from asd_jax.models.mobilenet_v2 import MobileNetV2
 from asd_jax.models.openl3 import OpenL3, openl3_from_keras
+from asd_jax.models.pretrained.imported import from_keras, from_slim, load_imagenet_mobilenet
+from asd_jax.models.pretrained.keras_autoencoder import load_keras_autoencoder
+from asd_jax.models.pretrained.keras_file import read_keras_layers
 from asd_jax.models.resnet50 import ResNet50
 
 __all__ = [

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from asd_jax.models.batch_norm import BatchNorm
-from asd_jax.models.convolution import Convolution, convolve
+from asd_jax.models.layers.batch_norm import BatchNorm
+from asd_jax.models.layers.convolution import Convolution, convolve
 
 _KERNEL = (5, 5)
 _kernel_init = nn.initializers.normal(0.02)

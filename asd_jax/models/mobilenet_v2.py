@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from asd_jax.models.batch_norm import BatchNorm
-from asd_jax.models.convolution import Convolution, DepthwiseConvolution
+from asd_jax.models.layers.batch_norm import BatchNorm
+from asd_jax.models.layers.convolution import Convolution, DepthwiseConvolution
 
 # Channels, blocks, stride of the first block; all but the first stage expand six times.
 _STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))

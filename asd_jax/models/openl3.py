@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from asd_jax.errors import UserError
-from asd_jax.models.batch_norm import BatchNorm
-from asd_jax.models.convolution import Convolution
-from asd_jax.models.imported import from_keras
+from asd_jax.models.layers.batch_norm import BatchNorm
+from asd_jax.models.layers.convolution import Convolution
+from asd_jax.models.pretrained.imported import from_keras
 
 _LAST = "audio_embedding_layer"
 
@@ -77,7 +77,7 @@ def openl3_from_keras(
     Args:
         module: the network.
         layers: layer name → arrays, in the order of the file, as
-            `asd_jax.models.keras_file.read_keras_layers` gives them. The layer of kapre that
+            `read_keras_layers` gives them. The layer of kapre that
             makes the mel spectrogram may be missing.
         filters: (bins, mels) mel filters of the pictures that the network is to be given.
         source: where the arrays are from, for messages.

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from asd_jax.models.batch_norm import BatchNorm
-from asd_jax.models.convolution import Convolution
+from asd_jax.models.layers.batch_norm import BatchNorm
+from asd_jax.models.layers.convolution import Convolution
 
 # Channels of the inner convolutions, blocks, stride of the first block.
 _STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from asd_jax import distributed
 from asd_jax.errors import UserError
-from asd_jax.files import disk_errors
+from asd_jax.runtime import distributed
+from asd_jax.runtime.files import disk_errors
 
 # Bytes of a checkpoint beside its arrays, generously.
 _OVERHEAD = 1 << 20

@@ -21,8 +21,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from asd_jax.audio.views import gather_views
-from asd_jax.compilation import compiler_options
 from asd_jax.config import TrainConfig
+from asd_jax.runtime.compilation import compiler_options
 from asd_jax.training.members import FleetData, Views
 from asd_jax.training.placement import DATA_AXIS, FLEET_AXIS, over_data_axis
 from asd_jax.training.task import Batch, Learner, Task

@@ -10,9 +10,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from asd_jax import distributed
 from asd_jax.config import TrainConfig
 from asd_jax.errors import UserError
+from asd_jax.runtime import distributed
 
 # Members of a fleet lie along the first axis of the mesh, the views of a step along the second.
 FLEET_AXIS, DATA_AXIS = "fleet", "data"

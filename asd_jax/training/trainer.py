@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax import distributed
 from asd_jax.config import TrainConfig
-from asd_jax.progress import Reporter, Silent
+from asd_jax.runtime import distributed
+from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import fleet
 from asd_jax.training.checkpoints import Checkpoints
 from asd_jax.training.members import FleetClips, FleetData, Member, lay_out_views, member_key

@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from asd_jax import distributed
 from asd_jax.errors import UserError
+from asd_jax.runtime import distributed
 from asd_jax.training.members import Examples, FleetClips, whole_batches
 from asd_jax.training.task import TrainingStatistics
 

@@ -8,15 +8,16 @@ from command_line import run_cli
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
-from asd_jax.clip_features import ArrayFeatures
 from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import registry
 from asd_jax.detectors.backends import on_embeddings
 from asd_jax.errors import UserError
-from asd_jax.fitted import FittedDetector
-from asd_jax.fitting import _stack, fit_clips, score_training
-from asd_jax.progress import Silent
+from asd_jax.features.table import ArrayFeatures
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.fitting import _stack, fit_clips
+from asd_jax.fitting.scores import score_training
+from asd_jax.runtime.progress import Silent
 
 SMALL = {
     "detector.frames": "3",

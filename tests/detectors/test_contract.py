@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import asd_jax
-from asd_jax.clip_features import embeddings_of
 from asd_jax.config import Config, load_config, shipped_configs
 from asd_jax.detectors import list_detectors, make_detector, registry
 from asd_jax.errors import UserError
-from asd_jax.fitted import FittedDetector
+from asd_jax.features.embeddings import embeddings_of
+from asd_jax.fitting.detector import FittedDetector
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 
@@ -192,9 +192,9 @@ def test_a_seed_of_a_fleet_is_the_seed_alone(name):
 
 @pytest.mark.parametrize("name", TESTED)
 def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
-    from asd_jax.clip_features import ArrayFeatures
     from asd_jax.data.clips import Clip
-    from asd_jax.fitting import fit_clips
+    from asd_jax.features.table import ArrayFeatures
+    from asd_jax.fitting.fitting import fit_clips
 
     config = small(name, epochs=3, checkpoint_every=1)
     arrays = make_features(config, MACHINE["sections"])

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 import asd_jax
 from asd_jax.audio import FrontEnd
 from asd_jax.config import load_config
-from asd_jax.data.synthetic import synthesize
+from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 

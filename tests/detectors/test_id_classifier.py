@@ -9,13 +9,14 @@ import pytest
 from scipy.special import log_softmax, rel_entr, softmax
 
 import asd_jax
-from asd_jax.clip_features import ArrayFeatures
 from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.fitting import fit_clips, lay_out, with_perturbed
-from asd_jax.models import heads
+from asd_jax.features.table import ArrayFeatures
+from asd_jax.fitting.fitting import fit_clips
+from asd_jax.fitting.layout import lay_out, with_perturbed
+from asd_jax.models.layers import heads
 from asd_jax.training import Batch, TrainingStatistics, variables
 from asd_jax.training.task import count_values
 

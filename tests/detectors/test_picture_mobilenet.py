@@ -13,7 +13,7 @@ from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.fitting import with_perturbed
+from asd_jax.fitting.layout import with_perturbed
 from asd_jax.training import variables
 from asd_jax.training.task import count_values
 

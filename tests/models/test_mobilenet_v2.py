@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asd_jax.models import MobileNetV2
-from asd_jax.models.imported import from_keras
+from asd_jax.models.pretrained.imported import from_keras
 
 SIZES = [(64, 128), (128, 64), (224, 224), (320, 320)]
 

@@ -10,8 +10,8 @@ from openl3_files import random_layers, write_keras_file
 
 from asd_jax.audio.openl3_frontend import OpenL3FrontEnd
 from asd_jax.errors import UserError
-from asd_jax.models.keras_file import read_keras_layers
 from asd_jax.models.openl3 import OpenL3, openl3_from_keras
+from asd_jax.models.pretrained.keras_file import read_keras_layers
 
 SMALL = OpenL3((2, 3, 4, 5), normalise_last=True, pool=(4, 4))
 EDGE = OpenL3((32, 32, 64, 64, 128, 128, 64, 64), normalise_last=True, pool=(8, 6))

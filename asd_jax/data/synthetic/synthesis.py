@@ -1,0 +1,351 @@
+"""Synthetic data sets of machine sounds in the challenge's layouts, of any size.
+
+Every clip has a random stream of its own, keyed by seed, machine, section, split, domain, label
+and number. So a seed gives the same bytes whatever the number of workers, the order, or the
+choice of other machines; an interrupted synthesis is completed by the same call.
+"""
+
+import concurrent.futures
+import csv
+import dataclasses
+import difflib
+import io
+import json
+import math
+import numbers
+import os
+import time
+import wave
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from asd_jax.data.layouts import YEARS
+from asd_jax.data.synthetic import machine_kinds, machine_sounds
+from asd_jax.data.synthetic.takes import (
+    KINDS,
+    MIMII,
+    SETTINGS_FILE,
+    Settings,
+    Take,
+    attributes_of,
+    handful,
+    machines_of,
+    plan,
+    sections_of,
+)
+from asd_jax.errors import UserError
+from asd_jax.runtime import files
+
+DIFFICULTIES = {"easy": 6.0, "default": 0.0, "hard": -6.0}  # dB added to the faults' levels
+HALLS = ("own", "factory")
+FAULTS = ("added", "all")
+ANOMALIES_FILE = "anomalies.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a synthesis left on the disk.
+
+    Attributes:
+        out_dir: root of the data set.
+        machines: machine types in it.
+        clips: recordings in it.
+        anomalies: the anomalous ones among them.
+        written: recordings that this call wrote; the others were there already.
+        seconds: time taken.
+    """
+
+    out_dir: Path
+    machines: tuple[str, ...]
+    clips: int
+    anomalies: int
+    written: int
+    seconds: float
+
+
+def synthesize(
+    out_dir: os.PathLike | str,
+    *,
+    year: int = 2020,
+    subset: str = "dev",
+    machines: Iterable[str] | None = None,
+    sections: int | None = None,
+    clips: int = 40,
+    seed: int = 0,
+    duration: float = 10.0,
+    sample_rate: int = 16_000,
+    difficulty: str = "default",
+    hall: str = "own",
+    faults: str = "added",
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Makes a labelled data set of machine sounds on disk.
+
+    A section (or id) has `clips` normal training clips; where the year has domains, 1 % of them
+    (0.3 % in 2021), but at least three, are target clips. Its test set has half as many normal
+    clips, at least 8 and at most 100, and as many anomalous ones, half of each in the target
+    domain. `anomalies.csv` in `out_dir` names the cause and level of every anomalous clip, also
+    of the unlabelled test clips of an evaluation set; what changes a machine's own sound has no
+    level.
+
+    Args:
+        out_dir: root of the data set; new, empty, or of an interrupted synthesis.
+        year: challenge year whose layout to write, 2020 to 2026; 0 for raw 8-channel MIMII.
+        subset: "dev" or "eval".
+        machines: machine types of that year and set; None for three of different kinds.
+        sections: how many ids or sections of each machine; None for all that the set has.
+        clips: training clips of each section.
+        seed: whole number from 0.
+        duration: length of a clip in seconds, at least 2; some machines' are 0.6 to 1.2 times it.
+        sample_rate: in Hz, at least 8000.
+        difficulty: "easy", "default" or "hard": faults 6 dB louder, as they are, 6 dB fainter;
+            changes of a machine's own sound are doubled or halved.
+        hall: background. "own": of each id, some 1 to 12 dB quieter than the machine, with a
+            steady hum by which the id can be told. "factory": as where noise was recorded apart
+            in factories and added, all clips of all machines hear the same few places: noise up
+            to 6 dB quieter or louder than the machine, and other machines that start and stop.
+        faults: "added": sounds that come on top of an unchanged recording. "all": also wear and
+            wrong operation that change the machine's own sound, see `machine_wear`.
+        workers: threads; None for one a core.
+        progress: called with (clips done, clips in all).
+
+    Returns:
+        What is in the data set.
+
+    Raises:
+        UserError: a setting is wrong, `out_dir` holds something else, or the disk is full.
+    """
+    started = time.monotonic()
+    workers = os.cpu_count() or 1 if workers is None else workers
+    _check_whole("workers", workers, 1)
+    settings = _checked(
+        Settings(
+            year=year,
+            subset=subset,
+            machines=machines,
+            sections=sections,
+            clips=clips,
+            seed=seed,
+            duration=duration,
+            sample_rate=sample_rate,
+            difficulty=difficulty,
+            hall=hall,
+            faults=faults,
+        )
+    )
+    root = Path(out_dir)
+    _claim(root, settings)
+
+    takes = plan(settings)
+    anomalies_file = root / ANOMALIES_FILE
+    listed = anomalies_file.is_file()
+    todo = [
+        take
+        for take in takes
+        if (take.cause and not listed) or not _is_complete(root / take.path, settings, take)
+    ]
+    results = _make_all(root, settings, todo, workers, progress)
+    if not listed:
+        of_takes = {take.path: fault for take, (_, fault) in zip(todo, results, strict=True)}
+        _write_anomalies(anomalies_file, takes, of_takes)
+    _write_attributes(root, settings, takes)
+    return Summary(
+        out_dir=root,
+        machines=settings.machines,
+        clips=len(takes),
+        anomalies=sum(take.cause is not None for take in takes),
+        written=sum(written for written, _ in results),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, numbers.Integral) or value < least:
+        raise UserError(f"{name}={value}: give a whole number, at least {least}")
+
+
+def _checked(settings: Settings) -> Settings:
+    """Settings of the right types, with what was left open filled in.
+
+    Args:
+        settings: as the caller gave them; machines may be any iterable or one name, and they and
+            sections None.
+
+    Raises:
+        UserError: a setting is wrong.
+    """
+    year, subset = settings.year, settings.subset
+    if year not in (MIMII, *YEARS):
+        raise UserError(f"year={year}: give one of {_listed(YEARS)}, or {MIMII} for raw MIMII")
+    known = machines_of(year, subset)
+    if not known:
+        raise UserError(f"subset={subset}: give dev{' or eval' if year != MIMII else ''}")
+    for name, choices in (("difficulty", DIFFICULTIES), ("hall", HALLS), ("faults", FAULTS)):
+        if getattr(settings, name) not in choices:
+            raise UserError(f"{name}={getattr(settings, name)}: give one of {_listed(choices)}")
+    for name, least in (("clips", 1), ("seed", 0), ("sample_rate", 8000), ("sections", 1)):
+        if name != "sections" or settings.sections is not None:
+            _check_whole(name, getattr(settings, name), least)
+    duration = settings.duration
+    if not (isinstance(duration, numbers.Real) and 2 <= duration < math.inf):
+        raise UserError(f"duration={duration}: give seconds, at least 2")
+
+    machines, sections = settings.machines, settings.sections
+    if isinstance(machines, str):
+        machines = [machines]
+    chosen = tuple(handful(known) if machines is None else dict.fromkeys(machines))
+    if not chosen:
+        raise UserError(f"machines is empty: give some of {_listed(known)}")
+    for machine in chosen:
+        if machine not in known:
+            by_lower = {name.lower(): name for name in known}
+            near = difflib.get_close_matches(str(machine).lower(), by_lower, n=3)
+            hint = f"did you mean {_listed([by_lower[name] for name in near])}? " if near else ""
+            where = f"the {year} {subset} set" if year else "MIMII"
+            raise UserError(f"no machine {machine!r} in {where}: {hint}it has {_listed(known)}")
+        most = len(sections_of(year, subset, machine))
+        if sections is not None and sections > most:
+            raise UserError(f"sections={sections}: {machine} has {most} in year {year}, {subset}")
+    longest = max(len(sections_of(year, subset, machine)) for machine in chosen)
+    return dataclasses.replace(
+        settings,
+        year=int(year),
+        machines=chosen,
+        sections=longest if sections is None else int(sections),
+        clips=int(settings.clips),
+        seed=int(settings.seed),
+        duration=float(duration),
+        sample_rate=int(settings.sample_rate),
+    )
+
+
+def _listed(names: Iterable) -> str:
+    return ", ".join(map(str, names))
+
+
+def _claim(root: Path, settings: Settings) -> None:
+    """Makes the folder ours, or checks that it holds a part of this very data set."""
+    wanted = {**dataclasses.asdict(settings), "machines": list(settings.machines)}
+    path = root / SETTINGS_FILE
+    if path.is_file():
+        try:
+            # Sets of before there was a choice are of the first ones.
+            earlier = {"hall": HALLS[0], "faults": FAULTS[0]}
+            found = {**earlier, **json.loads(path.read_text(encoding="utf-8"))}
+            different = [name for name in wanted if found.get(name) != wanted[name]]
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} cannot be read: give another folder") from error
+        if different:
+            name = different[0]
+            raise UserError(
+                f"{root} holds a synthetic data set with {name}={found.get(name)}, not "
+                f"{wanted[name]}: give another folder, or the same settings to complete it"
+            )
+        return
+    with files.disk_errors(root):
+        if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
+            raise UserError(f"{root} is not empty: give a new folder for the data set")
+        root.mkdir(parents=True, exist_ok=True)
+    with files.atomic_write(path) as file:
+        file.write(json.dumps(wanted, indent=2) + "\n")
+
+
+def _make_all(root, settings, takes, workers, progress) -> list[tuple[bool, object]]:
+    # Threads, not processes: NumPy and SciPy work outside the interpreter's lock here, and no
+    # child has to import the caller's program.
+    results = []
+    executor = concurrent.futures.ThreadPoolExecutor(workers)
+    try:
+        for result in executor.map(lambda take: _make(root, settings, take), takes):
+            results.append(result)
+            if progress:
+                progress(len(results), len(takes))
+    finally:
+        executor.shutdown(cancel_futures=True)
+    return results
+
+
+def _make(root: Path, settings: Settings, take: Take):
+    """Renders a recording and writes it unless it is there; whether it was written, its fault."""
+    key = (settings.seed, take.machine, take.section, take.key)
+    family = KINDS[take.machine][0]
+    audio, fault = machine_sounds.render(
+        machine_kinds.individual(settings.seed, take.machine, family, take.section),
+        take.condition,
+        machine_kinds.stream(*key, "sound"),
+        samples=settings.samples(take.machine),
+        sample_rate=settings.sample_rate,
+        microphones_db=settings.microphones_db,
+        cause=take.cause,
+        fault_rng=machine_kinds.stream(*key, "fault"),
+        level_offset_db=DIFFICULTIES[settings.difficulty],
+        factory=machine_kinds.factory(settings.seed) if settings.hall == "factory" else (),
+    )
+    path = root / take.path
+    if _is_complete(path, settings, take):
+        return False, fault
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(audio.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(settings.sample_rate)
+        file.writeframes(np.round(audio * 32767).astype("<i2").tobytes())
+    # A fixed name, so that what an interruption leaves is replaced by the next call.
+    temporary = path.with_name(f".{path.name}.part")
+    with files.disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(buffer.getbuffer())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    return True, fault
+
+
+def _is_complete(path: Path, settings: Settings, take: Take) -> bool:
+    header = 44
+    size = header + 2 * settings.samples(take.machine) * len(settings.microphones_db)
+    return path.is_file() and path.stat().st_size == size
+
+
+def _write_anomalies(path: Path, takes: list[Take], faults: dict) -> None:
+    with files.atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ["path", "machine", "section", "domain", "cause", "level_db", "frequency_hz", "strokes"]
+        )
+        for take in takes:
+            if take.cause is None:
+                continue
+            fault = faults[take.path]
+            level, frequency = (
+                "" if math.isnan(value) else f"{value:.2f}"
+                for value in (fault.level_db, fault.frequency_hz)
+            )
+            row = [take.path, take.machine, take.section, take.domain, fault.cause]
+            writer.writerow([*row, level, frequency, fault.strokes or ""])
+
+
+def _write_attributes(root: Path, settings: Settings, takes: list[Take]) -> None:
+    """`attributes_NN.csv` beside a machine's folders, as from 2022 on; of labelled clips only."""
+    if settings.year < 2022:
+        return
+    sections: dict[tuple[str, str], list[Take]] = {}
+    for take in takes:
+        if settings.subset == "dev" or take.split == "train":
+            sections.setdefault((take.machine, take.section), []).append(take)
+    for (machine, section), inside in sections.items():
+        pairs = len(attributes_of(settings, inside[0]))
+        folder = root / f"{settings.subset}_data"
+        with files.atomic_write(folder / machine / f"attributes_{section}.csv") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            header = [f"d{i}{part}" for i in range(1, pairs + 1) for part in "pv"]
+            writer.writerow(["file_name", *header])
+            for take in inside:
+                values = [part for pair in attributes_of(settings, take) for part in pair]
+                name = Path(take.path).relative_to(folder.name).as_posix()
+                writer.writerow([name, *values])

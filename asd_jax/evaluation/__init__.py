@@ -1,0 +1,1 @@
+"""From clip scores to results: metrics of every machine, intervals, tables, result files."""

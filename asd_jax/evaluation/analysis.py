@@ -1,0 +1,177 @@
+"""What the decisions of a run got right and wrong: counts and rates, and spectrograms to look at.
+
+Source: the analysis of Jalali et al. 2020, section 3: confusion matrices of each machine at a
+threshold from the training clips, and the spectrograms of wrong decisions beside right ones.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from asd_jax import metrics
+from asd_jax.audio import FrontEnd
+from asd_jax.evaluation.results import ScoreRow
+from asd_jax.evaluation.tables import markdown, mean_std
+from asd_jax.features.table import Features
+from asd_jax.runtime.files import atomic_write
+
+
+class Decisions(NamedTuple):
+    """Decisions on a machine's labelled test clips, each (seeds,).
+
+    Attributes:
+        counts: true and false, positive and negative; an anomaly is a positive.
+        tpr: share of the anomalies that are found; NaN without any, as below.
+        fpr: share of the normal clips that are called anomalous.
+        precision: share of the found clips that are anomalies.
+        accuracy: share of right decisions.
+        f1: harmonic mean of precision and true positive rate.
+    """
+
+    counts: metrics.Confusion
+    tpr: np.ndarray
+    fpr: np.ndarray
+    precision: np.ndarray
+    accuracy: np.ndarray
+    f1: np.ndarray
+
+
+# Which decision, its title, and whether the clip with the highest score shows it best.
+_CASES = (
+    (1, 0, "false negative", False),
+    (0, 1, "false positive", True),
+    (1, 1, "true positive", True),
+    (0, 0, "true negative", False),
+)
+
+
+def decisions_of(rows: Sequence[ScoreRow]) -> dict[str, Decisions]:
+    """Counts and rates of every machine that has labelled test clips, all its sections together.
+
+    Args:
+        rows: scores of a run; every seed scored the same clips.
+    """
+    found: dict[str, dict[int, list[ScoreRow]]] = {}
+    for row in rows:
+        if row.label >= 0:
+            found.setdefault(row.machine, {}).setdefault(row.seed, []).append(row)
+    made = {}
+    for machine, by_seed in sorted(found.items()):
+        labels, decisions = (
+            np.array([[getattr(row, name) for row in of_seed] for of_seed in by_seed.values()])
+            for name in ("label", "decision")
+        )
+        counts = metrics.confusion_counts(labels, decisions)
+        normal, anomalous = counts.fp + counts.tn, counts.tp + counts.fn
+        with np.errstate(invalid="ignore"):
+            made[machine] = Decisions(
+                counts,
+                tpr=counts.tp / anomalous,
+                fpr=counts.fp / normal,
+                precision=metrics.precision(counts),
+                accuracy=(counts.tp + counts.tn) / (normal + anomalous),
+                f1=metrics.f1(counts),
+            )
+    return made
+
+
+def write_analysis(
+    folder: os.PathLike | str, rows: Sequence[ScoreRow], features: Features, front_end: FrontEnd
+) -> None:
+    """Writes `analysis.md` and a picture for each machine that has labelled test clips.
+
+    Args:
+        folder: the run directory.
+        rows: scores of the run.
+        features: the test clips' features.
+        front_end: what they were computed by.
+    """
+    folder = Path(folder)
+    found = decisions_of(rows)
+    header = ["machine", "TP", "FN", "FP", "TN", "TPR", "FPR", "precision", "accuracy", "F1"]
+    lines = []
+    for machine, made in found.items():
+        counts = [f"{np.mean(getattr(made.counts, name)):.4g}" for name in ("tp", "fn", "fp", "tn")]
+        lines.append([machine, *counts, *(mean_std(np.atleast_1d(rate)) for rate in made[1:])])
+    text = [
+        "# Decisions",
+        "",
+        markdown([header, *lines]),
+        "",
+        "An anomaly is a positive. Counts are means over the seeds, rates are in percent, mean ± "
+        "standard deviation over the seeds.",
+    ]
+    for machine in found:
+        picture = f"spectrograms/{machine}.png"
+        write_spectrograms(folder / picture, rows, machine, features, front_end)
+        text += ["", f"![{machine}: wrong and right decisions]({picture})"]
+    with atomic_write(folder / "analysis.md") as file:
+        file.write("\n".join(text) + "\n")
+
+
+def write_spectrograms(
+    path: os.PathLike | str,
+    rows: Sequence[ScoreRow],
+    machine: str,
+    features: Features,
+    front_end: FrontEnd,
+) -> None:
+    """Draws a wrong decision of either kind beside a right one of either kind.
+
+    Of the first seed's decisions: the anomaly that scored lowest and the normal clip that scored
+    highest of those decided wrongly, and the clearest of those decided rightly.
+
+    Args:
+        path: the picture.
+        rows: scores of the run.
+        machine: whose clips are drawn.
+        features: the test clips' features.
+        front_end: what they were computed by.
+    """
+    from matplotlib.figure import Figure
+
+    index = {(clip.machine, clip.name): i for i, clip in enumerate(features.clips)}
+    own = [row for row in rows if row.machine == machine]
+    own = [row for row in own if row.seed == own[0].seed]
+    shown: list[tuple[str, ScoreRow | None]] = []
+    for label, decision, title, highest in _CASES:
+        cases = [row for row in own if (row.label, row.decision) == (label, decision)]
+        pick = max if highest else min
+        shown.append((title, pick(cases, key=lambda row: row.score) if cases else None))
+    clips = {
+        row.clip: features.read_clips([index[machine, row.clip]])[0] for _, row in shown if row
+    }
+    levels = np.concatenate([clip.ravel() for clip in clips.values()])
+    low, high = np.percentile(levels, [1, 99.9])
+
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(2, 2, sharey=True)
+    for axis, (title, row) in zip(axes.flat, shown, strict=True):
+        if row is None:
+            axis.set_axis_off()
+            axis.set_title(f"{title}: none", fontsize=10)
+            continue
+        clip = clips[row.clip]
+        seconds = len(clip) * front_end.hop_length / front_end.sample_rate
+        image = axis.imshow(
+            clip.T,
+            origin="lower",
+            aspect="auto",
+            vmin=low,
+            vmax=high,
+            extent=(0, seconds, 0, clip.shape[1]),
+            cmap="magma",
+        )
+        axis.set_title(
+            f"{title}: {row.clip}\nscore {row.score:.4g}, threshold {row.threshold:.4g}",
+            fontsize=10,
+        )
+        axis.set_xlabel("seconds")
+        axis.set_ylabel("mel band")
+    figure.colorbar(image, ax=axes, label="dB")
+    figure.suptitle(machine)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=100)

@@ -1,0 +1,316 @@
+"""Clip scores and results of a run: their CSV files, and the evaluation between them."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asd_jax import metrics
+from asd_jax.errors import UserError
+from asd_jax.evaluation.bootstrap import bootstrap, percentile_interval
+from asd_jax.metrics import RankingMetrics, domains_of, mean_over_sections
+from asd_jax.runtime.files import atomic_write
+
+# The section of lines that average over a machine's sections.
+MEAN = "mean"
+
+
+class ScoreRow(NamedTuple):
+    """The score of one test clip by one seed's detector; a line of scores.csv.
+
+    Attributes:
+        machine: as in `Clip`.
+        section: as in `Clip`.
+        domain: as in `Clip`: "source", "target" or "".
+        seed: training seed.
+        clip: `Clip.name`.
+        label: `NORMAL`, `ANOMALY` or `UNLABELLED`.
+        score: anomaly score, larger is more anomalous.
+        threshold: the decision threshold.
+        decision: 1 if the clip is called anomalous, else 0.
+    """
+
+    machine: str
+    section: str
+    domain: str
+    seed: int
+    clip: str
+    label: int
+    score: float
+    threshold: float
+    decision: int
+
+
+class TrainingRow(NamedTuple):
+    """The score of one training clip by one seed's detector; a line of training_scores.csv.
+
+    Attributes: as those of `ScoreRow`.
+    """
+
+    machine: str
+    section: str
+    domain: str
+    seed: int
+    clip: str
+    score: float
+
+
+class ResultRow(NamedTuple):
+    """Metrics of one machine, section, domain and seed; a line of results.csv.
+
+    Attributes:
+        machine: machine type.
+        section: machine id or section.
+        domain: "all", "source" or "target"; see `evaluate`.
+        seed: training seed.
+        n_normal: normal clips of the domain.
+        n_anomaly: anomalies of the domain.
+        auc: area under the ROC curve.
+        pauc: the papers' partial AUC, see `RankingMetrics`.
+        pauc_mcclish: the official programs' partial AUC, see `RankingMetrics`.
+        precision: of the decisions.
+        recall: of the decisions.
+        f1: of the decisions.
+    """
+
+    machine: str
+    section: str
+    domain: str
+    seed: int
+    n_normal: int
+    n_anomaly: int
+    auc: float
+    pauc: float
+    pauc_mcclish: float
+    precision: float
+    recall: float
+    f1: float
+
+
+def evaluate(rows: Iterable[ScoreRow], year: int) -> tuple[ResultRow, ...]:
+    """Metrics of every machine, section, domain and seed, all at once.
+
+    2020 and MIMII (year 0) have the domain "all" alone, 2021 has "source" and "target", each
+    from its own clips, and later years have all three. From 2022 on, as in the official
+    programs, AUC (source) ranks the source's normal clips against the anomalies of both
+    domains; the source's pAUC, precision, recall and F1 are of the source's clips alone; and
+    likewise for the target.
+
+    Args:
+        rows: the scores; every seed of a section scored the same clips.
+        year: challenge year.
+
+    Returns:
+        Rows ordered by machine, section, domain and seed. Metrics are NaN where they are
+        undefined: no labels, one class only, too few normal clips, a score that is NaN.
+
+    Raises:
+        UserError: a clip is scored twice, or by some seeds only.
+    """
+    groups = _group(rows, year)
+    if groups is None:
+        return ()
+    ranked = metrics.ranking_metrics(groups.labels, groups.scores, groups.ranked)
+    own = metrics.ranking_metrics(groups.labels, groups.scores, groups.own)
+    counts = metrics.confusion_counts(groups.labels, groups.decisions, groups.own)
+    n_normal, n_anomaly = counts.fp + counts.tn, counts.tp + counts.fn
+    labelled = n_normal + n_anomaly > 0
+    values = [ranked.auc, own.pauc, own.pauc_mcclish] + [
+        np.where(labelled, metric(counts), np.nan)
+        for metric in (metrics.precision, metrics.recall, metrics.f1)
+    ]
+    return tuple(
+        ResultRow(
+            *key, seed, int(n_normal[at]), int(n_anomaly[at]), *(float(v[at]) for v in values)
+        )
+        for g, key in enumerate(groups.keys)
+        for s, seed in enumerate(groups.seeds)
+        for at in [(g, s)]
+    )
+
+
+def bootstrap_results(
+    rows: Iterable[ScoreRow],
+    year: int,
+    *,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[tuple[str, str, str], RankingMetrics]:
+    """Bootstrap intervals of the mean over the seeds, for every line of the tables.
+
+    Args:
+        rows: as in `evaluate`.
+        year: challenge year.
+        n_resamples: as in `bootstrap_intervals`; the seeds share the resamples.
+        confidence: coverage.
+        seed: of the resamples.
+
+    Returns:
+        (machine, section, domain) → (low, high) of each metric. The section `MEAN` has the
+        intervals of a machine's mean over its sections.
+    """
+    groups = _group(rows, year)
+    if groups is None:
+        return {}
+    labels = groups.labels
+    ranked = bootstrap(labels, groups.scores, groups.ranked, n_resamples=n_resamples, seed=seed)
+    own = ranked
+    if not np.array_equal(groups.own, groups.ranked):
+        own = bootstrap(labels, groups.scores, groups.own, n_resamples=n_resamples, seed=seed)
+    values = (ranked.auc, own.pauc, own.pauc_mcclish)  # each (groups, seeds, resamples)
+
+    def interval(of_seeds: Iterable[np.ndarray]) -> RankingMetrics:
+        return RankingMetrics(*(percentile_interval(v.mean(0), confidence) for v in of_seeds))
+
+    intervals = {key: interval(v[g] for v in values) for g, key in enumerate(groups.keys)}
+    labelled = ((labels >= 0) & groups.own).any(axis=(1, 2))
+    for machine, domain in dict.fromkeys((key[0], key[2]) for key in groups.keys):
+        members = [
+            g
+            for g, key in enumerate(groups.keys)
+            if (key[0], key[2]) == (machine, domain) and labelled[g]
+        ]
+        if members:
+            intervals[machine, MEAN, domain] = interval(
+                mean_over_sections(v[members], year, axis=0) for v in values
+            )
+    return intervals
+
+
+class _Groups(NamedTuple):
+    """Scores padded to (groups, seeds, clips); labels and masks have a seed axis of 1."""
+
+    keys: tuple[tuple[str, str, str], ...]
+    seeds: tuple[int, ...]
+    labels: np.ndarray
+    scores: np.ndarray
+    decisions: np.ndarray
+    ranked: np.ndarray
+    own: np.ndarray
+
+
+def _group(rows: Iterable[ScoreRow], year: int) -> _Groups | None:
+    sections: dict[tuple[str, str], dict[int, dict[str, ScoreRow]]] = {}
+    for row in rows:
+        clips = sections.setdefault((row.machine, row.section), {}).setdefault(row.seed, {})
+        if row.clip in clips:
+            raise UserError(
+                f"{row.clip} of {row.machine}, section {row.section}, is scored twice by seed "
+                f"{row.seed}"
+            )
+        clips[row.clip] = row
+    seeds = tuple(sorted({seed for by_seed in sections.values() for seed in by_seed}))
+
+    arrays = []
+    for (machine, section), by_seed in sorted(sections.items()):
+        first = next(iter(by_seed.values()))
+        names = sorted(first)
+        for seed in seeds:
+            if by_seed.get(seed, {}).keys() != first.keys():
+                raise UserError(
+                    f"the seeds {', '.join(map(str, seeds))} did not score the same clips of "
+                    f"{machine}, section {section} (seed {seed} differs); score them again"
+                )
+        labels = np.array([first[name].label for name in names])
+        domain = np.array([first[name].domain for name in names])
+        scores = np.array([[by_seed[s][name].score for name in names] for s in seeds])
+        decisions = np.array([[by_seed[s][name].decision for name in names] for s in seeds])
+        for view in domains_of(year):
+            own = np.full(len(names), True) if view == "all" else domain == view
+            if own.any():
+                ranked = own | (labels == 1) if year >= 2022 else own
+                key = (machine, section, view)
+                arrays.append((key, labels, scores, decisions, ranked, own))
+
+    if not arrays:
+        return None
+    length = max(len(own) for *_, own in arrays)
+
+    def padded(column: int, fill: Any) -> np.ndarray:
+        parts = [np.atleast_2d(a[column]) for a in arrays]
+        return np.stack(
+            [
+                np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=fill)
+                for part in parts
+            ]
+        )
+
+    return _Groups(
+        keys=tuple(a[0] for a in arrays),
+        seeds=seeds,
+        labels=padded(1, -1),
+        scores=padded(2, np.nan),
+        decisions=padded(3, 0),
+        ranked=padded(4, False),
+        own=padded(5, False),
+    )
+
+
+def write_scores_csv(path: os.PathLike | str, rows: Iterable[ScoreRow]) -> None:
+    """Writes scores.csv; equal scores give equal bytes, and reading gives them back."""
+    _write_csv(path, ScoreRow, rows)
+
+
+def read_scores_csv(path: os.PathLike | str) -> tuple[ScoreRow, ...]:
+    """Reads what `write_scores_csv` wrote; UserError if it is not that."""
+    return _read_csv(path, ScoreRow)
+
+
+def write_training_csv(path: os.PathLike | str, rows: Iterable[TrainingRow]) -> None:
+    """Writes training_scores.csv."""
+    _write_csv(path, TrainingRow, rows)
+
+
+def read_training_csv(path: os.PathLike | str) -> tuple[TrainingRow, ...]:
+    """Reads what `write_training_csv` wrote; UserError if it is not that."""
+    return _read_csv(path, TrainingRow)
+
+
+def write_results_csv(path: os.PathLike | str, results: Iterable[ResultRow]) -> None:
+    """Writes results.csv; undefined metrics are `nan`."""
+    _write_csv(path, ResultRow, results)
+
+
+def read_results_csv(path: os.PathLike | str) -> tuple[ResultRow, ...]:
+    """Reads what `write_results_csv` wrote; UserError if it is not that."""
+    return _read_csv(path, ResultRow)
+
+
+def number(value: Any) -> str:
+    """The shortest text that reads back as the same number of the value's own precision."""
+    return str(value) if isinstance(value, np.floating) else repr(float(value))
+
+
+def _write_csv(path: os.PathLike | str, row_type: type, rows: Iterable[Any]) -> None:
+    floats = [kind is float for kind in row_type.__annotations__.values()]
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(row_type._fields)
+        for row in rows:
+            writer.writerow(
+                number(x) if is_float else x for x, is_float in zip(row, floats, strict=True)
+            )
+
+
+def _read_csv(path: os.PathLike | str, row_type: type) -> tuple[Any, ...]:
+    kinds: Sequence[type] = tuple(row_type.__annotations__.values())
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(file)
+            if tuple(header) != row_type._fields:
+                raise ValueError(f"its first line is not {','.join(row_type._fields)}")
+            return tuple(
+                row_type(*(kind(x) for kind, x in zip(kinds, line, strict=True))) for line in lines
+            )
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; the command that made the run makes it again"
+        ) from error
+    except (ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged: {error}; remove it, and the command that made the run makes it "
+            "again"
+        ) from error

@@ -1,0 +1,292 @@
+"""Tables of results for people: in the terminal, in results.md, and of several runs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from asd_jax import metrics
+from asd_jax.evaluation.results import MEAN, ResultRow
+from asd_jax.metrics import RankingMetrics, mean_over_sections
+from asd_jax.published import Published
+from asd_jax.runtime.files import atomic_write
+
+_METRICS = {"auc": "AUC", "pauc": "pAUC", "pauc_mcclish": "pAUC (McClish)"}
+_UNDEFINED = "–"
+
+Key = tuple[str, str, str]
+Intervals = Mapping[Key, RankingMetrics]
+
+
+class Run(NamedTuple):
+    """A run to report on.
+
+    Attributes:
+        name: heading of its columns.
+        year: challenge year of its data.
+        results: its rows of results.csv.
+    """
+
+    name: str
+    year: int
+    results: Sequence[ResultRow]
+
+
+class _Line(NamedTuple):
+    """A line of a table: counts, and the metrics of every seed (seeds,)."""
+
+    n_normal: int
+    n_anomaly: int
+    values: RankingMetrics
+
+
+def format_table(
+    results: Sequence[ResultRow],
+    year: int,
+    intervals: Intervals | None = None,
+    published: Sequence[Published] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """The table of one run as text for a terminal.
+
+    In percent, mean ± standard deviation over the seeds (n - 1 in its denominator; none for a
+    single seed), [the 95 % bootstrap interval of the mean], and the published number.
+
+    Args:
+        results: rows of one run.
+        year: challenge year.
+        intervals: from `results.bootstrap_results`; None for none.
+        published: from `published.load_published`, of the run's system and year. The first
+            number for a line and metric is shown.
+        notes: lines to add below.
+
+    Returns:
+        Lines, the last without a newline.
+    """
+    header, rows, legend = _table(results, year, intervals or {}, published)
+    return "\n".join([*aligned([header, *rows]), *legend, *notes])
+
+
+def write_results_md(
+    path: os.PathLike | str,
+    results: Sequence[ResultRow],
+    year: int,
+    intervals: Intervals | None = None,
+    published: Sequence[Published] = (),
+    notes: Sequence[str] = (),
+) -> None:
+    """Writes the table of `format_table` as Markdown; arguments as there."""
+    header, rows, legend = _table(results, year, intervals or {}, published)
+    with atomic_write(path) as file:
+        file.write("# Results\n\n" + markdown([header, *rows]) + "\n")
+        file.writelines(f"\n{note}\n" for note in [*legend, *notes] if note)
+
+
+def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> str:
+    """Several runs side by side, AUC and McClish pAUC in percent, one table a challenge year.
+
+    Args:
+        runs: the runs, in the order of the columns.
+        published: from `published.load_published`, of the runs' systems; numbers of another
+            year than a table's are left out of it.
+
+    Returns:
+        Lines, the last without a newline.
+    """
+    blocks = []
+    shown = ("auc", "pauc_mcclish")
+    for year in dict.fromkeys(run.year for run in runs):
+        members = [run for run in runs if run.year == year]
+        lines = [_lines(run.results, year) for run in members]
+        found = _Citations([p for p in published if p.year == year])
+        header = ["machine", "section", "domain"]
+        for metric in shown:
+            header += [f"{run.name} {_METRICS[metric]}" for run in members]
+            header += ["published"] * found.has(metric)
+        rows = []
+        for key in sorted(dict.fromkeys(k for of_run in lines for k in of_run), key=_order):
+            row = list(key)
+            for metric in shown:
+                row += [_cell(of_run.get(key), metric) for of_run in lines]
+                row += [found.cell(key, metric)] * found.has(metric)
+            rows.append(row)
+        scores = [f"{run.name}: {text}" for run in members for text in _official(run.results, year)]
+        undefined = [note for run in members for note in _undefined(run.results)]
+        notes = ["", *scores, *found.notes(), *dict.fromkeys(undefined)]
+        blocks.append("\n".join([*aligned([header, *rows]), *notes]))
+    return "\n\n".join(blocks)
+
+
+def _table(
+    results: Sequence[ResultRow], year: int, intervals: Intervals, published: Sequence[Published]
+) -> tuple[list[str], list[list[str]], list[str]]:
+    found = _Citations(published)
+    header = ["machine", "section", "domain", "normal/anomaly"]
+    for metric, title in _METRICS.items():
+        header += [title] + ["published"] * found.has(metric)
+    rows = []
+    for key, line in _lines(results, year).items():
+        row = [*key, f"{line.n_normal}/{line.n_anomaly}"]
+        for metric in _METRICS:
+            row.append(_cell(line, metric, intervals.get(key)))
+            row += [found.cell(key, metric)] * found.has(metric)
+        rows.append(row)
+    notes = ["", *_official(results, year), *_legend(results, year, bool(intervals))]
+    return header, rows, notes + found.notes() + _undefined(results)
+
+
+def _lines(results: Sequence[ResultRow], year: int) -> dict[Key, _Line]:
+    """Every section's line, and every machine's means over its labelled sections."""
+    of_key: dict[Key, list[ResultRow]] = {}
+    for row in results:
+        of_key.setdefault((row.machine, row.section, row.domain), []).append(row)
+    lines = {}
+    for key, rows in of_key.items():
+        rows = sorted(rows, key=lambda row: row.seed)
+        values = RankingMetrics(*(np.array([getattr(r, m) for r in rows]) for m in _METRICS))
+        lines[key] = _Line(rows[0].n_normal, rows[0].n_anomaly, values)
+    for machine, domain in dict.fromkeys((key[0], key[2]) for key in of_key):
+        members = [
+            line
+            for key, line in lines.items()
+            if (key[0], key[2]) == (machine, domain) and line.n_normal + line.n_anomaly
+        ]
+        if members:
+            lines[machine, MEAN, domain] = _Line(
+                sum(line.n_normal for line in members),
+                sum(line.n_anomaly for line in members),
+                RankingMetrics(
+                    *(
+                        mean_over_sections([line.values[i] for line in members], year, axis=0)
+                        for i in range(len(_METRICS))
+                    )
+                ),
+            )
+    return dict(sorted(lines.items(), key=lambda item: _order(item[0])))
+
+
+def _order(key: Key) -> tuple[str, bool, str, int]:
+    machine, section, domain = key
+    return machine, section == MEAN, section, ("all", "source", "target").index(domain)
+
+
+def _cell(line: _Line | None, metric: str, interval: RankingMetrics | None = None) -> str:
+    if line is None:
+        return ""
+    values = getattr(line.values, metric)
+    text = mean_std(values)
+    if interval is not None and text != _UNDEFINED:
+        low, high = 100 * getattr(interval, metric)
+        text += f" [{low:.1f}, {high:.1f}]"
+    return text
+
+
+def mean_std(values: np.ndarray) -> str:
+    """Percent; the standard deviation only where there is more than one seed.
+
+    Args:
+        values: (seeds,) fractions; a dash stands for none, and for any that is NaN.
+    """
+    if len(values) == 0 or np.isnan(values).any():
+        return _UNDEFINED
+    text = f"{100 * values.mean():.2f}"
+    return text if len(values) < 2 else f"{text} ± {100 * values.std(ddof=1):.2f}"
+
+
+def _official(results: Sequence[ResultRow], year: int) -> list[str]:
+    """The year's official score over every labelled row, mean ± std over the seeds."""
+    rows = [row for row in results if row.n_normal + row.n_anomaly]
+    of_seeds: dict[str, list[float]] = {}
+    for seed in sorted({row.seed for row in rows}):
+        own = [row for row in rows if row.seed == seed]
+        score = metrics.official_score(
+            year,
+            [row.domain for row in own],
+            [row.auc for row in own],
+            [row.pauc_mcclish for row in own],
+        )
+        for name, value in score.items():
+            of_seeds.setdefault(name, []).append(float(value))
+    if year <= 2020:
+        label = "mean over all machine ids, {} %: {}"
+        names = {"AUC": "AUC", "pAUC": "pAUC (McClish)"}
+    else:
+        label = f"official score of {year}, {{}} %: {{}}"
+        needed = "AUC and pAUC of both domains"
+        if year >= 2022:
+            needed = "AUC (source), AUC (target) and pAUC"
+        names = {"official score": f"harmonic mean of {needed},"}
+    return [label.format(names[name], mean_std(np.array(v))) for name, v in of_seeds.items()]
+
+
+def _legend(results: Sequence[ResultRow], year: int, intervals: bool) -> list[str]:
+    seeds = len({row.seed for row in results})
+    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    parts = [f"In percent, {over}"]
+    if intervals:
+        parts.append("95 % bootstrap interval in brackets")
+    mean = "arithmetic" if year <= 2020 else "harmonic"
+    parts.append(f'section "{MEAN}": {mean} mean over the sections')
+    return ["; ".join(parts) + "."]
+
+
+def _undefined(results: Sequence[ResultRow]) -> list[str]:
+    """Why there are undefined numbers, for every reason that occurs."""
+    reasons = []
+    for row in results:
+        values = (row.auc, row.pauc, row.pauc_mcclish)
+        if not np.isnan(values).any():
+            continue
+        if row.n_normal + row.n_anomaly == 0:
+            reasons.append("no labels")
+        elif row.n_normal == 0 or row.n_anomaly == 0:
+            reasons.append("one class only")
+        elif np.isnan(row.auc):
+            reasons.append("a score that is not a number")
+        else:
+            reasons.append("too few normal clips for a pAUC")
+    return [f"{_UNDEFINED} undefined: {', '.join(dict.fromkeys(reasons))}."] if reasons else []
+
+
+class _Citations:
+    """Published numbers by line and metric, with numbered sources."""
+
+    def __init__(self, published: Sequence[Published]):
+        self._first: dict[tuple[Key, str], Published] = {}
+        for row in published:
+            key = (row.machine, row.section, row.domain), row.metric
+            self._first.setdefault(key, row)
+        self._sources: list[str] = []
+
+    def has(self, metric: str) -> bool:
+        return any(name == metric for _, name in self._first)
+
+    def cell(self, key: Key, metric: str) -> str:
+        row = self._first.get((key, metric))
+        if row is None:
+            return ""
+        source = f"{row.source}, {row.table}" + f" ({row.note})" * bool(row.note)
+        if source not in self._sources:
+            self._sources.append(source)
+        return f"{row.percent} [{self._sources.index(source) + 1}]"
+
+    def notes(self) -> list[str]:
+        return [f"[{i}] {source}" for i, source in enumerate(self._sources, 1)]
+
+
+def aligned(rows: Sequence[Sequence[str]], headings: int = 1) -> list[str]:
+    """Lines of a table for a terminal; the first `headings` rows stand above a rule."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    rule = "  ".join("-" * width for width in widths)
+    return [*lines[:headings], rule, *lines[headings:]]
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of a heading and lines, without a newline at its end."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -1,0 +1,219 @@
+"""The feature cache's entries: tables of frames on disk or in a bucket.
+
+    <cache>/<digest>/table/      a Zarr array of frames (rows, n_mels), float32
+    <cache>/<digest>/index.json  frames of each clip; written last: an entry without it is none
+
+Two processes that write the same entry write the same values to the same places. Chunks have a
+checksum, and one that is missing reads as NaN, so a damaged entry never passes for sound.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorstore as ts
+
+from asd_jax.errors import UserError
+from asd_jax.runtime.files import disk_errors
+
+_CHUNK_FRAMES = 2048  # 1 MiB of 128 bands
+# Rows of the Zarr array as declared: an entry's length is known when its last clip is read, and
+# a shape that is the same for all lets two processes open one array. Also the limit of int32.
+MAX_FRAMES = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """An entry's `index.json`.
+
+    Attributes:
+        n_frames: of each clip of the group; 0 for one left out.
+        lines: what was reported while the entry was computed.
+    """
+
+    n_frames: list[int]
+    lines: list[str]
+
+    @classmethod
+    def parse(cls, text: bytes, n_clips: int) -> "Index":
+        """The index of `n_clips` clips; raises ValueError, KeyError or TypeError on other text."""
+        fields = json.loads(text)
+        index = cls(fields["n_frames"], fields["lines"])
+        if len(index.n_frames) != n_clips or len(fields) != 2:
+            raise ValueError("an index of other clips")
+        if not all(type(n) is int and n >= 0 for n in index.n_frames):
+            raise ValueError("frames are counted")
+        if not all(type(line) is str for line in index.lines):
+            raise ValueError("lines are text")
+        return index
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One entry of the cache: a table of frames and its index."""
+
+    place: str
+    n_mels: int
+
+    def load_index(self, n_clips: int, report: Callable[[str], None]) -> Index | None:
+        """The index of a finished entry; None where there is none or it is damaged."""
+        with _cache_errors("read", self.place):
+            files = ts.KvStore.open(_kvstore(self.place)).result()
+            found = files.read("index.json").result()
+            if found.state != "value":
+                return None
+            names = set(files.list().result())
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            index = Index.parse(found.value, n_clips)
+            chunks = range(math.ceil(sum(index.n_frames) / _CHUNK_FRAMES))
+            if names.issuperset(f"table/c/{i}/0".encode() for i in chunks):
+                if chunks:
+                    self.open()
+                return index
+        report(f"the features in {self.place} are damaged; they are computed anew")
+        with _cache_errors("write", self.place):
+            files.delete_range(ts.KvStore.KeyRange()).result()
+        return None
+
+    def open(self, create: bool = False) -> ts.TensorStore:
+        """The table; rows past the entry's last frame are NaN."""
+        spec = {
+            "driver": "zarr3",
+            "kvstore": _kvstore(child(self.place, "table")),
+            "metadata": {
+                "shape": [MAX_FRAMES, self.n_mels],
+                "data_type": "float32",
+                "fill_value": "NaN",  # a chunk that went missing must not read as sound
+                "chunk_grid": {
+                    "name": "regular",
+                    "configuration": {"chunk_shape": [_CHUNK_FRAMES, self.n_mels]},
+                },
+                "codecs": [
+                    {"name": "bytes", "configuration": {"endian": "little"}},
+                    {"name": "crc32c"},
+                ],
+            },
+        }
+        return ts.open(spec, open=True, create=create).result()
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the table; a damaged entry is discarded and raises UserError."""
+        with _cache_errors("read", self.place):
+            try:
+                rows = self.open()[start:stop].read().result()
+                intact = bool(np.isfinite(rows).all())
+            except ValueError as error:
+                if not str(error).startswith(("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE")):
+                    raise
+                intact = False
+        if not intact:
+            with _cache_errors("write", self.place):
+                ts.KvStore.open(_kvstore(self.place)).result().write("index.json", None).result()
+            raise UserError(
+                f"the features in {self.place} are damaged and were discarded; run the same "
+                "command again, they are computed anew",
+                exit_status=1,
+            )
+        return rows
+
+    def commit(self, index: Index) -> None:
+        """Declares the entry finished."""
+        text = json.dumps(dataclasses.asdict(index)).encode()
+        with _cache_errors("write", self.place):
+            ts.KvStore.open(_kvstore(self.place)).result().write("index.json", text).result()
+
+
+class Writer:
+    """Appends frames to an entry's table, whole chunks at a time, one of them under way."""
+
+    def __init__(self, entry: Entry):
+        self._place = entry.place
+        with _cache_errors("write", self._place):
+            self._store = entry.open(create=True)
+        self._chunk = np.full((_CHUNK_FRAMES, entry.n_mels), np.nan, np.float32)
+        self._filled = 0
+        self._chunks_written = 0
+        self._under_way: ts.WriteFutures | None = None
+
+    def append(self, frames: np.ndarray) -> None:
+        """Adds frames (n, n_mels) at the end."""
+        while len(frames):
+            n = min(len(frames), _CHUNK_FRAMES - self._filled)
+            self._chunk[self._filled : self._filled + n] = frames[:n]
+            self._filled += n
+            frames = frames[n:]
+            if self._filled == _CHUNK_FRAMES:
+                self._write()
+
+    def flush(self) -> None:
+        """Writes what is left and waits until all of it is on disk."""
+        if self._filled:
+            self._write()
+        self._wait()
+
+    def close(self) -> None:
+        """Waits for what is under way after a failure, whose own error is the one to show."""
+        with contextlib.suppress(UserError):
+            self._wait()
+
+    def _write(self) -> None:
+        self._wait()
+        first = self._chunks_written * _CHUNK_FRAMES
+        if first + _CHUNK_FRAMES > MAX_FRAMES:
+            raise UserError(f"{self._place}: more than {MAX_FRAMES} frames: take fewer clips")
+        with _cache_errors("write", self._place):
+            self._under_way = self._store[first : first + _CHUNK_FRAMES].write(self._chunk)
+        self._chunk = np.full_like(self._chunk, np.nan)
+        self._filled = 0
+        self._chunks_written += 1
+
+    def _wait(self) -> None:
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            with _cache_errors("write", self._place):
+                under_way.result()
+
+
+def child(place: os.PathLike | str, name: str) -> str:
+    """A place within a folder or URL."""
+    place = os.fspath(place)
+    return f"{place.rstrip('/')}/{name}" if "://" in place else os.path.join(place, name)
+
+
+def _kvstore(place: str) -> str | dict[str, str]:
+    if "://" in place:
+        return place + "/"
+    return {"driver": "file", "path": os.path.abspath(os.path.expanduser(place)) + os.sep}
+
+
+@contextlib.contextmanager
+def _cache_errors(verb: str, place: str) -> Iterator[None]:
+    """Turns TensorStore's errors, which hold the system's in their text, into one line."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        text = str(error)
+        code = re.search(r"os_error_code='(\d+)'", text)
+        if code:
+            with contextlib.suppress(OSError), disk_errors(place):
+                raise OSError(int(code[1]), text) from error
+        reason = text.split(" [")[0]
+        raise UserError(f"cannot {verb} the cache {place}: {reason}", exit_status=1) from error
+
+
+def default_cache_dir() -> str:
+    """$ASD_JAX_CACHE, or asd_jax in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
+    if place := os.environ.get("ASD_JAX_CACHE"):
+        return place
+    try:
+        return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asd_jax")
+    except RuntimeError as error:
+        raise UserError(
+            "there is no home folder for the feature cache; set ASD_JAX_CACHE or --cache_dir"
+        ) from error

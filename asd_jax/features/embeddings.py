@@ -1,0 +1,366 @@
+"""Embeddings of recordings by pretrained networks: OpenL3, and EdgeL3, a small one of its kind.
+
+    waveforms (rows, samples) → windows of a second → pictures → embeddings (rows, windows, size)
+
+The weights are not part of this package; its user names a file. That file is one of Keras, as
+the networks' authors publish them, or one that `save_weights` wrote.
+
+A window costs OpenL3 10 GFLOP, EdgeL3 a fortieth of that. With a window each tenth of a second, a
+clip of 10 s has 96, for OpenL3 some 20 s on two CPU cores: data sets want a GPU, or a larger `hop`.
+
+An `Embedder` stands where a front end stands in `compute_features`, which
+computes a data set once and keeps the embeddings of all windows on disk; `clip_embeddings` makes
+one of each clip. Recordings of other sample rates are resampled by soxr there; the networks'
+authors used resampy, from which it differs near half the lower rate.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asd_jax.audio.openl3_frontend import OpenL3FrontEnd, count_windows, pad_to_windows
+from asd_jax.config import Config
+from asd_jax.errors import UserError
+from asd_jax.features.cache import default_cache_dir
+from asd_jax.features.table import Features
+from asd_jax.models.openl3 import OpenL3
+from asd_jax.models.pretrained.openl3_file import load_openl3, save_openl3
+from asd_jax.models.pretrained.weights import weights_file
+
+# Clips a batch that `compute_features` does well with: the device gets its work in windows, and
+# rows that only fill up a batch cost as much as clips.
+BATCH_CLIPS = 4
+
+_WINDOWS = 16  # that the network sees together: 100 MiB of intermediate values of OpenL3
+_READ_WINDOWS = 4096  # of a cache, in memory together
+
+
+class _Kind(NamedTuple):
+    """A pretrained network and what goes before it."""
+
+    source: str  # of its weights, for people
+    front_end: OpenL3FrontEnd
+    networks: Mapping[int, OpenL3]  # by the size of the embedding
+
+
+_RELEASE = "(env: from environmental videos) of the openl3 project's models"
+_EDGE_CHANNELS = (32, 32, 64, 64, 128, 128, 64, 64)
+_KINDS = {
+    "openl3_mel128": _Kind(
+        f"openl3_audio_mel128_env-v0_2_0.h5.gz {_RELEASE}",
+        OpenL3FrontEnd(n_mels=128),
+        {512: OpenL3(pool=(16, 24)), 6144: OpenL3(pool=(4, 8))},
+    ),
+    "openl3_mel256": _Kind(
+        f"openl3_audio_mel256_env-v0_2_0.h5.gz {_RELEASE}",
+        OpenL3FrontEnd(n_mels=256),
+        {512: OpenL3(pool=(32, 24)), 6144: OpenL3(pool=(8, 8))},
+    ),
+    "edgel3": _Kind(
+        "edgel3_sea_ust_audio_emb_64.h5, a model of the edgel3 project",
+        OpenL3FrontEnd(8000, 1024, 160, 64),
+        {64: OpenL3(_EDGE_CHANNELS, normalise_last=True, pool=(8, 6))},
+    ),
+}
+KINDS = tuple(_KINDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedder:
+    """A pretrained network with its front end; calling it embeds waveforms.
+
+    It has what `compute_features` asks of a front end, whose frames are here
+    windows and whose bands are the values of an embedding. The fields are all that embeddings
+    depend on. `load_embedder` makes one.
+
+    Attributes:
+        kind: one of `KINDS`.
+        size: values of an embedding.
+        hop: seconds from one window's start to the next one's.
+        center: half a second of zeros is in front of a clip, so that the first window is centred
+            on its start.
+        weights_sha256: checksum of the file of weights.
+        variables: of the network; no field, so that settings alone are compared and hashed.
+
+    Raises:
+        UserError: a setting has a value that makes no sense.
+    """
+
+    kind: str
+    size: int
+    hop: float
+    center: bool
+    weights_sha256: str
+    variables: dataclasses.InitVar[Mapping[str, Any]]
+
+    def __post_init__(self, variables):
+        _network(self.kind, self.size)
+        if not (isinstance(self.hop, int | float) and 1 <= self.hop * self.sample_rate < 2**31):
+            raise UserError(f"embeddings: hop {self.hop!r} must be a positive number of seconds")
+        object.__setattr__(self, "_variables", variables)
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms, in Hz."""
+        return _KINDS[self.kind].front_end.sample_rate
+
+    @property
+    def n_fft(self) -> int:
+        """Samples of a window."""
+        return _KINDS[self.kind].front_end.window
+
+    @property
+    def n_mels(self) -> int:
+        """Values of an embedding."""
+        return self.size
+
+    def frames(self, n_samples: int) -> int:
+        """Number of windows of a waveform.
+
+        Args:
+            n_samples: length of the waveform, in samples.
+
+        Raises:
+            UserError: the waveform has no samples.
+        """
+        return count_windows(n_samples, self.n_fft, self._hop, self.center)
+
+    def __call__(self, waveforms: jax.Array) -> jax.Array:
+        """Embeddings of the windows of waveforms.
+
+        A window past a waveform's end sees zeros, so that zeros behind a waveform change none of
+        its own `frames(samples)` embeddings. The windows are computed a few at a time, whatever
+        their number.
+
+        Args:
+            waveforms: floating point (rows, samples), full scale at 1.
+
+        Returns:
+            (rows, windows, size) float32.
+
+        Raises:
+            UserError: waveforms of another form.
+        """
+        if np.ndim(waveforms) != 2:
+            raise UserError(f"waveforms are of shape {np.shape(waveforms)}, not (rows, samples)")
+        settings = (self.kind, self.size, self._hop, self.center)
+        return _embed(self._variables, jnp.asarray(waveforms, jnp.float32), settings)
+
+    @property
+    def _hop(self) -> int:
+        # The networks' authors cut the product off, too.
+        return int(self.hop * self.sample_rate)
+
+
+def load_embedder(
+    kind: str,
+    weights: str,
+    sha256: str = "",
+    *,
+    size: int = 512,
+    hop: float = 0.1,
+    center: bool = True,
+    cache_dir: os.PathLike | str,
+) -> Embedder:
+    """An embedder with the weights of a file.
+
+    Args:
+        kind: one of `KINDS`.
+        weights: path or URL of the file, see `weights_file`: one of Keras
+            (.h5), packed by gzip or not, or one of `save_weights`.
+        sha256: its checksum; needed for a URL.
+        size: values of an embedding of OpenL3, 512 or 6144; EdgeL3's have 64 whatever is given.
+        hop: seconds from one window's start to the next one's.
+        center: see `Embedder`.
+        cache_dir: where fetched files are kept.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it is not for this kind.
+    """
+    sizes = _chosen(kind).networks
+    size = size if len(sizes) > 1 else next(iter(sizes))
+    network = _network(kind, size)
+    if not weights or ("://" not in weights and not Path(weights).expanduser().is_file()):
+        problem = f"{weights}: there is no such file" if weights else "no file of weights is named"
+        raise UserError(
+            f"{problem}; {kind} needs {_KINDS[kind].source}: name it with "
+            "--config.embedding.weights=PATH, and with --config.embedding.sha256=… to have it "
+            "checked, or do without: --config.embedding=none"
+        )
+    path = weights_file(weights, sha256, cache_dir=cache_dir)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    filters, wanted = _KINDS[kind].front_end.filters, _KINDS[kind].source
+    variables = load_openl3(path, kind, network, filters, wanted=wanted)
+    return Embedder(kind, size, float(hop), center, digest, variables)
+
+
+def save_weights(embedder: Embedder, path: os.PathLike | str) -> None:
+    """Writes a network's weights to an .npz file, which `load_embedder` reads as well as Keras's.
+
+    Args:
+        embedder: whose weights.
+        path: the file; `kind` in it says what the arrays are for.
+    """
+    save_openl3(path, embedder.kind, embedder._variables)
+
+
+class ClipTable(Protocol):
+    """What `clip_embeddings` needs of an `FeatureSet`."""
+
+    n_frames: np.ndarray
+
+    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """(windows, values) of each clip."""
+
+
+def clip_embeddings(table: ClipTable) -> np.ndarray:
+    """One embedding a clip, the mean over its windows.
+
+    Args:
+        table: embeddings of windows as `compute_features` keeps them; some
+            thousand are in memory at a time.
+
+    Returns:
+        (clips, values) float32.
+    """
+    # Clips that lie side by side are read together.
+    ends = np.cumsum(table.n_frames, dtype=np.int64)
+    groups = np.split(
+        np.arange(len(ends)), np.flatnonzero(np.diff((ends - 1) // _READ_WINDOWS)) + 1
+    )
+    clips = (clip for group in groups for clip in table.read_clips(group))
+    return np.stack([_mean(clip) for clip in clips])
+
+
+def clip_means(embedder: Embedder, waveforms: np.ndarray) -> np.ndarray:
+    """One embedding a clip of waveforms in memory, the mean over its windows.
+
+    Args:
+        embedder: what to compute.
+        waveforms: (clips, samples) at the embedder's sample rate.
+
+    Returns:
+        (clips, values) float32.
+    """
+    return np.stack([_mean(clip) for clip in np.asarray(embedder(waveforms))])
+
+
+def _mean(clip: np.ndarray) -> np.ndarray:
+    return clip.mean(0, dtype=np.float64).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _embed(variables, waveforms: jax.Array, settings: tuple[str, int, int, bool]) -> jax.Array:
+    kind, size, hop, center = settings
+    front_end, network = _KINDS[kind].front_end, _network(kind, size)
+    padded, count = pad_to_windows(waveforms, front_end.window, hop, center)
+    total = len(waveforms) * count
+    together = min(_WINDOWS, total)
+    rounds = -(-total // together)
+
+    def embed(indices):
+        starts = jnp.stack([indices // count, indices % count * hop], axis=1)
+        shape = (1, front_end.window)
+        windows = jax.vmap(lambda start: jax.lax.dynamic_slice(padded, start, shape)[0])(starts)
+        return network.apply(variables, front_end(windows)[..., None])
+
+    # The last window fills up the last round.
+    indices = np.minimum(np.arange(rounds * together, dtype=np.int32), total - 1)
+    # TF32, the default of GPUs, would be off by some thousandths.
+    with jax.default_matmul_precision("highest"):
+        found = jax.lax.map(embed, indices.reshape(rounds, together))
+    return found.reshape(-1, size)[:total].reshape(len(waveforms), count, size)
+
+
+def _chosen(kind: str) -> _Kind:
+    if kind not in _KINDS:
+        raise UserError(f"no embedding of kind {kind!r}; there are {', '.join(KINDS)}")
+    return _KINDS[kind]
+
+
+def _network(kind: str, size: int) -> OpenL3:
+    networks = _chosen(kind).networks
+    if size not in networks:
+        sizes = " or ".join(map(str, networks))
+        raise UserError(f"embeddings of kind {kind} have {sizes} values, not {size!r}")
+    return networks[size]
+
+
+def log_mel_embeddings(features: Features) -> np.ndarray:
+    """Mean and standard deviation of every clip's frames, band by band.
+
+    Args:
+        features: a table of clips; read in batches.
+
+    Returns:
+        (clips, 2 · mels) float32.
+    """
+    rows = []
+    for first in range(0, len(features.clips), BATCH_CLIPS):
+        last = min(first + BATCH_CLIPS, len(features.clips))
+        for clip in features.read_clips(range(first, last)):
+            rows.append(np.concatenate([clip.mean(0), clip.std(0)]))
+    return np.array(rows, np.float32)
+
+
+def embedder_of(config: Config, cache_dir: os.PathLike | str | None = None) -> Embedder:
+    """The pretrained network that the configuration names.
+
+    Args:
+        config: one whose embedding is `pretrained`.
+        cache_dir: where a fetched file of weights is kept; as in `compute_features`.
+
+    Raises:
+        UserError: its weights are not there, or not its own.
+    """
+    wanted = config.embedding
+    return load_embedder(
+        wanted.kind,
+        wanted.weights,
+        wanted.sha256,
+        size=wanted.size,
+        hop=wanted.hop,
+        cache_dir=cache_dir or default_cache_dir(),
+    )
+
+
+def embeddings_of(config: Config, features: Features) -> np.ndarray | None:
+    """(clips, values) that the configuration asks for; None where it asks for none.
+
+    Raises:
+        UserError: they are a pretrained network's, which features do not tell, and are not there;
+            or there are some of another form, or unasked.
+    """
+    kind, given = config.embedding.kind, features.embeddings
+    if not config.embedding.pretrained and given is not None:
+        raise UserError(
+            f"embeddings are given, and embedding is {kind} in the configuration; leave them out, "
+            "or set embedding to the network that they are of"
+        )
+    if kind == "log_mel":
+        return log_mel_embeddings(features)
+    if not config.embedding.pretrained:
+        return None
+    if given is None:
+        raise UserError(
+            f"the {kind} embeddings of the clips are missing; give them (embeddings=), or choose "
+            "--config.embedding=none"
+        )
+    given = np.asarray(given)
+    if given.ndim != 2 or len(given) != len(features.clips) or given.dtype.kind not in "fiu":
+        raise UserError(
+            f"embeddings are {given.dtype} {given.shape}; they must be numbers "
+            f"({len(features.clips)} clips, values)"
+        )
+    if not np.isfinite(given).all():
+        raise UserError("embeddings have NaN or infinite values; leave those clips out")
+    return given.astype(np.float32)

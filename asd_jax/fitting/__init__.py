@@ -1,0 +1,1 @@
+"""From a detector and normal clips to a fitted detector that scores new recordings."""

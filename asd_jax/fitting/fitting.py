@@ -1,0 +1,209 @@
+"""Fitting a system to normal clips: training, calibration, thresholds.
+
+The command line and the Python interface both end here, so they give the same numbers.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from asd_jax import config as configs
+from asd_jax.config import Config
+from asd_jax.data.clips import NORMAL, Clip
+from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
+from asd_jax.features.arrays import check_features
+from asd_jax.features.embeddings import embeddings_of
+from asd_jax.features.table import (
+    BATCH_CLIPS,
+    ArrayFeatures,
+    Features,
+    clip_batches,
+    embedding_batch,
+)
+from asd_jax.fitting.detector import FittedDetector, take
+from asd_jax.fitting.layout import lay_out, sections_of, with_perturbed
+from asd_jax.fitting.scores import score_training, with_thresholds
+from asd_jax.runtime import distributed
+from asd_jax.runtime.compilation import compiler_options
+from asd_jax.runtime.progress import Reporter, Silent
+from asd_jax.training import train
+
+
+def fit_clips(
+    config: Config,
+    features: Features,
+    *,
+    reporter: Reporter | None = None,
+    **training_options,
+) -> FittedDetector:
+    """Fits all models of a run to normal clips; thresholds are left to `with_thresholds`.
+
+    Args:
+        config: the run's configuration.
+        features: features of the training clips.
+        reporter: tells people how far it is.
+        **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
+    """
+    reporter = reporter or Silent()
+    detector = make_detector(config)
+    clips, groups, settings, n_labels = lay_out(config, features.clips, features.n_frames)
+    members = clips.members
+    weights = train(
+        detector.task(n_labels), clips, features, settings, reporter=reporter, **training_options
+    )
+    calibration = _calibrate(detector, features, groups, members, weights, reporter)
+    return FittedDetector(
+        config=config,
+        members=tuple(members),
+        weights=weights,
+        calibration=calibration,
+        thresholds=np.full(len(members), np.nan),
+        group_thresholds={},
+        sections=sections_of(features.clips),
+    )
+
+
+def _calibrate(detector, features, groups, members, weights, reporter) -> dict[str, np.ndarray]:
+    """Each member's calibration from its training clips, and what becomes of them together."""
+
+    @functools.partial(jax.jit, compiler_options=compiler_options(detector.task().kind))
+    def statistics(weights, batch, n_frames, embeddings):
+        if embeddings is None:
+            return jax.vmap(detector.statistics, in_axes=(None, 0, 0))(weights, batch, n_frames)
+        of_clips = jax.vmap(detector.statistics, in_axes=(None, 0, 0, 0))
+        return of_clips(weights, batch, n_frames, embeddings)
+
+    def clips(indices, member_weights):
+        for first, batch, n_frames in clip_batches(features, indices, detector.view_length):
+            chosen = indices[first : first + BATCH_CLIPS]
+            embeddings = embedding_batch(features, chosen)
+            found = statistics(member_weights, batch, n_frames, embeddings)
+            found = jax.tree.map(np.asarray, found)
+            for i, index in enumerate(chosen):
+                yield features.clips[index], jax.tree.map(lambda leaf, i=i: leaf[i], found)
+
+    calibrations: list[dict[str, np.ndarray] | None] = [None] * len(members)
+    problem = None
+    used = {group: detector.calibrated_on(own) for group, own in groups.items()}
+    of_members = [used[member.machine, member.section] for member in members]
+    reporter.start("calibrating", len(members))
+    for m, (member, indices) in enumerate(zip(members, of_members, strict=True)):
+        if not distributed.is_own(m):
+            continue
+        try:
+            calibrations[m] = detector.calibrate(clips(indices, take(weights, m)))
+        except UserError as error:
+            reporter.line(f"{member.name}: {error}; its scores are not numbers")
+            problem = error
+        reporter.advance(m + 1)
+    reporter.stop()
+    calibrations = _of_all_processes(calibrations)
+    sound = next((each for each in calibrations if each is not None), None)
+    if sound is None:
+        raise problem or UserError("no model could be calibrated; another process says why")
+    nothing = {name: np.full_like(leaf, np.nan) for name, leaf in sound.items()}
+    filled = [nothing if each is None else each for each in calibrations]
+    stacked = {name: _stack(*[each[name] for each in filled]) for name in sound}
+    return detector.calibrate_fleet(stacked, of_members, features.embeddings)
+
+
+def _of_all_processes(calibrations: list[dict[str, np.ndarray] | None]) -> list:
+    """A list of which each process has made some of the places, made whole."""
+    if not distributed.several():
+        return calibrations
+    own = {
+        f"{m} {name}": np.asarray(value)
+        for m, found in enumerate(calibrations)
+        if found is not None
+        for name, value in [("", np.zeros(0)), *found.items()]
+    }
+    whole: list[dict[str, np.ndarray] | None] = [None] * len(calibrations)
+    for part in map(
+        distributed.load_arrays, distributed.gather_bytes(distributed.save_arrays(**own))
+    ):
+        for place, value in part.items():
+            m, name = place.split(" ", 1)
+            whole[int(m)] = (whole[int(m)] or {}) | ({name: value} if name else {})
+    return whole
+
+
+def _stack(*leaves: np.ndarray) -> np.ndarray:
+    """Stacked arrays; where their first axes differ, the shorter ones end in NaN."""
+    if len({leaf.shape for leaf in leaves}) == 1:
+        return np.stack(leaves)
+    stacked = np.full((len(leaves), max(map(len, leaves)), *leaves[0].shape[1:]), np.nan)
+    for row, leaf in zip(stacked, leaves, strict=True):
+        row[: len(leaf)] = leaf
+    return stacked.astype(leaves[0].dtype)
+
+
+def fit(
+    config: Config | str,
+    features: Sequence[np.ndarray],
+    *,
+    machine: str = "machine",
+    sections: Sequence[str | int] | str | int = "00",
+    domains: Sequence[str] | str = "",
+    outliers: Sequence[np.ndarray] = (),
+    embeddings: np.ndarray | None = None,
+    reporter: Reporter | None = None,
+) -> FittedDetector:
+    """Fits a system to features of one's own.
+
+    Args:
+        config: a configuration, or the name of one.
+        features: (frames, mels) of each normal clip, of any lengths.
+        machine: the machine type's name; the models' random numbers depend on it.
+        sections: the section or machine id of each clip, or one for all.
+        domains: "source" or "target" of each clip, or one for all; for systems that tell
+            them apart.
+        outliers: (frames, mels) of each clip of another machine; for systems that learn from
+            such clips too.
+        embeddings: (clips, values) of each clip, by the network that the configuration names.
+        reporter: shows progress; none by default.
+
+    Returns:
+        The fitted system.
+
+    Raises:
+        UserError: features of a wrong shape, NaN values, fewer frames than a view has, or
+            not as many sections or domains as clips, or a domain of another name; a system
+            that learns from changed recordings as well.
+    """
+    config = configs.load_config(config) if isinstance(config, str) else config
+    detector = make_detector(config)
+    lengths = detector.view_length, detector.fewest_frames
+    features = check_features(features, config, *lengths)
+    columns = {}
+    for name, values in (("sections", sections), ("domains", domains)):
+        one = isinstance(values, str | int)
+        columns[name] = [values] * len(features) if one else list(values)
+        if len(columns[name]) != len(features):
+            raise UserError(f"{len(features)} clips, but {len(columns[name])} {name}")
+    for wrong in set(columns["domains"]) - {"", "source", "target"}:
+        raise UserError(f'domains: {wrong!r} is neither "source" nor "target" (nor "")')
+    clips = [
+        Clip(machine, str(section), "train", f"{i:08}", "", domain=domain, label=NORMAL)
+        for i, (section, domain) in enumerate(
+            zip(columns["sections"], columns["domains"], strict=True)
+        )
+    ]
+    if len(with_perturbed(config, clips)) > len(clips):
+        raise UserError(
+            f"{config.name or config.detector.name} also learns from changed recordings, which "
+            "features cannot give: use `asd-jax run`, or turn them off in config.detector"
+        )
+    if len(outliers):
+        outliers = check_features(outliers, config, *lengths)
+    clips += [
+        Clip(f"not {machine}", "", "other", f"{i:08}", "", label=NORMAL)
+        for i in range(len(outliers))
+    ]
+    reporter = reporter or Silent()
+    table = ArrayFeatures(clips, [*features, *outliers], embeddings)
+    table.embeddings = embeddings_of(config, table)
+    fitted = fit_clips(config, table, reporter=reporter)
+    return with_thresholds(fitted, score_training(fitted, table, reporter), reporter)

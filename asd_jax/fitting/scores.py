@@ -1,0 +1,139 @@
+"""Scores of the training and of the test clips, and the thresholds between them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from asd_jax.config import Config
+from asd_jax.errors import UserError
+from asd_jax.evaluation.results import (
+    ScoreRow,
+    TrainingRow,
+)
+from asd_jax.features.table import (
+    Features,
+)
+from asd_jax.fitting.detector import FittedDetector, group_name
+from asd_jax.fitting.layout import groups_of
+from asd_jax.runtime.progress import Reporter
+from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
+
+
+def score_training(
+    fitted: FittedDetector, features: Features, reporter: Reporter
+) -> list[TrainingRow]:
+    """Scores of the training clips, by the models that serve them.
+
+    Args:
+        fitted: a fitted system, with or without thresholds.
+        features: of its training clips; others in the table are left out.
+        reporter: tells people how far it is.
+
+    Raises:
+        UserError: there are no training clips of any of its models.
+    """
+    rows = []
+    found = groups_of(fitted.config, features.clips)
+    groups = {group: own for group, own in found.items() if _members_of(fitted, group)}
+    if not groups:  # of an imported model
+        raise UserError(
+            f"the model is of {', '.join(fitted.machines)}, the training clips are of "
+            f"{', '.join(dict.fromkeys(machine for machine, _ in found))}; import it for that "
+            "machine into another --out_dir"
+        )
+    reporter.start("scoring training clips", len(groups))
+    for done, (group, indices) in enumerate(groups.items(), 1):
+        chosen = _members_of(fitted, group)
+        scores = fitted.member_scores(chosen, features, indices, trained_on=True)
+        for seed, row in zip(fitted.config.seeds, scores, strict=True):
+            for index, score in zip(indices, row, strict=True):
+                clip = features.clips[index]
+                rows.append(
+                    TrainingRow(clip.machine, clip.section, clip.domain, seed, clip.name, score)
+                )
+        reporter.advance(done)
+    reporter.stop()
+    return rows
+
+
+def with_thresholds(
+    fitted: FittedDetector, rows: Sequence[TrainingRow], reporter: Reporter
+) -> FittedDetector:
+    """The fitted system with decision thresholds from the scores of its training clips.
+
+    Args:
+        fitted: the system.
+        rows: as `score_training` gave them.
+        reporter: told where a threshold is not what the configuration asks for.
+    """
+    of_group: dict[tuple[str, str], list[list[float]]] = {}
+    by_section = fitted.detector.scope == "section"
+    for row in rows:
+        group = row.machine, row.section if by_section else ""
+        scores = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
+        scores[fitted.config.seeds.index(row.seed)].append(row.score)
+    thresholds, group_thresholds = np.full(len(fitted.members), np.nan), {}
+    for group, lists in of_group.items():
+        scores, chosen = np.array(lists, np.float32), _members_of(fitted, group)
+        for m in chosen:
+            row = scores[fitted.config.seeds.index(fitted.members[m].seed)]
+            thresholds[m], fallback = threshold_of(fitted.config, row)
+            if fallback and not fitted.members[m].repeat:
+                reporter.line(
+                    f"{fitted.members[m].name}: threshold by the scores' own quantile ({fallback})"
+                )
+        of_mean = threshold_of(fitted.config, scores.mean(axis=0))
+        group_thresholds[group_name(fitted.members[chosen[0]])] = of_mean.value
+    return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
+
+
+def threshold_of(config: Config, scores: np.ndarray) -> Threshold:
+    """The decision threshold that a configuration asks for, from (clips,) training scores."""
+    if config.threshold == "zero" and config.backend.kind == "own":
+        return Threshold(0.0)
+    if config.threshold == "mean":
+        return mean_threshold(scores)
+    return gamma_threshold(scores, config.threshold_quantile)
+
+
+def _members_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
+    return [
+        m for m, member in enumerate(fitted.members) if (member.machine, member.section) == group
+    ]
+
+
+def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
+    """Scores test clips by all the models that serve their machine and section."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, clip in enumerate(features.clips):
+        groups.setdefault((clip.machine, clip.section), []).append(index)
+    rows: list[ScoreRow] = []
+    reporter.start("scoring", len(groups))
+    for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):
+        try:
+            chosen = fitted.choose(machine, section)
+        except UserError as error:
+            reporter.line(f"{error}; its test clips have no scores")
+            continue
+        first = chosen[:: fitted.detector.repeats]  # of each seed's trainings
+        for m, scores in zip(first, fitted.member_scores(chosen, features, indices), strict=True):
+            threshold = float(fitted.thresholds[m])
+            for index, score in zip(indices, scores, strict=True):
+                clip = features.clips[index]
+                rows.append(
+                    ScoreRow(
+                        machine=machine,
+                        section=section,
+                        domain=clip.domain,
+                        seed=fitted.members[m].seed,
+                        clip=clip.name,
+                        label=clip.label,
+                        score=score,
+                        threshold=threshold,
+                        decision=int(score > threshold),
+                    )
+                )
+        reporter.advance(done)
+    reporter.stop()
+    return rows

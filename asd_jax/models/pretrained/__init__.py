@@ -1,0 +1,1 @@
+"""Weights of other programs: readers, converters, downloads."""

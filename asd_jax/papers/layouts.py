@@ -1,0 +1,160 @@
+"""How the five reports arrange their results tables.
+
+The numbers themselves are those of `published`. Where a report prints AUC and pAUC in one cell,
+they are two columns here.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from asd_jax.evaluation.results import MEAN
+from asd_jax.published import Published
+
+
+class Layout(NamedTuple):
+    """How a table is laid out.
+
+    Attributes:
+        title: what it shows.
+        row_headings: headings of the rows' labels.
+        columns: headings of each, from the outermost in and as many for all; and the fields of
+            `Published` that all its numbers share.
+        labels: a row's labels, from one of its numbers.
+        rows: `Published.row` of each row in the printed order, where that of the CSVs differs.
+    """
+
+    title: str
+    row_headings: tuple[str, ...]
+    columns: tuple[tuple[tuple[str, ...], Mapping[str, str]], ...]
+    labels: Callable[[Published], tuple[str, ...]] = lambda published: (published.row,)
+    rows: tuple[str, ...] = ()
+
+
+class Paper(NamedTuple):
+    """A report: its name in the CSVs, the year of its recordings, its tables."""
+
+    source: str
+    year: int
+    layouts: Mapping[str, Layout]
+
+
+def _areas(heading: str, **fields: str) -> tuple[tuple[tuple[str, ...], Mapping[str, str]], ...]:
+    """A group of two columns, AUC and pAUC."""
+    metrics = (("AUC", "auc"), ("pAUC", "pauc_mcclish"))
+    return tuple(((heading, title), {**fields, "metric": metric}) for title, metric in metrics)
+
+
+def _jalali(machine: str) -> Layout:
+    columns = _areas("Dense-autoencoder", system="dense_ae")
+    title = f"dense and LSTM autoencoder, {machine}"
+    return Layout(title, ("Machine ID",), columns + _areas("LSTM-autoencoder", system="lstm_ae"))
+
+
+def _hassankhani(domain: str) -> Layout:
+    systems = (("AE", "dense_ae"), ("MobileNet", "mobilenet_v2_baseline"), ("Ours", "ganomaly"))
+    columns = tuple(
+        ((f"Section {section}", title), {"section": f"0{section}", "system": system})
+        for section in range(3)
+        for title, system in systems
+    )
+    return Layout(f"AUC by section, {domain} domain", ("Devices",), columns)
+
+
+def _algorithm(published: Published) -> tuple[str, ...]:
+    """Giri et al.: "System 1 mean" is of algorithm System 1 by criterion mean."""
+    name, _, criterion = published.row.rpartition(" ")
+    return (name, criterion) if criterion in ("mean", "max") else (published.row, "-")
+
+
+def _machine_and_id(published: Published) -> tuple[str, ...]:
+    """Grollmisch et al.: an average has no id, and a machine's average not even its name."""
+    if published.machine == MEAN:
+        return published.row, ""
+    name, _, section = published.row.rpartition(" ")
+    return ("Avg.", "") if published.section == MEAN else (name, section)
+
+
+def outliers_of(published: Published) -> str:
+    """The machine type that Kazakova et al. expose a model to; "" for none."""
+    found = re.match(r"outliers: (\w+)", published.note)
+    return found[1] if found else ""
+
+
+def _classes(published: Published) -> tuple[str, ...]:
+    return published.row, outliers_of(published)
+
+
+_EXPOSURE = (("avg AUC",), {"metric": "auc"}), (("avg pAUC",), {"metric": "pauc_mcclish"})
+_CLASSES = ("target class", "outlier class")
+_JALALI = ("ToyCar", "ToyConveyor", "Fan", "Pump", "Slider", "Valve")
+_GIRI = {"Toy Car": "ToyCar", "Toy Conveyor": "ToyConveyor"}
+_GIRI |= {"Fan": "fan", "Pump": "pump", "Slider": "slider", "Valve": "valve"}
+_SYSTEMS = tuple(f"System {system} {by}" for system in (1, 2, 3) for by in ("mean", "max"))
+_EXPOSED = ("Gearbox", "Bearing", "Slider", "ToyCar", "ToyTrain", "Valve")
+
+PAPERS = {
+    "jalali2020": Paper(
+        "Jalali et al. 2020",
+        2020,
+        {f"Table {i}": _jalali(machine) for i, machine in enumerate(_JALALI, 1)},
+    ),
+    "hassankhani2021": Paper(
+        "Hassankhani et al. 2021",
+        2021,
+        {"Table 1": _hassankhani("source"), "Table 2": _hassankhani("target")},
+    ),
+    "giri2020": Paper(
+        "Giri et al. 2020",
+        2020,
+        {
+            "Table 1": Layout(
+                "AUC (pAUC) of the baseline and the four systems, means over ids",
+                ("Algorithm", "Crit."),
+                sum((_areas(title, machine=name) for title, name in _GIRI.items()), ()),
+                _algorithm,
+                ("Baseline", *_SYSTEMS, "System 4"),
+            )
+        },
+    ),
+    "grollmisch2020": Paper(
+        "Grollmisch et al. 2020",
+        2020,
+        {
+            "Table 2": Layout(
+                "IAEO3 with settings by machine, with one for all, and the baseline",
+                ("Machine", "ID"),
+                _areas("IAEO3_opt", system="iaeo3_opt")
+                + _areas("IAEO3", system="iaeo3")
+                + _areas("Baseline", system="dense_ae"),
+                _machine_and_id,
+            )
+        },
+    ),
+    "kazakova2022": Paper(
+        "Kazakova et al. 2022",
+        2022,
+        {
+            "Table 1": Layout(
+                "fan, by the machine that serves as outliers",
+                ("",),
+                tuple(
+                    ((f"AUC {section}",), {"metric": "auc", "section": f"0{section}"})
+                    for section in range(3)
+                )
+                + ((("AUC",), {"metric": "auc", "section": MEAN}),)
+                + ((("pAUC",), {"metric": "pauc_mcclish", "section": MEAN}),),
+                rows=("clear AE", *(f"OE ({name})" for name in _EXPOSED)),
+            ),
+            "Table 2": Layout(
+                "the autoencoder with outlier exposure", _CLASSES, _EXPOSURE, _classes
+            ),
+            "Table 3": Layout(
+                "the picture network with outlier exposure",
+                _CLASSES,
+                _EXPOSURE,
+                _classes,
+            ),
+        },
+    ),
+}

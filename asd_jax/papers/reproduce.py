@@ -1,0 +1,379 @@
+"""A report's results tables from recordings: what they need is trained, then they are filled.
+
+Each run has its own folder below `runs/`, and goes on or is left as it is as every run is.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from asd_jax import pipeline
+from asd_jax.config import (
+    Config,
+    EnsembleConfig,
+    difference,
+    keys,
+    load_config,
+    nearest,
+    to_dict,
+)
+from asd_jax.data.clips import Clip
+from asd_jax.data.layouts import find_clips
+from asd_jax.errors import UserError
+from asd_jax.evaluation.results import ResultRow, read_results_csv
+from asd_jax.papers import tables as paper_tables
+from asd_jax.papers.layouts import PAPERS
+from asd_jax.papers.tables import NeededRun
+from asd_jax.runs.clips import choose_clips
+from asd_jax.runs.directory import RunDirectory
+from asd_jax.runs.plan import about, describe, plan_clips, size
+from asd_jax.runtime.files import atomic_write
+from asd_jax.runtime.progress import Reporter
+
+_SYNTHETIC = "The data is synthetic; published numbers are of the challenge's recordings."
+
+
+class Outcome(NamedTuple):
+    """What a reproduction came to.
+
+    Attributes:
+        text: the tables and lines about what they lack; of a dry run, what it would take.
+        failed: names of the runs that could not be done.
+    """
+
+    text: str
+    failed: tuple[str, ...]
+
+
+class _Ready(NamedTuple):
+    """A run that can begin.
+
+    Attributes:
+        name: of the run and its folder.
+        config: its configuration.
+        trainings: what it trains, by the folder's name: itself, or an ensemble's members.
+    """
+
+    name: str
+    config: Config | EnsembleConfig
+    trainings: "dict[str, _Training]"
+
+
+class _Training(NamedTuple):
+    """A configuration and its clips; None for those of DCASE 2020."""
+
+    config: Config
+    clips: Sequence[Clip] | None
+
+
+class _Prepared(NamedTuple):
+    """What can be run, lines about what cannot or not whole, and the names of what cannot."""
+
+    ready: list[_Ready]
+    lines: list[str]
+    failed: list[str]
+
+
+def reproduce(
+    paper: str,
+    data_dir: os.PathLike | str | None,
+    out_dir: os.PathLike | str | None,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    cache_dir: os.PathLike | str | None = None,
+    on_bad_clip: str = "stop",
+    reporter: Reporter | None = None,
+    dry_run: bool = False,
+) -> Outcome:
+    """Trains and evaluates what a report's tables need, and fills them.
+
+    Writes `tables.md` and `tables.csv` in `out_dir`, anew after every run, so that they are
+    there if a later one is stopped. Started again it goes on where it was.
+
+    Args:
+        paper: one of `paper_layouts.PAPERS`.
+        data_dir: recordings of the report's year; machines that it lacks are left out.
+        out_dir: where the runs and the tables go; a dry run has no use for it.
+        overrides: dotted key to text, as in {"train.epochs": "5"}, for every run that has the
+            key; or with the name of a run, or of an ensemble's member, before the key for that
+            one alone.
+        cache_dir: as in `pipeline.run`.
+        on_bad_clip: as in `pipeline.run`.
+        reporter: tells people how far it is.
+        dry_run: only say what would be run. Without `data_dir` as if on DCASE 2020, for
+            reports of that year.
+
+    Raises:
+        UserError: before any work, an unknown report or key, a wrong value, recordings of
+            another year, or a folder with other runs; later, a signal or the disk. A run that
+            cannot be done for another reason is named in the outcome and the others go on.
+    """
+    if paper not in PAPERS:
+        raise UserError(
+            f"--paper={paper}: no such report{nearest(paper, [*PAPERS])}; there are "
+            f"{', '.join(PAPERS)}"
+        )
+    reporter = reporter or Reporter()
+    prepared = _prepare(paper, data_dir, overrides or {})
+    if dry_run:
+        return Outcome(_plan(data_dir, prepared), tuple(prepared.failed))
+    out_dir = Path(out_dir)
+    runs = out_dir / "runs"
+    for run in prepared.ready:
+        of_folders = {name: training.config for name, training in run.trainings.items()}
+        for name, config in {**of_folders, run.name: run.config}.items():
+            if (runs / name).is_dir():
+                RunDirectory(runs / name).check(config)
+    lines, failed = list(prepared.lines), list(prepared.failed)
+    for line in lines:
+        reporter.line(line)
+    changed = " ".join(f"--config.{key}={text}" for key, text in (overrides or {}).items())
+    settings = [f"Ours is with {changed}."] * bool(changed)
+    results: dict[str, Sequence[ResultRow]] = {}
+    synthetic = False
+    for count, run in enumerate(prepared.ready, 1):
+        reporter.line(f"run {count} of {len(prepared.ready)}: {run.name}")
+        try:
+            pipeline.run(
+                run.config,
+                data_dir,
+                runs / run.name,
+                cache_dir=cache_dir,
+                on_bad_clip=on_bad_clip,
+                reporter=reporter,
+                members_dir=runs,  # what is trained for one ensemble is there for the next
+            )
+        except UserError as error:
+            if error.exit_status != 2:  # stopped, or the disk: the next would fare no better
+                raise
+            lines.append(_why(run.name, error))
+            failed.append(run.name)
+            reporter.line(lines[-1])
+            continue
+        run_dir = RunDirectory(runs / run.name)
+        results[run.name] = read_results_csv(run_dir.results_csv)
+        synthetic |= run_dir.read_data()["synthetic"]
+        _write(paper, out_dir, results, [*settings, *lines], synthetic)
+    if not results:
+        raise UserError(f"none of the runs of {paper} could be done: {'; '.join(lines)}")
+    return Outcome(_write(paper, out_dir, results, [*settings, *lines], synthetic), tuple(failed))
+
+
+def _write(paper, out_dir: Path, results, lines: Sequence[str], synthetic: bool) -> str:
+    """Writes the tables; gives them as text."""
+    tables = paper_tables.fill(paper_tables.tables_of(paper), results)
+    notes = [*lines, *[_SYNTHETIC] * synthetic]
+    with atomic_write(out_dir / "tables.md") as file:
+        file.write(f"# {PAPERS[paper].source}\n\n{paper_tables.as_markdown(tables)}")
+        file.writelines(f"\n{note}\n" for note in notes)
+    with atomic_write(out_dir / "tables.csv") as file:
+        file.write(paper_tables.as_csv(tables))
+    return "\n".join([paper_tables.as_text(tables), *notes])
+
+
+def _prepare(paper: str, data_dir, overrides: Mapping[str, str]) -> _Prepared:
+    """Checks all that can be known before any work."""
+    prepared = _Prepared([], [], [])
+    known: dict[int, Sequence[Clip]] = {}
+    earlier: dict[str, _Training] = {}
+    needed = paper_tables.needed(paper)
+    settings = _settings(paper, needed, overrides)
+    for run in needed:
+        config = load_config(run.configuration, settings[run.name])
+        year, clips, there = config.data.year, None, set(run.machines)
+        if data_dir is not None:
+            if year not in known:
+                known[year] = _clips(paper, data_dir, year)
+            clips = known[year]
+            there = {clip.machine for clip in clips if clip.split == "train"}
+        elif PAPERS[paper].year != 2020:
+            raise UserError(f"{paper} needs --data_dir=, also to say what it would take")
+        machines, lacking = [], []
+        for machine, other in sorted(run.machines.items()):
+            if config.data.machines and machine not in config.data.machines:
+                continue
+            if machine not in there:
+                lacking.append(machine)
+            elif other and other not in there:
+                lacking.append(f"{machine} (needs {other})")
+            else:
+                machines.append(machine)
+        if not machines:
+            prepared.lines.append(f"{run.name} is not run: the data has none of its machines")
+            continue
+        if lacking:
+            prepared.lines.append(
+                f"{run.name}: without {', '.join(lacking)}; no training clips in the data"
+            )
+        chosen = {**settings[run.name], "data.machines": ",".join(machines)}
+        config = load_config(run.configuration, chosen)
+        try:
+            trainings = _trainings(run.name, config, clips, earlier)
+        except UserError as error:
+            prepared.lines.append(_why(run.name, error))
+            prepared.failed.append(run.name)
+            continue
+        prepared.ready.append(_Ready(run.name, config, trainings))
+        earlier |= trainings
+    _check_folders(prepared.ready)
+    return prepared
+
+
+def _trainings(
+    name: str,
+    config: Config | EnsembleConfig,
+    clips: Sequence[Clip] | None,
+    earlier: Mapping[str, _Training],
+) -> dict[str, _Training]:
+    """What a run trains, by folder as `pipeline.run` names them.
+
+    Raises:
+        UserError: a system cannot learn from the clips.
+    """
+    if isinstance(config, Config):
+        configs = {name: config}
+    elif config.combine != "choose":
+        configs = config.member_configs()
+    else:  # each on its machines, unless there is a run of it on all
+        configs = {}
+        for member, settings in config.member_configs().items():
+            own = tuple(m for m in config.data.machines if config.member_for(m) == member)
+            if member in earlier and earlier[member].config == settings:
+                configs[member] = settings
+            elif own:
+                data = dataclasses.replace(settings.data, machines=own)
+                configs["-".join([member, *own])] = dataclasses.replace(settings, data=data)
+    return {
+        name: _Training(
+            config, None if clips is None else choose_clips(config, clips, lambda line: None)
+        )
+        for name, config in configs.items()
+    }
+
+
+def _check_folders(ready: Sequence[_Ready]) -> None:
+    """Raises UserError where two runs would train different models in one folder."""
+    found: dict[str, dict] = {}
+    for run in ready:
+        for name, training in run.trainings.items():
+            config = to_dict(training.config)
+            differences = difference(config, found.setdefault(name, config))
+            if differences:
+                raise UserError(
+                    f"{name} is a run of its own and of {run.name}, with different settings: "
+                    f"{differences[0]}; set them for both"
+                )
+
+
+def _why(name: str, error: UserError) -> str:
+    """The line about a run that cannot be done; keys that it names are those of that run."""
+    return f"{name} could not be run: {str(error).replace('--config.', f'--config.{name}.')}"
+
+
+def _settings(
+    paper: str, needed: Sequence[NeededRun], overrides: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """The overrides of each run by its name.
+
+    A key behind the name of a run, or of an ensemble's member, is for that one alone and wins.
+    Another key is for every run and member that has it, but for what makes a run what it is.
+    """
+    bases = {run.name: load_config(run.configuration) for run in needed}
+    of_all: dict[str, dict[str, str]] = {run.name: {} for run in needed}
+    of_one: dict[str, dict[str, str]] = {run.name: {} for run in needed}
+    named = dict(bases)
+    for base in bases.values():
+        named |= base.members if isinstance(base, EnsembleConfig) else {}
+    right = [key for config in named.values() for key in keys(config)]
+    right += [f"{name}.{key}" for name, config in named.items() for key in keys(config)]
+    for key, text in overrides.items():
+        first, _, rest = key.partition(".")
+        fits = False
+        for run in needed:
+            base = bases[run.name]
+            if rest and first == run.name:
+                if rest in run.overrides:
+                    raise UserError(
+                        f"--config.{key}: the run is the one with {run.overrides[rest]}; leave "
+                        "it as it is"
+                    )
+                found, into = _places(base, rest), of_one
+            elif rest and isinstance(base, EnsembleConfig) and first in base.members:
+                found = [f"members.{key}"] * _has(base.members[first], rest)
+                into = of_one
+            else:
+                found = [] if key in run.overrides else _places(base, key)
+                into = of_all
+            into[run.name] |= dict.fromkeys(found, text)
+            fits |= bool(found)
+        if not fits:
+            raise UserError(
+                f"--config.{key}: no run of {paper} has that key{nearest(key, right)}; there are "
+                f"{', '.join(named)}"
+            )
+    return {run.name: {**of_all[run.name], **of_one[run.name], **run.overrides} for run in needed}
+
+
+def _places(config: Config | EnsembleConfig, key: str) -> list[str]:
+    """The keys by which a setting reaches a configuration and its members; none if it lacks it."""
+    group = key.partition(".")[0]
+    if not isinstance(config, EnsembleConfig):
+        return [key] * _has(config, key)
+    # The ensemble's own would win over those of a single member.
+    own = [key] * (group not in ("train", "embedding") and _has(config, key))
+    if group in ("data", "seeds"):  # the ensemble's, for all
+        return own
+    of_members = [name for name, member in config.members.items() if _has(member, key)]
+    return [*own, *(f"members.{name}.{key}" for name in of_members)]
+
+
+def _has(config: Config | EnsembleConfig, key: str) -> bool:
+    """Whether a configuration has a dotted key or a group of that name, and a use for it."""
+    if key.partition(".")[0] == "embedding" and config.embedding.kind == "none":
+        return False
+    return any(own == key or own.startswith(f"{key}.") for own in keys(config))
+
+
+def _clips(paper: str, data_dir, year: int) -> Sequence[Clip]:
+    """The recordings, of the report's year."""
+    clips = find_clips(data_dir, year or None)
+    wanted = PAPERS[paper].year
+    years = sorted({clip.year for clip in clips})
+    if wanted not in years:
+        raise UserError(
+            f"{paper} is about recordings of DCASE {wanted}, and {data_dir} looks like "
+            f"{', '.join(map(str, years))}; give others, or --config.data.year={wanted} if they "
+            "are"
+        )
+    return clips
+
+
+def _plan(data_dir, prepared: _Prepared) -> str:
+    """What the runs would take."""
+    blocks, plans = [], {}
+    for run in prepared.ready:
+        for name, training in run.trainings.items():
+            if name not in plans:
+                plans[name] = plan_clips(training.config, training.clips, timed=True)
+                lines = "\n".join(f"  {line}" for line in describe(plans[name]).splitlines())
+                machines = ", ".join(training.config.data.machines)
+                blocks.append(f"{name} ({machines})\n{lines}")
+        if isinstance(run.config, EnsembleConfig):
+            combine = run.config.combine
+            how = "one for each machine" if combine == "choose" else f"the {combine}"
+            blocks.append(f"{run.name}: of {', '.join(run.trainings)}, {how}")
+    where = "as if on the development set of DCASE 2020, without --data_dir"
+    if data_dir is not None:
+        where = "by the headers of the recordings"
+    lines = [*prepared.lines, f"{len(plans)} trainings, {where}; nothing was started."]
+    if plans:
+        seconds = sum(plan.seconds for plan in plans.values())
+        most = max(plan.total_bytes for plan in plans.values())
+        lines += [
+            f"In all at most {about(seconds)} of training on this device, in at most {size(most)}.",
+            "Times are extrapolated from a few timed steps on made-up views; features and "
+            "scoring come on top, early stopping takes off.",
+        ]
+    return "\n\n".join([*blocks, "\n".join(lines)])

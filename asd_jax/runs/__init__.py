@@ -1,0 +1,1 @@
+"""A run directory: which clips it uses, its features, its plan, its report."""

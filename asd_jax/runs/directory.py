@@ -1,0 +1,257 @@
+"""The run directory: who may write in it, its log, what it was made with."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from asd_jax import config as configs
+from asd_jax.config import Config, EnsembleConfig
+from asd_jax.errors import UserError
+from asd_jax.runtime.files import atomic_write, disk_errors
+
+_PACKAGES = (
+    "asd-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "librosa",
+    "soundfile",
+)
+
+
+class RunDirectory:
+    """Paths of a run's files.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: os.PathLike | str):
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.environment = self.path / "environment.json"
+        self.data = self.path / "data.json"
+        self.log = self.path / "log.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model.npz"
+        self.ensemble = self.path / "ensemble.json"
+        self.training_csv = self.path / "training_scores.csv"
+        self.scores = self.path / "scores"
+        self.scores_csv = self.path / "scores.csv"
+        self.results_csv = self.path / "results.csv"
+        self.results_md = self.path / "results.md"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second run out for as long as this one lives, however it ends.
+
+        Raises:
+            UserError: another process is running in the folder.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / ".lock", "a+")  # noqa: SIM115 - held open, that is the lock
+        except OSError as error:
+            raise UserError(
+                f"--out_dir={self.path}: {error.strerror}; choose a folder that can be written to"
+            ) from error
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                raise UserError(
+                    f"{self.path} is in use by {owner}; wait for it or choose another --out_dir"
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
+        finally:
+            file.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that a run makes is there."""
+        made = (
+            self.ensemble if self.ensemble.exists() else self.model,
+            self.training_csv,
+            self.scores,
+            self.scores_csv,
+            self.results_csv,
+            self.results_md,
+        )
+        return all(path.exists() for path in made)
+
+    def check(self, config: Config | EnsembleConfig, but_for: Sequence[str] = ()) -> None:
+        """Makes sure that the folder is free for a run or has one of this configuration.
+
+        Args:
+            config: the run's configuration.
+            but_for: names of what may be in the folder before the run is.
+
+        Raises:
+            UserError: the folder has a run of another configuration, or other files.
+        """
+        if self.config.is_file():
+            differences = stored_differences(self.config, config)
+            if differences:
+                raise UserError(
+                    f"{self.path} holds a run of another configuration "
+                    f"({'; '.join(differences[:3])}); choose another --out_dir"
+                )
+        elif leftovers := [
+            entry.name
+            for entry in self.path.iterdir()
+            if not entry.name.startswith(".") and entry.name not in but_for
+        ]:
+            raise UserError(
+                f"{self.path} holds other files ({leftovers[0]}) and no run; choose another "
+                "--out_dir"
+            )
+
+    def claim(self, config: Config | EnsembleConfig, data: Mapping[str, Any]) -> None:
+        """Writes what the run is of, once it is known that it can begin.
+
+        Raises:
+            UserError: the folder has a run on other recordings.
+        """
+        if self.data.is_file() and self.config.is_file():
+            before = self.read_data()
+            if before != data:
+                raise UserError(
+                    f"{self.path} was begun with other recordings ({before['n_clips']} clips "
+                    f"there, {data['n_clips']} here, or files that have changed); choose another "
+                    "--out_dir"
+                )
+            return
+        for path, text in (
+            (self.data, json.dumps(data, indent=2) + "\n"),
+            (self.config, configs.to_json(config)),
+        ):
+            with atomic_write(path) as file:
+                file.write(text)
+
+    def write_environment(self) -> None:
+        """Writes what the run's training, or its continuation, runs with."""
+        with atomic_write(self.environment) as file:
+            json.dump(environment(), file, indent=2)
+            file.write("\n")
+
+    def read_data(self) -> dict[str, Any]:
+        """What is known of the run's recordings; UserError if that is damaged."""
+        return _read_json(self.data, ("year", "synthetic", "n_clips", "fingerprint"))
+
+    def open_log(self, keep_epochs: int) -> "Log":
+        """Opens the log to go on after an epoch; what a lost continuation wrote is dropped."""
+        kept = []
+        if self.log.is_file():
+            for line in self.log.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
+                    entry = json.loads(line)
+                    if entry.get("epoch", 0) <= keep_epochs:
+                        kept.append(line)
+        with atomic_write(self.log) as file:
+            file.writelines(line + "\n" for line in kept)
+        return Log(self.log)
+
+
+class Log:
+    """An append-only file of one JSON object a line.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        with disk_errors(path):
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+
+    def __call__(self, entry: Mapping[str, Any]) -> None:
+        """Adds a line."""
+        with disk_errors(self._path):
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_config(path: os.PathLike | str) -> dict[str, Any]:
+    """The stored configuration of a run as nested dictionaries.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{Path(path).parent} is no run directory: it has no config.json")
+    return _read_json(Path(path), ("name", "detector"))
+
+
+def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not set(needed) <= found.keys():
+            raise ValueError(f"it lacks {', '.join(needed)}")
+        return found
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}; choose another --out_dir") from error
+
+
+def stored_differences(path: os.PathLike | str, config: Config | EnsembleConfig) -> list[str]:
+    """Keys in which a stored configuration differs from this one, with both values."""
+    return configs.difference(configs.to_dict(config), read_config(path))
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and commit, as far as they can be known."""
+
+    def version(package):
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {package: version(package) for package in _PACKAGES},
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "cpu_count": os.cpu_count(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file is of, "+" added where files differ from it."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if not git("ls-files", Path(__file__).name):  # installed inside somebody's checkout
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

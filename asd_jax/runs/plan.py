@@ -1,0 +1,126 @@
+"""What a run will take, told before anything starts: models, values, steps, bytes, time."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from asd_jax.config import Config
+from asd_jax.data.audio_files import inspect
+from asd_jax.data.clips import Clip
+from asd_jax.data.dcase2020 import TRAINING_CLIPS
+from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
+from asd_jax.fitting.layout import lay_out, with_perturbed
+from asd_jax.training.cost import Cost, estimate_cost
+
+
+def dcase2020_clips(config: Config) -> tuple[list[Clip], np.ndarray]:
+    """The training clips of DCASE 2020's development set and their frames, without the files."""
+    clips, frames = [], {}
+    for machine, (sections, seconds) in TRAINING_CLIPS.items():
+        if config.data.machines and machine not in config.data.machines:
+            continue
+        frames[machine] = config.front_end.frames(seconds * config.front_end.sample_rate)
+        for section, count in sections.items():
+            clips += [Clip(machine, section, "train", f"{i}.wav", "", 2020) for i in range(count)]
+    if not clips:
+        raise UserError(f"data.machines: DCASE 2020 has {', '.join(TRAINING_CLIPS)}")
+    clips = with_perturbed(config, clips)
+    return clips, np.array([frames[clip.machine] for clip in clips])
+
+
+def frames_of(config: Config, clips: Sequence[Clip]) -> tuple[list[Clip], np.ndarray]:
+    """The clips that can be used and their frames, by the headers of their files.
+
+    A recording that is perturbed is taken to keep its length.
+    """
+    front_end, detector = config.front_end, make_detector(config)
+    with ThreadPoolExecutor(8) as pool:
+        headers = list(pool.map(lambda clip: inspect(clip.path), clips))
+    kept, n_frames = [], []
+    for clip, header in zip(clips, headers, strict=True):
+        if header.problem:
+            continue
+        n_samples = -(-header.n_samples * front_end.sample_rate // header.sample_rate)
+        try:
+            frames = front_end.frames(n_samples)
+        except UserError:  # shorter than a frame
+            continue
+        if frames >= detector.fewest_frames:
+            kept.append(clip)
+            n_frames.append(max(frames, detector.view_length))
+    if not kept:
+        raise UserError("no training clip can be used; `asd-jax index` says what is wrong")
+    return kept, np.array(n_frames)
+
+
+def size(n: int) -> str:
+    """Bytes for people."""
+    return f"{n / 2**30:.2f} GiB" if n >= 2**29 else f"{n / 2**20:.1f} MiB"
+
+
+def about(seconds: float) -> str:
+    """A time for people, in two digits at most."""
+    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1)):
+        if seconds >= 1.5 * length or unit == "seconds":
+            return f"about {float(f'{seconds / length:.2g}'):g} {unit}"
+
+
+def describe(cost: Cost) -> str:
+    """The cost as lines for people."""
+    device = jax.devices()[0]
+    streamed = f", two of {cost.windows} windows at a time" if cost.windows > 1 else ""
+    lines = [
+        ("models", f"{cost.models:,}, by {cost.driver}"),
+        ("training clips", f"{cost.clips:,}"),
+        ("values a model", f"{cost.values:,}"),
+        ("steps", f"{cost.steps:,} an epoch, at most {cost.steps * cost.epochs:,}"),
+        ("frames", size(cost.frames_bytes) + streamed),
+        ("views", size(cost.views_bytes)),
+        ("weights and optimiser", size(cost.state_bytes)),
+        ("a step", size(cost.step_bytes)),
+        ("in all", f"{size(cost.total_bytes)} on {device.device_kind}"),
+    ]
+    if cost.seconds is not None:
+        lines.append(("training", f"at most {about(cost.seconds)}, extrapolated from timed steps"))
+    if cost.device_bytes is not None:
+        fits = "it fits" if cost.total_bytes < cost.device_bytes else "it does not fit"
+        lines.append(("the device has", f"{size(cost.device_bytes)}: {fits}"))
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def plan_clips(config: Config, clips: Sequence[Clip] | None, *, timed: bool = False) -> Cost:
+    """The cost of a run on the chosen clips, or as if on DCASE 2020's development set."""
+    if clips is None:
+        chosen, n_frames = dcase2020_clips(config)
+    else:
+        chosen, n_frames = frames_of(config, [clip for clip in clips if clip.split != "test"])
+    return cost_of(config, chosen, n_frames, timed=timed)
+
+
+def cost_of(
+    config: Config, clips: Sequence[Clip], n_frames: np.ndarray, *, timed: bool = False
+) -> Cost:
+    """The cost of training on clips of which only the numbers of frames are known.
+
+    Args:
+        config: the run's configuration.
+        clips: training clips.
+        n_frames: (clips,) frames of each.
+        timed: as in `estimate_cost`.
+    """
+    layout = lay_out(config, clips, n_frames)
+    task = make_detector(config).task(layout.n_labels)
+    n_mels = config.front_end.n_mels
+    return estimate_cost(task, layout.fleet, layout.settings, n_mels, timed=timed)
+
+
+def plan_run(config: Config, clips: Sequence[Clip] | None) -> str:
+    """Lines about a run; arguments as in `plan_clips`."""
+    where = "by the headers of the recordings"
+    if clips is None:
+        where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
+    return f"{describe(plan_clips(config, clips))}\n{where}; nothing was started"

@@ -1,0 +1,104 @@
+"""What is written and said of a finished run: result files and tables, with published numbers."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from asd_jax.errors import UserError
+from asd_jax.evaluation import tables
+from asd_jax.evaluation.challenge import write_challenge_files
+from asd_jax.evaluation.results import (
+    ScoreRow,
+    bootstrap_results,
+    evaluate,
+    read_results_csv,
+    read_scores_csv,
+    write_results_csv,
+    write_scores_csv,
+)
+from asd_jax.published import Published, load_published
+from asd_jax.runs.directory import RunDirectory, read_config
+
+
+def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> None:
+    """Writes scores and results; results.md comes last and says that the run is finished.
+
+    Args:
+        run_dir: where; it has the configuration.
+        rows: scores of the test clips.
+        data: what the run directory knows of its recordings.
+    """
+    year = data["year"]
+    write_scores_csv(run_dir.scores_csv, rows)
+    write_challenge_files(run_dir.scores, rows, year)
+    results = evaluate(rows, year)
+    write_results_csv(run_dir.results_csv, results)
+    tables.write_results_md(
+        run_dir.results_md,
+        results,
+        year,
+        bootstrap_results(rows, year),
+        published_of(names_of(read_config(run_dir.config)), year),
+        _notes(data),
+    )
+
+
+def _notes(data: dict) -> list[str]:
+    """What a reader of a table must know of its data."""
+    note = "The data is synthetic; published numbers are of the challenge's recordings."
+    return [note] if data["synthetic"] else []
+
+
+def published_of(names: Sequence[str], year: int) -> tuple[Published, ...]:
+    """Published numbers of the first name that has some: a configuration's, else its system's."""
+    return next((found for name in names if (found := load_published(name, year))), ())
+
+
+def names_of(stored: dict) -> tuple[str, ...]:
+    """Under which names a stored configuration may have published numbers."""
+    name, detector = stored["name"], stored["detector"]
+    combined = [f"{name}_{detector['combine']}"] if "combine" in detector else []
+    return (*combined, name, detector["name"])
+
+
+def table(path: os.PathLike | str) -> str:
+    """The table of a finished run, with intervals and published numbers.
+
+    Raises:
+        UserError: no run directory, or one that is not finished or is damaged.
+    """
+    run_dir, stored, data = finished_run(path)
+    year = data["year"]
+    return tables.format_table(
+        read_results_csv(run_dir.results_csv),
+        year,
+        bootstrap_results(read_scores_csv(run_dir.scores_csv), year),
+        published_of(names_of(stored), year),
+        _notes(data),
+    )
+
+
+def report(paths: Sequence[os.PathLike | str]) -> str:
+    """Finished runs side by side, with published numbers; one alone with its intervals."""
+    if len(paths) == 1:
+        return table(paths[0])
+    runs, numbers, notes = [], [], []
+    names = [Path(path).resolve().name for path in paths]
+    for path, name in zip(paths, names, strict=True):
+        run_dir, stored, data = finished_run(path)
+        results = read_results_csv(run_dir.results_csv)
+        shown = name if names.count(name) == 1 else os.fspath(path)
+        runs.append(tables.Run(shown, data["year"], results))
+        numbers += published_of(names_of(stored), data["year"])
+        notes += _notes(data)
+    text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
+    return "\n".join([text, *dict.fromkeys(notes)])
+
+
+def finished_run(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:
+    """A finished run's paths, its configuration, and what is known of its data."""
+    run_dir = RunDirectory(path)
+    stored = read_config(run_dir.config)
+    if not run_dir.finished:
+        raise UserError(f"{path} has no results yet; go on with the command that began it")
+    return run_dir, stored, run_dir.read_data()

@@ -1,0 +1,1 @@
+"""Services below everything: files, progress, signals, compilation, processes."""

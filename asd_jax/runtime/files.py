@@ -1,0 +1,107 @@
+"""Writes files so that a reader never sees half of one; reads files of plain arrays."""
+
+import contextlib
+import errno
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from asd_jax.errors import UserError
+
+# What NumPy, its zip files, gzip and the use of their content raise for a damaged file.
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+_DISK_ERRORS = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EFBIG: "the file is larger than allowed",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a file is in the way",
+}
+
+# Asking for the umask means setting it, which no thread should do later on.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+@contextlib.contextmanager
+def disk_errors(path: os.PathLike | str) -> Iterator[None]:
+    """Turns whatever the disk refuses into one line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # not the disk: other libraries' errors are of this kind too
+            raise
+        reason = _DISK_ERRORS.get(error.errno, error.strerror)
+        raise UserError(
+            f"cannot write {path}: {reason}; put that right and run the same command again, it "
+            "goes on where it stopped",
+            exit_status=1,
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: os.PathLike | str, mode: str = "w") -> Iterator[IO]:
+    """Opens a temporary file beside `path` and renames it to `path` when all went well.
+
+    Args:
+        path: the file to write; its folder is made if need be.
+        mode: "w" for text (UTF-8, newlines untouched) or "wb" for bytes.
+
+    Yields:
+        The open file.
+
+    Raises:
+        UserError: the disk is full, read-only or forbidden. `path` is then as it was.
+    """
+    path = Path(path)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_UMASK)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+def read_arrays(file: os.PathLike | str | IO[bytes]) -> dict[str, np.ndarray]:
+    """Reads all arrays of an .npz file; nothing is unpickled.
+
+    Args:
+        file: path of the file, or an open one.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Exception: one of `DAMAGE`, for a file that is no .npz file of plain arrays.
+    """
+    arrays = np.load(file, allow_pickle=False)
+    if isinstance(arrays, np.ndarray):
+        raise ValueError("it is one array, not an archive of arrays")
+    with arrays:
+        return {name: arrays[name] for name in arrays.files}

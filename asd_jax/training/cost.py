@@ -1,0 +1,172 @@
+"""The cost of training before it starts: models, values, steps, bytes, time."""
+
+import functools
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asd_jax.config import TrainConfig
+from asd_jax.runtime.compilation import compiler_options
+from asd_jax.training import Batch, TrainingStatistics, fleet
+from asd_jax.training.members import FleetClips, FleetData, Views
+from asd_jax.training.task import Task, count_values
+from asd_jax.training.trainer import table_bytes
+from asd_jax.training.windows import schedule
+
+
+class Cost(NamedTuple):
+    """What training costs on the device that JAX uses by default.
+
+    Attributes:
+        models: models in the fleet.
+        clips: clips they learn from.
+        values: weights and running statistics of a model.
+        steps: optimiser steps of all models in an epoch.
+        epochs: the most epochs.
+        driver: how the models share the device, see `TrainConfig.members`.
+        windows: parts of an epoch of which the frames are on the device one after another; 1
+            where all of them are there.
+        frames_bytes: frames that are there at once.
+        views_bytes: starts and labels of their views.
+        state_bytes: weights, best weights and optimiser state of all models.
+        step_bytes: intermediate values of a step, by XLA's own account, of as many models as
+            are computed together.
+        device_bytes: what the device has; None where it does not say.
+        seconds: of training on one device, where that was asked for; see `estimate_cost`.
+    """
+
+    models: int
+    clips: int
+    values: int
+    steps: int
+    epochs: int
+    driver: str
+    windows: int
+    frames_bytes: int
+    views_bytes: int
+    state_bytes: int
+    step_bytes: int
+    device_bytes: int | None
+    seconds: float | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """All of them together."""
+        return self.frames_bytes + self.views_bytes + self.state_bytes + self.step_bytes
+
+
+def estimate_cost(
+    task: Task, fleet_clips: FleetClips, settings: TrainConfig, n_mels: int, *, timed: bool = False
+) -> Cost:
+    """Estimates what training costs; nothing is read or trained, one step is compiled.
+
+    Args:
+        task: how a model is trained.
+        fleet_clips: the models and their clips.
+        settings: training settings.
+        n_mels: bands of a frame.
+        timed: whether to estimate the seconds of training as well, extrapolated from a few steps
+            on made-up weights and views to all steps and epochs: those of the model with the most
+            where the models are computed together, of all models where they are not. Shuffling,
+            gathering views, features, scoring and early stopping are left out.
+    """
+    n_views = fleet_clips.n_views()
+    parts = [
+        [int(n_views[part.clips].sum()) for part in both]
+        for both in zip(fleet_clips.training, fleet_clips.validation, strict=True)
+    ]
+    size = settings.batch_size
+    windows = schedule(fleet_clips, n_mels, table_bytes(settings))
+    widths = windows.training_width, windows.validation_width
+    at_once = 1 if windows.resident else 2  # one is trained on, the next one is read
+
+    def shape(*axes, dtype=jnp.int32):
+        return jax.ShapeDtypeStruct(axes, dtype)
+
+    count = len(fleet_clips.members)
+    data = FleetData(
+        key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
+        statistics=TrainingStatistics(
+            *[shape(count, n_mels, dtype=jnp.float32)] * 4, n_labels=shape(count)
+        ),
+        training=Views(shape(count, widths[0]), shape(count, widths[0]), shape(count)),
+        validation=Views(shape(count, widths[1]), shape(count, widths[1]), shape(count)),
+    )
+    state = jax.eval_shape(lambda data: fleet.init_state(task, data, settings), data)
+    learner = jax.tree.map(lambda leaf: shape(*leaf.shape[1:], dtype=leaf.dtype), state.learner)
+    batch = Batch(
+        shape(size, task.view_length, n_mels, dtype=jnp.float32),
+        shape(size),
+        shape(size, dtype=jnp.bool_),
+    )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
+    compiled = jit(task.step, donate_argnums=0).lower(learner, batch, key).compile()
+    memory = compiled.memory_analysis()
+    driver = fleet.choose_driver(settings, task.kind)
+    step_bytes = memory.temp_size_in_bytes + _bytes(batch)
+    limits = jax.devices()[0].memory_stats() or {}
+    steps = [[-(-views // size) for views in column] for column in zip(*parts, strict=True)]
+    cost = Cost(
+        models=count,
+        clips=len(fleet_clips.n_frames),
+        values=count_values(task, n_mels),
+        steps=sum(steps[0]),
+        epochs=settings.epochs,
+        driver=driver,
+        windows=windows.n_training,
+        frames_bytes=at_once * windows.rows * n_mels * 4,
+        views_bytes=at_once * _bytes((data.training, data.validation)),
+        state_bytes=_bytes(state),
+        step_bytes=step_bytes * (count if driver == "vmap" else 1),
+        device_bytes=limits.get("bytes_limit"),
+    )
+    if not timed:
+        return cost
+    step, loss, turns = compiled, jit(task.loss), [sum(column) for column in steps]
+    if driver == "vmap":
+        step = jit(jax.vmap(task.step), donate_argnums=0)
+        loss, turns = jit(jax.vmap(task.loss)), [max(column) for column in steps]
+        learner, batch, key = state.learner, _stacked(batch, count), data.key
+    seconds = _seconds_of_steps(step, loss, learner, batch, key)
+    return cost._replace(seconds=settings.epochs * float(np.dot(turns, seconds)))
+
+
+def _stacked(tree, count: int):
+    """The shapes with a leading axis."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), tree)
+
+
+def _seconds_of_steps(step, loss, learner, batch, key) -> tuple[float, float]:
+    """Median seconds of a training and of a validation step; trees of shapes as arguments."""
+
+    def made_up(tree):
+        # Small numbers, other than 0, which some hardware multiplies faster.
+        return jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01).astype(leaf.dtype), tree)
+
+    learner, batch = made_up(learner), made_up(batch)
+    batch = batch._replace(mask=jnp.ones_like(batch.mask))
+    keys = jax.random.split(jax.random.key(0), key.shape)
+    medians = []
+    for training in (True, False):
+        taken: list[float] = []
+        # One call to compile and warm up, then for half a second, at least three.
+        while len(taken) < 4 or (sum(taken[1:]) < 0.5 and len(taken) < 100):
+            begin = time.perf_counter()
+            if training:
+                learner, _ = jax.block_until_ready(step(learner, batch, keys))
+            else:
+                jax.block_until_ready(loss(learner, batch))
+            taken.append(time.perf_counter() - begin)
+        medians.append(float(np.median(taken[1:])))
+    return medians[0], medians[1]
+
+
+def _bytes(tree) -> int:
+    return sum(
+        int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )

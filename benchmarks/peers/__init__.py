@@ -1,0 +1,1 @@
+"""The same systems in PyTorch and Keras, to compare with."""

@@ -1,0 +1,77 @@
+"""Decisions counted by hand, and the pictures of them."""
+
+import numpy as np
+import pytest
+
+from asd_jax.audio import FrontEnd
+from asd_jax.data.clips import Clip
+from asd_jax.evaluation.analysis import decisions_of, write_analysis, write_spectrograms
+from asd_jax.evaluation.results import ScoreRow
+from asd_jax.features.table import ArrayFeatures
+
+#        label, and score by seed 0 and 1; the threshold is 5
+CLIPS = [(1, 9, 9), (1, 6, 2), (1, 1, 1), (0, 8, 1), (0, 2, 3), (0, 1, 2), (0, 3, 7), (-1, 9, 9)]
+
+
+def rows_of(machine="fan"):
+    return [
+        ScoreRow(
+            machine, "00", "", seed, f"{i}.wav", clip[0], clip[1 + seed], 5, clip[1 + seed] > 5
+        )
+        for seed in (0, 1)
+        for i, clip in enumerate(CLIPS)
+    ]
+
+
+def test_counts_and_rates_by_hand():
+    """Seed 0: anomalies 9, 6 found, 1 not; normal 8 called anomalous, three not."""
+    found = decisions_of(rows_of())["fan"]
+    assert found.counts.tp.tolist() == [2, 1]
+    assert found.counts.fn.tolist() == [1, 2]
+    assert found.counts.fp.tolist() == [1, 1]
+    assert found.counts.tn.tolist() == [3, 3]
+    np.testing.assert_allclose(found.tpr, [2 / 3, 1 / 3])
+    np.testing.assert_allclose(found.fpr, [1 / 4, 1 / 4])
+    np.testing.assert_allclose(found.precision, [2 / 3, 1 / 2])
+    np.testing.assert_allclose(found.accuracy, [5 / 7, 4 / 7])
+    np.testing.assert_allclose(found.f1, [2 / 3, 2 / 5])
+
+
+def test_one_class_only_has_undefined_rates():
+    rows = [row for row in rows_of() if row.label == 0]
+    found = decisions_of(rows)["fan"]
+    assert np.isnan(found.tpr).all() and (found.fpr == 1 / 4).all()
+
+
+def test_without_labels_there_is_nothing_to_say():
+    assert decisions_of([row for row in rows_of() if row.label < 0]) == {}
+
+
+def test_the_table_and_the_pictures(tmp_path):
+    from matplotlib.image import imread
+
+    clips = [
+        Clip(machine, "00", "test", f"{i}.wav", "")
+        for machine in ("fan", "pump")
+        for i in range(len(CLIPS))
+    ]
+    rng = np.random.default_rng(0)
+    features = ArrayFeatures(clips, [rng.normal(-40, 10, (50, 128)) for _ in clips])
+    # The pump has no labels, and so neither a line nor a picture.
+    rows = rows_of() + [row._replace(label=-1) for row in rows_of("pump")]
+    write_analysis(tmp_path, rows, features, FrontEnd())
+    text = (tmp_path / "analysis.md").read_text()
+    assert "| fan | 1.5 | 1.5 | 1 | 3 | 50.00 ± 23.57 | 25.00 ± 0.00 |" in text
+    assert "spectrograms/fan.png" in text and "pump" not in text
+    picture = imread(tmp_path / "spectrograms" / "fan.png")
+    assert picture.shape[:2] == (700, 1100) and picture.std() > 0.1
+    assert not (tmp_path / "spectrograms" / "pump.png").exists()
+
+
+@pytest.mark.parametrize("kept", [(0,), (1,)])
+def test_a_case_that_does_not_occur_leaves_its_place_empty(tmp_path, kept):
+    clips = [Clip("fan", "00", "test", f"{i}.wav", "") for i in range(len(CLIPS))]
+    features = ArrayFeatures(clips, [np.full((9, 128), float(i)) for i in range(len(CLIPS))])
+    rows = [row for row in rows_of() if row.decision in kept]
+    write_spectrograms(tmp_path / "fan.png", rows, "fan", features, FrontEnd())
+    assert (tmp_path / "fan.png").is_file()

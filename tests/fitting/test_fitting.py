@@ -1,0 +1,227 @@
+"""Fitting and scoring as a library: what goes in, what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import asd_jax
+from asd_jax import UserError
+from asd_jax.config import load_config
+
+CONFIG = load_config("dense_ae", {"train.epochs": "2", "train.batch_size": "64", "seeds": "0,1"})
+RNG = np.random.default_rng(0)
+
+
+def clips(count, frames=20):
+    return [RNG.normal(size=(frames + i, 128)).astype(np.float32) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return asd_jax.fit(CONFIG, clips(12), machine="fan")
+
+
+@pytest.fixture(scope="module")
+def waveforms():
+    return RNG.uniform(-0.5, 0.5, (2, 16000))
+
+
+def test_integers_are_scaled_to_full_scale(fitted, waveforms):
+    """Rounding to 16 bits moves a log-mel of noise at half of full scale by far less than 1 %."""
+    integers = np.round(waveforms * 2**15).astype(np.int16)
+    np.testing.assert_allclose(
+        fitted.score(integers, 16000), fitted.score(waveforms, 16000), rtol=1e-2
+    )
+    exact = fitted.score(integers / 2.0**15, 16000)
+    np.testing.assert_array_equal(fitted.score(integers.astype(np.int32) * 2**16, 16000), exact)
+
+
+def test_another_rate_is_resampled(fitted, waveforms):
+    import librosa
+
+    expected = librosa.resample(waveforms.astype(np.float32), orig_sr=16000, target_sr=16000 // 2)
+    np.testing.assert_allclose(
+        fitted.score(expected, 8000),
+        fitted.score(librosa.resample(expected, orig_sr=8000, target_sr=16000), 16000),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rate", "message"),
+    [
+        ([np.zeros(16000), np.zeros(8000)], 16000, "unequal lengths"),
+        (np.zeros((2, 3, 16000)), 16000, "must be"),
+        (np.zeros((0, 16000)), 16000, "must be"),
+        (np.zeros((2, 16000), np.uint8), 16000, "must be"),
+        (np.full((2, 16000), np.nan), 16000, "NaN"),
+        (np.zeros((2, 16000)), 0, "sample_rate"),
+        (np.zeros((2, 16000)), 44.1, "sample_rate"),
+        (np.zeros((2, 100)), 16000, "needs 5 or more"),
+    ],
+)
+def test_unusable_waveforms_are_one_line(fitted, wrong, rate, message):
+    with pytest.raises(UserError, match=message):
+        fitted.score(wrong, rate)
+
+
+def test_sections_and_domains_are_checked():
+    for wrong in ({"sections": ["00"]}, {"domains": ["source"] * 3}, {"domains": "sauce"}):
+        with pytest.raises(UserError):
+            asd_jax.fit(CONFIG, clips(4), **wrong)
+
+
+def test_a_section_may_be_a_number():
+    config = load_config("interpolation_ae", {"train.epochs": "1", "seeds": "0"})
+    fitted = asd_jax.fit(config, clips(4), sections=3)
+    assert fitted.score_features(clips(2), section=3).shape == (2,)
+    with pytest.raises(UserError, match="section 4 was not fitted; there are 3"):
+        fitted.score_features(clips(2), section=4)
+
+
+def test_who_is_meant_must_be_said():
+    config = load_config("interpolation_ae", {"train.epochs": "1", "seeds": "0"})
+    fitted = asd_jax.fit(config, clips(4), sections=["00", "00", "02", "02"])
+    with pytest.raises(UserError, match="of which section .* there are 00, 02"):
+        fitted.score_features(clips(2))
+
+
+@pytest.mark.parametrize("seeds", [[0], (0.5,), ("0",), (), (0, 0), (-1,), (2**40,)])
+def test_seeds_are_checked(seeds):
+    with pytest.raises(UserError, match="seeds"):
+        dataclasses.replace(CONFIG, seeds=seeds)
+
+
+def test_a_member_without_calibration_does_not_stop_the_others(fitted):
+    """Clips that never vary have no covariance: only their machine's scores are not numbers."""
+    from asd_jax.data.clips import NORMAL, Clip
+    from asd_jax.features.table import ArrayFeatures
+    from asd_jax.fitting.fitting import fit_clips
+    from asd_jax.runtime.progress import Silent
+
+    class Lines(Silent):
+        said = []
+
+        def line(self, text):
+            self.said.append(text)
+
+    config = load_config(
+        "dense_ae",
+        {
+            "train.epochs": "1",
+            "train.batch_size": "64",
+            "seeds": "0",
+            "detector.score": "mahalanobis",
+        },
+    )
+    silent = [np.zeros((20, 128), np.float32)] * 4
+    table = [
+        Clip(machine, "00", "train", str(i), "", label=NORMAL)
+        for machine in ("fan", "off")
+        for i in range(4)
+    ]
+    both = fit_clips(config, ArrayFeatures(table, clips(4) + silent), reporter=Lines())
+    assert any("off seed 0" in line and "not numbers" in line for line in Lines.said)
+    assert np.isfinite(both.score_features(clips(2), machine="fan")).all()
+    assert np.isnan(both.score_features(clips(2), machine="off")).all()
+    with pytest.raises(UserError, match="covariance"):
+        asd_jax.fit(config, silent)
+    assert "array" not in repr(fitted)
+
+
+def test_embeddings_of_a_clip_s_own_frames():
+    """Mean and deviation of each band over the clip, in as many batches as there are."""
+    from asd_jax.features.embeddings import log_mel_embeddings
+    from asd_jax.features.table import BATCH_CLIPS, ArrayFeatures, embedding_batch
+
+    arrays = [clip[:, :4] for clip in clips(BATCH_CLIPS + 3)]
+    features = ArrayFeatures([None] * len(arrays), arrays)
+    assert embedding_batch(features, [0]) is None
+    found = log_mel_embeddings(features)
+    expected = [[*clip.astype(float).mean(0), *clip.astype(float).std(0)] for clip in arrays]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    features.embeddings = found
+    batch = embedding_batch(features, [34, 2])
+    assert batch.shape == (BATCH_CLIPS, 8) and not batch[2:].any()
+    np.testing.assert_array_equal(batch[:2], found[[34, 2]])
+
+
+def test_training_scores_of_a_run_and_the_thresholds_from_them(tmp_path):
+    """A row a training clip and seed, of several trainings too; the model's scores and no others.
+
+    Its numbers are float32, written in full, so thresholds that follow from them are equal.
+    """
+    import soundfile
+
+    from asd_jax import pipeline
+    from asd_jax.evaluation.results import read_training_csv
+    from asd_jax.runtime.progress import Silent
+    from asd_jax.scoring.threshold import gamma_threshold
+
+    rng = np.random.default_rng(1)
+    waveforms = {}
+    for machine, sections in (("fan", ("00", "02")), ("pump", ("00",))):
+        for split, count in (("train", 11), ("test", 1)):
+            folder = tmp_path / "data" / machine / split
+            folder.mkdir(parents=True)
+            for section in sections:
+                for i in range(count):
+                    name = f"normal_id_{section}_{i:08}.wav"
+                    waveform = rng.uniform(-0.3, 0.3, 8000 + 1000 * i)
+                    soundfile.write(folder / name, waveform, 16000, subtype="FLOAT")
+                    if split == "train":
+                        waveforms[machine, section, name] = waveform.astype(np.float32)
+    config = load_config(
+        "iaeo3",
+        {
+            "embedding": "none",
+            "detector.predictor": "max",
+            "detector.encoder": "8",
+            "detector.trainings": "2",
+            "train.epochs": "1",
+            "seeds": "3,5",
+        },
+    )
+    run = tmp_path / "run"
+    pipeline.run(config, tmp_path / "data", run, cache_dir=tmp_path / "cache", reporter=Silent())
+    rows = read_training_csv(run / "training_scores.csv")
+    keys = [(row.machine, row.section, row.seed, row.clip) for row in rows]
+    wanted = {(m, s, seed, clip) for m, s, clip in waveforms for seed in (3, 5)}
+    assert len(keys) == len(wanted) == 66 and set(keys) == wanted
+
+    fitted = asd_jax.load(run)
+    assert len(fitted.members) == 3 * 2 * 2
+    for machine, section in (("fan", "00"), ("fan", "02"), ("pump", "00")):
+        of_seeds = {}
+        for seed in (3, 5):
+            own = [row for row in rows if row[:2] == (machine, section) and row.seed == seed]
+            of_seeds[seed] = np.array([row.score for row in own], np.float32)
+            asked = {"machine": machine, "section": section, "seed": seed}
+            # Whole, not in a batch of clips of other lengths: to rounding.
+            found = [
+                fitted.score(waveforms[machine, section, row.clip], 16000, **asked)[0]
+                for row in own[::5]
+            ]
+            np.testing.assert_allclose(found, of_seeds[seed][::5], rtol=1e-4)
+            assert fitted.threshold(**asked) == gamma_threshold(of_seeds[seed]).value
+        mean = np.mean([*of_seeds.values()], axis=0)
+        asked = {"machine": machine, "section": section}
+        assert fitted.threshold(**asked) == gamma_threshold(mean).value
+
+
+@pytest.mark.parametrize(
+    ("kind", "embeddings", "message"),
+    [
+        ("edgel3", None, "the edgel3 embeddings of the clips are missing"),
+        ("edgel3", np.zeros((3, 64)), r"embeddings are float64 \(3, 64\)"),
+        ("edgel3", np.zeros(4), "embeddings are"),
+        ("edgel3", np.full((4, 64), np.nan), "NaN"),
+        ("none", np.zeros((4, 64)), "embedding is none in the configuration"),
+        ("log_mel", np.zeros((4, 64)), "embedding is log_mel in the configuration"),
+    ],
+)
+def test_embeddings_of_another_form_are_one_line(kind, embeddings, message):
+    config = load_config("iaeo3", {"embedding": kind})
+    with pytest.raises(UserError, match=message):
+        asd_jax.fit(config, clips(4), embeddings=embeddings)
