@@ -100,8 +100,8 @@ def _fleet(config, n_frames):
         [Member("fan", "", 0)],
         [every],
         n_frames,
-        view_length=detector.view_length,
-        view_hop=detector.view_hop,
+        view_length=detector.views.length,
+        view_hop=detector.views.hop,
         config=config.train,
     )
 
@@ -131,7 +131,7 @@ def project(options: argparse.Namespace, rates: Rates, devices: int) -> list[tup
     size, n_mels = config.train.batch_size, front_end.n_mels
     n_samples = int(options.seconds * front_end.sample_rate)
     frames = front_end.frames(n_samples)
-    views = (frames - detector.view_length) // detector.view_hop + 1
+    views = (frames - detector.views.length) // detector.views.hop + 1
     hosts = math.ceil(devices / _HOST_DEVICES)
     together = devices_together(devices, options.models, size)
     rows = devices // together

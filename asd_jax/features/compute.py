@@ -182,7 +182,7 @@ def compute_features(
     return FeatureSet(
         clips=tuple(clips[i] for i in kept),
         n_frames=n_frames[kept],
-        n_mels=front_end.n_mels,
+        width=front_end.n_mels,
         key=hashlib.sha256("".join(digests).encode()).hexdigest()[:32],
         _entries=tuple(entries[i] for i in kept),
         _rows=rows[kept],

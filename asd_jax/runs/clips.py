@@ -7,22 +7,22 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from asd_jax.config import Config, nearest
+from asd_jax.config import nearest
 from asd_jax.data.clips import ANOMALY, Clip
 from asd_jax.data.synthetic.takes import SETTINGS_FILE
-from asd_jax.detectors import make_detector
+from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.challenge import file_suffix
 from asd_jax.fitting.layout import check_clips, with_perturbed
 
 
 def choose_clips(
-    config: Config, clips: Sequence[Clip], report: Callable[[str], None]
+    detector: Detector, clips: Sequence[Clip], report: Callable[[str], None]
 ) -> list[Clip]:
     """The clips that a configuration asks for.
 
     Args:
-        config: the configuration.
+        detector: the system, with the run's configuration.
         clips: all there are.
         report: called with a line about clips that are left out unasked.
 
@@ -31,6 +31,7 @@ def choose_clips(
             year's result files have no place for, or training clips that the system cannot
             learn from.
     """
+    config = detector.config
     there = sorted({clip.machine for clip in clips})
     for machine in config.data.machines:
         if machine not in there:
@@ -41,7 +42,6 @@ def choose_clips(
     clips = of_subset(config.data.subset, clips, report)
     trainable = sorted({clip.machine for clip in clips if clip.split == "train"})
     wanted = config.data.machines or there
-    detector = make_detector(config)
     others = {detector.other_machine(machine, trainable) for machine in wanted} - set(wanted)
     chosen = [clip for clip in clips if clip.machine in wanted] + [
         dataclasses.replace(clip, split="other")
@@ -58,8 +58,8 @@ def choose_clips(
     for clip in chosen:
         if clip.split == "test":
             file_suffix(clip.machine, clip.section, clip.domain, clip.year)
-    chosen = with_perturbed(config, chosen)
-    check_clips(config, chosen)
+    chosen = with_perturbed(detector, chosen)
+    check_clips(detector, chosen)
     return chosen
 
 

@@ -26,7 +26,7 @@ class Cost(NamedTuple):
         values: weights and running statistics of a model.
         steps: optimiser steps of all models in an epoch.
         epochs: the most epochs.
-        driver: how the models share the device, see `TrainConfig.members`.
+        driver: how the models share the device, see `TrainConfig.driver`.
         windows: parts of an epoch of which the frames are on the device one after another; 1
             where all of them are there.
         frames_bytes: frames that are there at once.

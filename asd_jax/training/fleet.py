@@ -225,8 +225,8 @@ def choose_driver(config: TrainConfig, kind: str, backend: str | None = None) ->
     convolutions inside a compiled loop run many times slower than outside ("loop").
     `python -m benchmarks drivers` measures all three.
     """
-    if config.members != "auto":
-        return config.members
+    if config.driver != "auto":
+        return config.driver
     if (backend or jax.default_backend()) == "cpu":
         return "loop" if kind == "convolution" else "map"
     return "map" if kind == "convolution" else "vmap"
