@@ -1,4 +1,4 @@
-"""What a user can put right is raised as `UserError` and printed as one line."""
+"""`UserError`: a mistake that the user can correct, printed as one line."""
 
 
 class UserError(Exception):

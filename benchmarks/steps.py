@@ -22,7 +22,7 @@ from asd_jax.detectors import make_detector
 from asd_jax.detectors.base import Detector
 from asd_jax.models import MobileNetV2, ResNet50
 from asd_jax.models.ganomaly import Decoder
-from asd_jax.models.layers import convolution
+from asd_jax.models.layers import operations
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.training import Batch, TrainingStatistics, fleet, variables
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
@@ -145,7 +145,7 @@ def _our_way(task, learner, views: jax.Array, *, native: bool = False) -> Way:
     """Steps of a task from a learner; `native`: XLA's own convolutions and compiler options."""
     n, batch = views.shape[:2]
     labels, mask = jnp.arange(batch, dtype=jnp.int32) % CLASSES, jnp.ones(batch, bool)
-    off = functools.partial(mock.patch.object, convolution, "_on_cpu", return_value=False)
+    off = functools.partial(mock.patch.object, operations, "_on_cpu", return_value=False)
     tracing = off if native else contextlib.nullcontext
     keys = jax.random.split(jax.random.key(1), n)
 
@@ -227,7 +227,7 @@ def _keras_way(name: str, values, views: np.ndarray) -> tuple[Way, int]:
 
 def _step_flops(detector: Detector, task, learner, batch: Batch) -> float:
     """A backward pass costs two forward passes: by the inputs and by the weights."""
-    with mock.patch.object(convolution, "_on_cpu", return_value=False):
+    with mock.patch.object(operations, "_on_cpu", return_value=False):
         forward = product_flops(task.loss, learner, batch)
         if detector.Config.name != "ganomaly":
             return 3 * forward

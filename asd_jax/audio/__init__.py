@@ -1,4 +1,4 @@
-"""Audio in JAX: spectrograms and views of them."""
+"""Audio in JAX: spectrograms, and views (windows of frames) of them."""
 
 from asd_jax.audio.frontend import FrontEnd as FrontEnd
 from asd_jax.audio.frontend import log_mel as log_mel

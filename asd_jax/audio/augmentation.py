@@ -1,23 +1,21 @@
-"""Label augmentation: sounds of machines that do not exist, made of views of those that do.
+"""Label augmentation: views of further machines, made from views of the recorded ones.
 
 Source: Giri et al. 2020 (DCASE), section 2.2.3, "linear combination" and "spectral warping".
 
 As there:
     Views of two machines are combined linearly in random proportions, either before taking the
-    logarithm (`space="power"`) or after it ("log"), and the classifier is to name the
-    proportions.
-    Views are warped by polynomials of time and frequency, as if of further machines.
+    logarithm (`space="power"`) or after it ("log"), and the classifier predicts the proportions.
+    Views are warped by polynomials of time and frequency; each warp counts as another machine.
 
 Decided here, where the report is silent:
     Partners are drawn evenly from the other rows of the batch, whatever their machine;
     proportions evenly from 0 to 1.
-    The report warps with OpenCV and gives neither the polynomials nor their size. Here both
-    axes have one polynomial each, of total degree 3 unless said otherwise, bilinear
-    interpolation, and edges that go on with their last value. Coefficients are drawn so that
-    every warp has the same size: a warped view is a machine of its own, and one that is hardly
-    warped would be two machines at once.
+    The report warps with OpenCV and gives neither the polynomials nor their size. Here each
+    axis has one polynomial, of total degree 3 by default; interpolation is bilinear, and edges
+    are extended by their last value. Coefficients are drawn so that every warp has the same
+    size: a warped view has a label of its own, and a view that is hardly warped would carry two.
 
-All functions are pure, for inside a training step: they work under `jit`, `vmap` and `grad`.
+All functions are pure, for use inside a training step: they work under `jit`, `vmap` and `grad`.
 """
 
 import math
@@ -35,25 +33,34 @@ _DB_PER_NEPER = 10 / math.log(10)
 
 
 def draw_pairs(key: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whom each row of a batch is mixed with, and in what proportion.
+    """Draws a mixing partner and a proportion for each row of a batch.
 
     Args:
         key: of `jax.random`.
-        mask: bool (batch,), False for the rows that only fill the batch.
+        mask: bool (batch,), False for padding rows.
 
     Returns:
-        partners: int32 (batch,), another row that the mask marks; the row itself where there is
-            no other, and for the rows that only fill.
-        proportions: float32 (batch,), the row's own share, from 0 up to 1; 1 - that is the
-            partner's.
+        partners: int32 (batch,), another row that the mask marks; padding rows, and a row
+            without another one, are their own partners.
+        proportions: float32 (batch,), the row's own share, from 0 up to 1; the partner's share
+            is the rest.
+
+    Examples:
+        Two rows and a padding row: the two are each other's partners.
+
+        >>> import jax, numpy as np
+        >>> mask = np.array([True, True, False])
+        >>> partners, proportions = draw_pairs(jax.random.key(0), mask)
+        >>> partners.tolist(), proportions.shape
+        ([1, 0, 2], (3,))
     """
     batch = len(mask)
     for_partner, for_proportion = jax.random.split(key)
     # The marked rows stand in a circle; a partner is a random number of steps away, but never
     # the whole way round.
-    rows = jnp.argsort(~mask)
+    rows = jnp.argsort(~mask)  # (batch,), marked rows first
     n = jnp.sum(mask)
-    place = jnp.cumsum(mask) - 1
+    place = jnp.cumsum(mask) - 1  # (batch,), of a marked row in the circle
     steps = jax.random.randint(for_partner, (batch,), 1, jnp.maximum(n, 2))
     partners = jnp.where(mask, rows[(place + steps) % jnp.maximum(n, 1)], jnp.arange(batch))
     return partners.astype(jnp.int32), jax.random.uniform(for_proportion, (batch,))
@@ -62,7 +69,7 @@ def draw_pairs(key: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
 def mix(
     views: jax.Array, partners: jax.Array, proportions: jax.Array, space: str = "power"
 ) -> jax.Array:
-    """Linear combinations p x1 + (1 - p) x2 of log-mel views.
+    """Combines log-mel views linearly, p x1 + (1 - p) x2.
 
     Args:
         views: (batch, frames, mels), in dB.
@@ -76,11 +83,22 @@ def mix(
 
     Raises:
         UserError: `space` is neither.
+
+    Examples:
+        Half of 0 dB and half of 20 dB, in powers (1 and 100) and in decibels:
+
+        >>> import jax.numpy as jnp
+        >>> views = jnp.array([[[0.0]], [[20.0]]])
+        >>> partners, halves = jnp.array([1, 0]), jnp.array([0.5, 0.5])
+        >>> round(float(mix(views, partners, halves)[0, 0, 0]), 2)
+        17.03
+        >>> round(float(mix(views, partners, halves, space="log")[0, 0, 0]), 2)
+        10.0
     """
     if space not in SPACES:
         raise UserError(f"cannot mix in {space!r}; give one of {', '.join(map(repr, SPACES))}")
-    own = proportions.reshape((-1,) + (1,) * (views.ndim - 1))
-    others = views[partners]
+    own = proportions.reshape((-1,) + (1,) * (views.ndim - 1))  # (batch, 1, 1)
+    others = views[partners]  # (batch, frames, mels)
     if space == "log":
         return own * views + (1 - own) * others
     # Powers of float32 would overflow above 385 dB and vanish below -448.
@@ -98,35 +116,47 @@ def exponents(degree: int) -> tuple[tuple[int, int], ...]:
 
     Returns:
         Pairs, lowest degree first, then highest power of time: 1, t, f, t², tf, f², …
+
+    Examples:
+        >>> exponents(2)
+        ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
     """
     return tuple((total - f, f) for total in range(degree + 1) for f in range(total + 1))
 
 
 def draw_warp(key: jax.Array, batch: int, degree: int = 3, strength: float = 0.2) -> jax.Array:
-    """Coefficients of random warps, for `warp`.
+    """Draws coefficients of random warps, for `warp`.
 
     The magnitudes of a polynomial's coefficients add up to `strength`. As no term exceeds 1 on
-    the plane, no point moves further than that along either axis; and with a strength below
-    1 / degree no two points change their order along an axis.
+    the plane, no point moves further than `strength` along either axis; and with a strength
+    below 1 / degree no two points change their order along an axis.
 
     Args:
         key: of `jax.random`.
         batch: number of warps.
         degree: total degree of the polynomials; 0 only shifts.
-        strength: the most that a point moves along an axis, as a share of half the axis; 0
-            changes nothing.
+        strength: largest move of a point along an axis, as a share of half the axis; 0 changes
+            nothing.
 
     Returns:
         float32 (batch, 2, terms), as `warp` takes them.
 
     Raises:
         UserError: the degree or the strength is negative.
+
+    Examples:
+        >>> import jax
+        >>> coefficients = draw_warp(jax.random.key(0), 2)
+        >>> coefficients.shape  # two warps, two axes, ten terms of degree 3
+        (2, 2, 10)
+        >>> [round(float(total), 3) for total in abs(coefficients).sum(-1).ravel()]
+        [0.2, 0.2, 0.2, 0.2]
     """
     if degree < 0 or not strength >= 0:
         raise UserError(f"a warp's degree {degree} and strength {strength} must be 0 or more")
     shape = (batch, 2, len(exponents(degree)))
     drawn = jax.random.uniform(key, shape, minval=-1, maxval=1)
-    total = jnp.sum(jnp.abs(drawn), axis=-1, keepdims=True)
+    total = jnp.sum(jnp.abs(drawn), axis=-1, keepdims=True)  # (batch, 2, 1)
     return strength * drawn / jnp.maximum(total, jnp.finfo(drawn.dtype).tiny)
 
 
@@ -147,9 +177,18 @@ def warp(views: jax.Array, coefficients: jax.Array) -> jax.Array:
 
     Raises:
         UserError: no degree has this number of terms.
+
+    Examples:
+        A shift of time by half the axis, here one frame; the last frame repeats at the edge.
+
+        >>> import jax.numpy as jnp
+        >>> views = jnp.array([[[0.0], [1.0], [2.0]]])  # three frames of one band
+        >>> warp(views, jnp.array([[1.0], [0.0]])).ravel().tolist()
+        [1.0, 2.0, 2.0]
     """
     batch, frames, mels = views.shape
     terms = coefficients.shape[-1]
+    # Degree n has (n + 1) (n + 2) / 2 terms; this is its inverse.
     degree = (math.isqrt(8 * terms + 1) - 3) // 2
     powers = exponents(degree)
     if not powers or coefficients.shape[-2] != 2 or len(powers) != terms:
@@ -158,15 +197,15 @@ def warp(views: jax.Array, coefficients: jax.Array) -> jax.Array:
             "(2, terms) with 1, 3, 6, 10, 15, … terms"
         )
     t, f = np.meshgrid(_axis(frames), _axis(mels), indexing="ij")
-    plane = np.stack([t**i * f**j for i, j in powers]).astype(np.float32)
+    plane = np.stack([t**i * f**j for i, j in powers]).astype(np.float32)  # (terms, frames, mels)
     # TF32, the default of GPUs for float32 products, would be off by a hundredth of a band.
     shifts = jnp.einsum(
         "...ak,ktf->...atf", coefficients, plane, precision=jax.lax.Precision.HIGHEST
     )
     shifts = jnp.broadcast_to(shifts, (batch, 2, frames, mels))
-    half = np.array([frames - 1, mels - 1], np.float32)[:, None, None] / 2
-    # Added to whole numbers, so that no shift is no change to the last bit.
-    positions = np.indices((frames, mels), np.float32) + half * shifts
+    half = np.array([frames - 1, mels - 1], np.float32)[:, None, None] / 2  # (2, 1, 1)
+    # Shifts are added to whole numbers, so that a zero shift changes no bit.
+    positions = np.indices((frames, mels), np.float32) + half * shifts  # (batch, 2, frames, mels)
 
     def one(view, at):
         return map_coordinates(view, [at[0], at[1]], order=1, mode="nearest")

@@ -2,13 +2,12 @@
 
     waveforms (..., samples) → spectrogram (..., frames, bins) → mel bands → dB
 
-A pure tone leaves bands far from it 150 dB and more below its own, which is below the rounding
-of a float32 FFT but not below that of librosa, which transforms in float64 and rounds the
-result. So the transform, and nothing else, is float64 here too on CPUs and GPUs, whatever
-`jax_enable_x64` says: results are within 1e-3 dB of librosa's in every band. TPUs have no
-float64 FFT and take float32, as does everyone who sets `precision`: there, a band keeps 1e-3 dB
-down to about 60 dB below the strongest band of its frame. Gradients are those of the float32
-transform.
+A pure tone leaves bands far from it 150 dB and more below its own. That is below the rounding of
+a float32 FFT, but librosa resolves it: it transforms in float64 and rounds the result. So the
+transform, and nothing else, is float64 here too on CPUs and GPUs, whatever the setting
+`jax_enable_x64`: results are within 1e-3 dB of librosa's in every band. TPUs have no float64 FFT
+and use float32, as does `precision="float32"` anywhere: then a band is within 1e-3 dB down to
+about 60 dB below the strongest band of its frame. Gradients are those of the float32 transform.
 """
 
 import dataclasses
@@ -29,10 +28,10 @@ FLOAT64_EPS = float(np.finfo(np.float64).eps)
 
 @dataclasses.dataclass(frozen=True)
 class FrontEnd:
-    """The settings of a log-mel spectrogram; calling it computes one.
+    """Settings of a log-mel spectrogram; calling it computes one.
 
-    The defaults are those of the DCASE baselines. For the reference, see `librosa.stft` with
-    a Hann window and zero padding, and `librosa.filters.mel`.
+    The defaults are those of the DCASE baselines. The definitions are those of `librosa.stft`,
+    with a Hann window and zero padding, and of `librosa.filters.mel`.
 
     Attributes:
         sample_rate: of the waveforms, in Hz.
@@ -45,14 +44,24 @@ class FrontEnd:
         fmin: lowest frequency of the mel bands, in Hz.
         fmax: highest frequency of the mel bands, in Hz; None for half the sample rate.
         center: True pads the waveform with n_fft // 2 zeros on both sides, so that frame t
-            is centred on sample t * hop_length; False takes the complete frames alone.
-        db: where `eps` enters: "max" is 20 / power * log10(max(mel, eps)), the DCASE
-            baselines of 2021 and later; "add" is 20 / power * log10(mel + eps), that of 2020.
+            is centred on sample t * hop_length; False takes only the complete frames.
+        db: use of `eps`: "max" is 20 / power * log10(max(mel, eps)), as in the DCASE baselines
+            of 2021 and later; "add" is 20 / power * log10(mel + eps), as in that of 2020.
         eps: floor of the mel bands, in the unit of magnitude ** power.
         precision: of the Fourier transform, "float64" or the faster "float32".
 
     Raises:
-        UserError: a setting has a value that makes no sense.
+        UserError: a setting is out of its range.
+
+    Examples:
+        A second at 16 kHz is 31 hops and a rest: 32 frames, as both ends are padded.
+
+        >>> import jax.numpy as jnp
+        >>> front_end = FrontEnd(n_mels=64)
+        >>> front_end.frames(16000)
+        32
+        >>> front_end(jnp.zeros((2, 16000))).shape
+        (2, 32, 64)
     """
 
     sample_rate: int = 16000
@@ -138,7 +147,7 @@ def log_mel(
     eps: float = FLOAT64_EPS,
     precision: str = "float64",
 ) -> jax.Array:
-    """Log-mel spectrogram of waveforms.
+    """Computes log-mel spectrograms of waveforms.
 
     Works under `jit`, `vmap` and `grad`; all arguments but the waveforms are Python values.
     The gradient is finite everywhere, and zero on silence.
@@ -151,8 +160,19 @@ def log_mel(
         (..., frames, n_mels), in dB; float32, or float64 for float64 waveforms.
 
     Raises:
-        UserError: a setting makes no sense, the waveforms are not floating point, or they
+        UserError: a setting is out of its range, the waveforms are not floating point, or they
             are too short for a frame.
+
+    Examples:
+        A tone of 1 kHz is loudest in the band around it.
+
+        >>> import jax.numpy as jnp
+        >>> tone = jnp.sin(2 * jnp.pi * 1000 * jnp.arange(16000) / 16000)
+        >>> decibels = log_mel(tone, sample_rate=16000, n_mels=64)
+        >>> decibels.shape
+        (32, 64)
+        >>> int(decibels[16].argmax())
+        21
     """
     front_end = FrontEnd(
         sample_rate,
@@ -173,17 +193,23 @@ def log_mel(
 
 
 def mel_spectrogram(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
-    """Mel spectrogram of waveforms, before decibels.
+    """Computes mel spectrograms of waveforms, not yet in decibels.
 
     Args:
         waveforms: floating point (..., samples).
-        front_end: the settings; `db` and `eps` are of no account.
+        front_end: the settings; `db` and `eps` are not used.
 
     Returns:
         (..., frames, n_mels), in the unit of magnitude ** power.
 
     Raises:
         UserError: the waveforms are not floating point or too short for a frame.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> silence = mel_spectrogram(jnp.zeros(16000), FrontEnd(n_mels=64))
+        >>> silence.shape, float(silence.max())
+        ((32, 64), 0.0)
     """
     mel = MelScale(
         front_end.sample_rate,
@@ -213,7 +239,7 @@ def spectrogram(
     center: bool = True,
     precision: str = "float64",
 ) -> jax.Array:
-    """Spectrogram of waveforms, on the linear frequency axis.
+    """Computes spectrograms of waveforms, on the linear frequency axis.
 
     Args:
         waveforms: floating point (..., samples).
@@ -223,9 +249,22 @@ def spectrogram(
         (..., frames, n_fft // 2 + 1), magnitudes ** power.
 
     Raises:
-        UserError: a setting makes no sense, the waveforms are not floating point, or they
+        UserError: a setting is out of its range, the waveforms are not floating point, or they
             are too short for a frame.
+
+    Examples:
+        A tone of 1 kHz at 16 kHz is in bin 1000 / 16000 · 1024 = 64. The Hann window sums to
+        n_fft / 2, and a tone's amplitude is shared by its positive and negative frequency.
+
+        >>> import jax.numpy as jnp
+        >>> tone = jnp.cos(2 * jnp.pi * 1000 * jnp.arange(16000) / 16000)
+        >>> magnitudes = spectrogram(tone, power=1.0, precision="float32")
+        >>> magnitudes.shape, int(magnitudes[16].argmax())
+        ((32, 513), 64)
+        >>> round(float(magnitudes[16, 64]))
+        256
     """
+    # Only for its checks of the settings.
     FrontEnd(n_fft=n_fft, hop_length=hop_length, power=power, center=center, precision=precision)
     settings = _Settings(n_fft, hop_length, power, center, None, precision)
     return _spectrogram(_checked(waveforms), settings)
@@ -242,7 +281,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-    """What a spectrogram depends on; `mel` None leaves the bins of the transform."""
+    """Settings of a spectrogram; `mel` None leaves the bins of the transform."""
 
     n_fft: int
     hop_length: int
@@ -262,7 +301,7 @@ def _log_mel(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=1)
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _spectrogram(waveforms: jax.Array, settings: _Settings) -> jax.Array:
-    def in_float64(x):
+    def in_float64(x):  # (..., samples) → (..., frames, bands)
         with jax.enable_x64(True):
             squared = _squared(_spectrum(x.astype(jnp.float64), settings)).astype(x.dtype)
         return _to_bands(_magnitude_power(squared, settings.power), settings)
@@ -274,13 +313,14 @@ def _spectrogram(waveforms: jax.Array, settings: _Settings) -> jax.Array:
     in_precision = in_float64 if settings.precision == "float64" else in_float32
 
     def clip_by_clip(x):
-        # A clip's frames stay in the processor's cache; those of a batch as a whole do not, which
-        # takes longer. Some clips a turn keep all cores busy.
-        flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        # One clip's frames fit into the processor's cache, those of a whole batch do not.
+        # Unrolling four clips keeps all cores busy.
+        flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (clips, samples)
         _, bands = jax.lax.scan(lambda _, clip: (None, in_precision(clip)), None, flat, unroll=4)
         return bands.reshape(x.shape[:-1] + bands.shape[1:])
 
-    # JAX's own batching rule of the FFT would run outside the float64 context, and round.
+    # JAX's own batching rule of the FFT would run outside the float64 context, and round. As the
+    # functions above take any leading axes, batching needs no more than the batched array.
     @jax.custom_batching.custom_vmap
     def bands(x):
         return jax.lax.platform_dependent(
@@ -299,12 +339,13 @@ def _spectrogram_jvp(settings: _Settings, primals, tangents):
     # Differentiating the float64 transform would need x64 in the backward pass, outside the
     # context; a gradient has no use for its precision.
     (waveforms,), (direction,) = primals, tangents
-    spectrum = _spectrum(waveforms, settings)
-    along = _spectrum(direction, settings)
+    spectrum = _spectrum(waveforms, settings)  # (..., frames, n_fft // 2 + 1)
+    along = _spectrum(direction, settings)  # the transform is linear: its own derivative
     squared = _squared(spectrum)
+    # The derivative of |X|², and for another power that of (|X|²) ** (power / 2) by the chain
+    # rule; its slope at X = 0 is taken as 0.
     slope = 2 * (spectrum.real * along.real + spectrum.imag * along.imag)
     if settings.power != 2:
-        # The slope of |X| ** power at X = 0 is taken as 0.
         safe = jnp.where(squared > 0, squared, 1)
         factor = settings.power / 2 * safe ** (settings.power / 2 - 1)
         slope = slope * jnp.where(squared > 0, factor, 0)
@@ -318,17 +359,19 @@ def _spectrum(waveforms: jax.Array, settings: _Settings) -> jax.Array:
     if settings.center:
         widths = [(0, 0)] * (waveforms.ndim - 1) + [(n_fft // 2, n_fft // 2)]
         waveforms = jnp.pad(waveforms, widths)
-    frames = _frames(waveforms, n_frames, n_fft, hop_length)
+    frames = _frames(waveforms, n_frames, n_fft, hop_length)  # (..., frames, n_fft)
     # The periodic Hann window.
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     return jnp.fft.rfft(frames * window.astype(frames.dtype))
 
 
 def _frames(waveforms: jax.Array, n_frames: int, n_fft: int, hop_length: int) -> jax.Array:
+    """Overlapping frames (..., n_frames, n_fft) of waveforms (..., samples)."""
     if n_fft % hop_length:
-        index = np.arange(n_frames)[:, None] * hop_length + np.arange(n_fft)
+        index = np.arange(n_frames)[:, None] * hop_length + np.arange(n_fft)  # (n_frames, n_fft)
         return waveforms[..., index]
-    # Frames are rows of blocks, laid side by side: no gather, and no scatter in the gradient.
+    # A frame is `overlap` consecutive blocks of one hop. Slices of the blocks, side by side, need
+    # no gather, and no scatter in the gradient.
     overlap = n_fft // hop_length
     n_blocks = n_frames + overlap - 1
     blocks = waveforms[..., : n_blocks * hop_length]

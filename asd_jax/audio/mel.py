@@ -1,4 +1,4 @@
-"""Mel bands: their filters, in NumPy without an audio library, and spectra through them, in JAX."""
+"""Mel bands: the filters, in NumPy without an audio library, and filtered spectra, in JAX."""
 
 import dataclasses
 import functools
@@ -13,13 +13,13 @@ _CORNER_HZ = 1000.0
 _CORNER_MEL = _CORNER_HZ / _HZ_PER_MEL
 _LOG_STEP = np.log(6.4) / 27
 
-# Bands that share a matrix product on CPUs.
+# Neighbouring bands that share a matrix product on CPUs.
 _NEIGHBOURS = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class MelScale:
-    """What mel bands there are; see `asd_jax.audio.FrontEnd`."""
+    """The mel bands; for the fields, see `asd_jax.audio.FrontEnd`."""
 
     sample_rate: int
     n_mels: int
@@ -39,21 +39,27 @@ def mel_filters(n_fft: int, mel: MelScale) -> np.ndarray:
 
     Returns:
         float32 (n_fft // 2 + 1, n_mels).
+
+    Examples:
+        >>> mel = MelScale(16000, 64, "slaney", "slaney", 0.0, None)
+        >>> mel_filters(1024, mel).shape
+        (513, 64)
     """
     highest = mel.sample_rate / 2 if mel.fmax is None else mel.fmax
     to_mel, to_hz = _SCALES[mel.scale]
+    # A band rises from its lower neighbour's centre to its own and falls to the upper one's.
     edges = to_hz(np.linspace(to_mel(mel.fmin), to_mel(highest), mel.n_mels + 2))
-    bins = np.fft.rfftfreq(n_fft, 1 / mel.sample_rate)[:, None]
-    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    bins = np.fft.rfftfreq(n_fft, 1 / mel.sample_rate)[:, None]  # (n_fft // 2 + 1, 1), in Hz
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]  # (n_mels,) each
     rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
     filters = np.maximum(0, np.minimum(rising, falling))
     if mel.norm == "slaney":
-        filters *= 2 / (high - low)
+        filters *= 2 / (high - low)  # triangles of equal area
     return filters.astype(np.float32)
 
 
 def mel_bands(values: jax.Array, n_fft: int, mel: MelScale) -> jax.Array:
-    """Spectra in mel bands.
+    """Sums spectra into mel bands.
 
     Args:
         values: (..., n_fft // 2 + 1).
@@ -62,6 +68,12 @@ def mel_bands(values: jax.Array, n_fft: int, mel: MelScale) -> jax.Array:
 
     Returns:
         (..., n_mels).
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> mel = MelScale(16000, 64, "slaney", "slaney", 0.0, None)
+        >>> mel_bands(jnp.zeros((10, 513)), 1024, mel).shape
+        (10, 64)
     """
     filters = mel_filters(n_fft, mel).astype(values.dtype)
 
@@ -72,13 +84,14 @@ def mel_bands(values: jax.Array, n_fft: int, mel: MelScale) -> jax.Array:
 
     if jax.default_backend() != "cpu":
         return product(0, len(filters), 0, mel.n_mels)
-    # Bands read few of the bins: on CPUs neighbours have a product of their own.
+    # A band reads few of the bins. On CPUs each group of neighbours is multiplied by the bins
+    # that the group reads, not by all of them.
     parts = []
     for first in range(0, mel.n_mels, _NEIGHBOURS):
         last = first + _NEIGHBOURS
-        read = np.flatnonzero(filters[:, first:last].any(axis=1))
-        low, high = (read[0], read[-1] + 1) if len(read) else (0, 1)
-        parts.append(product(low, high, first, last))
+        bins = np.flatnonzero(filters[:, first:last].any(axis=1))
+        low, high = (bins[0], bins[-1] + 1) if len(bins) else (0, 1)
+        parts.append(product(low, high, first, last))  # (..., 32)
     return jnp.concatenate(parts, axis=-1)
 
 

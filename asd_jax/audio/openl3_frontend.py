@@ -2,10 +2,10 @@
 
     waveforms (rows, samples) → windows (windows, samples) → pictures (windows, mels, frames)
 
-This is the front end of OpenL3's release 0.3.1, whose spectrograms were computed by kapre 0.1.
-In later releases it is another one. What differs from `asd_jax.audio.log_mel`: the decibels are
-10·log10 of an amplitude, not of a power, so they are half of what they are elsewhere; they are
-relative to the loudest point of the window; and frames are padded as TensorFlow's "SAME" does.
+This is the front end of OpenL3's release 0.3.1, with spectrograms by kapre 0.1; later releases
+have another one. Differences from `asd_jax.audio.log_mel`: decibels are 10·log10 of an amplitude,
+not of a power, hence half as large; they are relative to the loudest point of the window; and
+frames are padded like TensorFlow's "SAME".
 
 Cramer, Wu, Salamon, Bello: Look, Listen, and Learn More: Design Choices for Deep Audio
 Embeddings, ICASSP 2019. Choi, Joo, Kim: Kapre, 2017.
@@ -29,16 +29,23 @@ _RANGE_DB = 80.0
 
 @dataclasses.dataclass(frozen=True)
 class OpenL3FrontEnd:
-    """The settings of the pictures; calling it makes them.
+    """Settings of the pictures; calling it computes them.
 
     The defaults are OpenL3's.
 
     Attributes:
-        sample_rate: of the waveforms, in Hz; also the samples of a window, which is a second.
+        sample_rate: of the waveforms, in Hz; a window is one second, so also its samples.
         n_fft: length of a frame and of its transform, in samples.
         hop_length: from one frame's start to the next one's, in samples.
         n_mels: number of mel bands, on the HTK scale from 0 to half the sample rate, of equal
             area.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> front_end = OpenL3FrontEnd(n_mels=32)
+        >>> pictures = front_end(jnp.zeros((2, 48000)))
+        >>> pictures.shape, float(pictures.min())  # silence is everywhere as loud as its maximum
+        ((2, 32, 199), 0.0)
     """
 
     sample_rate: int = 48000
@@ -63,7 +70,7 @@ class OpenL3FrontEnd:
         return mel_filters(self.n_fft, mel)
 
     def __call__(self, windows: jax.Array) -> jax.Array:
-        """Pictures of windows.
+        """Computes pictures of windows.
 
         Args:
             windows: floating point (..., window), full scale at 1.
@@ -76,6 +83,7 @@ class OpenL3FrontEnd:
         """
         if windows.shape[-1] != self.window:
             raise UserError(f"a window has {self.window} samples, not {windows.shape[-1]}")
+        # "SAME" padding: the odd sample is at the end.
         missing = max(0, (self.frames - 1) * self.hop_length + self.n_fft - self.window)
         ends = (missing // 2, missing - missing // 2)
         padded = jnp.pad(windows, [(0, 0)] * (windows.ndim - 1) + [ends])
@@ -88,7 +96,7 @@ class OpenL3FrontEnd:
             norm=_NORM,
             center=False,
         )
-        power = jnp.swapaxes(mel_spectrogram(padded, settings), -1, -2)
+        power = jnp.swapaxes(mel_spectrogram(padded, settings), -1, -2)  # (..., mels, frames)
         # 10 log10 of the amplitude, the root of the power.
         decibels = 5 * jnp.log10(jnp.maximum(power, _FLOOR**2))
         loudest = decibels.max((-2, -1), keepdims=True)
@@ -96,7 +104,7 @@ class OpenL3FrontEnd:
 
 
 def count_windows(n_samples: int, window: int, hop: int, center: bool = True) -> int:
-    """Number of windows of a waveform; the last one reaches its end or beyond.
+    """Counts the windows of a waveform; the last one reaches its end or beyond.
 
     Args:
         n_samples: length of the waveform, in samples.
@@ -106,6 +114,12 @@ def count_windows(n_samples: int, window: int, hop: int, center: bool = True) ->
 
     Raises:
         UserError: the waveform has no samples.
+
+    Examples:
+        >>> count_windows(10, window=4, hop=2, center=False)
+        4
+        >>> count_windows(10, window=4, hop=2)
+        5
     """
     if n_samples < 1:
         raise UserError("a waveform of 0 samples has no window: at least 1 sample is needed")
@@ -116,7 +130,7 @@ def count_windows(n_samples: int, window: int, hop: int, center: bool = True) ->
 def pad_to_windows(
     waveforms: jax.Array, window: int, hop: int, center: bool = True
 ) -> tuple[jax.Array, int]:
-    """Waveforms with the zeros that their windows see, and the number of windows.
+    """Pads waveforms with zeros to whole windows and counts these.
 
     Args:
         waveforms: (..., samples).
@@ -125,6 +139,12 @@ def pad_to_windows(
     Returns:
         (..., (windows - 1) * hop + window) and the number of windows; window i begins at sample
         i * hop.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> padded, count = pad_to_windows(jnp.ones(9), window=4, hop=2, center=False)
+        >>> padded.shape, count
+        ((10,), 4)
     """
     count = count_windows(waveforms.shape[-1], window, hop, center)
     front = window // 2 if center else 0

@@ -1,19 +1,19 @@
 """Changes of a recording's waveform before its spectrogram is computed.
 
-Sources: Giri et al. 2020 (DCASE), section 2.2, task 2: resampled time signals, from which the
-recording is to be told apart; the report does not say by which factors. Kazakova et al. 2022
-(DCASE), section 2.1: a pitch shift, then a time stretch, of the library audiomentations, and what
-exceeds the recording's duration cut off; the report does not say in which ranges, which are the
-library's defaults here.
+Sources: Giri et al. 2020 (DCASE), section 2.2, task 2: resampled time signals, which a classifier
+distinguishes from the recording; the report does not give the factors. Kazakova et al. 2022
+(DCASE), section 2.1: a pitch shift, then a time stretch, by the library audiomentations, cut off
+at the recording's duration; the report does not give the ranges, so the library's defaults are
+used here.
 
-A clip names its perturbation by a text, which `perturb` applies:
+A text names the perturbation of a clip, and `perturb` applies it:
 
     ""                       none
     "resample 1.1"           played 1.1 times faster
     "pitch_and_stretch 17"   pitch shift and time stretch drawn by the seed 17
 
-A resampled recording is shorter or longer than it was: features may have any number of frames.
-A stretched one keeps its length, since pictures of it have that of the recording.
+A resampled recording becomes shorter or longer, as features may have any number of frames. A
+stretched one keeps its length, since its pictures must have the size of the recording's.
 """
 
 import contextlib
@@ -33,32 +33,44 @@ RATES = (0.8, 1.25)
 
 _FACTORS = (0.25, 4.0)
 _LARGEST_DENOMINATOR = 1000
-# The filter: a sinc with its half-way point at this share of the lower Nyquist frequency, cut off
-# after this many zero crossings by a Kaiser window. From 0.9 of that frequency downwards it
-# passes, from 1 upwards it is 100 dB down.
+# The filter: a sinc that has fallen to a half at this share of the lower Nyquist frequency, cut
+# off after this many zero crossings by a Kaiser window. It passes frequencies up to 0.9 of that
+# Nyquist frequency and is 100 dB down from 1 upwards.
 _CUTOFF = 0.95
 _ZERO_CROSSINGS = 61
 _KAISER_BETA = 10.06
 
 
 def resample_waveform(waveforms: jax.Array, factor: float) -> jax.Array:
-    """Waveforms played faster or slower, pitch and tempo together, on the device.
+    """Plays waveforms faster or slower, pitch and tempo together, on the device.
 
-    Sample m of the result is the band-limited waveform at sample m * factor; outside of it there
-    is silence. What would lie above the Nyquist frequency is filtered out: of a recording played
-    faster, the frequencies above 1 / factor of it, and nine tenths of that are kept as they are.
+    Sample m of the result is the band-limited waveform at sample m * factor; outside the waveform
+    there is silence. Frequencies that would lie above the Nyquist frequency are filtered out: in a
+    recording played faster, those above 1 / factor of it. Up to nine tenths of that limit,
+    frequencies keep their level.
 
     Args:
         waveforms: floating point (..., samples).
-        factor: how many times faster, 0.25 to 4, a Python number, for each of which a program is
-            compiled. Three decimals are taken exactly, others as the nearest fraction with a
-            denominator up to 1000. 1 changes nothing.
+        factor: times faster, 0.25 to 4, a Python number; each value compiles a program. Three
+            decimals are exact, other values become the nearest fraction with a denominator up to
+            1000. 1 changes nothing.
 
     Returns:
         (..., round(samples / factor)), float32, or float64 for float64 waveforms.
 
     Raises:
         UserError: the factor is out of range, or the waveforms are not floating point.
+
+    Examples:
+        Twice as fast: half as long, and a tone of 1 kHz becomes one of 2 kHz.
+
+        >>> import numpy as np
+        >>> tone = np.cos(2 * np.pi * 1000 * np.arange(8000) / 16000).astype(np.float32)
+        >>> faster = resample_waveform(tone, 2.0)
+        >>> faster.shape
+        (4000,)
+        >>> int(np.abs(np.fft.rfft(faster)).argmax() * 16000 / 4000)
+        2000
     """
     low, high = _FACTORS
     if not low <= factor <= high:
@@ -74,10 +86,10 @@ def resample_waveform(waveforms: jax.Array, factor: float) -> jax.Array:
 
 
 def pitch_and_stretch(waveform: np.ndarray, sample_rate: int, seed: int) -> np.ndarray:
-    """A pitch shift, then a time stretch, both drawn by a seed; on the host.
+    """Shifts the pitch, then stretches the time, both drawn by a seed; on the host.
 
-    The pitch shift is of -4 to 4 semitones and the stretch to 0.8 to 1.25 times the tempo, evenly.
-    No random state but the seed's is read or changed.
+    The shift is drawn evenly from -4 to 4 semitones, the stretch from 0.8 to 1.25 times the tempo.
+    No other random state is read or changed.
 
     Args:
         waveform: float32 (samples,), full scale at 1.
@@ -85,10 +97,16 @@ def pitch_and_stretch(waveform: np.ndarray, sample_rate: int, seed: int) -> np.n
         seed: whole number from 0.
 
     Returns:
-        float32 (samples,): what exceeds the waveform's length is cut off, and what is shorter
-        begins again, as a machine goes on.
+        float32 (samples,): a longer result is cut off; a shorter one is repeated, as a machine
+        goes on.
+
+    Examples:
+        >>> import numpy as np
+        >>> noise = np.random.default_rng(0).uniform(-1, 1, 16000).astype(np.float32)
+        >>> pitch_and_stretch(noise, 16000, seed=17).shape
+        (16000,)
     """
-    import audiomentations  # here, as it takes a second that no other run should pay
+    import audiomentations  # here, as its import takes a second that other runs need not pay
 
     rng = np.random.default_rng(seed)
     semitones, rate = rng.uniform(*SEMITONES), rng.uniform(*RATES)
@@ -117,6 +135,11 @@ def perturb(waveform: np.ndarray, sample_rate: int, perturbation: str) -> np.nda
 
     Raises:
         UserError: the text names no perturbation, or it cannot be applied.
+
+    Examples:
+        >>> import numpy as np
+        >>> perturb(np.zeros(1000, np.float32), 16000, "resample 1.25").shape
+        (800,)
     """
     if not perturbation:
         return waveform
@@ -138,28 +161,30 @@ def perturb(waveform: np.ndarray, sample_rate: int, perturbation: str) -> np.nda
 
 @functools.partial(jax.jit, static_argnums=1)
 def _resample(waveforms: jax.Array, factor: fractions.Fraction) -> jax.Array:
+    """`resample_waveform` as one matrix product: overlapping rows of samples by the filters."""
     n_samples = waveforms.shape[-1]
     n_resampled = round(n_samples / factor)
     if factor == 1 or n_resampled == 0:
         return waveforms[..., :n_resampled]
     hop, n_out, before, matrix = _filters(factor)
-    # A row of the product is n_out samples of the result, of the samples from `before` ahead of
-    # the row's hop on; those lie in whole hops, side by side: a reshape, no gather.
+    # A row of the product is n_out samples of the result. It reads the samples from `before`
+    # ahead of its hop on: `overlap` whole hops, side by side, so a reshape and no gather.
     n_rows = math.ceil(n_resampled / n_out)
     overlap = matrix.shape[0] // hop
     after = (n_rows + overlap - 1) * hop - before - n_samples
-    # More samples than the last row reads are cut off, by padding of a negative width.
+    # Samples beyond the last row's are cut off, by padding of a negative width.
     widths = [(0, 0, 0)] * (waveforms.ndim - 1) + [(before, after, 0)]
     padded = jax.lax.pad(waveforms, jnp.zeros((), waveforms.dtype), widths)
-    hops = padded.reshape(waveforms.shape[:-1] + (-1, hop))
+    hops = padded.reshape(waveforms.shape[:-1] + (-1, hop))  # (..., hops, hop)
     rows = jnp.concatenate([hops[..., i : i + n_rows, :] for i in range(overlap)], axis=-1)
+    # Now (..., n_rows, overlap * hop), for a matrix (overlap * hop, n_out).
     # TF32, the default of GPUs for float32 products, keeps 11 bits of a sample.
     resampled = jnp.matmul(rows, matrix.astype(rows.dtype), precision=jax.lax.Precision.HIGHEST)
     return resampled.reshape(waveforms.shape[:-1] + (-1,))[..., :n_resampled]
 
 
 def _filters(factor: fractions.Fraction) -> tuple[int, int, int, np.ndarray]:
-    """The filters of one factor, as a matrix.
+    """Filters of one factor, as a matrix.
 
     Returns:
         hop: samples from one row of the product to the next.
@@ -167,7 +192,7 @@ def _filters(factor: fractions.Fraction) -> tuple[int, int, int, np.ndarray]:
         before: samples that a row reads ahead of its hop.
         matrix: float64 (a multiple of hop, n_out).
     """
-    # In samples of the waveform: from one zero of the sinc to the next.
+    # From one zero of the sinc to the next, in samples of the waveform.
     spacing = max(1.0, float(factor)) / _CUTOFF
     half = _ZERO_CROSSINGS * spacing
     before = math.ceil(half)
@@ -175,9 +200,9 @@ def _filters(factor: fractions.Fraction) -> tuple[int, int, int, np.ndarray]:
     repeats = math.ceil(2 * half / factor.numerator)
     hop, n_out = repeats * factor.numerator, repeats * factor.denominator
     length = math.ceil((hop + 2 * before) / hop) * hop
-    places = np.arange(n_out) * float(factor)
-    distance = np.arange(length)[:, None] - before - places
+    places = np.arange(n_out) * float(factor)  # (n_out,), of the results in the waveform
+    distance = np.arange(length)[:, None] - before - places  # (length, n_out)
     window = np.i0(_KAISER_BETA * np.sqrt(np.maximum(0, 1 - (distance / half) ** 2)))
     matrix = np.where(np.abs(distance) < half, np.sinc(distance / spacing) * window, 0)
-    # Each filter passes a constant as it is.
+    # Filters sum to 1, so that a constant stays as it is.
     return hop, n_out, before, matrix / matrix.sum(axis=0)

@@ -1,7 +1,7 @@
 """Views: windows of consecutive frames, gathered inside a compiled step.
 
-The frames of all clips of a run lie end to end in one table (total_frames, n_mels). A view is
-then one number, the row of its first frame, and no view is ever copied on the host:
+The frames of all clips of a run lie end to end in one table (total_frames, n_mels). So one
+number, the row of its first frame, defines a view, and no view is ever copied on the host:
 
     starts = np.concatenate([o + view_starts(n, 5) for o, n in zip(offsets, n_frames)])
     vectors = gather_views(table, starts[batch], 5).reshape(len(batch), -1)  # frame-major
@@ -39,6 +39,9 @@ class ViewSpec(NamedTuple):
 def view_starts(n_frames: int, length: int, hop: int = 1) -> np.ndarray:
     """First frames of all views that lie inside one clip.
 
+    The package itself computes starts inside its compiled steps; this function is for training
+    loops of one's own.
+
     Args:
         n_frames: frames of the clip.
         length: frames of a view.
@@ -49,6 +52,12 @@ def view_starts(n_frames: int, length: int, hop: int = 1) -> np.ndarray:
 
     Raises:
         UserError: `length` or `hop` is not positive.
+
+    Examples:
+        >>> view_starts(10, length=5, hop=2).tolist()
+        [0, 2, 4]
+        >>> view_starts(4, length=5).tolist()
+        []
     """
     if length < 1 or hop < 1:
         raise UserError(f"a view's length {length} and hop {hop}, in frames, must be positive")
@@ -56,7 +65,7 @@ def view_starts(n_frames: int, length: int, hop: int = 1) -> np.ndarray:
 
 
 def count_views(n_frames: np.ndarray, length: int, hop: int = 1) -> np.ndarray:
-    """How many starts `view_starts` gives of clips.
+    """Counts the views inside each of several clips, as many as `view_starts` has.
 
     Args:
         n_frames: integers (clips,), frames of each clip.
@@ -65,22 +74,35 @@ def count_views(n_frames: np.ndarray, length: int, hop: int = 1) -> np.ndarray:
 
     Returns:
         int64 (clips,).
+
+    Examples:
+        >>> import numpy as np
+        >>> count_views(np.array([10, 5, 4]), length=5, hop=2).tolist()
+        [3, 1, 0]
     """
     return np.maximum((n_frames.astype(np.int64) - length) // hop + 1, 0)
 
 
 def fill_view(frames: np.ndarray, length: int) -> np.ndarray:
-    """A clip that has fewer frames than a view, repeated to fill one; others as they are.
+    """Repeats a clip that has fewer frames than a view until it fills one.
 
     Args:
         frames: (frames, n_mels).
         length: frames of a view.
+
+    Returns:
+        (length, n_mels), or the clip itself if it is long enough.
+
+    Examples:
+        >>> import numpy as np
+        >>> fill_view(np.array([[1], [2]]), 5).ravel().tolist()
+        [1, 2, 1, 2, 1]
     """
     return np.resize(frames, (length, frames.shape[1])) if len(frames) < length else frames
 
 
 def gather_views(features: jax.Array, starts: jax.Array, length: int) -> jax.Array:
-    """Views of a table of frames.
+    """Gathers views from a table of frames.
 
     Args:
         features: (total_frames, n_mels).
@@ -90,5 +112,12 @@ def gather_views(features: jax.Array, starts: jax.Array, length: int) -> jax.Arr
 
     Returns:
         (..., length, n_mels).
+
+    Examples:
+        >>> import numpy as np
+        >>> features = np.arange(6).reshape(6, 1)  # six frames of one band
+        >>> views = gather_views(features, np.array([0, 3]), length=2)
+        >>> views.shape, views[..., 0].tolist()
+        ((2, 2, 1), [[0, 1], [3, 4]])
     """
     return features[jnp.asarray(starts)[..., None] + jnp.arange(length)]

@@ -1,4 +1,4 @@
-"""Network architectures as linen modules: no loss, no data, one file each; imported weights."""
+"""Network architectures as linen modules, one file each, and weights from other programs."""
 
 from asd_jax.models.dense_autoencoder import DenseAutoencoder
 from asd_jax.models.ganomaly import GANomalyDiscriminator, GANomalyGenerator

@@ -1,4 +1,4 @@
-"""The dense autoencoder of the challenge's baselines, 2020 to 2022 (and 2023 onwards)."""
+"""The dense autoencoder of the challenge's baselines since 2020."""
 
 import functools
 
@@ -19,6 +19,13 @@ class DenseAutoencoder(nn.Module):
         hidden: widths of the encoder's layers; the decoder has them in reverse order.
         latent: width of the narrow layer, which also has normalisation and ReLU.
         dtype: of the computation; weights, running statistics and outputs are float32.
+
+    Examples:
+        >>> network = DenseAutoencoder(hidden=(16,), latent=4)
+        >>> vectors = jnp.zeros((2, 640))
+        >>> variables = network.init(jax.random.key(0), vectors)
+        >>> network.apply(variables, vectors).shape
+        (2, 640)
     """
 
     hidden: tuple[int, ...] = (128, 128, 128, 128)

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from asd_jax.models.layers.batch_norm import BatchNorm
-from asd_jax.models.layers.convolution import Convolution, convolve
+from asd_jax.models.layers.convolution import Convolution
+from asd_jax.models.layers.operations import convolve
 
 _KERNEL = (5, 5)
 _kernel_init = nn.initializers.normal(0.02)
 
 
-def _scale_init(key, shape, dtype=jnp.float32):
-    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+def _scale_init(key, shape):
+    return 1 + 0.02 * jax.random.normal(key, shape, jnp.float32)
 
 
 def _convolution(width: int, stride: int, dtype: jnp.dtype, name: str) -> Convolution:
@@ -24,7 +25,7 @@ def _convolution(width: int, stride: int, dtype: jnp.dtype, name: str) -> Convol
 
 
 def _normalise(x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
-    """Batch normalisation with PyTorch's momentum and epsilon; called inside a module."""
+    """Batch normalisation with PyTorch's momentum and epsilon; for calls inside a module."""
     return BatchNorm(0.9, 1e-5, _scale_init)(x, train, mask)
 
 
@@ -36,7 +37,7 @@ class Encoder(nn.Module):
 
     Attributes:
         width: channels of the first two convolutions; the others have twice as many.
-        normalise_last: as in the discriminator.
+        normalise_last: normalise the last convolution too, as in the discriminator.
         dtype: of the computation and its output; weights and statistics are float32.
     """
 
@@ -60,7 +61,7 @@ class Encoder(nn.Module):
 class Doubling(nn.Module):
     """Transposed 5×5 convolution of stride 2 that exactly doubles both lengths, without bias.
 
-    What PyTorch computes with padding 2 and output padding 1, its kernel mirrored.
+    PyTorch computes the same with padding 2 and output padding 1, from the mirrored kernel.
 
     Attributes:
         features: channels of the output.
@@ -75,14 +76,15 @@ class Doubling(nn.Module):
         """(batch, height, width, channels) → (batch, 2 · height, 2 · width, features)."""
         batch, height, width, channels = x.shape
         kernel = self.param("kernel", _kernel_init, (*_KERNEL, channels, self.features))
-        # An output at an even place sees three inputs by the kernel's taps 0, 2, 4, one at an
-        # odd place two of the same three by taps 1 and 3. So the four kinds of outputs are one
-        # 3×3 convolution, whose gradient costs XLA on CPUs a twentieth of the dilated one's.
+        # Along each axis an output at an even place reads three inputs, by the kernel's taps 0, 2
+        # and 4; one at an odd place reads two of the same three, by taps 1 and 3. So the four kinds
+        # of outputs are the channels of one 3×3 convolution, whose gradient takes XLA on CPUs a
+        # twentieth of the time of a dilated convolution's.
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        taps = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
+        taps = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))  # six taps along each axis
         taps = taps.reshape(3, 2, 3, 2, channels, -1)[:, ::-1, :, ::-1]
         taps = taps.transpose(0, 2, 4, 1, 3, 5).reshape(3, 3, channels, -1)
-        y = convolve(x, taps)
+        y = convolve(x, taps)  # (batch, height, width, 2 · 2 · features)
         y = y.reshape(batch, height, width, 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
         return y.reshape(batch, 2 * height, 2 * width, -1)
 
@@ -110,7 +112,7 @@ class Decoder(nn.Module):
 
 
 class GANomalyGenerator(nn.Module):
-    """Encoder, decoder, and the second encoder that reads what was decoded.
+    """Encoder, decoder, and a second encoder of the reconstruction.
 
     With the default width it has 15,588,096 parameters.
 
@@ -118,6 +120,16 @@ class GANomalyGenerator(nn.Module):
         width: as in `Encoder`.
         activation: as in `Decoder`.
         dtype: of the computation; weights, running statistics and outputs are float32.
+
+    Examples:
+        >>> network, pictures = GANomalyGenerator(), jnp.zeros((2, 312, 128, 1))
+        >>> (reconstruction, latent, _), variables = jax.eval_shape(
+        ...     network.init_with_output, jax.random.key(0), pictures
+        ... )
+        >>> reconstruction.shape, latent.shape
+        ((2, 312, 128, 1), (2, 39, 16, 256))
+        >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        15588096
     """
 
     width: int = 128
@@ -158,6 +170,14 @@ class GANomalyDiscriminator(nn.Module):
     Attributes:
         width: as in `Encoder`.
         dtype: of the computation; weights, running statistics and outputs are float32.
+
+    Examples:
+        >>> network, pictures = GANomalyDiscriminator(), jnp.zeros((2, 312, 128, 1))
+        >>> (logits, _), variables = jax.eval_shape(
+        ...     network.init_with_output, jax.random.key(0), pictures
+        ... )
+        >>> logits.shape, sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        ((2,), 4551297)
     """
 
     width: int = 128
@@ -165,7 +185,7 @@ class GANomalyDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
-        """Judges spectrograms.
+        """Classifies spectrograms as real or reconstructed.
 
         Args:
             x: (batch, frames, mels, 1).

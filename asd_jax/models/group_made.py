@@ -1,19 +1,19 @@
-"""Group MADE: the density of some frames, each given those before it in an order."""
+"""Group MADE: the density of frames, each conditioned on those earlier in an order."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Log variances lie within ± this: deviations from 0.03 to 33 of an input standardised to 1.
+# Bound of log variances, ±: deviations from 0.03 to 33 of an input standardised to 1.
 LOG_VARIANCE_BOUND = 7.0
 
 
 class MaskedDense(nn.Module):
-    """A dense layer of which some connections are cut.
+    """A dense layer with some of its connections cut.
 
     Attributes:
-        gain: variance of a unit's weights, times the number of its connections, at the start.
+        gain: initial variance of a unit's weights, times the number of its connections.
         bias_init: initialiser of the biases.
         dtype: of the computation; weights are float32.
     """
@@ -38,7 +38,7 @@ class MaskedDense(nn.Module):
             variance = self.gain / np.maximum(mask.sum(axis=0), 1)
             return jax.random.normal(key, shape) * np.sqrt(variance).astype(np.float32)
 
-        # Weights of cut connections are there, but without effect, and never change.
+        # Weights of cut connections exist, without effect; their gradient is zero.
         kernel = self.param("kernel", kernel_init, mask.shape)
         bias = self.param("bias", self.bias_init, mask.shape[1:])
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel * mask, bias, dtype=self.dtype)
@@ -48,19 +48,28 @@ class MaskedDense(nn.Module):
 class GroupMADE(nn.Module):
     """Dense layers with ReLU whose connections keep the frames' order, then a linear layer.
 
-    A hidden unit's degree is the last position of the order that it may see; a layer's units
-    take the degrees 0 to frames − 2 in turn, the last frame being seen by none. A unit is
-    connected to those of its own and higher degrees, and a frame's outputs to the units of
-    degrees below its position; those of the order's first frame are biases alone.
+    A hidden unit's degree is the last position of the order that it may depend on; a layer's
+    units take the degrees 0 to frames − 2 in turn, as nothing depends on the last frame. A unit
+    is connected to units of its own and higher degrees, and to the outputs of frames at positions
+    above its degree; the outputs of the order's first frame are biases alone.
 
     With five frames of 128 bands and the defaults it has 19,200 outputs and 2,666,272 values,
     cut connections included.
 
     Attributes:
-        hidden: widths of the layers, each frames − 1 or more, or a frame would not be seen.
+        hidden: widths of the layers, each at least frames − 1: with fewer units, some degree and
+            so some frame would have none.
         components: Gaussians in the mixture of every value.
-        order: the frame at each position; a frame is conditioned on those at earlier ones.
+        order: the frame at each position; a frame is conditioned on those at earlier positions.
         dtype: of the computation; weights, running statistics and outputs are float32.
+
+    Examples:
+        >>> network, frames = GroupMADE(), jnp.zeros((2, 5, 128))
+        >>> (logits, means, log_variances), variables = jax.eval_shape(
+        ...     network.init_with_output, jax.random.key(0), frames
+        ... )
+        >>> means.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+        ((2, 5, 128, 10), 2666272)
     """
 
     hidden: tuple[int, ...] = (128, 128, 128, 128, 32, 128, 128, 128, 128)
@@ -70,7 +79,7 @@ class GroupMADE(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Gives the mixture of every value given the frames before its own.
+        """Predicts the mixture of every value, given the frames before its own in the order.
 
         Args:
             x: (batch, frames, mels), as many frames as the order has.
@@ -79,12 +88,13 @@ class GroupMADE(nn.Module):
             Logits, means and log variances, each (batch, frames, mels, components).
         """
         batch, frames, mels = x.shape
-        position = np.argsort(self.order)
-        degrees = np.repeat(position, mels)
+        position = np.argsort(self.order)  # of each frame in the order
+        degrees = np.repeat(position, mels)  # of the inputs, (frames · mels,)
         h = x.reshape(batch, -1)
         for width in self.hidden:
-            seen, degrees = degrees, np.arange(width) % (frames - 1)
-            h = nn.relu(MaskedDense(2, dtype=self.dtype)(h, seen[:, None] <= degrees))
+            previous, degrees = degrees, np.arange(width) % (frames - 1)
+            h = nn.relu(MaskedDense(2, dtype=self.dtype)(h, previous[:, None] <= degrees))
+        # Outputs need strictly lower degrees, so that no value depends on its own frame.
         outputs = np.repeat(position, mels * 3 * self.components)
         h = MaskedDense(0.01, self._initial_biases, self.dtype)(h, degrees[:, None] < outputs)
         logits, means, log_variances = jnp.moveaxis(
@@ -93,21 +103,22 @@ class GroupMADE(nn.Module):
         bounded = LOG_VARIANCE_BOUND * jnp.tanh(log_variances / LOG_VARIANCE_BOUND)
         return logits, means, bounded
 
-    def _initial_biases(self, key, shape, dtype=jnp.float32):
+    def _initial_biases(self, key, shape):
         """Means at evenly spaced quantiles of a standard normal distribution, the rest 0.
 
-        Gaussians that start alike would have the same gradients in their biases.
+        The biases of equal Gaussians would have equal gradients, so that they never differed.
         """
         quantiles = (np.arange(self.components) + 0.5) / self.components
-        means = jax.scipy.special.ndtri(jnp.asarray(quantiles, dtype))
-        biases = jnp.zeros((shape[0] // (3 * self.components), 3, self.components), dtype)
+        means = jax.scipy.special.ndtri(jnp.asarray(quantiles, jnp.float32))
+        # (values, logits / means / log variances, components)
+        biases = jnp.zeros((shape[0] // (3 * self.components), 3, self.components), jnp.float32)
         return biases.at[:, 1].set(means).reshape(shape)
 
 
 def log_density(
     x: jax.Array, logits: jax.Array, means: jax.Array, log_variances: jax.Array
 ) -> jax.Array:
-    """Log density of frames under mixtures of Gaussians, one mixture a value.
+    """Log density of frames, with a mixture of Gaussians for each value.
 
     Args:
         x: (batch, frames, mels).
@@ -117,7 +128,15 @@ def log_density(
 
     Returns:
         (batch, frames), in nats, summed over a frame's values.
+
+    Examples:
+        The standard normal density at 0, of one value: -log √(2π).
+
+        >>> zeros = jnp.zeros((1, 1, 1, 2))  # two equal components
+        >>> round(float(log_density(jnp.zeros((1, 1, 1)), zeros, zeros, zeros)[0, 0]), 4)
+        -0.9189
     """
+    # Of each component: (batch, frames, mels, components).
     z2 = (x[..., None] - means) ** 2 * jnp.exp(-log_variances)
     log_normal = -0.5 * (z2 + log_variances + np.log(2 * np.pi))
     log_weights = jax.nn.log_softmax(logits, axis=-1)

@@ -1,4 +1,4 @@
-"""The interpolation autoencoder: a frame from its neighbours."""
+"""The interpolation autoencoder: predicts a frame from its neighbours."""
 
 import functools
 
@@ -16,6 +16,14 @@ class InterpolationAutoencoder(nn.Module):
         encoder: widths of the encoder's layers, the narrow one last; the decoder has all but
             that one in reverse order.
         dtype: of the computation; weights, running statistics and outputs are float32.
+
+    Examples:
+        >>> network, neighbours = InterpolationAutoencoder(), jnp.zeros((2, 4, 128))
+        >>> frame, variables = jax.eval_shape(
+        ...     network.init_with_output, jax.random.key(0), neighbours
+        ... )
+        >>> frame.shape, sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        ((2, 128), 250912)
     """
 
     encoder: tuple[int, ...] = (256, 128, 64, 32)

@@ -7,20 +7,26 @@ import jax.numpy as jnp
 from asd_jax.models.layers.batch_norm import BatchNorm
 from asd_jax.models.layers.convolution import Convolution, DepthwiseConvolution
 
-# Channels, blocks, stride of the first block; all but the first stage expand six times.
+# Channels, blocks and stride of the first block of each stage; blocks but the first expand six
+# times.
 _STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 _EXPANSION = 6
 _LAST = 1280
 
 
 def round_channels(channels: float) -> int:
-    """The nearest multiple of 8 that is at least 8 and nine tenths of `channels`."""
+    """Rounds to a multiple of 8 that is at least 8 and at least nine tenths of `channels`.
+
+    Examples:
+        >>> round_channels(11), round_channels(44)
+        (16, 48)
+    """
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class MobileNetV2(nn.Module):
-    """The network as Keras has it, its layers under Keras's names.
+    """MobileNetV2 as in Keras, with Keras's names of layers.
 
     With three channels of input, running statistics included, width 0.5 has 706,224 values
     without classes and 711,348 with four; width 1 with two classes has 2,260,546.
@@ -28,12 +34,21 @@ class MobileNetV2(nn.Module):
     Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
 
     Attributes:
-        width: factor on the channels of all layers but the last, which it only widens.
-        classes: outputs of the linear layer at the end; none without it.
+        width: factor of the channels of all layers; the last layer only grows by it.
+        classes: outputs of the linear layer at the end; None for no such layer.
         momentum: of the batch normalisation's running statistics; Keras's by default.
         stages: channels, blocks and stride of the first block of each sequence of blocks;
             fewer than all make a smaller network.
         dtype: of the computation; weights, running statistics and outputs are float32.
+
+    Examples:
+        >>> network = MobileNetV2(width=0.5, classes=4)
+        >>> images = jnp.zeros((2, 64, 128, 3))
+        >>> logits, variables = jax.eval_shape(
+        ...     network.init_with_output, jax.random.key(0), images
+        ... )
+        >>> logits.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+        ((2, 4), 711348)
     """
 
     width: float = 1.0
@@ -44,7 +59,7 @@ class MobileNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
-        """Features or logits of images.
+        """Computes features or logits of images.
 
         Args:
             x: (batch, height, width, channels), of any size.
@@ -65,6 +80,7 @@ class MobileNetV2(nn.Module):
             )(x)
 
         def block(x, features, stride, expansion, name):
+            """Widens by a 1×1 convolution, filters each channel, narrows by another 1×1."""
             y = x
             if expansion > 1:
                 y = dense(y, expansion * x.shape[-1], (1, 1), 1, f"{name}_expand")
@@ -79,7 +95,7 @@ class MobileNetV2(nn.Module):
 
         x = dense(x, round_channels(32 * self.width), (3, 3), 2, "Conv1")
         x = nn.relu6(normalise(x, "bn_Conv1"))
-        number = 0
+        number = 0  # of the block; Keras does not number the first one
         for channels, blocks, first_stride in self.stages:
             features = round_channels(int(channels * self.width))
             for n in range(blocks):
@@ -89,7 +105,7 @@ class MobileNetV2(nn.Module):
                 number += 1
         last = round_channels(_LAST * max(1.0, self.width))
         x = nn.relu6(normalise(dense(x, last, (1, 1), 1, "Conv_1"), "Conv_1_bn"))
-        x = x.astype(jnp.float32).mean(axis=(1, 2))
+        x = x.astype(jnp.float32).mean(axis=(1, 2))  # (batch, features)
         if self.classes is None:
             return x
         initial = nn.initializers.glorot_uniform()

@@ -1,4 +1,4 @@
-"""OpenL3: the audio network of a model that tells whether sound and picture belong together."""
+"""OpenL3: the audio network of a model trained to match sounds and pictures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,10 +15,10 @@ _LAST = "audio_embedding_layer"
 
 
 class OpenL3(nn.Module):
-    """The network as Keras has it, its layers under Keras's names; weights are frozen.
+    """OpenL3's audio network as in Keras, with Keras's names of layers; weights are frozen.
 
-    Eight 3×3 convolutions, a pool by two after each pair but the last. With the channels of
-    OpenL3 it has 4,689,860 values, running statistics included.
+    Eight 3×3 convolutions, with a max-pool by two after each pair but the last. With the channels
+    of OpenL3 it has 4,689,860 values, running statistics included.
 
     Cramer, Wu, Salamon, Bello: Look, Listen, and Learn More: Design Choices for Deep Audio
     Embeddings, ICASSP 2019. EdgeL3's smaller ones: Srivastava, Roy, Cartwright, Bello, Arora:
@@ -26,10 +26,19 @@ class OpenL3(nn.Module):
 
     Attributes:
         channels: of the convolutions, in pairs.
-        normalise_last: whether normalisation and ReLU follow the last convolution too.
-        pool: bands and frames of the last pool, which makes the embedding of the map: (16, 24)
-            makes 512 values of pictures of 128 × 199, (4, 8) makes 6,144; of 256 × 199 it is
-            (32, 24) and (8, 8).
+        normalise_last: apply normalisation and ReLU after the last convolution too.
+        pool: bands and frames of the last max-pool, which reduces the map to the embedding. For
+            pictures of 128 × 199, (16, 24) gives 512 values and (4, 8) gives 6,144; for 256 × 199
+            they are (32, 24) and (8, 8).
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> network, pictures = OpenL3(), jnp.zeros((2, 128, 199, 1))
+        >>> embeddings, variables = jax.eval_shape(
+        ...     network.init_with_output, jax.random.key(0), pictures
+        ... )
+        >>> embeddings.shape, sum(leaf.size for leaf in jax.tree.leaves(variables))
+        ((2, 512), 4689860)
     """
 
     channels: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 512, 512)
@@ -38,13 +47,13 @@ class OpenL3(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Embeddings of pictures.
+        """Computes embeddings of pictures.
 
         Args:
-            x: (batch, mels, frames, 1), as `asd_jax.audio.openl3_frontend` makes them.
+            x: (batch, mels, frames, 1), from `asd_jax.audio.openl3_frontend`.
 
         Returns:
-            (batch, values), the values in the order mels, frames, channels of what is left.
+            (batch, values), the pooled map flattened in the order mels, frames, channels.
         """
 
         def normalise(x, i):
@@ -72,34 +81,46 @@ def openl3_from_keras(
 ) -> dict:
     """Variables of a network from the layers of a Keras file, by their order.
 
-    Keras numbers layers on from the models built before, so names differ from file to file.
+    Keras continues the numbers of layers over all models of a program, so names differ from file
+    to file.
 
     Args:
         module: the network.
-        layers: layer name → arrays, in the order of the file, as
-            `read_keras_layers` gives them. The layer of kapre that
-            makes the mel spectrogram may be missing.
-        filters: (bins, mels) mel filters of the pictures that the network is to be given.
-        source: where the arrays are from, for messages.
+        layers: layer name → arrays, in the order of the file, from `read_keras_layers`. The layer
+            of kapre that computes the mel spectrogram may be missing.
+        filters: (bins, mels) mel filters of the network's pictures.
+        source: origin of the arrays, for messages.
 
     Returns:
         {"params": …, "batch_stats": …} for `module.apply`.
 
     Raises:
-        UserError: the layers are not those of such a network, or the file's own mel filters are
-            others.
+        UserError: the layers are not those of such a network, or the file's own mel filters
+            differ.
+
+    Examples:
+        A network of one convolution:
+
+        >>> ones, zeros = np.ones(1), np.zeros(1)
+        >>> layers = {
+        ...     "batch_normalization_7": [ones, zeros, zeros, ones],
+        ...     "conv2d_9": [np.zeros((3, 3, 1, 2)), np.zeros(2)],
+        ... }
+        >>> network, filters = OpenL3(channels=(2,)), np.zeros((513, 64))
+        >>> sorted(openl3_from_keras(network, layers, filters)["params"])
+        ['audio_embedding_layer', 'batch_normalization_1']
     """
-    found = {name: arrays for name, arrays in layers.items() if len(arrays)}
-    for name in [name for name in found if "spectrogram" in name]:
-        _check_filters(found.pop(name), filters, source)
-    wanted = [name for pair in _names(module) for name in pair]
-    if len(found) != len(wanted):
+    weights = {name: arrays for name, arrays in layers.items() if len(arrays)}
+    for name in [name for name in weights if "spectrogram" in name]:
+        _check_filters(weights.pop(name), filters, source)
+    names = [name for pair in _names(module) for name in pair]
+    if len(weights) != len(names):
         raise UserError(
-            f"{source} has {len(found)} layers with weights beside the spectrogram's, the network "
-            f"{len(wanted)}; give the weights of its audio model"
+            f"{source} has {len(weights)} layers with weights beside the spectrogram's, the "
+            f"network {len(names)}; give the weights of its audio model"
         )
     return from_keras(
-        module, dict(zip(wanted, found.values(), strict=True)), channels=1, source=source
+        module, dict(zip(names, weights.values(), strict=True)), channels=1, source=source
     )
 
 
@@ -113,8 +134,8 @@ def _names(module: OpenL3) -> list[tuple[str, ...]]:
 
 
 def _check_filters(arrays: Sequence[np.ndarray], filters: np.ndarray, source: str) -> None:
-    """The last array of kapre's layer of mel spectrograms is (bins, mels)."""
-    theirs = arrays[-1]
+    """Raises UserError unless the mel filters in a file are `filters`."""
+    theirs = arrays[-1]  # of kapre's layer of mel spectrograms, (bins, mels)
     if theirs.shape != filters.shape:
         raise UserError(
             f"{source} is for another front end: its spectrogram ends in an array of shape "

@@ -1,13 +1,13 @@
 """Selective Mahalanobis score of reconstruction residuals (official baseline since 2023).
 
 A clip's score is δᵀ Σ⁻¹ δ for its mean residual δ, with Σ the covariance of the training
-residuals around their own mean, of the source or the target clips, whichever gives the smaller
-value. δ itself is not centred.
+residuals around their own mean: that of the source or of the target clips, whichever gives the
+smaller value. δ itself is not centred.
 
 The official program works on blocks of 128 values: a stacked vector of 5 frames × 128 mels
 counts as five samples of one frame each, in Σ and in δ. Reshape residuals to (..., 128) to do
-the same. It divides the scatter of those samples by the number of stacked vectors minus one,
-not of samples, so its scores are a fifth of the ones here, which changes no ranking and no
+the same. It divides the scatter of those samples by the number of stacked vectors minus one, not
+by that of samples, so its scores are a fifth of those here. This changes no ranking and no
 decision at a quantile of the training scores.
 """
 
@@ -21,8 +21,8 @@ import numpy as np
 
 from asd_jax.errors import UserError
 
-# Directions with less than this share of the largest variance are below what float32
-# residuals resolve; their variance is raised to it, which leaves a sound covariance as it is.
+# float32 residuals do not resolve variances below this share of the largest; smaller ones are
+# raised to it. A well-conditioned covariance stays as it is.
 _VARIANCE_FLOOR = 1e-6
 
 
@@ -49,11 +49,17 @@ def moments(residuals: jax.Array, mask: jax.Array | None = None) -> Moments:
 
     Returns:
         Moments with the leading axes (...), in the residuals' dtype.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> count, mean, scatter = moments(jnp.array([[0.0, 0.0], [2.0, 4.0]]))
+        >>> float(count), mean.tolist(), scatter.tolist()
+        (2.0, [1.0, 2.0], [[2.0, 4.0], [4.0, 8.0]])
     """
     if mask is None:
         mask = jnp.ones(residuals.shape[:-1], bool)
-    weight = mask.astype(residuals.dtype)[..., None]
-    count = jnp.sum(weight, axis=-2)
+    weight = mask.astype(residuals.dtype)[..., None]  # (..., vectors, 1)
+    count = jnp.sum(weight, axis=-2)  # (..., 1)
     mean = jnp.sum(jnp.where(weight > 0, residuals, 0), axis=-2) / jnp.maximum(count, 1)
     centred = jnp.where(weight > 0, residuals - mean[..., None, :], 0)
     scatter = jnp.einsum("...vi,...vj->...ij", centred, centred, precision="highest")
@@ -61,17 +67,27 @@ def moments(residuals: jax.Array, mask: jax.Array | None = None) -> Moments:
 
 
 def merge(batches: Iterable[Moments]) -> Moments:
-    """Moments of all batches together, in float64 NumPy.
+    """Merges the moments of all batches, in float64 NumPy.
 
     The official program instead centres the source and the target vectors of every shuffled
     batch of 256 on their own means, and so leaves out the scatter between those means: at 1 %
-    target vectors that shrinks the target covariance by about a third, by chance of the batches.
+    target vectors that shrinks the target covariance by about a third, depending on the batches.
 
     Args:
         batches: moments without leading axes; at least one.
 
     Returns:
         The moments, without leading axes.
+
+    Raises:
+        UserError: there is no batch.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> batches = [jnp.array([[0.0], [2.0]]), jnp.array([[7.0]])]
+        >>> count, mean, scatter = merge(map(moments, batches))
+        >>> float(count), mean.tolist(), scatter.tolist()
+        (3.0, [3.0], [[26.0]])
     """
     total = None
     for batch in batches:
@@ -82,6 +98,7 @@ def merge(batches: Iterable[Moments]) -> Moments:
         both = total.count + count
         if both == 0:
             continue
+        # The scatter around the common mean: that within each part, and that between their means.
         shift = mean - total.mean
         scatter = total.scatter + scatter
         scatter = scatter + np.outer(shift, shift) * (total.count * count / both)
@@ -106,6 +123,11 @@ def precision(moments: Moments) -> np.ndarray:
 
     Raises:
         UserError: fewer than two vectors, residuals that are not finite, or that never vary.
+
+    Examples:
+        >>> import numpy as np
+        >>> precision(Moments(3, np.zeros(2), np.diag([2.0, 8.0]))).tolist()
+        [[1.0, 0.0], [0.0, 0.25]]
     """
     count, _, scatter = (np.asarray(x, np.float64) for x in moments)
     if count < 2:
@@ -135,6 +157,11 @@ def mahalanobis(delta: jax.Array, precision: jax.Array) -> jax.Array:
 
     Returns:
         (...) distances.
+
+    Examples:
+        >>> import numpy as np
+        >>> float(mahalanobis(np.array([3.0, 4.0]), np.diag([1.0, 0.25])))
+        13.0
     """
     delta, precision = jnp.asarray(delta), jnp.asarray(precision)
     return jnp.einsum("...i,...ij,...j->...", delta, precision, delta, precision="highest")
@@ -149,10 +176,15 @@ def selective(
         delta: (..., dim), a clip's residual averaged over its frames.
         source_precision: (..., dim, dim).
         target_precision: the same, or None where there are no target clips (2020): then the
-            source's alone decides.
+            distance is the source's.
 
     Returns:
         (...) scores, larger is more anomalous.
+
+    Examples:
+        >>> import numpy as np
+        >>> float(selective(np.array([3.0, 4.0]), np.eye(2), np.eye(2) / 5))
+        5.0
     """
     source = mahalanobis(delta, source_precision)
     if target_precision is None:

@@ -1,7 +1,7 @@
 """Gaussian mixtures with full covariances, fitted to the rows of many models at once.
 
 Expectation maximisation, its start, its stop and its result are those of scikit-learn's
-`GaussianMixture`. What differs is said at `fit_mixture`.
+`GaussianMixture`; `fit_mixture` lists the differences.
 """
 
 import functools
@@ -15,11 +15,13 @@ import numpy as np
 from asd_jax.errors import UserError
 from asd_jax.scoring import rows
 
-# As scikit-learn's KMeans.
+# The defaults of scikit-learn's KMeans.
 _KMEANS_ITERATIONS = 300
 _KMEANS_TOLERANCE = 1e-4
 
-# Variances below this share of their sum are the rounding of a float64 covariance.
+# Added to the diagonals of the covariances, as by default in scikit-learn; and the share of the
+# diagonal's sum that is added at least, as smaller variances are rounding of float64.
+_FLOOR = 1e-6
 _RESOLVED = 10 * np.finfo(np.float64).eps
 
 
@@ -38,13 +40,13 @@ class GaussianMixture(NamedTuple):
 
 
 class MixtureFit(NamedTuple):
-    """How the fits went.
+    """Likelihood and convergence of the fits.
 
     Attributes:
         log_likelihood: (...), mean over the rows that count, before the last update of the
             parameters (scikit-learn's `lower_bound_`).
         n_iter: (...), iterations of the best restart.
-        converged: (...), whether it stopped by `tol`, not by `max_iter`.
+        converged: (...), true if it stopped by `tol`, false if by `max_iter`.
     """
 
     log_likelihood: np.ndarray
@@ -61,21 +63,21 @@ def fit_mixture(
     restarts: int = 1,
     max_iter: int = 100,
     tol: float = 1e-3,
-    reg_covar: float = 1e-6,
     start: GaussianMixture | None = None,
 ) -> tuple[GaussianMixture, MixtureFit]:
-    """A mixture for each of the leading axes, by expectation maximisation in float64.
+    """Fits a mixture for each of the leading axes, by expectation maximisation in float64.
 
-    The start is k-means from a greedy k-means++ draw, as scikit-learn's default; of several
-    restarts the one with the largest likelihood is taken. A model depends on its own rows and
-    seed alone: the same fitted with others, or with more rows that do not count, is the same to
+    The start is k-means from a greedy k-means++ draw, as by default in scikit-learn; of several
+    restarts the one with the largest likelihood is taken. A model depends only on its own rows
+    and seed: fitted beside others, or with more rows that do not count, it is the same to
     rounding.
 
-    Unlike scikit-learn, no rows raise an error because they are few or alike. With fewer distinct
-    rows than components, the superfluous components are empty: their weight is below 1e-14 and
-    their covariance the floor, around the mean of all rows, so that they add nothing to any
-    density. A cluster that k-means empties stays so. `reg_covar` is raised to what float64
-    resolves, which matters where variances exceed 1e6.
+    Unlike scikit-learn, few or equal rows raise no error. With fewer distinct rows than
+    components, the superfluous components are empty: their weight is below 1e-14 and their
+    covariance is 1e-6 of the identity, around the mean of all rows, so that they add nothing to
+    any density. A cluster that k-means empties stays empty. The 1e-6 added to the diagonals of
+    covariances, as in scikit-learn, is raised to the resolution of float64 where variances exceed
+    1e6.
 
     Args:
         values: (..., n, d), finite where they count.
@@ -85,15 +87,24 @@ def fit_mixture(
         restarts: number of starts drawn.
         max_iter: most iterations of expectation maximisation.
         tol: it stops when the mean log-likelihood changes by less.
-        reg_covar: added to the diagonals of the covariances.
-        start: mixtures (...) to go on from in place of k-means; then there is one start only.
+        start: mixtures (...) to start from instead of k-means; then there is no restart.
 
     Returns:
-        The mixtures and how their fits went, as NumPy arrays, float64.
+        The mixtures, and the likelihood and convergence of their fits, as NumPy arrays, float64.
 
     Raises:
         UserError: wrong shapes or settings, values that are not finite, a model without rows, a
             likelihood that is not finite.
+
+    Examples:
+        Two clusters of 100 and 300 rows.
+
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> values = np.concatenate([rng.normal(-9, 1, (100, 1)), rng.normal(9, 1, (300, 1))])
+        >>> mixture, fit = fit_mixture(values, n_components=2)
+        >>> sorted(mixture.weights.round(3).tolist()), bool(fit.converged)
+        ([0.25, 0.75], True)
     """
     if n_components < 1 or restarts < 1 or max_iter < 1:
         raise UserError("a mixture needs at least one component, one restart and one iteration")
@@ -115,7 +126,6 @@ def fit_mixture(
             seeds,
             start,
             float(tol),
-            float(reg_covar),
             n_components=n_components,
             restarts=restarts if start is None else 1,
             max_iter=max_iter,
@@ -124,15 +134,15 @@ def fit_mixture(
     mixture, fit = jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
     if not np.isfinite(fit.log_likelihood).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(fit.log_likelihood))[0])
-        raise UserError(f"mixture {where} of {leading} did not stay finite; raise reg_covar")
+        raise UserError(f"mixture {where} of {leading} did not stay finite; scale its rows down")
     return mixture, fit
 
 
 def log_likelihood(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
     """Logarithm of the mixtures' density; jit-able, in the precision of its arguments.
 
-    In float32 within about 1e-3 where standard deviations are 1e-3 of the values, which is what
-    the rounding of the values themselves leaves.
+    In float32 the error is about 1e-3 where standard deviations are 1e-3 of the values; rounding
+    of the values themselves causes as much.
 
     Args:
         mixture: with any leading axes (...).
@@ -140,6 +150,14 @@ def log_likelihood(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
 
     Returns:
         (..., n), scikit-learn's `score_samples`.
+
+    Examples:
+        The standard normal density at 0 is 1 / √(2π).
+
+        >>> import numpy as np
+        >>> normal = GaussianMixture(np.ones(1), np.zeros((1, 1)), np.ones((1, 1, 1)))
+        >>> round(float(np.exp(log_likelihood(normal, np.zeros((1, 1))))[0]), 4)
+        0.3989
     """
 
     def density(*arguments):
@@ -153,8 +171,8 @@ def log_likelihood(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
 def _log_densities(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
     """Weighted log-densities (n, k) of rows (n, d) under one mixture."""
     weights, means, precisions = mixture
-    # The mean is subtracted before the product, which would magnify the rounding of either.
-    squared = [
+    # The mean is subtracted before the product: that of each alone would magnify its rounding.
+    squared = [  # (n,) for each component
         jnp.sum(jnp.matmul(values - mean, precision, precision="highest") ** 2, axis=-1)
         for mean, precision in zip(means, precisions, strict=True)
     ]
@@ -164,13 +182,12 @@ def _log_densities(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("n_components", "restarts", "max_iter", "one_by_one"))
-def _fit_all(
-    values, mask, seeds, start, tol, reg_covar, *, n_components, restarts, max_iter, one_by_one
-):
+def _fit_all(values, mask, seeds, start, tol, *, n_components, restarts, max_iter, one_by_one):
     """Fits of (models, n, d), one after another or all until the last has converged."""
 
     def fit(values, mask, seed, start):
         values = values.astype(jnp.float64)
+        # Centred rows have the most exact products; the means are moved back at the end.
         centre = rows.mean(values, mask)
         values = rows.centred(values, mask, centre)
 
@@ -180,19 +197,20 @@ def _fit_all(
             else:
                 key = jax.random.fold_in(jax.random.key(seed), restart)
                 centres = _plus_plus(values, mask, key, n_components)
-                first = _maximise(values, _kmeans(values, mask, centres), reg_covar)
-            return _em(values, mask, first, tol, reg_covar, max_iter)
+                first = _maximise(values, _kmeans(values, mask, centres))
+            return _em(values, mask, first, tol, max_iter)
 
         runs = rows.each(run, one_by_one)(jnp.arange(restarts))
-        best = jnp.argmax(runs[1].log_likelihood)
+        _, fits = runs
+        best = jnp.argmax(fits.log_likelihood)
         mixture, fit = jax.tree.map(lambda x: x[best], runs)
         return mixture._replace(means=mixture.means + centre), fit
 
     return rows.each(fit, one_by_one)(values, mask, seeds, start)
 
 
-def _em(values, mask, mixture, tol, reg_covar, max_iter):
-    """Expectation maximisation of one mixture, from `mixture` on."""
+def _em(values, mask, mixture, tol, max_iter):
+    """Expectation maximisation of one mixture, starting from `mixture`."""
 
     def going(state):
         _, fit = state
@@ -200,28 +218,31 @@ def _em(values, mask, mixture, tol, reg_covar, max_iter):
 
     def step(state):
         mixture, last = state
-        densities = _log_densities(mixture, values)
-        total = jax.nn.logsumexp(densities, axis=-1)
+        # Expectation: each component's share in each row, at the mixture so far.
+        densities = _log_densities(mixture, values)  # (n, k)
+        total = jax.nn.logsumexp(densities, axis=-1)  # (n,)
         share = jnp.where(mask[:, None], jnp.exp(densities - total[:, None]), 0)
         bound = jnp.sum(total, where=mask) / jnp.sum(mask)
         fit = MixtureFit(bound, last.n_iter + 1, jnp.abs(bound - last.log_likelihood) < tol)
-        return _maximise(values, share, reg_covar), fit
+        return _maximise(values, share), fit
 
     return jax.lax.while_loop(going, step, (mixture, MixtureFit(-jnp.inf, 0, False)))
 
 
-def _maximise(values: jax.Array, share: jax.Array, reg_covar) -> GaussianMixture:
+def _maximise(values: jax.Array, share: jax.Array) -> GaussianMixture:
     """The mixture of largest likelihood for the components' shares (n, k) in the rows."""
     (n, d), k = values.shape, share.shape[-1]
-    count = jnp.sum(share, axis=0) + 10 * jnp.finfo(share.dtype).eps
-    means = (share.T @ values) / count[:, None]
+    # The small number keeps empty components from a division by zero, as in scikit-learn.
+    count = jnp.sum(share, axis=0) + 10 * jnp.finfo(share.dtype).eps  # (k,)
+    means = (share.T @ values) / count[:, None]  # (k, d)
     # Deviations sum to zero, so that the other factor need not be centred; and one product for
     # all components, of transposed rows, takes half the time on CPUs of a product for each.
-    deviations = (values.T - means[..., None]) * share.T[:, None]
+    deviations = (values.T - means[..., None]) * share.T[:, None]  # (k, d, n)
     scatters = (deviations.reshape(k * d, n) @ values).reshape(k, d, d)
     covariances = scatters / count[:, None, None]
-    floor = jnp.maximum(reg_covar, _RESOLVED * jnp.trace(covariances, axis1=-2, axis2=-1))
+    floor = jnp.maximum(_FLOOR, _RESOLVED * jnp.trace(covariances, axis1=-2, axis2=-1))  # (k,)
     covariances += floor[:, None, None] * jnp.eye(d)
+    # Σ = L Lᵀ, so Σ⁻¹ = U Uᵀ with the upper triangular U = L⁻ᵀ.
     factors = jax.lax.linalg.cholesky(covariances, symmetrize_input=False)
     inverse = _inverse_triangular(factors)
     return GaussianMixture(count / jnp.sum(count), means, jnp.swapaxes(inverse, -1, -2))
@@ -230,11 +251,12 @@ def _maximise(values: jax.Array, share: jax.Array, reg_covar) -> GaussianMixture
 def _inverse_triangular(lower: jax.Array) -> jax.Array:
     """Inverse of lower triangular matrices (..., d, d), row by row.
 
-    `triangular_solve` takes twice the time on CPUs, and many times it where other programs run:
-    BLAS would share these small products among threads, which wait for one another.
+    `triangular_solve` takes twice the time on CPUs, and many times as long beside other programs:
+    BLAS shares these small products among threads, which wait for one another.
     """
 
     def step(i, inverse):
+        # Row i of L L⁻¹ = 1, solved for row i of L⁻¹; the rows below are still zero.
         row = jax.lax.dynamic_index_in_dim(lower, i, axis=-2)
         pivot = jax.lax.dynamic_index_in_dim(row, i, axis=-1)
         unit = (jnp.arange(lower.shape[-1]) == i).astype(lower.dtype)
@@ -245,28 +267,29 @@ def _inverse_triangular(lower: jax.Array) -> jax.Array:
 
 
 def _plus_plus(values: jax.Array, mask: jax.Array, key: jax.Array, k: int) -> jax.Array:
-    """k rows as centres, by the greedy k-means++ draw of scikit-learn.
+    """Chooses k rows as centres, by the greedy k-means++ draw of scikit-learn.
 
     A draw is a point on the cumulative sum of the rows' weights, so rows that do not count
-    change none. Where every row is a centre already, all of them are equally likely.
+    change no draw. When every row is a centre already, all rows are equally likely.
     """
-    trials = 2 + int(math.log(k))
-    alike = mask.astype(values.dtype)
+    trials = 2 + int(math.log(k))  # candidates for each centre, as in scikit-learn
+    alike = mask.astype(values.dtype)  # (n,), equal weights
 
     def draw(i, weights, shape):
+        """Draws row numbers (shape,) with probabilities proportional to weights (n,)."""
         cumulative = jnp.cumsum(weights)
         # In (0, 1], so that no row without weight is ever drawn.
         uniform = 1 - jax.random.uniform(jax.random.fold_in(key, i), (shape, 1), values.dtype)
         return jnp.sum(cumulative < uniform * cumulative[-1], axis=-1)
 
-    def squared_distances(chosen):
+    def squared_distances(chosen):  # (c,) → (c, n)
         return jnp.sum((values - values[chosen][:, None]) ** 2, axis=-1) * alike
 
     chosen = [draw(0, alike, 1)[0]]
-    nearest = squared_distances(chosen[0][None])[0]
+    nearest = squared_distances(chosen[0][None])[0]  # (n,), from the nearest centre so far
     for i in range(1, k):
         candidates = draw(i, jnp.where(jnp.any(nearest > 0), nearest, alike), trials)
-        distances = jnp.minimum(nearest, squared_distances(candidates))
+        distances = jnp.minimum(nearest, squared_distances(candidates))  # (trials, n)
         best = jnp.argmin(jnp.sum(distances, axis=-1))
         chosen.append(candidates[best])
         nearest = distances[best]
@@ -279,9 +302,10 @@ def _kmeans(values: jax.Array, mask: jax.Array, centres: jax.Array) -> jax.Array
     variance = jnp.sum(values**2) / jnp.sum(mask) / values.shape[-1]
 
     def assign(centres):
+        """The nearest centre (n,) of each row; |x|² is the same for all centres."""
         return jnp.argmin(jnp.sum(centres**2, axis=-1) - 2 * values @ centres.T, axis=-1)
 
-    def members(labels):
+    def one_hot(labels):  # (n,) → (n, k)
         return ((labels[:, None] == components) & mask[:, None]).astype(values.dtype)
 
     def going(state):
@@ -291,12 +315,14 @@ def _kmeans(values: jax.Array, mask: jax.Array, centres: jax.Array) -> jax.Array
     def step(state):
         centres, last, _, i = state
         labels = assign(centres)
-        share = members(labels)
-        count = jnp.sum(share, axis=0)[:, None]
+        share = one_hot(labels)
+        count = jnp.sum(share, axis=0)[:, None]  # (k, 1)
+        # An empty cluster keeps its centre.
         moved = jnp.where(count > 0, share.T @ values / jnp.maximum(count, 1), centres)
+        # Stops when no row changes its cluster, or the centres hardly move.
         shift = jnp.sum((moved - centres) ** 2)
         moving = jnp.any((labels != last) & mask) & (shift > _KMEANS_TOLERANCE * variance)
         return moved, labels, moving, i + 1
 
     first = (centres, jnp.full(len(values), -1), True, 0)
-    return members(assign(jax.lax.while_loop(going, step, first)[0]))
+    return one_hot(assign(jax.lax.while_loop(going, step, first)[0]))

@@ -1,9 +1,10 @@
-"""Distances from the nearest normal clips, by the embeddings of many models at once.
+"""Distances of embeddings from the nearest normal clips, for many models at once.
 
 Domain-generalised sets have about a thousand clips of the source domain and ten of the target
-domain of a machine, and test clips of both without a name. The mean distance from k clips of
-all would measure a target clip by source clips as soon as k is more than its few neighbours, so
-each domain has its own k nearest, and a clip is as anomalous as the nearer domain finds it.
+domain of a machine; test clips of both domains are not marked. The mean distance from the k
+nearest of all clips would measure a target clip by source clips as soon as k exceeds the number
+of its few neighbours. So each domain has its own k nearest clips, and a clip's score is its
+distance from the nearer domain.
 """
 
 from typing import Any, NamedTuple
@@ -15,9 +16,9 @@ from asd_jax.errors import UserError
 
 METRICS = ("cosine", "euclidean")
 
-# Neighbours by products, which rounding may confuse, from which the k nearest are chosen.
+# Candidates beyond k: rounding of the products may exchange neighbours that are about as near.
 _SPARE = 16
-# Most products at once, which bounds the memory of long lists of queries.
+# Most products (queries × rows) at once, which bounds the memory of many queries.
 _BLOCK = 1 << 22
 
 
@@ -41,10 +42,10 @@ def knn_distance(
     """Mean distance from the k nearest rows of the bank; jit-able.
 
     With rows of both domains, the smaller of the means within the source and within the target
-    rows; with fewer than k of them, over all there are. Distances are computed from differences,
-    for one of products is rounding where neighbours are near; only which rows are near is found
-    by products, of which rounding may confuse those whose squared distances differ by less than
-    1e-6 of the squared lengths.
+    rows; a domain with fewer than k rows averages all of them. Candidates are chosen by matrix
+    products; their distances are then computed from differences, since products lose near
+    neighbours to rounding. The choice may confuse rows whose squared distances differ by less
+    than 1e-6 of the squared lengths.
 
     A zero vector has no direction: its cosine distance is 1 from all, as in scikit-learn.
 
@@ -59,6 +60,15 @@ def knn_distance(
 
     Raises:
         UserError: no such metric, k below 1, or queries and bank of unlike width.
+
+    Examples:
+        >>> import numpy as np
+        >>> rows = np.array([[0.0, 0.0], [0.0, 2.0], [9.0, 9.0]])
+        >>> bank = Bank(rows, np.array([True, True, False]), np.zeros(3, bool))
+        >>> queries = np.array([[0.0, 1.0], [9.0, 9.0], [3.0, 0.0]])
+        >>> distances = knn_distance(queries, bank, k=2, metric="euclidean")
+        >>> [round(float(distance), 3) for distance in distances]
+        [1.0, 12.065, 3.303]
     """
     if metric not in METRICS:
         raise UserError(f"no metric {metric!r}; there are {', '.join(METRICS)}")
@@ -68,18 +78,19 @@ def knn_distance(
     if width != bank_width:
         raise UserError(f"queries have {width} columns, the bank has {bank_width}")
 
-    def one_bank(queries, embeddings, mask, target):
+    def one_bank(queries, embeddings, mask, target):  # (q, d), (n, d), (n,), (n,)
         # Rows that do not count may be NaN, which a product with 0 would keep.
         embeddings = jnp.where(mask[:, None], embeddings, 0)
         if metric == "cosine":
             queries, embeddings = _directions(queries), _directions(embeddings)
-        # Around their middle, vectors are as short as they can be, and their products as exact.
-        middle = jnp.sum(embeddings, axis=0) / jnp.maximum(jnp.sum(mask), 1)
-        moved = jnp.where(mask[:, None], embeddings - middle, 0)
-        lengths = jnp.sum(moved**2, axis=-1)
+        # Centred vectors are short, so that the rounding of their products is small.
+        middle = jnp.sum(embeddings, axis=0) / jnp.maximum(jnp.sum(mask), 1)  # (d,)
+        moved = jnp.where(mask[:, None], embeddings - middle, 0)  # (n, d)
+        lengths = jnp.sum(moved**2, axis=-1)  # (n,)
 
         def block(queries):
-            products = jnp.matmul(queries - middle, moved.T, precision="highest")
+            # |q − x|² = |q|² − (2 q·x − |x|²): the nearest row has the largest closeness.
+            products = jnp.matmul(queries - middle, moved.T, precision="highest")  # (q, n)
             closeness = 2 * products - lengths
             source, target_only = (
                 _mean_nearest(queries, embeddings, closeness, rows, k, metric)
@@ -102,7 +113,8 @@ def _mean_nearest(queries, embeddings, closeness, rows, k: int, metric: str) -> 
         return jnp.where(rows[candidate], distances, jnp.inf)
 
     # Candidate by candidate, so that no array has queries × candidates × columns.
-    distances = jnp.sort(jax.lax.map(distance, candidates.T), axis=0)[:k]
+    distances = jnp.sort(jax.lax.map(distance, candidates.T), axis=0)[:k]  # (k, q)
+    # With fewer than k rows, the last places of the sorted distances are infinite.
     count = jnp.minimum(jnp.sum(rows), len(distances))
     counts = (jnp.arange(len(distances)) < count)[:, None]
     mean = jnp.sum(jnp.where(counts, distances, 0), axis=0) / jnp.maximum(count, 1)
@@ -114,7 +126,7 @@ def _distance(a: jax.Array, b: jax.Array, metric: str) -> jax.Array:
     squared = jnp.sum((a - b) ** 2, axis=-1)
     if metric == "euclidean":
         return jnp.sqrt(squared)
-    # Half the squared difference is 1 − cos of two unit vectors, without its cancellation.
+    # Of unit vectors, 1 − cos is half the squared difference, which does not cancel.
     either_zero = ~(jnp.any(a != 0, axis=-1) & jnp.any(b != 0, axis=-1))
     return jnp.where(either_zero, 1, squared / 2)
 
@@ -122,14 +134,14 @@ def _distance(a: jax.Array, b: jax.Array, metric: str) -> jax.Array:
 def _directions(vectors: jax.Array) -> jax.Array:
     """Vectors (..., d) scaled to unit length; zero vectors stay."""
     largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
-    # First by the largest entry, so that no square overflows or vanishes.
+    # Divided by the largest entry first, so that no square overflows or vanishes.
     scaled = vectors / jnp.where(largest > 0, largest, 1)
     length = jnp.linalg.norm(scaled, axis=-1, keepdims=True)
     return scaled / jnp.where(length > 0, length, 1)
 
 
 def _in_blocks(function, queries: jax.Array, size: int) -> jax.Array:
-    """`function` of queries (q, d), so many at a time."""
+    """`function` of queries (q, d), `size` queries at a time."""
     q = len(queries)
     if q <= size:
         return function(queries)

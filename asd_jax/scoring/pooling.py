@@ -1,4 +1,4 @@
-"""From one value a frame to values of a clip."""
+"""Pooling of one value a frame into values of a clip."""
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +15,32 @@ def mean(errors: jax.Array, mask: jax.Array) -> jax.Array:
 
     Returns:
         (...).
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> errors, mask = jnp.array([1.0, 3.0, 9.0]), jnp.array([True, True, False])
+        >>> float(mean(errors, mask))
+        2.0
     """
     return jnp.mean(errors, axis=-1, where=mask)
 
 
 def maximum(errors: jax.Array, mask: jax.Array) -> jax.Array:
-    """Largest of the frames that count; arguments as in `mean`."""
+    """Maximum over the frames that count; arguments as in `mean`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> float(maximum(jnp.array([1.0, 3.0, 9.0]), jnp.array([True, True, False])))
+        3.0
+    """
     return jnp.max(errors, axis=-1, where=mask, initial=-jnp.inf)
 
 
 def statistics(errors: jax.Array, mask: jax.Array) -> jax.Array:
     """The five statistics of Grollmisch et al. 2020, section 3.1, in the order of `STATISTICS`.
 
-    Standard deviation with n in its denominator, quantiles by linear interpolation: NumPy's
-    defaults, as the report, which names none, was computed with scikit-learn's stack.
+    Standard deviation with n in its denominator, quantiles by linear interpolation. These are
+    NumPy's defaults: the report names no others and used scikit-learn, which is built on NumPy.
 
     Args:
         errors: (..., frames).
@@ -36,8 +48,14 @@ def statistics(errors: jax.Array, mask: jax.Array) -> jax.Array:
 
     Returns:
         (..., 5).
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> values = statistics(jnp.array([1.0, 2.0, 3.0, 6.0]), jnp.ones(4, bool))
+        >>> dict(zip(STATISTICS, [round(float(value), 3) for value in values]))
+        {'mean': 3.0, 'std': 1.871, 'median': 2.5, 'max': 6.0, 'iqr': 2.0}
     """
-    quartiles = jnp.nanquantile(
+    quartiles = jnp.nanquantile(  # (3, ...)
         jnp.where(mask, errors, jnp.nan), jnp.array([0.25, 0.5, 0.75]), axis=-1
     )
     return jnp.stack(

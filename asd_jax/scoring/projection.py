@@ -1,4 +1,4 @@
-"""Standardisation and principal components of the rows of many models at once."""
+"""Standardisation and principal components, fitted to the rows of many models at once."""
 
 import functools
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ class Projection(NamedTuple):
 
     Attributes:
         mean: (..., d), of the columns.
-        scale: (..., d), what the centred columns are divided by: their standard deviation, 1
-            where they are constant or were not to be standardised.
+        scale: (..., d), divisors of the centred columns: their standard deviations, or 1 for
+            constant columns and without standardisation.
         components: (..., n_components, d), orthonormal rows by falling variance; rows of zeros
-            where there is no more variance.
+            beyond the rank of the data.
     """
 
     mean: Any
@@ -28,29 +28,37 @@ class Projection(NamedTuple):
 
 
 def fit_projection(values, mask=None, *, n_components: int, standardize: bool = True) -> Projection:
-    """Standardisation and principal components for each of the leading axes, in float64.
+    """Fits standardisation and principal components for each of the leading axes, in float64.
 
     Equal to scikit-learn's `StandardScaler` followed by `PCA(svd_solver="full")`, signs
-    included, but for components beyond the rank of the rows: those are zero here, so that they
-    give 0 for any row; scikit-learn's are directions by chance, which let through noise that no
-    training row had. Constant columns and fewer rows than components are where that happens.
+    included, except for components beyond the rank of the rows (with constant columns, or fewer
+    rows than components): those are zero here, so that they give 0 for any row. scikit-learn's
+    are random directions, which pass noise that no training row had.
 
-    Variances come from eigenvalues, of the smaller of the rows' and the columns' products. They
-    resolve standard deviations down to 1e-6 of the largest, at a thousand rows; what is below
-    counts as no variance.
+    Variances are eigenvalues of the products of rows or of columns, whichever are fewer. They
+    resolve standard deviations down to 1e-6 of the largest, for a thousand rows; smaller ones
+    count as no variance.
 
     Args:
         values: (..., n, d), finite where they count.
         mask: (..., n), true where a row counts; None for all of them.
         n_components: number of components, at most d.
-        standardize: whether each column is divided by its standard deviation, with n in its
-            denominator.
+        standardize: divide each column by its standard deviation, with n in its denominator.
 
     Returns:
         The projections as NumPy arrays, float64.
 
     Raises:
-        UserError: wrong shapes, values that are not finite, a model without rows.
+        UserError: wrong shapes, values that are not finite, a model without rows, or a number of
+            components outside 1 to d.
+
+    Examples:
+        Rows on a line have one component; the second one is zero.
+
+        >>> import numpy as np
+        >>> projection = fit_projection(np.outer(np.arange(5), [1.0, 2.0, 3.0]), n_components=2)
+        >>> projection.components.round(3).tolist()
+        [[0.577, 0.577, 0.577], [0.0, 0.0, 0.0]]
     """
     values, mask = rows.checked(values, mask)
     leading, d = values.shape[:-2], values.shape[-1]
@@ -68,7 +76,7 @@ def fit_projection(values, mask=None, *, n_components: int, standardize: bool = 
 
 
 def project(projection: Projection, values: jax.Array) -> jax.Array:
-    """Rows on the principal components; jit-able, in the precision of its arguments.
+    """Projects rows onto the principal components; jit-able, in the precision of its arguments.
 
     Args:
         projection: with any leading axes (...).
@@ -80,6 +88,12 @@ def project(projection: Projection, values: jax.Array) -> jax.Array:
 
     Raises:
         UserError: rows of another width than those it was fitted to.
+
+    Examples:
+        >>> import numpy as np
+        >>> projection = Projection(np.zeros(2), np.array([1.0, 2.0]), np.array([[0.6, 0.8]]))
+        >>> round(float(project(projection, np.array([[1.0, 4.0]]))[0, 0]), 3)
+        2.2
     """
     mean, scale, components = (jnp.asarray(part) for part in projection)
     if jnp.shape(values)[-1] != mean.shape[-1]:
@@ -88,8 +102,8 @@ def project(projection: Projection, values: jax.Array) -> jax.Array:
             f"{mean.shape[-1]}; give embeddings of the same kind"
         )
     if mean.ndim > 1:
-        mean, scale = mean[..., None, :], scale[..., None, :]
-    standardised = (values - mean) / scale
+        mean, scale = mean[..., None, :], scale[..., None, :]  # (..., 1, d)
+    standardised = (values - mean) / scale  # (..., n, d)
     return jnp.matmul(standardised, jnp.swapaxes(components, -1, -2), precision="highest")
 
 
@@ -101,15 +115,15 @@ def _fit_all(values, mask, *, n_components, standardize, one_by_one):
 
 def _fit(values, mask, *, n_components, standardize):
     """The projection of the rows (n, d) of one model."""
-    # Here, model by model: all embeddings in float64 might not fit into memory.
+    # Widened model by model, as all embeddings in float64 might not fit into memory.
     values = values.astype(jnp.float64)
     count, d = jnp.sum(mask), values.shape[-1]
-    mean = rows.mean(values, mask)
-    values = rows.centred(values, mask, mean)
+    mean = rows.mean(values, mask)  # (d,)
+    values = rows.centred(values, mask, mean)  # (n, d)
     scale = jnp.ones(d)
     if standardize:
-        variance = jnp.sum(values**2, axis=0) / count
-        # What rounding of the mean leaves of a constant column, the bound of scikit-learn.
+        variance = jnp.sum(values**2, axis=0) / count  # (d,)
+        # A constant column's variance by rounding of its mean; the bound is scikit-learn's.
         eps = jnp.finfo(jnp.float64).eps
         constant = variance <= count * eps * variance + (count * mean * eps) ** 2
         scale = jnp.where(constant, 1, jnp.sqrt(variance))
@@ -122,17 +136,21 @@ def _components(values: jax.Array, n_components: int) -> jax.Array:
     """Principal components (n_components, d) of centred rows (n, d)."""
     n, d = values.shape
     wide = n < d
+    # X Xᵀ and Xᵀ X have the same eigenvalues other than zero; the smaller is the cheaper one.
     products = values @ values.T if wide else values.T @ values
     variances, vectors = jnp.linalg.eigh(products)
-    found = min(n_components, n, d)
-    variances, vectors = variances[::-1][:found], vectors[:, ::-1][:, :found]
-    components = vectors.T @ values if wide else vectors.T
+    # `eigh` sorts by rising eigenvalue: the last ones are the first components.
+    count = min(n_components, n, d)
+    variances, vectors = variances[::-1][:count], vectors[:, ::-1][:, :count]
+    # An eigenvector u of X Xᵀ becomes the eigenvector Xᵀ u of Xᵀ X.
+    components = vectors.T @ values if wide else vectors.T  # (count, d)
+    # Eigenvalues at the size of rounding are no variance; their directions are random.
     tiny = variances <= variances[0] * max(n, d) * jnp.finfo(values.dtype).eps
     length = jnp.linalg.norm(components, axis=-1)
     keep = ~tiny & (length > 0)
     components = components / jnp.where(keep, length, 1)[:, None]
-    # The largest entry of a component is positive, as scikit-learn has it.
+    # The largest entry of a component is made positive, as in scikit-learn.
     largest = jnp.argmax(jnp.abs(components), axis=-1)
     sign = jnp.sign(jnp.take_along_axis(components, largest[:, None], axis=-1))
     components = jnp.where(keep[:, None], components * sign, 0)
-    return jnp.pad(components, ((0, n_components - found), (0, 0)))
+    return jnp.pad(components, ((0, n_components - count), (0, 0)))

@@ -1,7 +1,7 @@
-"""Rows to fit models to: what all fits of `asd_jax.scoring` ask of their input.
+"""Rows that models are fitted to: checks and loops shared by the fits of `asd_jax.scoring`.
 
-A fit gets (..., rows, columns) with a mask (..., rows), one model for each of the leading axes;
-rows that do not count may hold anything. Fits run in float64.
+A fit reads (..., rows, columns) and a mask (..., rows) and makes one model for each of the
+leading axes; rows that do not count may hold anything. Fits run in float64.
 """
 
 import jax
@@ -12,7 +12,7 @@ from asd_jax.errors import UserError
 
 
 def checked(values, mask) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and mask as NumPy arrays, those that do not count set to zero.
+    """Rows and mask as NumPy arrays; rows that do not count become zero.
 
     Args:
         values: (..., n, d).
@@ -23,6 +23,11 @@ def checked(values, mask) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         UserError: wrong shapes, values that are not finite, a model without rows.
+
+    Examples:
+        >>> values, mask = checked([[1.0, 2.0], [float("nan"), 0.0]], [True, False])
+        >>> values.tolist(), mask.tolist()
+        ([[1.0, 2.0], [0.0, 0.0]], [True, False])
     """
     values = np.asarray(values)
     if values.dtype != np.float64:
@@ -46,31 +51,57 @@ def checked(values, mask) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flat(array: np.ndarray, rank: int) -> np.ndarray:
-    """All but the last `rank` axes as one."""
+    """Reshapes all but the last `rank` axes into one.
+
+    Examples:
+        >>> import numpy as np
+        >>> flat(np.zeros((2, 3, 5, 7)), 2).shape
+        (6, 5, 7)
+    """
     return array.reshape(-1, *array.shape[array.ndim - rank :])
 
 
 def in_turn() -> bool:
-    """Whether fits go best one after another here, each until it has converged.
+    """True if fits should run one after another on this backend, each until it has converged.
 
-    On a CPU the arrays of one fit stay in the processor's cache, those of all do not, and all at
-    once go on until the last has converged: mixtures of a fleet take three times as long.
+    On a CPU the arrays of one fit stay in the processor's cache, those of all fits do not; and
+    fits that run together all go on until the last has converged. Mixtures of a fleet then take
+    three times as long.
     """
     return jax.default_backend() == "cpu"
 
 
 def each(function, one_by_one: bool):
-    """`function` over the first axis of its arguments, one by one or all at once."""
+    """Maps `function` over the first axis of its arguments, one by one or all at once.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> each(jnp.sum, one_by_one=True)(jnp.array([[1, 2], [3, 4]])).tolist()
+        [3, 7]
+    """
     if one_by_one:
         return lambda *arguments: jax.lax.map(lambda row: function(*row), arguments)
     return jax.vmap(function)
 
 
 def mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of the rows (n, d) that count, the others being zero."""
+    """Mean (d,) of the rows (n, d) that count; the others must be zero.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> mean(jnp.array([[1.0], [3.0], [0.0]]), jnp.array([True, True, False])).tolist()
+        [2.0]
+    """
     return jnp.sum(values, axis=0) / jnp.sum(mask)
 
 
 def centred(values: jax.Array, mask: jax.Array, mean: jax.Array) -> jax.Array:
-    """Rows (n, d) less their mean, those that do not count zero."""
+    """Rows (n, d) minus their mean; those that do not count are zero.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> rows, mask = jnp.array([[1.0], [3.0], [0.0]]), jnp.array([True, True, False])
+        >>> centred(rows, mask, mean(rows, mask)).ravel().tolist()
+        [-1.0, 1.0, 0.0]
+    """
     return jnp.where(mask[:, None], values - mean, 0)

@@ -7,7 +7,7 @@ import numpy as np
 
 from asd_jax.errors import UserError
 
-# Three parameters need more than a handful of scores.
+# A fit of three parameters needs more than a handful of scores.
 _FEWEST_SCORES = 10
 
 
@@ -16,8 +16,8 @@ class Threshold(NamedTuple):
 
     Attributes:
         value: the threshold; NaN where no training score is finite, so that no clip exceeds it.
-        fallback: "" for a quantile of the fitted gamma distribution, else why the empirical
-            quantile of the scores was taken instead.
+        fallback: "" for a quantile of the fitted gamma distribution, else the reason why it is
+            the empirical quantile of the scores.
     """
 
     value: float
@@ -25,9 +25,19 @@ class Threshold(NamedTuple):
 
 
 def mean_threshold(scores: Any) -> Threshold:
-    """The mean of the training clips' scores, those left out that are not finite.
+    """Mean of the training clips' scores, without those that are not finite.
 
-    Source: Jalali et al. 2020, section 3, which takes the error on the training set.
+    Source: Jalali et al. 2020, section 3: the error on the training set.
+
+    Args:
+        scores: (clips,) anomaly scores of normal training clips.
+
+    Returns:
+        The threshold; NaN, with the reason, without a finite score.
+
+    Examples:
+        >>> mean_threshold([1.0, 3.0, float("inf")]).value
+        2.0
     """
     scores = np.asarray(scores, np.float64).ravel()
     finite = scores[np.isfinite(scores)]
@@ -37,13 +47,13 @@ def mean_threshold(scores: Any) -> Threshold:
 
 
 def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
-    """The quantile of a gamma distribution fitted to the training clips' scores.
+    """Quantile of a gamma distribution fitted to the training clips' scores.
 
-    Shape, location and scale are all free, as in the official baselines. Where the fit cannot
-    be had (fewer than 10 scores, constant scores, no convergence) or puts its quantile further
-    beyond the largest score than the scores spread, or below the smallest, the empirical
-    quantile takes its place and the result says why. Scores that are not finite are left out,
-    which the result says too.
+    Shape, location and scale are all free, as in the official baselines. The empirical quantile
+    replaces that of the fit, and the result gives the reason, if there is no fit (fewer than 10
+    scores, constant scores, no convergence), or if its quantile lies below the smallest score, or
+    further above the largest one than the scores spread. So does it if scores are not finite:
+    these are left out.
 
     Args:
         scores: (clips,) anomaly scores of normal training clips, of any sign.
@@ -56,6 +66,15 @@ def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
         UserError: quantile is outside (0, 1).
 
     Source: the official baselines from 2021 on, decision threshold 0.9.
+
+    Examples:
+        >>> gamma_threshold([1.0, 2.0, 3.0], quantile=0.5)
+        Threshold(value=2.0, fallback='only 3 training scores')
+        >>> import numpy as np
+        >>> scores = np.random.default_rng(0).gamma(2.0, 1.0, 1000)
+        >>> threshold = gamma_threshold(scores, quantile=0.9)
+        >>> threshold.fallback, bool(0.85 < (scores <= threshold.value).mean() < 0.95)
+        ('', True)
     """
     if not 0 < quantile < 1:
         raise UserError(f"the threshold's quantile must be between 0 and 1, not {quantile}")
@@ -72,7 +91,7 @@ def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
     low, high = finite.min(), finite.max()
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         return Threshold(empirical, "constant training scores")
-    import scipy.stats  # here, as it takes most of a second that nobody should wait to train
+    import scipy.stats  # here: its import takes most of a second, which other uses save
 
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -81,6 +100,7 @@ def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
             value = float(scipy.stats.gamma.ppf(quantile, shape, location, scale))
     except (RuntimeError, ValueError, FloatingPointError) as error:
         return Threshold(empirical, f"the gamma fit failed: {error}")
+    # A likelihood without a maximum ends in quantiles like these, without a warning.
     if not low <= value <= 2 * high - low:
         return Threshold(empirical, "the gamma fit did not converge")
     return Threshold(value)

@@ -1,4 +1,4 @@
-"""Batch normalisation of images, fast on CPUs and in float32 whatever the images are."""
+"""Batch normalisation of images, fast on CPUs, in float32 also for images of lower precision."""
 
 import functools
 
@@ -8,19 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from asd_jax.models.layers.convolution import IMAGE_AXES, sums_over_images, widened
+from asd_jax.models.layers.operations import IMAGE_AXES, sums_over_images, widened
 
 
 class BatchNorm(nn.Module):
-    """Normalisation of each channel by the batch, or by what is known of earlier batches.
+    """Normalises each channel by the statistics of the batch, or by running ones.
 
-    It has the parameters `scale` and `bias` and the running statistics `mean` and `var`, the
-    variance that of the batch and not of what it was drawn from, as in Keras and Flax.
+    It has the parameters `scale` and `bias` and the running statistics `mean` and `var`; the
+    variance has the number of pixels in its denominator, as in Keras and Flax.
 
     Attributes:
-        momentum: share of the running statistics that a batch leaves as it is.
+        momentum: weight of the running statistics in their update by a batch.
         epsilon: added to variances.
         scale_init: initial scale.
+
+    Examples:
+        >>> layer = BatchNorm(momentum=0.9, epsilon=1e-3)
+        >>> images = jnp.zeros((4, 8, 8, 3))
+        >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), images)
+        >>> y.shape, sorted(variables), sorted(variables["batch_stats"])
+        ((4, 8, 8, 3), ['batch_stats', 'params'], ['mean', 'var'])
     """
 
     momentum: float
@@ -37,7 +44,7 @@ class BatchNorm(nn.Module):
             mask: (batch,) true where a row counts towards the batch's statistics.
 
         Returns:
-            As `x`, in its precision; the statistics are float32 all the same.
+            As `x`, in its precision; the statistics are float32 in any case.
         """
         shape = (x.shape[-1],)
         scale = self.param("scale", self.scale_init, shape)
@@ -46,9 +53,9 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not train:
             return _scale_and_shift(x, mean.value, var.value, scale, bias, self.epsilon)
-        y, of_batch = _normalise(x, scale, bias, mask, self.epsilon)
+        y, statistics = _normalise(x, scale, bias, mask, self.epsilon)
         if not self.is_initializing():
-            for running, new in zip((mean, var), of_batch, strict=True):
+            for running, new in zip((mean, var), statistics, strict=True):
                 running.value = self.momentum * running.value + (1 - self.momentum) * new
         return y
 
@@ -59,7 +66,7 @@ def _scale_and_shift(x, mean, var, scale, bias, epsilon) -> jax.Array:
 
 
 def _count(x, mask):
-    """Pixels that count."""
+    """Number of pixels that count."""
     return (len(x) if mask is None else mask.sum()) * np.float32(x.shape[1] * x.shape[2])
 
 
@@ -73,8 +80,8 @@ def _normalise(x, scale, bias, mask, epsilon):
     wide, count = widened(x), _count(x, mask)
     mean = _masked(wide, mask).sum(IMAGE_AXES) / count
     centred = _masked(wide - mean, mask)
-    # What the first sum is off zero, the mean was rounded by.
-    rest, squares = sums_over_images(centred, centred * centred)
+    # `rest` would be 0 but for the rounding of the mean, for which it corrects the variance.
+    rest, squares = sums_over_images(centred, centred * centred)  # (channels,) each
     var = (squares - rest * rest / count) / count
     return _scale_and_shift(x, mean, var, scale, bias, epsilon), (mean, var)
 
@@ -89,14 +96,15 @@ def _normalise_backward(epsilon, saved, gradients):
     gradient = widened(gradients[0])
     count, factor = _count(x, mask), lax.rsqrt(var + epsilon)
     centred = widened(x) - mean
-    of_bias = gradient.sum(IMAGE_AXES)
-    # A sum of its own above, so that XLA writes the gradient down before these read it. The
-    # second corrects the first for the rounding of the mean.
+    # A sum of its own, so that XLA stores the gradient before the next sums read it.
+    bias_gradient = gradient.sum(IMAGE_AXES)
+    # `rest` corrects the products for the rounding of the mean.
     products, rest = sums_over_images(gradient * centred, _masked(centred, mask))
-    of_scale = (products - of_bias * rest / count) * factor
-    of_statistics = (of_bias + centred * (factor * of_scale)) / count
-    of_x = scale * factor * (gradient - _masked(of_statistics, mask))
-    return of_x.astype(x.dtype), of_scale, of_bias, None
+    scale_gradient = (products - bias_gradient * rest / count) * factor
+    # The share of each pixel in the statistics: rows that do not count have none.
+    by_statistics = (bias_gradient + centred * (factor * scale_gradient)) / count
+    x_gradient = scale * factor * (gradient - _masked(by_statistics, mask))
+    return x_gradient.astype(x.dtype), scale_gradient, bias_gradient, None
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)

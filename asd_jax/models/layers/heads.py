@@ -1,9 +1,8 @@
-"""Classification heads: class weights for as many classes as the largest model of a fleet has.
+"""Classification heads with spare columns, so that models of one fleet have equal shapes.
 
-Models of one fleet have arrays of one shape, but machines have different numbers of classes. So
-a head has columns to spare: those from a model's own number of classes on are drawn like the
-others and never used. Each column has its own key, so that a model starts with the same values
-whatever the fleet.
+Machines have different numbers of classes. A head has as many columns as the fleet's largest
+model has classes; the columns beyond a model's own classes are drawn like the others and never
+used. Each column has its own key, so that a model's initial values do not depend on the fleet.
 """
 
 from typing import NamedTuple
@@ -17,7 +16,7 @@ class Head(NamedTuple):
 
     Attributes:
         kernel: (inputs, columns).
-        bias: (columns,); no part of the cosines.
+        bias: (columns,); the cosines do not use it.
     """
 
     kernel: jax.Array
@@ -25,13 +24,19 @@ class Head(NamedTuple):
 
 
 def init_head(key: jax.Array, inputs: int, columns: int, classes: jax.Array | int) -> Head:
-    """Glorot's uniform weights, as Keras's dense layer draws them, and no bias.
+    """Draws Glorot's uniform weights, as in Keras's dense layer, with a bias of zeros.
 
     Args:
         key: of the draw.
         inputs: values of an embedding.
         columns: the most classes of a model in the fleet.
-        classes: (), those of this model.
+        classes: (), number of classes of this model.
+
+    Examples:
+        >>> import jax
+        >>> head = init_head(jax.random.key(0), inputs=16, columns=6, classes=4)
+        >>> head.kernel.shape, bool((abs(head.kernel) < (6 / (16 + 4)) ** 0.5).all())
+        ((16, 6), True)
     """
     limit = jnp.sqrt(6 / (inputs + classes))
 
@@ -43,7 +48,7 @@ def init_head(key: jax.Array, inputs: int, columns: int, classes: jax.Array | in
 
 
 def logits(head: Head, embeddings: jax.Array, classes: jax.Array | int) -> jax.Array:
-    """Scores of a linear layer.
+    """Logits of a linear layer.
 
     Args:
         head: the class weights.
@@ -52,12 +57,32 @@ def logits(head: Head, embeddings: jax.Array, classes: jax.Array | int) -> jax.A
 
     Returns:
         (batch, columns).
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> head = Head(jnp.eye(3), jnp.zeros(3))
+        >>> logits(head, jnp.array([[1.0, 2.0, 3.0]]), classes=2).tolist()
+        [[1.0, 2.0, -inf]]
     """
     return _without_spare(embeddings @ head.kernel + head.bias, classes)
 
 
 def cosines(head: Head, embeddings: jax.Array) -> jax.Array:
-    """Cosines of the angles between embeddings and the classes' centres: (batch, columns)."""
+    """Cosines of the angles between embeddings and the classes' centres.
+
+    Args:
+        head: the class weights, whose columns are the centres.
+        embeddings: (batch, inputs).
+
+    Returns:
+        (batch, columns).
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> head = Head(jnp.eye(2), jnp.zeros(2))
+        >>> [round(float(cosine), 3) for cosine in cosines(head, jnp.array([[3.0, 4.0]]))[0]]
+        [0.6, 0.8]
+    """
 
     def unit(x, axis):
         return x * jax.lax.rsqrt(jnp.sum(x * x, axis=axis, keepdims=True) + 1e-12)
@@ -73,26 +98,36 @@ def arcface_logits(
     margin: float,
     scale: float,
 ) -> jax.Array:
-    """Scaled cosines, with an additive margin on the angle of the class that should win.
+    """Scaled cosines, with an additive margin on the angle of the clip's own class.
 
-    Source: Deng et al. 2019, equation 3. Where an angle and the margin exceed π together, where
-    the cosine would rise again, the cosine less margin · sin(margin) continues it downwards, as
-    in its authors' program.
+    Source: Deng et al. 2019, equation 3. Where angle plus margin exceeds π, the cosine would rise
+    again; there the cosine minus margin · sin(margin) continues it downwards, as in the authors'
+    program.
 
     Args:
         cosines: (batch, columns).
         labels: (batch,) classes that get the margin.
         classes: (), as in `logits`.
         margin: in radians; 0 for none.
-        scale: of the cosines.
+        scale: factor of the cosines.
 
     Returns:
         (batch, columns).
+
+    Examples:
+        The own class at 60°, with a margin of 30°, is scored as if at 90°.
+
+        >>> import jax.numpy as jnp
+        >>> cosine = jnp.array([[0.5, 0.2]])
+        >>> own = jnp.array([0])
+        >>> values = arcface_logits(cosine, own, 2, margin=jnp.pi / 6, scale=10.0)
+        >>> [round(float(value), 3) + 0.0 for value in values[0]]
+        [0.0, 2.0]
     """
-    # The sine's slope is infinite at 1: rounding must not put a cosine there.
+    # The slope of the sine √(1 − cos²) is infinite at ±1, where rounding could put a cosine.
     limited = jnp.clip(cosines, -1 + 1e-6, 1 - 1e-6)
     sines = jnp.sqrt(1 - limited**2)
-    turned = limited * jnp.cos(margin) - sines * jnp.sin(margin)
+    turned = limited * jnp.cos(margin) - sines * jnp.sin(margin)  # cos(angle + margin)
     turned = jnp.where(limited > -jnp.cos(margin), turned, limited - margin * jnp.sin(margin))
     chosen = jnp.arange(cosines.shape[-1]) == labels[:, None]
     return _without_spare(scale * jnp.where(chosen, turned, cosines), classes)

@@ -1,9 +1,9 @@
 """Weights of other programs for the networks here, from arrays in memory or a file.
 
-The layers of `MobileNetV2` and `ResNet50` have Keras's names. What differs is the form: Keras
-lists a layer's arrays in a fixed order, and TensorFlow's depthwise kernels are (height, width,
-channels, 1). TF-Slim's names of MobileNetV2 follow one rule: the convolution of a layer is
-LAYER_weights (LAYER_depthwise_weights for a depthwise one), its normalisation LAYER_BatchNorm_….
+The layers of `MobileNetV2` and `ResNet50` have Keras's names. The form differs: Keras lists a
+layer's arrays in a fixed order, and TensorFlow's depthwise kernels are (height, width, channels,
+1). TF-Slim's names of MobileNetV2 follow one rule: the convolution of a layer is LAYER_weights
+(LAYER_depthwise_weights for a depthwise one), its normalisation LAYER_BatchNorm_….
 """
 
 import os
@@ -19,7 +19,7 @@ from asd_jax.errors import UserError
 from asd_jax.models.mobilenet_v2 import MobileNetV2
 from asd_jax.runtime.files import DAMAGE, read_arrays
 
-IMAGENET_CLASSES = 1001  # of TF-Slim, of which the first is the background
+IMAGENET_CLASSES = 1001  # in TF-Slim, where the first one is the background
 
 _HEAD = "predictions"
 _FIRST = ("Conv1", "conv1_conv")
@@ -33,9 +33,9 @@ _SLIM_STATISTICS = {
 _SLIM_HEAD = {"kernel": "Logits_weights_int8", "bias": "Logits_Conv2d_1c_1x1_biases"}
 _SLIM_SCALE = "Logits_weights_scale"
 
-# Layer and array of it → collection and shape; and → values.
-_Wanted = Mapping[tuple[str, str], tuple[str, tuple[int, ...]]]
-_Found = Mapping[tuple[str, str], np.ndarray]
+# By layer and array: the collection and shape in the network, and the values from elsewhere.
+_Places = Mapping[tuple[str, str], tuple[str, tuple[int, ...]]]
+_Values = Mapping[tuple[str, str], np.ndarray]
 
 
 def from_keras(
@@ -50,9 +50,9 @@ def from_keras(
     Args:
         module: a `MobileNetV2` or `ResNet50`; without classes, Keras's last layer is left out.
         layers: layer name → arrays, as in `{l.name: l.get_weights() for l in model.layers}`;
-            layers without arrays do not matter.
-        channels: of the images the network is meant for.
-        source: where the arrays are from, for messages.
+            layers without arrays are ignored.
+        channels: of the network's images.
+        source: origin of the arrays, for messages.
 
     Returns:
         {"params": …, "batch_stats": …} for `module.apply`.
@@ -60,20 +60,32 @@ def from_keras(
     Raises:
         UserError: an array is missing, has another shape than the network's, is of a layer that
             the network does not have, or has values that are not finite.
+
+    Examples:
+        The first layer of a ResNet-50, as a network without further stages:
+
+        >>> layers = {
+        ...     "conv1_conv": [np.zeros((7, 7, 3, 64)), np.zeros(64)],
+        ...     "conv1_bn": [np.ones(64), np.zeros(64), np.zeros(64), np.ones(64)],
+        ... }
+        >>> from asd_jax.models import ResNet50
+        >>> variables = from_keras(ResNet50(stages=()), layers)
+        >>> sorted(variables["params"]), sorted(variables["batch_stats"])
+        (['conv1_bn', 'conv1_conv'], ['conv1_bn'])
     """
-    wanted = _wanted(module, channels)
-    found = {}
+    places = _places(module, channels)
+    values = {}
     for layer, arrays in layers.items():
         if not arrays or (layer == _HEAD and module.classes is None):
             continue
-        names = [name for name in _KERAS_ORDER if (layer, name) in wanted]
+        names = [name for name in _KERAS_ORDER if (layer, name) in places]
         if len(arrays) != len(names):
             raise UserError(
                 f"{source}: arrays of layer {layer}: {len(arrays)}, of the network's: "
                 f"{len(names)}; give the weights of Keras's network of the same kind"
             )
-        found.update({(layer, name): array for name, array in zip(names, arrays, strict=True)})
-    return _variables(wanted, found, source, lambda layer, name: f"{name} of layer {layer}")
+        values.update({(layer, name): array for name, array in zip(names, arrays, strict=True)})
+    return _variables(places, values, source, lambda layer, name: f"{name} of layer {layer}")
 
 
 def from_slim(
@@ -89,18 +101,29 @@ def from_slim(
         module: without classes, the arrays of the last layer are left out.
         arrays: name → array: float32, but the last layer's weights as int8 (classes, 1280) and
             their scale of each class.
-        channels: of the images the network is meant for.
-        source: where the arrays are from, for messages.
+        channels: of the network's images.
+        source: origin of the arrays, for messages.
 
     Returns:
         {"params": …, "batch_stats": …} for `module.apply`.
 
     Raises:
         UserError: as `from_keras`.
+
+    Examples:
+        The first and the last layer, as a network without stages between them:
+
+        >>> arrays = {"Conv_weights": np.zeros((3, 3, 3, 32))}
+        >>> arrays["Conv_1_weights"] = np.zeros((1, 1, 32, 1280))
+        >>> for layer, channels in (("Conv", 32), ("Conv_1", 1280)):
+        ...     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+        ...         arrays[f"{layer}_BatchNorm_{name}"] = np.ones(channels)
+        >>> sorted(from_slim(MobileNetV2(stages=()), arrays)["params"])
+        ['Conv1', 'Conv_1', 'Conv_1_bn', 'bn_Conv1']
     """
-    wanted = _wanted(module, channels)
-    names = {place: _slim_name(*place) for place in wanted}
-    found = {place: arrays[name] for place, name in names.items() if name in arrays}
+    places = _places(module, channels)
+    names = {place: _slim_name(*place) for place in places}
+    values = {place: arrays[name] for place, name in names.items() if name in arrays}
     others = [
         name for name in arrays if name not in names.values() and not name.startswith("Logits_")
     ]
@@ -109,35 +132,38 @@ def from_slim(
             f"{source}: the network has no place for {_listed(others)}; give the weights of "
             "MobileNetV2"
         )
-    if (_HEAD, "kernel") in found:
-        weights, scale = found[_HEAD, "kernel"], arrays.get(_SLIM_SCALE)
+    if (_HEAD, "kernel") in values:
+        weights, scale = values[_HEAD, "kernel"], arrays.get(_SLIM_SCALE)
         if scale is None or np.ndim(weights) != 2 or np.shape(scale) != np.shape(weights)[:1]:
             raise UserError(
                 f"{source}: {_SLIM_SCALE} is missing or not a number for each row of "
                 f"{_SLIM_HEAD['kernel']}; get the file again, or leave the last layer out"
             )
-        found[_HEAD, "kernel"] = (weights * np.float32(scale)[:, None]).T
-    return _variables(wanted, found, source, _slim_name)
+        values[_HEAD, "kernel"] = (weights * np.float32(scale)[:, None]).T
+    return _variables(places, values, source, _slim_name)
 
 
-def load_imagenet_mobilenet(
-    path: os.PathLike | str, *, head: bool = False, channels: int = 3
-) -> dict:
-    """MobileNetV2's weights for ImageNet from an .npz file with TF-Slim's names.
+def load_imagenet_mobilenet(path: os.PathLike | str, *, head: bool = False) -> dict:
+    """Reads MobileNetV2's weights for ImageNet from an .npz file with TF-Slim's names.
 
-    The network they are for takes pictures from −1 (black) to 1 (white).
+    Their network takes pictures of three channels, from −1 (black) to 1 (white).
 
     Args:
         path: the file.
-        head: with the last layer's, for `MobileNetV2(classes=IMAGENET_CLASSES)`; without it
+        head: include the last layer, for `MobileNetV2(classes=IMAGENET_CLASSES)`; without it
             they are for `MobileNetV2()`.
-        channels: of the images the network is meant for; the weights are for 3.
 
     Returns:
         {"params": …, "batch_stats": …} for the network's `apply`.
 
     Raises:
         UserError: there is no such file, it is damaged, or it holds something else.
+
+    Examples:
+        >>> variables = load_imagenet_mobilenet("mobilenet_v2.npz")  # doctest: +SKIP
+        >>> load_imagenet_mobilenet("missing.npz")
+        Traceback (most recent call last):
+        asd_jax.errors.UserError: missing.npz: no such file; give the .npz file of ... weights
     """
     module = MobileNetV2(classes=IMAGENET_CLASSES if head else None)
     try:
@@ -150,11 +176,11 @@ def load_imagenet_mobilenet(
         raise UserError(
             f"{path} cannot be read as an .npz file ({error}); download or copy it again"
         ) from error
-    return from_slim(module, arrays, channels=channels, source=str(path))
+    return from_slim(module, arrays, source=str(path))
 
 
-def _wanted(module: nn.Module, channels: int) -> _Wanted:
-    """What the network consists of, for images of so many channels."""
+def _places(module: nn.Module, channels: int) -> _Places:
+    """The arrays of the network, for images of so many channels."""
     image = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), image)
     return {
@@ -174,17 +200,17 @@ def _slim_name(layer: str, name: str) -> str:
     return f"{layer}_BatchNorm_{_SLIM_STATISTICS[name]}"
 
 
-def _variables(wanted: _Wanted, found: _Found, source: str, label) -> dict:
-    """The found arrays in the form of the network, every one of them there and of its shape."""
-    missing = [label(*place) for place in wanted if place not in found]
+def _variables(places: _Places, values: _Values, source: str, label) -> dict:
+    """The values in the form of the network, after checks that all exist and have its shapes."""
+    missing = [label(*place) for place in places if place not in values]
     if missing:
         raise UserError(f"{source}: no {_listed(missing)}; give all the weights of such a network")
     variables = {}
-    for place, (collection, shape) in wanted.items():
+    for place, (collection, shape) in places.items():
         layer, name = place
-        array = np.asarray(found[place])
+        array = np.asarray(values[place])
         if layer.endswith("depthwise") and array.ndim == 4:
-            array = array.swapaxes(2, 3)
+            array = array.swapaxes(2, 3)  # (height, width, 1, channels)
         if array.shape != shape:
             if layer in _FIRST and array.ndim == 4 and array.shape[2] != shape[2]:
                 raise UserError(
@@ -198,7 +224,7 @@ def _variables(wanted: _Wanted, found: _Found, source: str, label) -> dict:
             )
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise UserError(
-                f"{source}: {label(*place)} has values that are no finite numbers; get the "
+                f"{source}: {label(*place)} has values that are not finite numbers; get the "
                 "weights again"
             )
         variables[collection, layer, name] = jnp.asarray(array, jnp.float32)
@@ -206,6 +232,6 @@ def _variables(wanted: _Wanted, found: _Found, source: str, label) -> dict:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first few of many names."""
+    """A list of names, cut off after the first three."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

@@ -17,8 +17,8 @@ from asd_jax.models.dense_autoencoder import DenseAutoencoder
 from asd_jax.models.pretrained.keras_file import read_keras_config, read_keras_layers
 
 _BLOCK = ("Dense", "BatchNormalization", "ReLU")
-# What layers must be set to for `DenseAutoencoder` to compute the same, each kind of layer under
-# the names it goes by; what a file does not say is Keras's default, which is this.
+# Kind of layer and settings under which a Keras layer equals ours, by class name. A missing
+# setting is Keras's default, the value here.
 _SETTINGS = {
     "Dense": ("Dense", {"activation": "linear", "use_bias": True}),
     "BatchNormalization": (
@@ -36,36 +36,54 @@ _NORM = (("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("bat
 def load_keras_autoencoder(
     path: os.PathLike | str, module: DenseAutoencoder, n_values: int
 ) -> dict[str, Any]:
-    """Variables of the dense autoencoder from a Keras HDF5 file.
+    """Reads the variables of the dense autoencoder from a Keras HDF5 file.
 
-    A file of weights only does not tell the layers' settings; they are taken to be the
-    network's.
+    A file of weights only has no settings of layers; they are assumed to be the network's.
 
     Args:
         path: the file.
-        module: the network that the file must be of.
+        module: the network that the file must belong to.
         n_values: width of its input.
 
     Returns:
         {"params": …, "batch_stats": …} for `module.apply`, float32.
 
     Raises:
-        UserError: the file cannot be read, or is of another network: other layers, widths,
+        UserError: the file cannot be read, or belongs to another network: other layers, widths,
             activations, or another epsilon of batch normalisation.
+
+    Examples:
+        A network without hidden layers, of three inputs and a latent of width 2:
+
+        >>> import h5py, os, tempfile
+        >>> shapes = {"a": [(3, 2), (2,)], "b": [(2,)] * 4, "c": [(2, 3), (3,)]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "weights.h5")
+        ...     with h5py.File(path, "w") as file:
+        ...         file.attrs["layer_names"] = list(shapes)
+        ...         for name in shapes:
+        ...             layer = file.create_group(name)
+        ...             layer.attrs["weight_names"] = [f"w{i}" for i in range(len(shapes[name]))]
+        ...             for i, shape in enumerate(shapes[name]):
+        ...                 layer[f"w{i}"] = np.zeros(shape)
+        ...     variables = load_keras_autoencoder(path, DenseAutoencoder((), 2), n_values=3)
+        >>> sorted(variables["params"]), variables["params"]["Dense_1"]["kernel"].shape
+        (['BatchNorm_0', 'Dense_0', 'Dense_1'], (2, 3))
     """
     config = read_keras_config(path)
     if config is not None:
         _check_architecture(config, path)
-    found = {name: arrays for name, arrays in read_keras_layers(path).items() if arrays}
+    layers = {name: arrays for name, arrays in read_keras_layers(path).items() if arrays}
     widths = (n_values, *module.hidden, module.latent, *reversed(module.hidden), n_values)
-    wanted = []
+    expected = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        wanted.append((f"Dense_{i}", _DENSE, [(inputs, outputs), (outputs,)]))
-        wanted.append((f"BatchNorm_{i}", _NORM, [(outputs,)] * 4))
-    wanted.pop()  # the last layer has no normalisation
+        expected.append((f"Dense_{i}", _DENSE, [(inputs, outputs), (outputs,)]))
+        expected.append((f"BatchNorm_{i}", _NORM, [(outputs,)] * 4))
+    expected.pop()  # the last layer has no normalisation
     variables = {"params": {}, "batch_stats": {}}
+    # Layers of the file beside those of the network; the shorter list is filled up.
     for (name, arrays), (layer, places, shapes) in itertools.zip_longest(
-        found.items(), wanted, fillvalue=("", (), ())
+        layers.items(), expected, fillvalue=("", (), ())
     ):
         if [array.shape for array in arrays] != list(shapes):
             ours = _shapes(shapes) if layer else "no more layers"
@@ -91,7 +109,7 @@ def _check_architecture(config: Mapping[str, Any], path: os.PathLike | str) -> N
     """Raises UserError where the stored layers are not those of the dense autoencoder."""
     try:
         layers = config["config"]
-        layers = layers["layers"] if isinstance(layers, dict) else layers  # a list in Keras 1
+        layers = layers["layers"] if isinstance(layers, dict) else layers  # Keras 1 has a list
         layers = [layer for layer in layers if layer["class_name"] != "InputLayer"]
         kinds = [_kind(layer["class_name"], layer["config"]) for layer in layers]
         names = [layer["config"]["name"] for layer in layers]
@@ -112,7 +130,7 @@ def _check_architecture(config: Mapping[str, Any], path: os.PathLike | str) -> N
 
 
 def _kind(class_name: str, settings: Mapping[str, Any]) -> str:
-    """What a layer computes; with what sets it apart where the network has no such layer."""
+    """The kind of a layer; with the setting that differs if the network has no such layer."""
     kind, needed = _SETTINGS.get(class_name, (class_name, {}))
     for key, value in needed.items():
         given = settings.get(key, value)

@@ -1,12 +1,12 @@
 """Reading the HDF5 files of Keras: arrays and the stored configuration, nothing else.
 
-Such a file holds a group a layer. Attributes name the layers, and each layer's arrays, in
+Such a file has a group for each layer. Attributes name the layers, and each layer's arrays, in
 order; an attribute that is too large for HDF5 is in parts (`layer_names0`, `layer_names1`, …).
 `Model.save("….h5")` puts the layers into the group `model_weights` and the architecture, as
 JSON, into an attribute; a file of weights only has the layers at its root. The format is
 written by `keras.src.legacy.saving.legacy_h5_format`, and by Keras 1 and 2.
 
-Nothing of a file is executed: code that it may hold, as of a `Lambda` layer, stays text.
+Nothing of a file is executed: code in it, as of a `Lambda` layer, stays text.
 """
 
 import contextlib
@@ -21,23 +21,36 @@ import numpy as np
 from asd_jax.errors import UserError
 
 _ROOT = "model_weights"
-# What h5py and NumPy raise for a file that is not what was written.
+# Exceptions of h5py and NumPy for a damaged file.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError)
 
 
 def read_keras_layers(path: os.PathLike | str) -> dict[str, list[np.ndarray]]:
-    """The arrays of a Keras HDF5 file, whole models and weights only alike.
+    """Reads the arrays of a Keras HDF5 file, of a whole model or of weights only.
 
     Args:
         path: the file.
 
     Returns:
-        Layer → its arrays, layers and arrays in the order of the file's attributes; layers
-        without arrays are there with an empty list.
+        Layer → its arrays, layers and arrays in the order of the file's attributes; a layer
+        without arrays has an empty list.
 
     Raises:
         UserError: no such file, a damaged one, one that Keras did not write in this format, or
             an array of other things than finite numbers.
+
+    Examples:
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "weights.h5")
+        ...     with h5py.File(path, "w") as file:
+        ...         file.attrs["layer_names"] = ["dense"]
+        ...         layer = file.create_group("dense")
+        ...         layer.attrs["weight_names"] = ["kernel"]
+        ...         layer["kernel"] = np.zeros((3, 2))
+        ...     layers = read_keras_layers(path)
+        >>> {name: [array.shape for array in arrays] for name, arrays in layers.items()}
+        {'dense': [(3, 2)]}
     """
     with _open(path) as file:
         place = file.get(_ROOT, file)
@@ -57,7 +70,7 @@ def read_keras_layers(path: os.PathLike | str) -> dict[str, list[np.ndarray]]:
 
 
 def read_keras_config(path: os.PathLike | str) -> dict[str, Any] | None:
-    """The architecture that a Keras HDF5 file holds, or None for a file of weights only.
+    """Reads the architecture in a Keras HDF5 file; None for a file of weights only.
 
     Args:
         path: the file.
@@ -76,7 +89,7 @@ def read_keras_config(path: os.PathLike | str) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _open(path: os.PathLike | str) -> Iterator[h5py.File]:
-    """The open file; what is wrong with it ends as one line."""
+    """Opens the file; damage, also found while it is read, is raised as UserError."""
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -90,15 +103,15 @@ def _open(path: os.PathLike | str) -> Iterator[h5py.File]:
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str] | None:
-    """The names that an attribute lists, in parts or not; None where there is none."""
+    """The names in an attribute, in one or several parts; None if there is no such attribute."""
     if attribute in group.attrs:
         return [_text(name) for name in group.attrs[attribute]]
     if f"{attribute}0" not in group.attrs:
         return None
-    found = []
-    while (part := f"{attribute}{len(found)}") in group.attrs:
-        found.append([_text(name) for name in group.attrs[part]])
-    return [name for names in found for name in names]
+    parts = []
+    while (part := f"{attribute}{len(parts)}") in group.attrs:
+        parts.append([_text(name) for name in group.attrs[part]])
+    return [name for names in parts for name in names]
 
 
 def _text(value: Any) -> str:

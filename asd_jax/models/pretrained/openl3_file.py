@@ -1,4 +1,4 @@
-"""Weights of OpenL3 and EdgeL3 from files: Keras's, packed or not, or one of `save_openl3`."""
+"""Weights of OpenL3 and EdgeL3 from files of Keras, compressed or not, or of `save_openl3`."""
 
 import contextlib
 import gzip
@@ -20,7 +20,7 @@ from asd_jax.models.openl3 import OpenL3, openl3_from_keras
 from asd_jax.models.pretrained.keras_file import read_keras_layers
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
 
-_ZIP, _GZIP = b"PK", b"\x1f\x8b"  # what such files begin with
+_ZIP, _GZIP = b"PK", b"\x1f\x8b"  # the first bytes of such files
 
 
 def save_openl3(path: os.PathLike | str, kind: str, variables: Mapping[str, Any]) -> None:
@@ -28,7 +28,7 @@ def save_openl3(path: os.PathLike | str, kind: str, variables: Mapping[str, Any]
 
     Args:
         path: the file.
-        kind: what the arrays are for; it is in the file.
+        kind: of the embedding, written to the file.
         variables: as `OpenL3.apply` takes them.
     """
     arrays = {k: np.asarray(v) for k, v in flatten_dict(variables, sep="/").items()}
@@ -42,11 +42,11 @@ def load_openl3(
     """Reads the variables of an OpenL3 network, from a Keras file or one of `save_openl3`.
 
     Args:
-        path: the file; a Keras file may be packed by gzip, as OpenL3's are published.
-        kind: what the weights must be for, as `save_openl3` wrote it.
+        path: the file; a Keras file may be compressed by gzip, as OpenL3's are published.
+        kind: of the embedding that the weights must be for, as in `save_openl3`.
         network: the network.
-        filters: (bins, mels) mel filters of the pictures that the network is given.
-        wanted: the right file, for messages.
+        filters: (bins, mels) mel filters of the network's pictures.
+        wanted: description of the right file, for messages.
 
     Returns:
         {"params": …, "batch_stats": …} for `network.apply`.
@@ -60,7 +60,7 @@ def load_openl3(
         return _read_saved(path, kind, network)
     with _unpacked(path) as plain:
         layers = read_keras_layers(plain)
-    # The spectrogram layer, where the file has one, is checked by its filters; else by its name.
+    # A file with a spectrogram layer is checked by its filters, any other by its name.
     named = re.search("mel128|mel256|linear", path.name)
     stripped = not any("spectrogram" in name for name in layers)
     if stripped and named and not kind.endswith(named[0]):
@@ -72,7 +72,7 @@ def load_openl3(
 
 @contextlib.contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
-    """The file, or what it is without gzip, as OpenL3's are published."""
+    """The file, or a decompressed copy of it, as OpenL3's are published with gzip."""
     with open(path, "rb") as file:
         is_packed = file.read(len(_GZIP)) == _GZIP
     if not is_packed:
@@ -91,7 +91,7 @@ def _unpacked(path: Path) -> Iterator[Path]:
 
 
 def _read_saved(path: Path, kind: str, network: OpenL3) -> dict:
-    """Variables from a file of `save_openl3`."""
+    """Reads variables from a file of `save_openl3`."""
     try:
         arrays = read_arrays(path)
         saved = str(arrays.pop("kind"))
@@ -102,8 +102,8 @@ def _read_saved(path: Path, kind: str, network: OpenL3) -> dict:
     if saved != kind:
         raise UserError(f"{path} is for {saved}, and {kind} is asked for; choose one of them")
     picture = jax.ShapeDtypeStruct((1, 64, 64, 1), jnp.float32)
-    wanted = flatten_dict(jax.eval_shape(network.init, jax.random.key(0), picture), sep="/")
-    form = {name: (leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
+    expected = flatten_dict(jax.eval_shape(network.init, jax.random.key(0), picture), sep="/")
+    form = {name: (leaf.shape, leaf.dtype) for name, leaf in expected.items()}
     if {name: (array.shape, array.dtype) for name, array in arrays.items()} != form:
         raise UserError(f"{path} has other arrays than {kind}; convert the file of Keras again")
     return unflatten_dict({name: jnp.asarray(array) for name, array in arrays.items()}, sep="/")

@@ -7,16 +7,15 @@ from asd_jax.errors import UserError
 
 
 def weights_file(place: str, sha256: str = "", *, cache_dir: os.PathLike | str) -> Path:
-    """The file of weights that a setting names.
+    """Finds the file of weights that a setting names; fetches it from a URL.
 
     Args:
         place: a path, or a URL (https://...) that is fetched once into `cache_dir`.
-        sha256: checksum of the file in hexadecimal; needed for a URL, and checked for a path
-            where it is given.
-        cache_dir: where fetched files are kept.
+        sha256: checksum of the file in hexadecimal; required for a URL, optional for a path.
+        cache_dir: folder of fetched files.
 
     Raises:
-        UserError: the file is not there, cannot be fetched, or is another one.
+        UserError: the file does not exist, cannot be fetched, or has another checksum.
     """
     import pooch
 

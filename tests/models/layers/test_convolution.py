@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 
 from asd_jax.models.layers.batch_norm import BatchNorm
-from asd_jax.models.layers.convolution import (
-    Convolution,
-    DepthwiseConvolution,
-    convolve,
-    convolve_depthwise,
-)
+from asd_jax.models.layers.convolution import Convolution, DepthwiseConvolution
+from asd_jax.models.layers.operations import convolve, convolve_depthwise
 
 # Height and width, kernel, strides, padding, and the padding of each side as TensorFlow and
 # Keras document it: at stride 2 and even sizes the odd row is at the end.

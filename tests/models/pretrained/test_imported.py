@@ -136,7 +136,7 @@ def changed(arrays, name, value):
         ),
         (
             lambda a: changed(a, "Conv_BatchNorm_beta", np.full(32, np.nan, np.float32)),
-            "Conv_BatchNorm_beta has values that are no finite numbers; get",
+            "Conv_BatchNorm_beta has values that are not finite numbers; get",
         ),
         (
             lambda a: changed(a, "expanded_conv_17_expand_weights", np.ones(1)),
@@ -144,7 +144,7 @@ def changed(arrays, name, value):
         ),
         (
             lambda a: changed(a, "Conv_BatchNorm_beta", np.array(["a"] * 32)),
-            "Conv_BatchNorm_beta has values that are no finite numbers; get",
+            "Conv_BatchNorm_beta has values that are not finite numbers; get",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Ranking and decision metrics of the challenge, for every group of clips at once.
+"""AUC and partial AUC of every group of clips at once.
 
 `auc`, `pauc` and `ranking_metrics` are array code: NumPy arrays are evaluated by NumPy (in
 float64; on a CPU its sort is far faster than XLA's), JAX arrays by JAX, also inside `jit`
@@ -6,7 +6,6 @@ and `vmap`. Label 1 is an anomaly, 0 is normal, and a clip with any other label 
 """
 
 import functools
-import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -20,8 +19,6 @@ Array = np.ndarray | jax.Array
 
 # Guards max_fpr * n_normal against rounding before it is floored.
 FLOOR_SLACK = 1 + 1e-6
-# The official programs' guard of divisions and harmonic means.
-_EPSILON = float(np.finfo(np.float64).eps)
 
 
 class RankingMetrics(NamedTuple):
@@ -54,6 +51,12 @@ def auc(labels: Any, scores: Any, mask: Any = None) -> Array:
         (...) values in [0, 1]; NaN, with a warning outside `jit`, where only one class is
         present or a score is NaN. Exact to rounding for up to 10^6 clips in a group, also
         in float32.
+
+    Examples:
+        Two groups of four clips; one anomaly of the second scores below a normal clip.
+
+        >>> auc([0, 0, 1, 1], [[0.1, 0.2, 0.8, 0.9], [0.1, 0.5, 0.4, 0.9]]).tolist()
+        [1.0, 0.75]
     """
     value = ranking_metrics(labels, scores, mask).auc
     _warn_if_nan(value, "AUC", "only one class, or a score that is NaN")
@@ -81,7 +84,7 @@ def pauc(
         scores: (..., clips), as in `auc`.
         mask: (..., clips), as in `auc`.
         max_fpr: p, in (0, 1].
-        standardized: which of the two.
+        standardized: True for scikit-learn's value, False for the papers'.
 
     Returns:
         (...) values; NaN, with a warning outside `jit`, where only one class is present, a
@@ -89,6 +92,15 @@ def pauc(
 
     Raises:
         UserError: max_fpr is outside (0, 1].
+
+    Examples:
+        Half of the ten normal clips count. The anomaly scores above three of these five.
+
+        >>> labels, scores = [0] * 10 + [1], [*range(10), 7.5]
+        >>> round(float(pauc(labels, scores, max_fpr=0.5, standardized=False)), 3)
+        0.6
+        >>> round(float(pauc(labels, scores, max_fpr=0.5)), 3)
+        0.733
     """
     values = ranking_metrics(labels, scores, mask, max_fpr)
     if standardized:
@@ -102,7 +114,25 @@ def pauc(
 def ranking_metrics(
     labels: Any, scores: Any, mask: Any = None, max_fpr: float = 0.1
 ) -> RankingMetrics:
-    """AUC and both partial AUCs from one sort; never warns. Arguments as in `pauc`."""
+    """AUC and both partial AUCs from one sort; never warns.
+
+    Args:
+        labels: (..., clips), as in `auc`.
+        scores: (..., clips), as in `auc`.
+        mask: (..., clips), as in `auc`.
+        max_fpr: as in `pauc`.
+
+    Returns:
+        The metrics, each (...).
+
+    Raises:
+        UserError: max_fpr is outside (0, 1].
+
+    Examples:
+        >>> values = ranking_metrics([0] * 10 + [1], [*range(10), 7.5], max_fpr=0.5)
+        >>> [round(float(value), 3) for value in values]
+        [0.8, 0.6, 0.733]
+    """
     check_max_fpr(max_fpr)
     inputs = [labels, scores, True if mask is None else mask]
     if any(isinstance(x, jax.Array) for x in inputs):
@@ -113,6 +143,7 @@ def ranking_metrics(
 def _ranking_metrics(
     xp: Any, labels: Any, scores: Any, mask: Any, max_fpr: float
 ) -> RankingMetrics:
+    """`ranking_metrics` by NumPy or JAX (`xp`); every array is (..., clips) until the sums."""
     labels, scores, mask = xp.broadcast_arrays(*map(xp.asarray, (labels, scores, mask)))
     if not xp.issubdtype(scores.dtype, xp.floating):
         scores = scores.astype(float)
@@ -125,9 +156,10 @@ def _ranking_metrics(
     key = xp.where(used, -scores, xp.inf)
     order = xp.argsort(key, axis=-1)
     key = xp.take_along_axis(key, order, axis=-1)
+    # Counts after each clip, were the threshold just below its score.
     true_pos = xp.cumsum(xp.take_along_axis(positive, order, axis=-1).astype(int), axis=-1)
     false_pos = xp.cumsum(xp.take_along_axis(negative, order, axis=-1).astype(int), axis=-1)
-    n_pos, n_neg = true_pos[..., -1], false_pos[..., -1]
+    n_pos, n_neg = true_pos[..., -1], false_pos[..., -1]  # (...)
 
     # The ROC curve has a corner after the last clip of every run of equal scores.
     corner = xp.concatenate(
@@ -141,13 +173,14 @@ def _ranking_metrics(
         tp0=_previous(xp, corner, true_pos),
         tp1=true_pos,
     )
-    limit = max_fpr * n_neg.astype(float)
-    n_top = xp.floor(limit * FLOOR_SLACK)
+    limit = max_fpr * n_neg.astype(float)  # false positives up to max_fpr, a fraction
+    n_top = xp.floor(limit * FLOOR_SLACK)  # and as whole clips, K in the papers
     full, _ = _twice_area(curve, n_neg.astype(float))
     _, interpolated = _twice_area(curve, limit)
     stepped, _ = _twice_area(curve, n_top)
 
     def over(area: Array, n_normal: Array) -> Array:
+        """Rates from a doubled area in counts."""
         return area / xp.maximum(n_normal, 1) / (2 * xp.maximum(n_pos, 1))
 
     defined = (n_pos > 0) & (n_neg > 0) & ~xp.any(xp.isnan(scores) & used, axis=-1)
@@ -189,17 +222,19 @@ def _twice_area(curve: _Curve, limit: Array) -> tuple[Array, Array]:
     and float32 lose nothing; at most one segment is cut.
 
     Returns:
-        The area that gives every false positive of the cut segment the segment's mean height,
-        and the area under the straight line. They differ only where normal clips tie with
+        The area with the cut segment's mean height for each of its false positives, and the
+        area under the straight line; each (...). They differ only where normal clips tie with
         anomalies across the limit.
     """
     xp, corner, fp0, fp1, tp0, tp1 = curve
     limit = limit[..., None]
-    height = tp0 + tp1
+    height = tp0 + tp1  # twice a segment's mean height
+    # Whole segments: heights as 1024 * high + low, so that neither sum leaves int32.
     width = xp.where(corner & (fp1 <= limit), fp1 - fp0, 0)
     high = xp.sum(width * (height >> 10), axis=-1).astype(float)
     low = xp.sum(width * (height & 1023), axis=-1).astype(float)
     whole = 1024 * high + low
+    # The segment that the limit cuts, by its width before the limit.
     taken = xp.where(corner & (fp0 < limit) & (limit < fp1), limit - fp0, 0)
     share = taken / xp.maximum(fp1 - fp0, 1)
     mean_height = xp.sum(taken * height, axis=-1)
@@ -208,13 +243,31 @@ def _twice_area(curve: _Curve, limit: Array) -> tuple[Array, Array]:
 
 
 def mcclish(area: Array, max_fpr: float) -> Array:
-    """McClish's standardisation of the area under the ROC curve up to `max_fpr`."""
+    """McClish's standardisation of the area under the ROC curve up to `max_fpr`.
+
+    Args:
+        area: (...), between rates.
+        max_fpr: largest false positive rate, in (0, 1].
+
+    Returns:
+        (...), 1 for a perfect ranking and 0.5 for chance.
+
+    Examples:
+        >>> mcclish(0.1, 0.1), mcclish(0.1**2 / 2, 0.1)
+        (1.0, 0.5)
+    """
     lowest, highest = max_fpr**2 / 2, max_fpr
     return (1 + (area - lowest) / (highest - lowest)) / 2
 
 
 def check_max_fpr(max_fpr: float) -> None:
-    """Raises UserError unless 0 < max_fpr <= 1."""
+    """Raises UserError unless 0 < max_fpr <= 1.
+
+    Examples:
+        >>> check_max_fpr(10)
+        Traceback (most recent call last):
+        asd_jax.errors.UserError: max_fpr must be in (0, 1], not 10
+    """
     if not 0 < max_fpr <= 1:
         raise UserError(f"max_fpr must be in (0, 1], not {max_fpr}")
 
@@ -228,113 +281,3 @@ def _warn_if_nan(value: Array, name: str, reason: str) -> None:
             f"{name} is NaN for {undefined.sum()} of {undefined.size} groups: {reason}",
             stacklevel=3,
         )
-
-
-class Confusion(NamedTuple):
-    """Counts of decisions, each (...): true/false positives, false/true negatives."""
-
-    tp: Array
-    fp: Array
-    fn: Array
-    tn: Array
-
-
-def confusion_counts(labels: Any, decisions: Any, mask: Any = None) -> Confusion:
-    """Counts the decisions of each kind.
-
-    Args:
-        labels: (..., clips), 1 anomaly, 0 normal; clips with other labels are ignored.
-        decisions: (..., clips), 1 where the clip was called anomalous, else 0.
-        mask: (..., clips), True for the clips that count; None for all of them.
-
-    Returns:
-        The four counts, each (...).
-    """
-    inputs = [labels, decisions, True if mask is None else mask]
-    xp = jnp if any(isinstance(x, jax.Array) for x in inputs) else np
-    labels, decisions, mask = xp.broadcast_arrays(*map(xp.asarray, inputs))
-    called = decisions.astype(bool)
-    anomaly, normal = (labels == 1) & mask, (labels == 0) & mask
-    return Confusion(
-        tp=xp.sum(anomaly & called, axis=-1),
-        fp=xp.sum(normal & called, axis=-1),
-        fn=xp.sum(anomaly & ~called, axis=-1),
-        tn=xp.sum(normal & ~called, axis=-1),
-    )
-
-
-def precision(counts: Confusion) -> Array:
-    """Share of the called anomalies that are anomalies; 0 where none was called."""
-    return counts.tp / _at_least_one(counts.tp + counts.fp)
-
-
-def recall(counts: Confusion) -> Array:
-    """Share of the anomalies that were called; 0 where there are none."""
-    return counts.tp / _at_least_one(counts.tp + counts.fn)
-
-
-def f1(counts: Confusion) -> Array:
-    """Harmonic mean of precision and recall; 0 where both are 0."""
-    return 2 * counts.tp / _at_least_one(2 * counts.tp + counts.fp + counts.fn)
-
-
-def _at_least_one(count: Array) -> Array:
-    return (jnp if isinstance(count, jax.Array) else np).maximum(count, 1)
-
-
-def harmonic_mean(values: Any, axis: int = -1) -> np.ndarray:
-    """Harmonic mean of values in [0, 1], 0 raised to float64's eps as in the official programs.
-
-    Args:
-        values: any shape.
-        axis: the axis to average over.
-
-    Returns:
-        `values` without that axis; NaN where one of the values is NaN or there are none.
-    """
-    values = np.maximum(np.asarray(values, np.float64), _EPSILON)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return values.shape[axis] / np.sum(1 / values, axis=axis)
-
-
-def official_score(year: int, domains: Any, auc: Any, pauc_mcclish: Any) -> dict[str, np.ndarray]:
-    """A challenge year's score over all machines and sections.
-
-    2020 (and MIMII, year 0): the arithmetic means of AUC and pAUC over all machine ids.
-    2021: the harmonic mean of the AUCs and pAUCs of both domains.
-    2022 and later: the harmonic mean of AUC (source), AUC (target) and pAUC over both domains.
-
-    Args:
-        year: challenge year.
-        domains: (rows,), "all", "source" or "target"; a row is a machine, section and domain.
-        auc: (..., rows).
-        pauc_mcclish: (..., rows), the official programs' pAUC.
-
-    Returns:
-        Name to value (...): "AUC" and "pAUC" for 2020, "official score" later. NaN if one of
-        the values needed is NaN, or there is no AUC or no pAUC to average.
-    """
-    domains = np.asarray(domains)
-    auc, pauc_mcclish = np.asarray(auc, np.float64), np.asarray(pauc_mcclish, np.float64)
-    if year <= 2020:
-        count = domains.size or math.nan
-        return {"AUC": auc.sum(-1) / count, "pAUC": pauc_mcclish.sum(-1) / count}
-    of_domain = (domains == "source") | (domains == "target")
-    of_pauc = of_domain if year == 2021 else domains == "all"
-    values = np.concatenate([auc[..., of_domain], pauc_mcclish[..., of_pauc]], axis=-1)
-    if not (of_domain.any() and of_pauc.any()):
-        values = values[..., :0]
-    return {"official score": harmonic_mean(values)}
-
-
-def domains_of(year: int) -> tuple[str, ...]:
-    """The domains that a year's results are split into."""
-    if year <= 2020:
-        return ("all",)
-    return ("source", "target") if year == 2021 else ("all", "source", "target")
-
-
-def mean_over_sections(values: Any, year: int, axis: int = -1) -> np.ndarray:
-    """A machine's mean as the year's official program forms it: arithmetic, since 2021 harmonic."""
-    values = np.asarray(values, np.float64)
-    return harmonic_mean(values, axis) if year >= 2021 else values.mean(axis)
