@@ -99,7 +99,7 @@ def run(
         if not finished:
             check_devices(config, training)
         if writes:
-            data = describe_data(data_dir, [*training.clips, *test.clips])
+            data = describe_data(data_dir, training.clips + test.clips)
             run_dir.claim(config, data)
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")

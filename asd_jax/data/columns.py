@@ -1,7 +1,7 @@
 """Columns of a table of clips: few distinct values as codes, strings in one buffer of bytes."""
 
 import dataclasses
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,16 @@ class Categorical:
         codes = [known.setdefault(value, len(known)) for value in self.values]
         return np.array(codes, np.min_scalar_type(len(known)))
 
+    def is_in(self, wanted: Collection[Hashable]) -> np.ndarray:
+        """(n,) a mask of the rows whose value is one of some."""
+        return np.array([value in wanted for value in self.values], bool)[self.codes]
+
     def places(self, among: Sequence[Hashable]) -> np.ndarray:
-        """(n,) int64, where each row's value comes first in a list; −1 if nowhere."""
-        known: dict[Hashable, int] = {}
-        for place, value in enumerate(among):
-            known.setdefault(value, place)
-        return np.array([known.get(value, -1) for value in self.values], np.int64)[self.codes]
+        """(n,) int64, where each row's value is in a list; ValueError for one that is not."""
+        places = np.zeros(len(self.values), np.int64)
+        for code in np.unique(self.codes):
+            places[code] = among.index(self.values[code])
+        return places[self.codes]
 
     def ranks(self) -> np.ndarray:
         """(n,) numbers in the order of the values."""

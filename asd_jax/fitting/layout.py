@@ -1,7 +1,6 @@
 """The layout of a run: which models there are, and what each learns from."""
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from asd_jax.audio import count_views
 from asd_jax.config import Config, TrainConfig
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import make_detector
 from asd_jax.features.table import (
     Features,
@@ -78,32 +77,28 @@ def check_clips(config: Config, clips: Sequence[Clip]) -> None:
         detector.examples(own, clips, config.seeds[0])
 
 
-def with_perturbed(config: Config, clips: Sequence[Clip]) -> list[Clip]:
+def with_perturbed(config: Config, clips: Sequence[Clip]) -> ClipTable:
     """The clips, and the changed copies of training clips that the system learns from."""
-    detector = make_detector(config)
-    training: dict[str, list[Clip]] = {}
-    for clip in clips:
-        if clip.split == "train":
-            training.setdefault(clip.machine, []).append(clip)
-    copies = (detector.perturbed(found, config.seeds) for found in training.values())
-    return [*clips, *itertools.chain.from_iterable(copies)]
+    detector, clips = make_detector(config), ClipTable.of(clips)
+    training = clips.groups("machine", rows=clips.where(split="train")).values()
+    copies = [detector.perturbed(clips[rows], config.seeds) for rows in training]
+    return ClipTable.concatenate([clips, *filter(len, copies)])
 
 
 def groups_of(config: Config, clips: Sequence[Clip]) -> dict[tuple[str, str], np.ndarray]:
     """Machine and section of each kind of model → indices of its own training clips."""
-    scope = make_detector(config).scope
-    found: dict[tuple[str, str], list[int]] = {}
-    for index, clip in enumerate(clips):
-        if clip.split == "train":
-            section = clip.section if scope == "section" else ""
-            found.setdefault((clip.machine, section), []).append(index)
-    return {group: np.array(indices) for group, indices in sorted(found.items())}
+    clips = ClipTable.of(clips)
+    training = clips.where(split="train")
+    if make_detector(config).scope == "section":
+        return dict(sorted(clips.groups("machine", "section", rows=training).items()))
+    of_machines = clips.groups("machine", rows=training)
+    return {(machine, ""): rows for (machine,), rows in sorted(of_machines.items())}
 
 
 def sections_of(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
     """Each machine's sections that have training clips, ascending."""
+    clips = ClipTable.of(clips)
     found: dict[str, set[str]] = {}
-    for clip in clips:
-        if clip.split == "train":
-            found.setdefault(clip.machine, set()).add(clip.section)
+    for machine, section in clips.groups("machine", "section", rows=clips.where(split="train")):
+        found.setdefault(machine, set()).add(section)
     return {machine: tuple(sorted(sections)) for machine, sections in found.items()}

@@ -105,9 +105,7 @@ def _members_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
 
 def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
     """Scores test clips by all the models that serve their machine and section."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, clip in enumerate(features.clips):
-        groups.setdefault((clip.machine, clip.section), []).append(index)
+    groups = features.clips.groups("machine", "section")
     rows: list[ScoreRow] = []
     reporter.start("scoring", len(groups))
     for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from asd_jax.config import Config
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.features.compute import compute_features
@@ -58,9 +58,11 @@ def features_of(
         finally:
             reporter.stop()
 
+    clips = ClipTable.of(clips)
+    is_test = clips.where(split="test")
     found = []
     for split in ("training", "test"):
-        chosen = [clip for clip in clips if (clip.split == "test") == (split == "test")]
+        chosen = clips[is_test if split == "test" else ~is_test]
         if not chosen:
             found.append(ArrayFeatures([], []))
             continue
@@ -84,8 +86,9 @@ def features_of(
         else:
             table = dataclasses.replace(table, embeddings=embeddings_of(config, table))
         found.append(table)
-    trained = {clip.machine for clip in found[0].clips if clip.split == "train"}
-    tested = {clip.machine for clip in found[1].clips}
+    training, test = found[0].clips, found[1].clips
+    trained = set(training[training.where(split="train")].distinct("machine"))
+    tested = set(test.distinct("machine"))
     if not trained:
         raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
     for machine in sorted(tested - trained):
