@@ -106,7 +106,7 @@ def run(
             n_mels, kind = config.front_end.n_mels, detector.task().kind
             check_fit(layout.fleet, layout.settings, n_mels, kind)
         if writes:
-            data = describe_data(data_dir, [*training.clips, *test.clips])
+            data = describe_data(data_dir, training.clips + test.clips)
             run_dir.claim(config, data)
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")

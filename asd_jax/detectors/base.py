@@ -111,7 +111,7 @@ class Detector(abc.ABC):
         """
         return None
 
-    def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> list[Clip]:
+    def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> Sequence[Clip]:
         """Changed copies of a machine's training clips from which its models learn as well.
 
         Args:

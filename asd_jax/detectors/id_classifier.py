@@ -41,6 +41,7 @@ from jax.scipy.special import logsumexp, xlog1py, xlogy
 from asd_jax.audio.augmentation import draw_pairs, draw_warp, mix, warp
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config.types import check_no_effect
+from asd_jax.data.clips import ClipTable
 from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
 from asd_jax.errors import UserError
 from asd_jax.models import MobileNetV2, ResNet50
@@ -149,16 +150,16 @@ class IdClassifierDetector(Detector):
 
     def perturbed(self, clips, seeds):
         """Each training clip at each of the settings' speeds, the same for all seeds."""
-        return [
-            dataclasses.replace(clip, split="perturbed", perturbation=f"resample {factor!r}")
-            for factor in self.settings.resample
-            for clip in clips
-        ]
+        copies = ClipTable.of(clips).replace(split="perturbed")
+        return ClipTable.concatenate(
+            copies.replace(perturbation=f"resample {factor!r}") for factor in self.settings.resample
+        )
 
     def examples(self, own, clips, seed):
         """Own clips by their ids, and after these classes the resampled ones, speed by speed."""
+        clips = ClipTable.of(clips)
         machine = clips[own[0]].machine
-        sections = sorted({clips[i].section for i in own})
+        sections = clips[own].distinct("section")
         speeds = ["", *(f"resample {factor!r}" for factor in self.settings.resample)]
         classes = len(sections) * len(speeds) * (2 if self.settings.warp else 1)
         if classes < 2:
@@ -168,17 +169,12 @@ class IdClassifierDetector(Detector):
                 "--config.detector.resample=0.9,1.1) or choose other machines "
                 "(--config.data.machines)"
             )
-        copies = [
-            i
-            for i, clip in enumerate(clips)
-            if (clip.split, clip.machine) == ("perturbed", machine) and clip.section in sections
-        ]
-        chosen = np.concatenate([own, np.array(copies, own.dtype)])
-        labels = [
-            speeds.index(clips[i].perturbation) * len(sections) + sections.index(clips[i].section)
-            for i in chosen
-        ]
-        return chosen, np.array(labels, np.int32)
+        copies = clips.where(split="perturbed", machine=machine, section=sections)
+        chosen = np.concatenate([own, np.flatnonzero(copies)])
+        learned = clips[chosen]
+        speed = learned.places("perturbation", speeds)
+        labels = speed * len(sections) + learned.places("section", sections)
+        return chosen, labels.astype(np.int32)
 
     def task(self, n_labels: int = 1) -> Task:
         """Cross-entropy or ArcFace's loss of augmented images, minimised by Adam."""

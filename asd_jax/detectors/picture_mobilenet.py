@@ -45,6 +45,7 @@ from jax.scipy.special import logsumexp
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config.types import check_no_effect
+from asd_jax.data.clips import ClipTable
 from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
@@ -192,17 +193,14 @@ class PictureMobileNetDetector(Detector):
                 "file with --config.detector.weights=FILE, or train from random weights with "
                 "--config.detector.from_scratch=true"
             )
+        clips = ClipTable.of(clips)
         machine = clips[own[0]].machine
-        copies = [
-            i
-            for i, clip in enumerate(clips)
-            if (clip.split, clip.machine) == ("perturbed", machine)
-            and ("seed", str(seed)) in clip.attributes
-        ]
+        of_seed = [each for each in clips.distinct("attributes") if ("seed", str(seed)) in each]
+        copies = np.flatnonzero(clips.where(split="perturbed", machine=machine, attributes=of_seed))
         rng = np.random.default_rng(seed)
-        if copies:
-            drawn = {clips[i].path for i in copies}
-            chosen = np.array([i for i in own if clips[i].path in drawn] + copies)
+        if len(copies):
+            drawn = {clips.path(i) for i in copies}
+            chosen = np.array([i for i in own if clips.path(i) in drawn] + [*copies])
         else:
             chosen = outliers.draw(rng, own, self.settings.clips)
         return outliers.with_outliers(rng, chosen, clips, self.settings.outliers)

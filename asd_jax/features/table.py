@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec, gather_views
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 from asd_jax.features.cache import Entry
 from asd_jax.runtime import distributed
@@ -83,7 +83,7 @@ class Features(Protocol):
         embeddings: (clips, values) by a pretrained network; None without.
     """
 
-    clips: Sequence[Clip]
+    clips: ClipTable
     n_frames: np.ndarray
     offsets: np.ndarray
     embeddings: np.ndarray | None
@@ -118,7 +118,7 @@ class ArrayFeatures:
         arrays: Sequence[np.ndarray],
         embeddings: np.ndarray | None = None,
     ):
-        self.clips = tuple(clips)
+        self.clips = ClipTable.of(clips)
         self.embeddings = embeddings
         self._arrays = [np.asarray(array) for array in arrays]
         self._arrays = [a.astype(np.float32) if a.dtype == np.float64 else a for a in self._arrays]
@@ -156,14 +156,15 @@ class FeatureSet:
         embeddings: (clips, values) that a pretrained network gave of the clips, if one did.
     """
 
-    clips: tuple[Clip, ...]
+    clips: ClipTable
     n_frames: np.ndarray
     offsets: np.ndarray = dataclasses.field(init=False)
     width: int
     key: str
     dtype: np.dtype = dataclasses.field(default=np.dtype(np.float32), kw_only=True)
     embeddings: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
-    _entries: tuple[Entry, ...] = dataclasses.field(repr=False)  # that of each clip
+    _entries: tuple[Entry, ...] = dataclasses.field(repr=False)
+    _entry: np.ndarray = dataclasses.field(repr=False)  # (clips,), place in `_entries`
     _rows: np.ndarray = dataclasses.field(repr=False)  # (clips,), first row in its entry
 
     def __post_init__(self):
@@ -187,16 +188,16 @@ class FeatureSet:
         at = start
         while at < stop:
             i = int(np.searchsorted(self.offsets, at, side="right")) - 1
-            entry, first = self._entries[i], int(self._rows[i]) + at - int(self.offsets[i])
+            entry, first = self._entry[i], int(self._rows[i]) + at - int(self.offsets[i])
             # Clips that lie end to end in one entry are one read.
             end = first + int(self.offsets[i]) + int(self.n_frames[i]) - at
             while i + 1 < len(self.clips) and at + end - first < stop:
                 i += 1
-                if self._entries[i] != entry or self._rows[i] != end:
+                if self._entry[i] != entry or self._rows[i] != end:
                     break
                 end += int(self.n_frames[i])
             n = min(end - first, stop - at)
-            rows[at - start : at - start + n] = entry.read(first, first + n)
+            rows[at - start : at - start + n] = self._entries[entry].read(first, first + n)
             at += n
         return rows
 

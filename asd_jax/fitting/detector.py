@@ -13,7 +13,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from asd_jax import config as configs
 from asd_jax.config import Config
-from asd_jax.data.clips import Clip
 from asd_jax.detectors import Detector, make_detector, registry
 from asd_jax.errors import UserError
 from asd_jax.features.arrays import check_features, checked_waveforms
@@ -176,12 +175,11 @@ class FittedDetector(Fitted):
         Returns:
             (seeds, clips).
         """
-        features = self._checked(features)
-        machine, section = group
-        clips = [Clip(machine, section, "", "", "")] * len(features)
-        table = ArrayFeatures(clips, features, embeddings)
+        table = ArrayFeatures((), self._checked(features), embeddings)
         table.embeddings = embeddings_of(self.config, table)
-        return self.model_scores(self.models_of(group, seeds), table, range(len(features)))
+        indices, label = range(len(features)), self.label_of(group)
+        labels = np.full(len(features), label, np.int32)
+        return self.model_scores(self.models_of(group, seeds), table, indices, labels)
 
     def group_threshold(self, group: Group, seed: int | None) -> float:
         """The threshold of a seed's scores, or of their mean over the seeds."""
@@ -206,17 +204,19 @@ class FittedDetector(Fitted):
             and (seeds is None or member.seed in seeds)
         ]
 
-    def _labels(self, clips: Sequence[Clip]) -> np.ndarray:
-        """(clips,) int32, `ClipInput.label` of each clip."""
+    def label_of(self, group: Group) -> int:
+        """`ClipInput.label` of the clips of a machine and section."""
+        machine, section = group
         if self.detector.scope != "machine by section":
-            return np.zeros(len(clips), np.int32)
-        return np.array([self.sections[c.machine].index(c.section) for c in clips], np.int32)
+            return 0
+        return self.sections[machine].index(section)
 
     def model_scores(
         self,
         chosen: Sequence[int],
         features: Features,
-        indices: Sequence[int],
+        indices: Sequence[int] | np.ndarray,
+        labels: np.ndarray,
         *,
         trained_on: bool = False,
     ) -> np.ndarray:
@@ -227,6 +227,7 @@ class FittedDetector(Fitted):
                 by side.
             features: a table of clips; only the clips asked for are read.
             indices: of the clips, which must be of the models' machine and sections.
+            labels: int32 (clips,), `ClipInput.label` of each, as `label_of` gives it.
             trained_on: whether they are training clips, see `Detector.score_trained`.
 
         Returns:
@@ -234,7 +235,6 @@ class FittedDetector(Fitted):
         """
         weights, calibration = take((self.weights, self.calibration), chosen)
         score = self._score_trained if trained_on else self._score
-        labels = self._labels([features.clips[i] for i in indices])
         padding = self.detector.views.length
         scores = np.zeros((len(chosen), len(indices)), np.float32)
         for first, clips in clip_batches(

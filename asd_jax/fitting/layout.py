@@ -1,7 +1,6 @@
 """The layout of a run: which models there are, and what each learns from."""
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from asd_jax.audio import count_views
 from asd_jax.config import TrainConfig
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import Detector
 from asd_jax.training import FleetClips, Member, fleet_clips
 
@@ -83,27 +82,25 @@ def check_clips(detector: Detector, clips: Sequence[Clip]) -> None:
 
 def groups_of(detector: Detector, clips: Sequence[Clip]) -> dict[Group, np.ndarray]:
     """Indices of the training clips of each machine and section that has models of its own."""
-    groups: dict[Group, list[int]] = {}
-    for index, clip in enumerate(clips):
-        if clip.split == "train":
-            section = clip.section if detector.scope == "section" else ""
-            groups.setdefault((clip.machine, section), []).append(index)
-    return {group: np.array(indices) for group, indices in sorted(groups.items())}
+    clips = ClipTable.of(clips)
+    training = clips.where(split="train")
+    if detector.scope == "section":
+        return dict(sorted(clips.groups("machine", "section", rows=training).items()))
+    of_machines = clips.groups("machine", rows=training)
+    return {(machine, ""): rows for (machine,), rows in sorted(of_machines.items())}
 
 
-def with_perturbed(detector: Detector, clips: Sequence[Clip]) -> list[Clip]:
+def with_perturbed(detector: Detector, clips: Sequence[Clip]) -> ClipTable:
     """The clips, and the changed copies of training clips that the system learns from."""
-    training: dict[str, list[Clip]] = {}
-    for clip in clips:
-        if clip.split == "train":
-            training.setdefault(clip.machine, []).append(clip)
-    copies = (detector.perturbed(own, detector.config.seeds) for own in training.values())
-    return [*clips, *itertools.chain.from_iterable(copies)]
+    clips = ClipTable.of(clips)
+    training = clips.groups("machine", rows=clips.where(split="train")).values()
+    copies = [detector.perturbed(clips[rows], detector.config.seeds) for rows in training]
+    return ClipTable.concatenate([clips, *filter(len, copies)])
 
 
 def _sections_of(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
+    clips = ClipTable.of(clips)
     sections: dict[str, set[str]] = {}
-    for clip in clips:
-        if clip.split == "train":
-            sections.setdefault(clip.machine, set()).add(clip.section)
+    for machine, section in clips.groups("machine", "section", rows=clips.where(split="train")):
+        sections.setdefault(machine, set()).add(section)
     return {machine: tuple(sorted(own)) for machine, own in sections.items()}

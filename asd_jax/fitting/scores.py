@@ -48,10 +48,11 @@ def score_training(
     reporter.start("scoring training clips", len(served))
     for done, (group, indices) in enumerate(served.items(), 1):
         chosen = _members_of(fitted, group)
-        scores = fitted.model_scores(chosen, features, indices, trained_on=True)
+        clips = [*features.clips[indices]]
+        labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
+        scores = fitted.model_scores(chosen, features, indices, labels, trained_on=True)
         for seed, row in zip(fitted.config.seeds, scores, strict=True):
-            for index, score in zip(indices, row, strict=True):
-                clip = features.clips[index]
+            for clip, score in zip(clips, row, strict=True):
                 rows.append(
                     TrainingRow(clip.machine, clip.section, clip.domain, seed, clip.name, score)
                 )
@@ -108,22 +109,22 @@ def _members_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
 
 def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
     """Scores test clips by all the models that serve their machine and section."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, clip in enumerate(features.clips):
-        groups.setdefault((clip.machine, clip.section), []).append(index)
+    groups = features.clips.groups("machine", "section")
     rows: list[ScoreRow] = []
     reporter.start("scoring", len(groups))
     for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):
         try:
-            chosen = fitted.models_of(fitted.resolve(machine, section))
+            group = fitted.resolve(machine, section)
         except UserError as error:
             reporter.line(f"{error}; its test clips have no scores")
             continue
+        chosen, clips = fitted.models_of(group), [*features.clips[indices]]
+        labels = np.full(len(indices), fitted.label_of(group))
+        scores = fitted.model_scores(chosen, features, indices, labels)  # (seeds, clips)
         first = chosen[:: fitted.detector.repeats]  # of each seed's trainings
-        for m, scores in zip(first, fitted.model_scores(chosen, features, indices), strict=True):
+        for m, row in zip(first, scores, strict=True):
             threshold = float(fitted.thresholds[m])
-            for index, score in zip(indices, scores, strict=True):
-                clip = features.clips[index]
+            for clip, score in zip(clips, row, strict=True):
                 rows.append(
                     ScoreRow(
                         machine=machine,

@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.features.compute import ClipFrontEnd, compute_features
-from asd_jax.features.embeddings import BATCH_CLIPS as EMBEDDED_TOGETHER
-from asd_jax.features.embeddings import Embedder, clip_embeddings, embeddings_of
+from asd_jax.features.embeddings import EMBED_CLIPS, Embedder, clip_embeddings, embeddings_of
 from asd_jax.features.table import ArrayFeatures, Features, FeatureSet
 from asd_jax.runtime.progress import Reporter
 
@@ -48,15 +47,13 @@ def features_of(
     Raises:
         UserError: no machine has training clips, or as in `compute_features`.
     """
-    training, test = (
-        _features_of(
-            detector, [clip for clip in clips if (clip.split == "test") == is_test], label, options
-        )
-        for label, is_test in (("training", False), ("test", True))
-    )
+    clips = ClipTable.of(clips)
+    is_test = clips.where(split="test")
+    training = _features_of(detector, clips[~is_test], "training", options)
+    test = _features_of(detector, clips[is_test], "test", options)
     report = options.reporter.line
-    trained = {clip.machine for clip in training.clips if clip.split == "train"}
-    tested = {clip.machine for clip in test.clips}
+    trained = set(training.clips[training.clips.where(split="train")].distinct("machine"))
+    tested = set(test.clips.distinct("machine"))
     if not trained:
         raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
     for machine in sorted(tested - trained):
@@ -81,7 +78,7 @@ def _features_of(
             clips,
             embedder,
             options,
-            batch_size=EMBEDDED_TOGETHER,
+            batch_size=EMBED_CLIPS,
         )
         clips = windows.clips
         embeddings = dict(zip(clips, clip_embeddings(windows), strict=True))

@@ -1,21 +1,20 @@
 """What a run will take, told before anything starts: models, values, steps, bytes, time."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 
-from asd_jax.data.audio_files import inspect
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.dcase2020 import TRAINING_CLIPS
+from asd_jax.data.index import read_headers
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.fitting.layout import lay_out, with_perturbed
 from asd_jax.training.cost import Cost, estimate_cost
 
 
-def dcase2020_clips(detector: Detector) -> tuple[list[Clip], np.ndarray]:
+def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
     """The training clips of DCASE 2020's development set and their frames, without the files."""
     config, clips, frames = detector.config, [], {}
     for machine, (sections, seconds) in TRAINING_CLIPS.items():
@@ -30,16 +29,15 @@ def dcase2020_clips(detector: Detector) -> tuple[list[Clip], np.ndarray]:
     return clips, np.array([frames[clip.machine] for clip in clips])
 
 
-def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[list[Clip], np.ndarray]:
+def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[ClipTable, np.ndarray]:
     """The clips that can be used and their frames, by the headers of their files.
 
     A recording that is perturbed is taken to keep its length.
     """
-    front_end, views = detector.config.front_end, detector.views
-    with ThreadPoolExecutor(8) as pool:
-        headers = list(pool.map(lambda clip: inspect(clip.path), clips))
+    front_end, views, clips = detector.config.front_end, detector.views, ClipTable.of(clips)
+    headers = read_headers((clip.path for clip in clips), total=len(clips))
     kept, n_frames = [], []
-    for clip, header in zip(clips, headers, strict=True):
+    for row, header in enumerate(headers):
         if header.problem:
             continue
         n_samples = -(-header.n_samples * front_end.sample_rate // header.sample_rate)
@@ -48,11 +46,11 @@ def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[list[Clip], np
         except UserError:  # shorter than a frame
             continue
         if frames >= views.fewest:
-            kept.append(clip)
+            kept.append(row)
             n_frames.append(max(frames, views.length))
     if not kept:
         raise UserError("no training clip can be used; `asd-jax index` says what is wrong")
-    return kept, np.array(n_frames)
+    return clips[kept], np.array(n_frames)
 
 
 def size(n: int) -> str:
@@ -96,7 +94,8 @@ def plan_clips(detector: Detector, clips: Sequence[Clip] | None, *, timed: bool 
     if clips is None:
         chosen, n_frames = dcase2020_clips(detector)
     else:
-        chosen, n_frames = frames_of(detector, [clip for clip in clips if clip.split != "test"])
+        clips = ClipTable.of(clips)
+        chosen, n_frames = frames_of(detector, clips[~clips.where(split="test")])
     return cost_of(detector, chosen, n_frames, timed=timed)
 
 

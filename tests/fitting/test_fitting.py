@@ -132,11 +132,12 @@ def test_a_member_without_calibration_does_not_stop_the_others(fitted):
 
 def test_embeddings_of_a_clip_s_own_frames():
     """Mean and deviation of each band over the clip, in as many batches as there are."""
+    from asd_jax.data.clips import Clip
     from asd_jax.features.embeddings import log_mel_embeddings
     from asd_jax.features.table import BATCH_CLIPS, ArrayFeatures, clip_batches
 
     arrays = [clip[:, :4] for clip in clips(BATCH_CLIPS + 3)]
-    features = ArrayFeatures([None] * len(arrays), arrays)
+    features = ArrayFeatures([Clip("", "", "", "", "")] * len(arrays), arrays)
     (_, batch), *_ = clip_batches(features, [0], padding_frames=1)
     assert batch.embedding is None
     found = log_mel_embeddings(features)
