@@ -104,6 +104,16 @@ class FrontEnd:
             f"0 <= fmin < fmax <= {half:g} Hz, half the sample rate",
         )
 
+    @property
+    def width(self) -> int:
+        """Values of a frame: the bands."""
+        return self.n_mels
+
+    @property
+    def dtype(self) -> str:
+        """Type of the values, whatever the transform is computed in."""
+        return "float32"
+
     def frames(self, n_samples: int) -> int:
         """Number of frames of a waveform.
 

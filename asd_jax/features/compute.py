@@ -10,13 +10,11 @@ setting is another entry, never a stale one.
 """
 
 import contextlib
-import dataclasses
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,39 +24,12 @@ from asd_jax.data.audio_files import read_batches
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 from asd_jax.features.cache import Entry, Index, Writer, child, default_cache_dir
+from asd_jax.features.request import ClipFrontEnd, FeatureSettings, Request
 from asd_jax.features.table import FeatureSet
 from asd_jax.runtime import distributed
 
-_FORMAT = 2
 _BATCH_SECONDS = 320
 _ENTRY_CLIPS = 1024
-
-
-class ClipFrontEnd(Protocol):
-    """What makes features of waveforms: an `asd_jax.audio.FrontEnd`, or what acts like one.
-
-    It is a frozen dataclass, whose fields are all that the features depend on, in forms that
-    JSON has. Frames see zeros past a waveform's end, so that zeros behind it change none of its
-    own.
-    """
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the waveforms, in Hz."""
-
-    @property
-    def n_fft(self) -> int:
-        """Samples that waveforms are filled up to where they have fewer."""
-
-    @property
-    def n_mels(self) -> int:
-        """Values of a frame."""
-
-    def frames(self, n_samples: int) -> int:
-        """Frames of a waveform; UserError for one that has none."""
-
-    def __call__(self, waveforms: np.ndarray) -> Any:
-        """(rows, samples) → (rows, frames, n_mels), an array of the device."""
 
 
 def compute_features(
@@ -104,219 +75,272 @@ def compute_features(
     """
     if on_bad_clip not in ("stop", "skip"):
         raise UserError(f"on_bad_clip {on_bad_clip!r} is neither 'stop' nor 'skip'")
-    cache_dir = cache_dir or default_cache_dir()
     clips = ClipTable.of(clips)
-    pieces = [
-        positions[first : first + _ENTRY_CLIPS]
-        for positions in clips.groups("year", "subset", "machine", "split").values()
-        for first in range(0, len(positions), _ENTRY_CLIPS)
-    ]
-    n_frames = np.zeros(len(clips), np.int32)
-    rows = np.zeros(len(clips), np.int64)
-    entries: list[Entry] = []
-    entry_of_clip = np.zeros(len(clips), np.int32)  # place in `entries`
-    digests = []
+    settings = FeatureSettings(front_end, channel, min_frames, fill_frames)
+    options = _Options(str(cache_dir or default_cache_dir()), on_bad_clip, batch_size, threads)
+    pieces = _pieces(clips)
+    progress = progress or (lambda done: None)
+    if distributed.several():
+        # Each process computes its own pieces; then all are in the cache.
+        done = 0
+        for i, rows in enumerate(pieces):
+            if distributed.is_own(i):
+                _find_or_compute(clips[rows], settings, options, _silent, _after(done, progress))
+                done += len(rows)
+        distributed.barrier("features")
+    found, done = [], 0
+    for rows in pieces:
+        piece = clips[rows]
+        if distributed.several():
+            found.append(_find_shared(piece, settings, options, report))
+        else:
+            after = _after(done, progress)
+            found.append(_find_or_compute(piece, settings, options, report, after))
+        done += len(rows)
+        progress(done)
+    return _joined(clips, front_end, pieces, found)
 
-    def entry_of(positions: np.ndarray, done: int, fill: bool, report) -> tuple[Entry, Index]:
-        """The entry of some clips: found, or computed where it may be."""
-        chosen = [*clips[positions]]
-        paths = [os.path.abspath(clip.path) for clip in chosen]
-        perturbations = [clip.perturbation for clip in chosen]
-        request = _Request(paths, perturbations, front_end, channel, min_frames, fill_frames)
-        digest = request.digest()
-        entry = Entry(child(cache_dir, digest), front_end.n_mels)
-        index = entry.load_index(len(paths), report)
-        if index is not None and not (on_bad_clip == "stop" and 0 in index.n_frames):
-            for line in index.lines:
-                report(line)
-        elif not fill:
+
+class _Options(NamedTuple):
+    """How features are computed; they do not depend on it."""
+
+    cache_dir: str
+    on_bad_clip: str
+    batch_size: int
+    threads: int
+
+
+class _Piece(NamedTuple):
+    """An entry of the cache that is there, with the digest of what it depends on."""
+
+    entry: Entry
+    index: Index
+    digest: str
+
+
+def _pieces(clips: ClipTable) -> list[np.ndarray]:
+    """Rows of the clips of each entry of the cache: clips that change together."""
+    return [
+        rows[first : first + _ENTRY_CLIPS]
+        for rows in clips.groups("year", "subset", "machine", "split").values()
+        for first in range(0, len(rows), _ENTRY_CLIPS)
+    ]
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _after(done: int, progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Progress within a piece, before which so many clips were done."""
+    return lambda count: progress(done + count)
+
+
+def _find(
+    clips: ClipTable, settings: FeatureSettings, options: _Options, report: Callable[[str], None]
+) -> tuple["Request", Entry, str, Index | None]:
+    """A piece's entry, and its index where it is in the cache and can be used."""
+    request = Request.of(clips, settings)
+    digest = request.digest()
+    front_end = settings.front_end
+    entry = Entry(child(options.cache_dir, digest), front_end.width, front_end.dtype)
+    index = entry.load_index(len(clips), report)
+    if index is not None and options.on_bad_clip == "stop" and 0 in index.n_frames:
+        index = None  # it has left out what this run must stop at
+    if index is not None:
+        for line in index.lines:
+            report(line)
+    return request, entry, digest, index
+
+
+def _find_shared(
+    clips: ClipTable, settings: FeatureSettings, options: _Options, report: Callable[[str], None]
+) -> _Piece:
+    """A piece that one of several processes has computed."""
+    _, entry, digest, index = _find(clips, settings, options, report)
+    if index is None:
+        raise UserError(
+            f"what another process computed is not in {options.cache_dir}; the processes of a run "
+            "need one --cache_dir that they share",
+            exit_status=1,
+        )
+    return _Piece(entry, index, digest)
+
+
+def _find_or_compute(
+    clips: ClipTable,
+    settings: FeatureSettings,
+    options: _Options,
+    report: Callable[[str], None],
+    progress: Callable[[int], None],
+) -> _Piece:
+    """A piece from the cache, computed into it where it is not there."""
+    request, entry, digest, index = _find(clips, settings, options, report)
+    if index is None:
+        index = _fill(entry, request, options, report, progress)
+        if request.digest() != digest:
             raise UserError(
-                f"what another process computed is not in {cache_dir}; the processes of a run "
-                "need one --cache_dir that they share",
+                f"recordings of {clips[0].machine} {clips[0].split} changed while they were read; "
+                "run the same command again",
                 exit_status=1,
             )
-        else:
+        entry.commit(index)
+    return _Piece(entry, index, digest)
 
-            def advance(i: int):
-                if progress:
-                    progress(done + i)
 
-            index = _fill(entry, request, on_bad_clip, report, advance, batch_size, threads)
-            if request.digest() != digest:
-                raise UserError(
-                    f"recordings of {chosen[0].machine} {chosen[0].split} changed while they "
-                    "were read; run the same command again",
-                    exit_status=1,
-                )
-            entry.commit(index)
-        digests.append(digest)
-        return entry, index
-
-    if distributed.several():
-        done = 0
-        for i, positions in enumerate(pieces):
-            if distributed.is_own(i):
-                entry_of(positions, done, True, lambda line: None)
-                done += len(positions)
-        distributed.barrier("features")
-        digests.clear()
-
-    done = 0
-    for positions in pieces:
-        entry, index = entry_of(positions, done, not distributed.several(), report)
-        counts = np.array(index.n_frames)
+def _joined(
+    clips: ClipTable,
+    front_end: ClipFrontEnd,
+    pieces: Sequence[np.ndarray],
+    found: Sequence[_Piece],
+) -> FeatureSet:
+    """The features of all pieces, of the clips that have some."""
+    n_frames = np.zeros(len(clips), np.int32)
+    rows = np.zeros(len(clips), np.int64)  # first row of each clip in its entry
+    entry_of_clip = np.zeros(len(clips), np.int32)
+    for place, (positions, piece) in enumerate(zip(pieces, found, strict=True)):
+        counts = np.array(piece.index.n_frames)
         n_frames[positions] = counts
         rows[positions] = np.cumsum(counts) - counts
-        entry_of_clip[positions] = len(entries)
-        entries.append(entry)
-        done += len(positions)
-        if progress:
-            progress(done)
-
+        entry_of_clip[positions] = place
     kept = np.flatnonzero(n_frames)
     if not len(kept):
         raise UserError(f"none of the {len(clips)} clips has features")
+    key = hashlib.sha256("".join(piece.digest for piece in found).encode()).hexdigest()[:32]
     return FeatureSet(
         clips=clips[kept],
         n_frames=n_frames[kept],
-        width=front_end.n_mels,
-        key=hashlib.sha256("".join(digests).encode()).hexdigest()[:32],
-        _entries=tuple(entries),
+        width=front_end.width,
+        dtype=np.dtype(front_end.dtype),
+        key=key,
+        _entries=tuple(piece.entry for piece in found),
         _entry=entry_of_clip[kept],
         _rows=rows[kept],
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Request:
-    """What an entry's values depend on."""
-
-    paths: list[str]
-    perturbations: list[str]
-    front_end: ClipFrontEnd
-    channel: int | str | None
-    min_frames: int
-    fill_frames: int
-
-    def digest(self) -> str:
-        files = []
-        for path in self.paths:
-            try:
-                status = os.stat(path)
-                files.append([path, status.st_size, status.st_mtime_ns])
-            except OSError:
-                files.append([path, None, None])
-        settings = dataclasses.asdict(self.front_end)
-        channel = "mean" if self.channel is None else self.channel
-        depends_on = [_FORMAT, settings, channel, self.min_frames, files]
-        if any(self.perturbations):
-            depends_on.append(self.perturbations)
-        if self.fill_frames > self.min_frames:
-            depends_on.append(self.fill_frames)
-        text = json.dumps(depends_on, sort_keys=True)
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
 def _fill(
     entry: Entry,
-    request: _Request,
-    on_bad_clip: str,
+    request: Request,
+    options: _Options,
     report: Callable[[str], None],
-    advance: Callable[[int], None],
-    batch_size: int,
-    threads: int,
+    progress: Callable[[int], None],
 ) -> Index:
     """Computes an entry's table; its index is for the caller to commit."""
     n_frames = [0] * len(request.paths)
     lines: list[str] = []
 
-    def say(line: str):
+    def report_and_keep(line: str):
         lines.append(line)
         report(line)
 
     with contextlib.closing(Writer(entry)) as writer:
-        for i, features in _features(request, on_bad_clip, say, batch_size, threads):
+        for i, features in _features(request, options, report_and_keep):
             writer.append(features)
             n_frames[i] = len(features)
-            advance(i + 1)
+            progress(i + 1)
         writer.flush()
     return Index(n_frames, lines)
 
 
 def _features(
-    request: _Request,
-    on_bad_clip: str,
-    report: Callable[[str], None],
-    batch_size: int,
-    threads: int,
+    request: Request, options: _Options, report: Callable[[str], None]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Index and features (frames, n_mels) of each clip that has some, in order."""
-    front_end = request.front_end
+    """Index and features (frames, width) of each clip that has some, in order."""
+    launcher = _Launcher(request, options, report)
+    batches = read_batches(
+        request.paths,
+        request.settings.front_end.sample_rate,
+        request.settings.channel,
+        options.batch_size,
+        options.threads,
+        options.on_bad_clip,
+        report,
+    )
+    # The device works on one batch while the next one is read.
+    launched: list[_Launched] = []
+    for indices, waveforms in batches:
+        ahead = launcher.launch(indices, waveforms)
+        yield from launcher.collect(launched)
+        launched = ahead
+    yield from launcher.collect(launched)
 
-    def is_bad(i: int, problem: str):
-        line = f"{request.paths[i]}: {problem}"
-        if on_bad_clip == "stop":
-            raise UserError(line)
-        report(f"left out: {line}")
 
-    def launch(indices: list[int], waveforms: list[np.ndarray]) -> list[tuple]:
-        """Starts the device on a batch: its shapes are few, so few programs are compiled."""
-        usable: dict[int, list[tuple[int, np.ndarray]]] = {}
+class _Launched(NamedTuple):
+    """A batch on the device: index and frames of each row that is a clip, and the features."""
+
+    counts: list[tuple[int, int]]
+    features: Any
+
+
+class _Launcher:
+    """Starts the device on batches of waveforms and collects what it computed.
+
+    Args:
+        request: the clips and the settings.
+        options: how features are computed.
+        report: called with a line about each clip that is left out.
+    """
+
+    def __init__(self, request: Request, options: _Options, report: Callable[[str], None]):
+        self._request, self._options, self._report = request, options, report
+        self._settings = request.settings
+
+    def launch(self, indices: Sequence[int], waveforms: Sequence[np.ndarray]) -> list[_Launched]:
+        """Starts the device on clips, padded to whole seconds so that few programs are compiled."""
+        front_end, request = self._settings.front_end, self._request
+        of_length: dict[int, list[tuple[int, np.ndarray]]] = {}
         for i, waveform in zip(indices, waveforms, strict=True):
             waveform = perturb(waveform, front_end.sample_rate, request.perturbations[i])
-            try:
-                n = front_end.frames(len(waveform))
-            except UserError as error:
-                is_bad(i, str(error))
-                continue
-            if n < request.min_frames:
-                is_bad(i, f"{n} frames where at least {request.min_frames} are needed")
-                continue
-            seconds = math.ceil(len(waveform) / front_end.sample_rate)
-            length = max(seconds * front_end.sample_rate, front_end.n_fft)
-            usable.setdefault(length, []).append((i, waveform))
+            if self._has_frames(i, waveform):
+                seconds = math.ceil(len(waveform) / front_end.sample_rate)
+                length = max(seconds * front_end.sample_rate, front_end.n_fft)
+                of_length.setdefault(length, []).append((i, waveform))
         launched = []
-        for length, members in usable.items():
-            rows = max(1, min(batch_size, _BATCH_SECONDS * front_end.sample_rate // length))
+        for length, clips in of_length.items():
+            most = _BATCH_SECONDS * front_end.sample_rate // length
+            rows = max(1, min(self._options.batch_size, most))
             rows = min(rows, 1 << (len(request.paths) - 1).bit_length())
-            for first in range(0, len(members), rows):
-                part = members[first : first + rows]
+            for first in range(0, len(clips), rows):
+                part = clips[first : first + rows]
                 # Frames of a clip see zeros past its end, padded or not, so padding changes
                 # none of the clip's own frames and only appends others.
                 padded = np.zeros((rows, length), np.float32)
                 for row, (_, waveform) in enumerate(part):
                     padded[row, : len(waveform)] = waveform
                 counts = [(i, front_end.frames(len(waveform))) for i, waveform in part]
-                launched.append((counts, front_end(padded)))
+                launched.append(_Launched(counts, front_end(padded)))
         return launched
 
-    def collect(launched: list[tuple]) -> Iterator[tuple[int, np.ndarray]]:
+    def collect(self, launched: Sequence[_Launched]) -> Iterator[tuple[int, np.ndarray]]:
+        """Waits for the device; index and features (frames, width) of each sound clip."""
         features = {}
         for counts, batch in launched:
-            values = np.asarray(batch)
-            features |= {
-                i: fill_view(values[row, :n], request.fill_frames)
-                for row, (i, n) in enumerate(counts)
-            }
+            values = np.asarray(batch)  # (rows, frames, width)
+            for row, (i, n) in enumerate(counts):
+                features[i] = fill_view(values[row, :n], self._settings.fill_frames)
         for i in sorted(features):
             if np.isfinite(features[i]).all():
                 yield i, features[i]
             else:
-                is_bad(i, "its features are not finite numbers; restore the file or remove it")
+                self._leave_out(
+                    i, "its features are not finite numbers; restore the file or remove it"
+                )
 
-    # The device works on one batch while the next one is read.
-    launched: list[tuple] = []
-    batches = read_batches(
-        request.paths,
-        front_end.sample_rate,
-        request.channel,
-        batch_size,
-        threads,
-        on_bad_clip,
-        report,
-    )
-    for indices, waveforms in batches:
-        ahead = launch(indices, waveforms)
-        yield from collect(launched)
-        launched = ahead
-    yield from collect(launched)
+    def _has_frames(self, i: int, waveform: np.ndarray) -> bool:
+        """Whether a clip has enough frames; if not, it is left out or ends the computation."""
+        try:
+            n = self._settings.front_end.frames(len(waveform))
+        except UserError as error:
+            self._leave_out(i, str(error))
+            return False
+        fewest = self._settings.min_frames
+        if n < fewest:
+            self._leave_out(i, f"{n} frames where at least {fewest} are needed")
+        return n >= fewest
+
+    def _leave_out(self, i: int, problem: str) -> None:
+        line = f"{self._request.paths[i]}: {problem}"
+        if self._options.on_bad_clip == "stop":
+            raise UserError(line)
+        self._report(f"left out: {line}")

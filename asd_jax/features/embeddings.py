@@ -118,9 +118,14 @@ class Embedder:
         return _KINDS[self.kind].front_end.window
 
     @property
-    def n_mels(self) -> int:
+    def width(self) -> int:
         """Values of an embedding."""
         return self.size
+
+    @property
+    def dtype(self) -> str:
+        """Type of the values."""
+        return "float32"
 
     def frames(self, n_samples: int) -> int:
         """Number of windows of a waveform.

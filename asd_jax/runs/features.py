@@ -10,8 +10,9 @@ import numpy as np
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
-from asd_jax.features.compute import ClipFrontEnd, compute_features
+from asd_jax.features.compute import compute_features
 from asd_jax.features.embeddings import EMBED_CLIPS, Embedder, clip_embeddings, embeddings_of
+from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ArrayFeatures, Features, FeatureSet
 from asd_jax.runtime.progress import Reporter
 

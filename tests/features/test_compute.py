@@ -21,6 +21,7 @@ from asd_jax.features import cache as feature_cache
 from asd_jax.features import compute as features
 from asd_jax.features.cache import default_cache_dir
 from asd_jax.features.compute import compute_features
+from asd_jax.features.table import clip_batches
 
 FRONT_END = FrontEnd(n_fft=512, hop_length=256, n_mels=32)
 
@@ -96,7 +97,8 @@ class Loudness:
     gain: float = 1.0
     sample_rate = 16000
     n_fft = 8000
-    n_mels = 1
+    width = 1
+    dtype = "float32"
 
     def frames(self, n_samples):
         return -(-n_samples // 8000)
@@ -109,7 +111,7 @@ class Loudness:
 def test_what_acts_like_a_front_end_is_one(clips, compute):
     """To float32's rounding; its fields are what the cache depends on."""
     found = compute(clips, Loudness())
-    assert found.n_frames.tolist() == [2, 2, 2, 1, 5] and found.n_mels == 1
+    assert found.n_frames.tolist() == [2, 2, 2, 1, 5] and found.width == 1
     for i, clip in enumerate(clips):
         waveform, _ = soundfile.read(clip.path)
         starts = range(0, len(waveform), 8000)
@@ -117,6 +119,42 @@ def test_what_acts_like_a_front_end_is_one(clips, compute):
         np.testing.assert_allclose(found.read_clips([i])[0][:, 0], expected, rtol=1e-5)
     assert compute(clips, Loudness(2.0)).key != found.key and compute.read == 5
     assert compute(clips, Loudness()).key == found.key and compute.read == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """A front end whose frames are 100 samples, as 16 bits."""
+
+    sample_rate = 16000
+    n_fft = 100
+    width = 100
+    dtype = "int16"
+
+    def frames(self, n_samples):
+        return n_samples // 100
+
+    def __call__(self, waveforms):
+        n = waveforms.shape[1] // 100
+        frames = waveforms[:, : 100 * n].reshape(len(waveforms), n, 100)
+        return np.round(frames * 32768).astype(np.int16)
+
+
+def test_frames_have_any_width_and_type(clips, compute, tmp_path):
+    """Files of 16 bits come back as they are; a chunk that went missing is damage, not silence."""
+    found = compute(clips, Samples())
+    assert (found.width, found.dtype) == (100, np.int16)
+    for i, clip in enumerate(clips):
+        samples, _ = soundfile.read(clip.path, dtype="int16")
+        expected = samples[: 100 * found.n_frames[i]].reshape(-1, 100)
+        np.testing.assert_array_equal(found.read_clips([i])[0], expected)
+        assert found.read_clips([i])[0].dtype == np.int16
+    (batch,) = [batch for _, batch in clip_batches(found, [0, 3], padding_frames=1)]
+    assert batch.features.dtype == np.int16 and batch.features.shape[2] == 100
+    assert compute(clips, Samples()).key == found.key and compute.read == 0
+    for chunk in (tmp_path / "cache").rglob("c/0/0"):
+        chunk.unlink()
+    with pytest.raises(UserError, match="damaged"):
+        found.read(0, 5)
 
 
 @pytest.mark.parametrize("center", [True, False])
@@ -444,6 +482,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
         from asd_jax.audio import FrontEnd
         from asd_jax.data.clips import Clip
         from asd_jax.features.compute import compute_features
+from asd_jax.features.table import clip_batches
         path, n, cache = sys.argv[1], int(sys.argv[2]), sys.argv[3]
         clips = [Clip("fan", "00", "train", str(i), path) for i in range(n)]
         found = compute_features(clips, FrontEnd(), cache_dir=cache, batch_size=8)

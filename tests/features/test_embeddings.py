@@ -19,7 +19,7 @@ from asd_jax.data.clips import Clip
 from asd_jax.errors import UserError
 from asd_jax.features.compute import compute_features
 from asd_jax.features.embeddings import (
-    BATCH_CLIPS,
+    EMBED_CLIPS,
     Embedder,
     clip_embeddings,
     clip_means,
@@ -226,7 +226,7 @@ def test_memory_does_not_grow_with_the_windows(load):
     embedder = load()
     used = []
     for seconds in (10, 40):
-        waveforms = jax.ShapeDtypeStruct((BATCH_CLIPS, seconds * 8000), jnp.float32)
+        waveforms = jax.ShapeDtypeStruct((EMBED_CLIPS, seconds * 8000), jnp.float32)
         memory = jax.jit(embedder).lower(waveforms).compile().memory_analysis()
         used.append(memory.temp_size_in_bytes)
     # 30 s more of four padded waveforms and their embeddings are 4.1 MB; the intermediate values

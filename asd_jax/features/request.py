@@ -1,0 +1,107 @@
+"""What an entry of the feature cache depends on: recordings, a front end, settings."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from asd_jax.data.clips import ClipTable
+
+_FORMAT = 2
+
+
+class ClipFrontEnd(Protocol):
+    """What computes features of waveforms: an `asd_jax.audio.FrontEnd`, or what acts like one.
+
+    It is a frozen dataclass, whose fields are all that the features depend on, in forms that
+    JSON has. Frames see zeros past a waveform's end, so that zeros behind it change none of its
+    own.
+    """
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms, in Hz."""
+        ...
+
+    @property
+    def n_fft(self) -> int:
+        """Samples that waveforms are filled up to where they have fewer."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Values of a frame."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Type of the values, by NumPy's name."""
+        ...
+
+    def frames(self, n_samples: int) -> int:
+        """Frames of a waveform; UserError for one that has none."""
+        ...
+
+    def __call__(self, waveforms: np.ndarray) -> Any:
+        """(rows, samples) → (rows, frames, width), an array of the device."""
+        ...
+
+
+class FeatureSettings(NamedTuple):
+    """What features depend on, beside the recordings.
+
+    Attributes:
+        front_end: what is computed.
+        channel: of recordings with several, from 0; None or "mean" for the mean of all.
+        min_frames: frames that a clip must have.
+        fill_frames: frames up to which a clip is repeated where it has fewer.
+    """
+
+    front_end: ClipFrontEnd
+    channel: int | str | None
+    min_frames: int
+    fill_frames: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the values of a piece's entry depend on.
+
+    Attributes:
+        paths: absolute paths of the recordings.
+        perturbations: how each recording is changed once read; "" for not at all.
+        settings: what else features depend on.
+    """
+
+    paths: list[str]
+    perturbations: list[str]
+    settings: FeatureSettings
+
+    @classmethod
+    def of(cls, clips: ClipTable, settings: FeatureSettings) -> "Request":
+        """The request of some clips."""
+        rows = [*clips]
+        paths = [os.path.abspath(clip.path) for clip in rows]
+        return cls(paths, [clip.perturbation for clip in rows], settings)
+
+    def digest(self) -> str:
+        """Names the entry: the digest of settings and of the files' sizes and times."""
+        files: list[list] = []
+        for path in self.paths:
+            try:
+                status = os.stat(path)
+                files.append([path, status.st_size, status.st_mtime_ns])
+            except OSError:
+                files.append([path, None, None])
+        front_end, channel, min_frames, fill_frames = self.settings
+        channel = "mean" if channel is None else channel
+        depends_on = [_FORMAT, dataclasses.asdict(front_end), channel, min_frames, files]
+        if any(self.perturbations):
+            depends_on.append(self.perturbations)
+        if fill_frames > min_frames:
+            depends_on.append(fill_frames)
+        text = json.dumps(depends_on, sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
