@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from absl import flags
 
-from asd_jax.config import EnsembleConfig, load_config, shipped_configs
+from asd_jax.config import EnsembleConfig, MembersConfig, load_config, shipped_configs
 from asd_jax.errors import UserError
 from asd_jax.runtime import distributed
 
@@ -48,21 +48,22 @@ def _list(values, words, overrides) -> None:
     names, ensembles = {}, {}
     for name in shipped_configs():
         config = load_config(name)
-        if isinstance(config, EnsembleConfig):
+        if isinstance(config, MembersConfig):
             ensembles[name] = config
             continue
         names.setdefault(config.detector.name, []).append((name, config))
     for name, cls in registry().items():
         print(f"{name}: {cls.title}")
         print(f"  from            {cls.paper}")
-        print(f"  one model a     {cls.scope}")
+        scope = cls.scope.replace(" by section", ", which distinguishes its sections")
+        print(f"  one model a     {scope}")
         for configuration, config in names.get(name, []):
             # Four labels: classifiers are counted for a machine of four ids.
             parameters = count_values(make_detector(config).task(4), config.front_end.n_mels)
             print(f"  configuration   {configuration} ({parameters:,} values a model)")
     print("ensemble: the scores of several systems as one")
     for name, config in ensembles.items():
-        how = "one for each machine type" if config.combine == "choose" else config.combine
+        how = config.combine if isinstance(config, EnsembleConfig) else "one for each machine type"
         print(f"  configuration   {name} ({how}: {', '.join(config.members)})")
 
 
@@ -383,9 +384,9 @@ def _define_ensemble(values: flags.FlagValues) -> None:
 
 
 def _ensemble(values, words, overrides) -> None:
-    from asd_jax import pipeline
+    from asd_jax.runs.ensemble import ensemble
 
-    print(pipeline.ensemble([*values.run_dir, *words], values.out_dir, combine=values.combine))
+    print(ensemble([*values.run_dir, *words], values.out_dir, combine=values.combine))
 
 
 COMMANDS = {

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from asd_jax.config import Config, EnsembleConfig
+from asd_jax.config import Config, MembersConfig
 from asd_jax.data.layouts import find_clips
+from asd_jax.detectors import Detector, make_detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
 from asd_jax.evaluation.results import (
@@ -19,20 +20,21 @@ from asd_jax.evaluation.results import (
 from asd_jax.features.embeddings import embedder_of
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.ensemble import FittedEnsemble
+from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
-from asd_jax.fitting.layout import check_devices
+from asd_jax.fitting.layout import Layout, lay_out
 from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
 from asd_jax.runs.clips import choose_clips, describe_data
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import (
     MEMBERS,
     check_same_data,
-    chosen_members,
     combine_runs,
+    load_members,
     member_runs,
+    members_on,
 )
-from asd_jax.runs.features import features_of
+from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
 from asd_jax.runtime import distributed
@@ -40,10 +42,11 @@ from asd_jax.runtime.interruption import stop_signals
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
+from asd_jax.training.trainer import check_fit
 
 
 def run(
-    config: Config | EnsembleConfig,
+    config: Config | MembersConfig,
     data_dir: os.PathLike | str,
     out_dir: os.PathLike | str,
     *,
@@ -65,7 +68,7 @@ def run(
             several share them; `members` in the run directory by default.
         cache_dir: where features are kept; a folder of the user's by default.
         on_bad_clip: "stop" at a recording that cannot be used, or "skip" it with a line.
-        reporter: tells people how far it is.
+        reporter: shows progress.
 
     Returns:
         The table of results; empty in other processes than the first.
@@ -75,7 +78,7 @@ def run(
     """
     reporter = reporter or Reporter()
     run_dir = RunDirectory(out_dir)
-    if isinstance(config, EnsembleConfig):
+    if isinstance(config, MembersConfig):
         if distributed.several():
             raise UserError(
                 "an ensemble is combined by one process: run its members by several, into "
@@ -83,28 +86,32 @@ def run(
             )
         members_dir = Path(members_dir or run_dir.path / MEMBERS)
         options = {"cache_dir": cache_dir, "on_bad_clip": on_bad_clip, "reporter": reporter}
-        _run_ensemble(config, data_dir, run_dir, members_dir, reporter, options)
+        _run_members(config, data_dir, run_dir, members_dir, reporter, options)
         return table(out_dir)
     writes = distributed.is_primary()
     if not writes:
         reporter = Silent()
+    detector = make_detector(config)
     clips = find_clips(data_dir, config.data.year or None, reporter.line)
-    clips = choose_clips(config, clips, reporter.line)
+    clips = choose_clips(detector, clips, reporter.line)
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
+    options = FeatureOptions(embedder, cache_dir, on_bad_clip, reporter)
     with run_dir.lock() if writes else contextlib.nullcontext():
         if writes:
             run_dir.check(config)
-        training, test = features_of(config, clips, embedder, cache_dir, on_bad_clip, reporter)
+        training, test = features_of(detector, clips, options)
         finished = distributed.any_of(writes and run_dir.finished)
         if not finished:
-            check_devices(config, training)
+            layout = lay_out(detector, training.clips, training.n_frames)
+            n_mels, kind = config.front_end.n_mels, detector.task().kind
+            check_fit(layout.fleet, layout.settings, n_mels, kind)
         if writes:
-            data = describe_data(data_dir, [*training.clips, *test.clips])
+            data = describe_data(data_dir, training.clips + test.clips)
             run_dir.claim(config, data)
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
-            fitted = _fit(config, training, run_dir, reporter)
+            fitted = _fit(detector, training, layout, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
             if writes:
                 write_analysis(run_dir.path, rows, test, config.front_end)
@@ -113,8 +120,8 @@ def run(
     return table(out_dir) if writes else ""
 
 
-def _run_ensemble(
-    config: EnsembleConfig,
+def _run_members(
+    config: MembersConfig,
     data_dir: os.PathLike | str,
     run_dir: RunDirectory,
     members_dir: Path,
@@ -138,30 +145,31 @@ def _run_ensemble(
         reporter.line(f"results are in {run_dir.path}")
 
 
-def dry_run(config: Config | EnsembleConfig, data_dir: os.PathLike | str | None = None) -> str:
-    """Lines about what `run` would take; nothing is started, nothing written.
+def dry_run(config: Config | MembersConfig, data_dir: os.PathLike | str | None = None) -> str:
+    """Lines about what `run` would cost; nothing is started, nothing written.
 
     Args:
         config: the configuration.
         data_dir: as in `run`; without it, as if on the development set of DCASE 2020.
     """
-    if isinstance(config, EnsembleConfig):
-        members = config.member_configs()
-        if config.combine == "choose" and data_dir is not None:
-            members = chosen_members(config, data_dir, lambda _: None)
+    if isinstance(config, MembersConfig):
+        members = members_on(config, data_dir)
         blocks = [f"member {name}\n{dry_run(member, data_dir)}" for name, member in members.items()]
         return "\n\n".join(blocks)
+    detector = make_detector(config)
     if data_dir is None:
-        return plan_run(config, None)
+        return plan_run(detector, None)
     lines = []
     clips = find_clips(data_dir, config.data.year or None, lines.append)
-    return "\n".join([plan_run(config, choose_clips(config, clips, lines.append)), *lines])
+    return "\n".join([plan_run(detector, choose_clips(detector, clips, lines.append)), *lines])
 
 
-def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:
-    """The fitted system with its thresholds: from files where they are there, else made.
+def _fit(
+    detector: Detector, training: Features, layout: Layout, run_dir: RunDirectory, reporter
+) -> FittedDetector:
+    """Loads the fitted detector with its thresholds, or makes what is missing of it.
 
-    Of several processes the first reads and writes the files, and tells the others.
+    Of several processes the first reads and writes the files, and sends the others their content.
     """
     writes = distributed.is_primary()
 
@@ -171,11 +179,11 @@ def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedD
     if data := distributed.from_primary(stored):
         fitted = FittedDetector.load(run_dir.model if writes else io.BytesIO(data))
     else:
-        fitted = _train(config, training, run_dir, reporter)
+        fitted = _train(detector, training, layout, run_dir, reporter)
     # A model that was lost and made again, or imported, has no thresholds yet.
     lost = writes and not run_dir.training_csv.is_file()
     if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
-        rows = score_training(fitted, training, reporter)
+        rows = score_training(fitted, training, layout.groups, reporter)
         fitted = with_thresholds(fitted, rows, reporter)
         if writes:
             fitted.save(run_dir.model)
@@ -183,19 +191,22 @@ def _fit(config, training: Features, run_dir: RunDirectory, reporter) -> FittedD
     return fitted
 
 
-def _train(config, training: Features, run_dir: RunDirectory, reporter) -> FittedDetector:
-    """Trains from where training was, and saves the model."""
+def _train(
+    detector: Detector, training: Features, layout: Layout, run_dir: RunDirectory, reporter
+) -> FittedDetector:
+    """Trains on from the last checkpoint, and saves the model."""
     if not distributed.is_primary():
         with stop_signals() as received, _stopped_by(received):
-            return fit_clips(config, training, should_stop=lambda: bool(received))
+            return fit_clips(detector, training, layout, should_stop=lambda: bool(received))
     run_dir.write_environment()
     checkpoints = Checkpoints(run_dir.checkpoints)
     log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
     try:
         with stop_signals() as received, _stopped_by(received):
             fitted = fit_clips(
-                config,
+                detector,
                 training,
+                layout,
                 reporter=reporter,
                 checkpoints=checkpoints,
                 log=log,
@@ -231,7 +242,7 @@ def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
         ) from None
 
 
-def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble:
+def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble | FittedChoice:
     """Loads the fitted system of a run directory.
 
     Raises:
@@ -240,5 +251,5 @@ def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble:
     run_dir = RunDirectory(path)
     read_config(run_dir.config)
     if run_dir.ensemble.is_file():
-        return FittedEnsemble.load(run_dir.ensemble, load)
+        return load_members(run_dir.ensemble, load)
     return FittedDetector.load(run_dir.model)

@@ -1,7 +1,7 @@
 """Drivers of an epoch: models together, one after another, or step by step from Python.
 
 Epochs of a fleet of dense autoencoders and of one of small convolutional networks by every value
-of `train.members`. "ours" is what `asd_jax.training.fleet.choose_driver` takes by default; it
+of `train.driver`. "ours" is what `asd_jax.training.fleet.choose_driver` takes by default; it
 should be the fastest.
 """
 
@@ -111,7 +111,7 @@ def setup(make, quick: bool, peers: Sequence[str]) -> Prepared:
     data = resident_data(clips, [table])
 
     def way(driver):
-        return epoch_way(task, dataclasses.replace(config, members=driver), table, data)
+        return epoch_way(task, dataclasses.replace(config, driver=driver), table, data)
 
     chosen = fleet.choose_driver(config, task.kind)
 

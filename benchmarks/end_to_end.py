@@ -19,6 +19,7 @@ from asd_jax.config import load_config
 from asd_jax.data.layouts import find_clips
 from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.data.synthetic.takes import machines_of
+from asd_jax.detectors import make_detector
 from asd_jax.runs.plan import plan_clips
 from asd_jax.runtime.progress import Silent
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed
@@ -45,7 +46,9 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
     overrides = {"seeds": "0,", "train.epochs": str(epochs)}
     config = load_config("dense_ae", overrides)
     clips = find_clips(data)
-    steps = epochs * plan_clips(config, [c for c in clips if c.split == "train"]).steps
+    steps = (
+        epochs * plan_clips(make_detector(config), [c for c in clips if c.split == "train"]).steps
+    )
     run_dir, peer_dir = place / "run", place / "torch"
 
     def clear():

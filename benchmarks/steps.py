@@ -253,7 +253,7 @@ def setup(kind: Kind, quick: bool, peers: Sequence[str]) -> Prepared:
     detector = make_detector(config)
     task = detector.task(CLASSES)
     batch, n = config.train.batch_size, 2 if quick else kind.steps
-    views = make_batches(n, batch, detector.view_length)
+    views = make_batches(n, batch, detector.views.length)
     bands = views.reshape(-1, MELS)
     statistics = TrainingStatistics(
         *map(jnp.asarray, (bands.mean(0), bands.std(0), bands.min(0), bands.max(0))), CLASSES
@@ -307,7 +307,7 @@ def setup(kind: Kind, quick: bool, peers: Sequence[str]) -> Prepared:
     changed = "".join(f", {key.partition('.')[2]} {value}" for key, value in overrides.items())
     return Prepared(
         f"{n} training steps of `{kind.config}` ({count} values{changed}), batch of {batch} × "
-        f"{detector.view_length} × {MELS}; float32",
+        f"{detector.views.length} × {MELS}; float32",
         ways,
         check,
         work,

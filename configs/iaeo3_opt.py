@@ -13,10 +13,10 @@ ToyConveyor 80.0/64.7, fan 79.6/67.6, pump 84.8/72.2, slider 90.9/70.8, valve 99
 import dataclasses
 
 from asd_jax.audio import FrontEnd
-from asd_jax.config import EmbeddingConfig, EnsembleConfig, load_config
+from asd_jax.config import ChoiceConfig, EmbeddingConfig, load_config
 
 
-def get_config() -> EnsembleConfig:
+def get_config() -> ChoiceConfig:
     """The report's table."""
     general = load_config("iaeo3")
 
@@ -25,7 +25,7 @@ def get_config() -> EnsembleConfig:
 
     fan = spectrogram(n_mels=256, sample_rate=4000)
     largest_error = dataclasses.replace(general.detector, predictor="max")
-    return EnsembleConfig(
+    return ChoiceConfig(
         members={
             "iaeo3": general,
             "iaeo3_conveyor": spectrogram(n_fft=512, hop_length=256),
@@ -37,7 +37,6 @@ def get_config() -> EnsembleConfig:
                 general, detector=largest_error, embedding=EmbeddingConfig()
             ),
         },
-        combine="choose",
         choices=(
             "ToyConveyor:iaeo3_conveyor",
             "fan:iaeo3_fan",

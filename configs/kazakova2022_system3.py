@@ -7,17 +7,16 @@ Which one serves which machine type is the report's list, made by its results on
 set. Machine types that it does not name have the autoencoder.
 """
 
-from asd_jax.config import EnsembleConfig, load_config
+from asd_jax.config import ChoiceConfig, load_config
 
 
-def get_config() -> EnsembleConfig:
+def get_config() -> ChoiceConfig:
     """The report's list."""
-    return EnsembleConfig(
+    return ChoiceConfig(
         members={
             "outlier_exposure_ae": load_config("outlier_exposure_ae"),
             "picture_mobilenet": load_config("picture_mobilenet"),
         },
-        combine="choose",
         choices=(
             "fan:outlier_exposure_ae",
             "slider:picture_mobilenet",

@@ -5,7 +5,6 @@
 The first three change log-mel views inside a training step, the last two a waveform.
 """
 
-import io
 import tempfile
 from pathlib import Path
 
@@ -14,20 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from matplotlib.figure import Figure
-from PIL import Image
+from pictures import save
 
 from asd_jax.audio import FrontEnd
 from asd_jax.audio.augmentation import draw_warp, mix, warp
 from asd_jax.audio.perturbation import perturb
 from asd_jax.data import audio_files, synthetic
-from asd_jax.runtime.files import atomic_write
 
 _OUT_DIR = flags.DEFINE_string("out_dir", "docs/pictures", "folder of the pictures")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the sounds and of what is drawn")
 
 SAMPLE_RATE = 16000
 SECONDS = 4.0
-COLOURS = 64  # of a picture: a spectrogram is noise, which a PNG of all colours holds badly
 
 
 def main(argv: list[str]) -> None:
@@ -94,13 +91,7 @@ def draw(name: str, spectrograms: dict[str, np.ndarray]) -> None:
         axis.set_xlabel("seconds")
     axes[0].set_ylabel("mel band")
     figure.colorbar(image, ax=axes, label="dB")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=90)
-    path = Path(_OUT_DIR.value) / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path, "wb") as file:
-        Image.open(drawn).convert("RGB").quantize(COLOURS).save(file, format="png", optimize=True)
-    print(f"{path}: {path.stat().st_size} bytes")
+    save(figure, Path(_OUT_DIR.value) / f"{name}.png")
 
 
 if __name__ == "__main__":

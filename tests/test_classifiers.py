@@ -60,7 +60,7 @@ def test_ids_with_resampled_recordings(data, tmp_path, capsys):
     nameless = tmp_path / "recording.wav"
     nameless.write_bytes(one.read_bytes())
     status, _, err = run_cli(capsys, *arguments[:-1], str(nameless))
-    assert status == 1 and "of which section of fan the recordings are must be said" in err
+    assert status == 1 and "several sections of fan were fitted; choose one with section=" in err
     status, out, err = run_cli(capsys, *arguments[:-1], "--section=00", str(nameless))
     assert status == 0, err
 

@@ -12,6 +12,7 @@ from asd_jax.config import (
     Config,
     DataConfig,
     EnsembleConfig,
+    MembersConfig,
     TrainConfig,
     load_config,
     override,
@@ -20,7 +21,7 @@ from asd_jax.detectors import registry
 from asd_jax.errors import UserError
 
 CLASSES = {name: cls.Config for name, cls in registry().items()}
-ENSEMBLES = [n for n in configs.shipped_configs() if isinstance(load_config(n), EnsembleConfig)]
+ENSEMBLES = [n for n in configs.shipped_configs() if isinstance(load_config(n), MembersConfig)]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ ENSEMBLES = [n for n in configs.shipped_configs() if isinstance(load_config(n), 
         ("train.epochs", "5", 5),
         ("train.learning_rate", "3e-4", 3e-4),
         ("train.learning_rate", "1", 1.0),
-        ("train.members", "vmap", "vmap"),
+        ("train.driver", "vmap", "vmap"),
         ("precision", "bfloat16", "bfloat16"),
         ("seeds", "0,1", (0, 1)),
         ("seeds", "7", (7,)),
@@ -64,7 +65,7 @@ def test_override_reads_text_by_the_type_of_the_field(key, text, expected):
         ("train.epochs", "five", "--config.train.epochs=five: must be a whole number"),
         ("train.epochs", "1.5", "must be a whole number"),
         ("train.learning_rate", "fast", "must be a number"),
-        ("train.members", "all", "must be one of auto, vmap, map, loop"),
+        ("train.driver", "all", "must be one of auto, vmap, map, loop"),
         ("precision", "half", "--config.precision=half: must be one of float32, bfloat16"),
         ("front_end.center", "maybe", "must be true or false"),
         ("seeds", "0,x", "must be a whole number"),
@@ -206,7 +207,11 @@ def test_members_of_members_are_reached():
         ),
         ("giri2020_system2", {"members.group_made.data.machines": "fan"}, "set data.machines"),
         ("giri2020_system2", {"threshold_quantile": "2"}, "threshold_quantile is 2.0; it must be"),
-        ("kazakova2022_system3", {"threshold_quantile": "0.8"}, "set members.NAME.threshold_quan"),
+        (
+            "kazakova2022_system3",
+            {"threshold_quantile": "0.8"},
+            "no such key; did you mean members.",
+        ),
         ("giri2020_system2", {"embedding.hop": "0"}, "embedding.hop: no member has an embedding"),
         (
             "kazakova2022_system3",
@@ -223,11 +228,10 @@ def test_members_of_members_are_reached():
         ("giri2020_system2", {"train.epochs": "x"}, "must be a whole number"),
         ("giri2020_system2", {"train.epochs": "0"}, "train.epochs is 0; it must be 1 or more"),
         ("giri2020_system2", {"seeds": ""}, "seeds is empty"),
-        ("giri2020_system2", {"combine": "sum"}, "must be one of mean, max, choose"),
-        ("giri2020_system2", {"choices": "fan:group_made"}, "need combine=choose"),
-        ("giri2020_system2", {"combine": "choose"}, "choices and default must name members"),
-        ("giri2020_system2", {"combine": "choose", "choices": "fan"}, "'' is none of mobile"),
-        ("kazakova2022_system3", {"combine": "mean"}, "choices and default need combine=choose"),
+        ("giri2020_system2", {"combine": "sum"}, "must be one of mean, max"),
+        ("giri2020_system2", {"choices": "fan:group_made"}, "--config.choices: no such key"),
+        ("kazakova2022_system3", {"choices": "fan"}, "'' is none of outlier_exposure_ae"),
+        ("kazakova2022_system3", {"combine": "mean"}, "--config.combine: no such key"),
         (
             "kazakova2022_system3",
             {"choices": "fan:nothing"},
@@ -249,20 +253,14 @@ def test_the_member_of_a_machine_type():
     )
     assert config.member_for("fan") == "picture_mobilenet"
     assert config.member_for("ToyCar") == config.member_for("pump") == "outlier_exposure_ae"
-    mean = override(config, {"combine": "mean", "choices": "", "default": ""})
-    assert (mean.choices, mean.default) == ((), "")
+    assert override(config, {"choices": ""}).member_for("fan") == "outlier_exposure_ae"
     with pytest.raises(UserError, match="members is empty"):
         EnsembleConfig({})
 
 
 def test_a_stored_ensemble_of_another_version_is_refused():
     stored = configs.to_dict(load_config("giri2020_system1"))
-    assert stored["detector"] == {
-        "name": "ensemble",
-        "combine": "mean",
-        "choices": [],
-        "default": "",
-    }
+    assert stored["detector"] == {"name": "ensemble", "combine": "mean"}
     assert json.loads(json.dumps(stored)) == stored
     for group in ("train", "data", "embedding"):
         with pytest.raises(UserError, match=f"{group} has keys this version does not know: colour"):
@@ -277,6 +275,80 @@ def test_a_stored_ensemble_of_another_version_is_refused():
     assert configs.difference(configs.to_dict(changed), stored) == [
         "members.group_made.detector.components is 10 there and 3 here"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("lstm_ae", {"threshold_quantile": "0.8"}, "threshold is mean, not gamma"),
+        ("picture_mobilenet", {"threshold_quantile": "0.8"}, "threshold is zero, not gamma"),
+        ("dense_ae", {"backend.neighbours": "2"}, "backend is own, not knn"),
+        ("dense_ae", {"backend": "mahalanobis", "backend.metric": "euclidean"}, "not knn"),
+        ("iaeo3", {"embedding": "none", "embedding.weights": "w"}, "embedding is none"),
+        ("iaeo3", {"embedding": "log_mel", "embedding.hop": "1"}, "embedding is log_mel"),
+        ("iaeo3", {"embedding": "edgel3", "embedding.size": "6144"}, "64 values"),
+        ("iaeo3", {"embedding.sha256": "ab"}, "embedding.weights names no file"),
+        ("mobilenet_v2_id", {"detector.margin": "0.2"}, "head is softmax, not arcface"),
+        ("mobilenet_v2_id", {"detector.scale": "20"}, "head is softmax, not arcface"),
+        ("resnet50_id", {"detector.width": "1"}, "network is resnet50, which has one width"),
+        ("picture_mobilenet", {"detector.weights_sha256": "ab"}, "weights names no file"),
+        (
+            "picture_mobilenet",
+            {"detector.weights": "w.npz", "detector.from_scratch": "true"},
+            "training starts from detector.weights",
+        ),
+        (
+            "iaeo3",
+            {"embedding": "none", "detector.predictor": "max", "detector.components": "2"},
+            "predictor=max has no mixture",
+        ),
+        ("dense_ae", {"train.driver": "loop", "train.data_devices": "2"}, "uses one device"),
+    ],
+)
+def test_a_setting_without_an_effect_is_refused(name, overrides, message):
+    with pytest.raises(UserError, match="has no effect") as caught:
+        load_config(name, overrides)
+    assert message in str(caught.value) and "leave it at" in str(caught.value)
+
+
+def test_a_stored_setting_without_an_effect_is_read_as_its_default():
+    """Runs of versions that let it pass can be loaded."""
+    config = load_config("lstm_ae")
+    stored = configs.to_dict(config)
+    stored |= {"threshold_quantile": 0.8, "backend": {**stored["backend"], "neighbours": 3}}
+    assert configs.from_dict(stored, CLASSES) == config
+
+
+def test_settings_that_have_an_effect_are_taken():
+    quantile = {"threshold_quantile": "0.8", "threshold": "zero", "backend": "knn"}
+    assert load_config("dense_ae", quantile).threshold_quantile == 0.8
+    assert load_config("mobilenet_v2_arcface", {"detector.margin": "0.2"}).detector.margin == 0.2
+    assert load_config("dense_ae", {"backend": "knn", "backend.neighbours": "2"})
+
+
+def test_former_names_are_read():
+    """Keys and stored configurations of versions that had other names for the same."""
+    former = {"members.group_made.train.members": "map", "combine": "max"}
+    config = load_config("giri2020_system2", former)
+    assert config.members["group_made"].train.driver == "map"
+    assert load_config("dense_ae", {"train.members": "loop"}).train.driver == "loop"
+    stored = configs.to_dict(config)
+    train = stored["members"]["group_made"]["train"]
+    train["members"] = train.pop("driver")
+    stored["detector"] |= {"choices": [], "default": ""}
+    assert configs.from_dict(stored, CLASSES) == config
+    assert configs.difference(configs.to_dict(config), configs.upgraded(stored)) == []
+
+    choice = load_config("kazakova2022_system3")
+    stored = configs.to_dict(choice)
+    assert stored["detector"].pop("name") == "choice"
+    former = {**stored["detector"], "name": "ensemble", "combine": "choose"}
+    stored = {**stored, "detector": former, "threshold_quantile": 0.9}
+    assert configs.from_dict(stored, CLASSES) == choice
+    assert configs.difference(configs.to_dict(choice), configs.upgraded(stored)) == []
+    settings = {"choices": choice.choices, "default": choice.default}
+    same = EnsembleConfig(choice.members, combine="choose", **settings)
+    assert dataclasses.replace(same, name=choice.name) == choice
 
 
 def test_a_configuration_file_of_ones_own(tmp_path):

@@ -15,11 +15,13 @@ import jax, numpy as np
 from asd_jax.features.table import ArrayFeatures
 from asd_jax.config import load_config
 from asd_jax.data.clips import NORMAL, Clip
-from asd_jax.fitting.fitting import fit_clips
+
+sys.path.insert(0, "tests")
+from fits import fit_table
 
 rng = np.random.default_rng(0)
 config = load_config(sys.argv[2], {
-    "train.epochs": "3", "train.batch_size": "32", "train.members": sys.argv[3], "seeds": "0,1,2",
+    "train.epochs": "3", "train.batch_size": "32", "train.driver": sys.argv[3], "seeds": "0,1,2",
     "train.validation_split": "0.2", "train.patience": "1", "train.data_devices": sys.argv[4],
 })
 clips = [
@@ -27,7 +29,7 @@ clips = [
     for machine in ("fan", "pump") for i in range(4 if machine == "fan" else 5)
 ]
 features = ArrayFeatures(clips, [rng.normal(-30, 5, (25 + i, 128)) for i in range(len(clips))])
-fitted = fit_clips(config, features)
+fitted = fit_table(config, features)
 strange = [rng.normal(-30, 6, (30, 128))]
 scores = [fitted.score_features(strange, machine="pump", seed=seed)[0] for seed in (0, 1, 2)]
 weights = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(fitted.weights))}

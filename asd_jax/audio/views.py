@@ -7,11 +7,33 @@ number, the row of its first frame, defines a view, and no view is ever copied o
     vectors = gather_views(table, starts[batch], 5).reshape(len(batch), -1)  # frame-major
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.errors import UserError
+
+
+class ViewSpec(NamedTuple):
+    """How a clip is cut into views.
+
+    Attributes:
+        length: frames in a view.
+        hop: frames from one view's start to the next one's.
+        fewest_frames: frames that a clip must have, where a clip shorter than a view is repeated
+            to fill one; 0 for as many as a view has.
+    """
+
+    length: int
+    hop: int = 1
+    fewest_frames: int = 0
+
+    @property
+    def fewest(self) -> int:
+        """Frames that a clip must have."""
+        return self.fewest_frames or self.length
 
 
 def view_starts(n_frames: int, length: int, hop: int = 1) -> np.ndarray:

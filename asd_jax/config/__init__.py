@@ -1,8 +1,8 @@
 """Configurations: typed frozen dataclasses, and changing them from the command line.
 
-A configuration file is a Python file with a function `get_config()` that returns a `Config` or
-an `EnsembleConfig`. Nothing here needs a configuration framework: `dataclasses.replace` is all
-there is to changing one in Python, and `override` does the same from strings.
+A configuration file is a Python file with a function `get_config()` that returns a `Config`, an
+`EnsembleConfig` or a `ChoiceConfig`. There is no configuration framework: change one in Python by
+`dataclasses.replace`, from strings by `override`.
 """
 
 import dataclasses
@@ -19,14 +19,17 @@ from asd_jax.config.text import (
     override,
     to_dict,
     to_json,
+    upgraded,
 )
 from asd_jax.config.types import (
     BackendConfig,
+    ChoiceConfig,
     Config,
     DataConfig,
     EmbeddingConfig,
     EnsembleConfig,
     MemberEmbeddingConfig,
+    MembersConfig,
     MemberTrainConfig,
     TrainConfig,
 )
@@ -34,11 +37,13 @@ from asd_jax.errors import UserError
 
 __all__ = [
     "BackendConfig",
+    "ChoiceConfig",
     "Config",
     "DataConfig",
     "EmbeddingConfig",
     "EnsembleConfig",
     "MemberEmbeddingConfig",
+    "MembersConfig",
     "MemberTrainConfig",
     "TrainConfig",
     "difference",
@@ -50,6 +55,7 @@ __all__ = [
     "shipped_configs",
     "to_dict",
     "to_json",
+    "upgraded",
 ]
 
 
@@ -68,7 +74,7 @@ def shipped_configs() -> dict[str, Path]:
 
 def load_config(
     name_or_path: str, overrides: Mapping[str, str] | None = None
-) -> Config | EnsembleConfig:
+) -> Config | MembersConfig:
     """Loads a configuration file and applies overrides.
 
     Args:
@@ -95,7 +101,7 @@ def load_config(
         raise
     except Exception as error:
         raise UserError(f"--config={path}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, Config | EnsembleConfig):
+    if not isinstance(config, Config | MembersConfig):
         raise UserError(
             f"--config={path}: get_config() gave a {type(config).__name__}, not asd_jax's Config"
         )

@@ -6,17 +6,20 @@ import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config.types import (
     BackendConfig,
+    ChoiceConfig,
     Config,
     DataConfig,
     EmbeddingConfig,
     EnsembleConfig,
     MemberEmbeddingConfig,
+    MembersConfig,
     MemberTrainConfig,
+    NoEffectError,
     TrainConfig,
 )
 from asd_jax.errors import UserError
@@ -37,6 +40,8 @@ def override(config, overrides: Mapping[str, str], *, root=None, prefix: str = "
         UserError: an unknown key (with the nearest right one) or a wrong value.
     """
     root = config if root is None else root
+    former = getattr(config, "FORMER_NAMES", {})
+    overrides = {former.get(key, key): text for key, text in overrides.items()}
     hints = typing.get_type_hints(type(config))
     names = [field.name for field in dataclasses.fields(config)]
     values, groups = {}, {}
@@ -137,29 +142,63 @@ def _parse(text: str, kind, flag: str):
     return text
 
 
-def to_json(config: Config | EnsembleConfig) -> str:
+def to_json(config: Config | MembersConfig) -> str:
     """The configuration as JSON, with the detector's name in it."""
     return json.dumps(to_dict(config), indent=2) + "\n"
 
 
-def to_dict(config: Config | EnsembleConfig) -> dict[str, Any]:
+def to_dict(config: Config | MembersConfig) -> dict[str, Any]:
     """The configuration as nested dictionaries of JSON's types."""
-    if isinstance(config, EnsembleConfig):
+    if isinstance(config, MembersConfig):
         members = {name: to_dict(member) for name, member in config.members.items()}
         own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
         own |= {k: dataclasses.asdict(own[k]) for k in ("data", "train", "embedding")}
-        combined = {name: own.pop(name) for name in ("combine", "choices", "default")}
-        detector = {"name": "ensemble", **combined}
+        kind = _MEMBERS_KINDS[type(config)]
+        settings = {name: own.pop(name) for name in kind.settings}
+        detector = {"name": kind.name, **settings}
         return json.loads(json.dumps({**own, "members": members, "detector": detector}))
     data = dataclasses.asdict(config)
     data["detector"] = {"name": config.detector.name, **data["detector"]}
     return json.loads(json.dumps(data))
 
 
+class _Kind(NamedTuple):
+    """How a configuration with members is named in JSON, and its settings there."""
+
+    name: str
+    settings: tuple[str, ...]
+
+
+_MEMBERS_KINDS = {
+    EnsembleConfig: _Kind("ensemble", ("combine",)),
+    ChoiceConfig: _Kind("choice", ("choices", "default")),
+}
+
+
+def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The dictionaries of an earlier version as `to_dict` writes them today."""
+    data = dict(data)
+    if "members" in data:
+        data["members"] = {name: upgraded(member) for name, member in data["members"].items()}
+    if isinstance(train := data.get("train"), Mapping):
+        former = TrainConfig.FORMER_NAMES
+        data["train"] = {former.get(key, key): value for key, value in train.items()}
+    detector = dict(data.get("detector", {}))
+    if detector.get("name") == "ensemble" and "choices" in detector:
+        if detector["combine"] == "choose":
+            del detector["combine"]
+            detector["name"] = "choice"
+            data.pop("threshold_quantile", None)  # had no effect
+        else:
+            del detector["choices"], detector["default"]
+        data["detector"] = detector
+    return data
+
+
 def from_dict(
     data: Mapping[str, Any], detector_configs: Mapping[str, type]
-) -> Config | EnsembleConfig:
-    """The configuration that `to_dict` wrote.
+) -> Config | MembersConfig:
+    """The configuration that `to_dict` wrote, in this version or an earlier one.
 
     Args:
         data: nested dictionaries.
@@ -168,31 +207,38 @@ def from_dict(
     Raises:
         UserError: keys that this version does not know, or a detector it does not have.
     """
-    data = dict(data)
+    data = upgraded(data)
     detector = dict(data.pop("detector"))
     name = str(detector.pop("name"))
-    if name == "ensemble":
-        members = {k: from_dict(v, detector_configs) for k, v in data.pop("members").items()}
-        train = _build(MemberTrainConfig, data.pop("train"), "train")
-        groups = {"members": members, "train": train}
-        groups["data"] = _build(DataConfig, data.pop("data"), "data")
-        groups["embedding"] = _build(MemberEmbeddingConfig, data.pop("embedding"), "embedding")
-        return _build(EnsembleConfig, {**data, **detector, **groups})
+    for cls, kind in _MEMBERS_KINDS.items():
+        if name == kind.name:
+            members = {k: from_dict(v, detector_configs) for k, v in data.pop("members").items()}
+            groups = _MEMBERS_GROUPS
+            values = {key: _build(groups[key], data.pop(key), key) for key in groups if key in data}
+            return _build(cls, {"members": members, **values, **detector, **data})
     if name not in detector_configs:
         raise UserError(
             f"this version has no detector {name!r}{nearest(name, [*detector_configs])}"
         )
-    groups = {
-        "front_end": FrontEnd,
-        "data": DataConfig,
-        "train": TrainConfig,
-        "embedding": EmbeddingConfig,
-        "backend": BackendConfig,
-    }
+    groups = _GROUPS
     values = {key: _build(groups[key], data.pop(key), key) for key in groups if key in data}
     return _build(
         Config, {"detector": _build(detector_configs[name], detector, "detector"), **values, **data}
     )
+
+
+_GROUPS = {
+    "front_end": FrontEnd,
+    "data": DataConfig,
+    "train": TrainConfig,
+    "embedding": EmbeddingConfig,
+    "backend": BackendConfig,
+}
+_MEMBERS_GROUPS = {
+    "data": DataConfig,
+    "train": MemberTrainConfig,
+    "embedding": MemberEmbeddingConfig,
+}
 
 
 def _build(cls, values: Mapping[str, Any], where: str = "config"):
@@ -201,7 +247,12 @@ def _build(cls, values: Mapping[str, Any], where: str = "config"):
         raise UserError(
             f"{where} has keys this version does not know: {', '.join(sorted(unknown))}"
         )
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    while True:
+        try:
+            return cls(**values)
+        except NoEffectError as error:  # earlier versions let it pass
+            del values[error.field]
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -2,13 +2,46 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.errors import UserError
 
 _QUANTILE = 0.9  # of the challenge's decisions
+
+
+class NoEffectError(UserError):
+    """A setting was changed where it has no effect.
+
+    Args:
+        message: as in `UserError`.
+        field: the setting's name in its group.
+    """
+
+    def __init__(self, message: str, field: str):
+        super().__init__(message)
+        self.field = field
+
+
+def check_no_effect(group: str, settings: Any, names: Sequence[str], why: str) -> None:
+    """Raises NoEffectError for a setting that was changed where it has no effect.
+
+    Args:
+        group: what goes before the settings' names in a dotted key; "" for none.
+        settings: a dataclass whose fields have defaults.
+        names: fields that have no effect.
+        why: the reason, for the message.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    for name in names:
+        if getattr(settings, name) != defaults[name]:
+            key = f"{group}.{name}" if group else name
+            raise NoEffectError(
+                f"{key} is {getattr(settings, name)}, which has no effect: {why}; leave it at "
+                f"{defaults[name]!r}",
+                name,
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +89,13 @@ class EmbeddingConfig:
             raise UserError(f"embedding.size is {self.size}; it must be 512 or 6144")
         if not self.hop > 0:
             raise UserError(f"embedding.hop is {self.hop}; it must be above 0, in seconds")
+        if not self.pretrained:
+            names = ("weights", "sha256", "size", "hop")
+            check_no_effect("embedding", self, names, f"embedding is {self.kind}")
+        if self.kind == "edgel3":
+            check_no_effect("embedding", self, ("size",), "edgel3 has embeddings of 64 values")
+        if not self.weights:
+            check_no_effect("embedding", self, ("sha256",), "embedding.weights names no file")
 
     @property
     def pretrained(self) -> bool:
@@ -65,7 +105,7 @@ class EmbeddingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BackendConfig:
-    """From what a clip's score comes.
+    """What a clip's score is computed from.
 
     `--config.backend=KIND` is short for `--config.backend.kind=KIND`.
 
@@ -87,6 +127,9 @@ class BackendConfig:
     def __post_init__(self):
         if self.neighbours < 1:
             raise UserError(f"backend.neighbours is {self.neighbours}; it must be 1 or more")
+        if self.kind != "knn":
+            names = ("neighbours", "metric")
+            check_no_effect("backend", self, names, f"backend is {self.kind}, not knn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +144,7 @@ class TrainConfig:
         patience: a model stops when its validation loss has not improved for so many
             epochs, and its best weights are kept; 0 trains to the end and keeps the last.
         checkpoint_every: epochs between checkpoints.
-        members: how the models of a fleet share a device: "vmap" computes them together,
+        driver: how the models of a fleet share a device: "vmap" computes them together,
             "map" one after another inside the same program, "loop" one compiled step at a
             time; "auto" chooses by backend and kind of step.
         data_devices: devices that share the views of each step of a model; 0 gives a device
@@ -117,9 +160,11 @@ class TrainConfig:
     validation_split: float = 0.1
     patience: int = 0
     checkpoint_every: int = 10
-    members: Literal["auto", "vmap", "map", "loop"] = "auto"
+    driver: Literal["auto", "vmap", "map", "loop"] = "auto"
     data_devices: int = 0
     table_mib: float = 0.0
+
+    FORMER_NAMES: typing.ClassVar[Mapping[str, str]] = {"members": "driver"}
 
     def __post_init__(self):
         for name in ("epochs", "batch_size", "checkpoint_every"):
@@ -138,6 +183,8 @@ class TrainConfig:
             raise UserError(f"train.patience is {self.patience}; it must be 0 (off) or more")
         if self.patience and not self.validation_split:
             raise UserError("train.patience needs a validation set; raise train.validation_split")
+        if self.driver == "loop":
+            check_no_effect("train", self, ("data_devices",), "train.driver=loop uses one device")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +197,8 @@ class Config:
         data: which recordings.
         train: training settings.
         embedding: an embedding of each clip beside its log-mels.
-        backend: from what scores come.
-        precision: in which the networks compute, in training and in scoring. Weights, running
+        backend: what scores are computed from.
+        precision: dtype of the networks' computation, in training and in scoring. Weights, running
             statistics, losses and scores are float32 in any case.
         seeds: one model of each kind is trained a seed.
         threshold: the decision threshold is a quantile of the gamma distribution fitted to
@@ -184,6 +231,9 @@ class Config:
         ):
             raise UserError(f"seeds is {self.seeds}; they must differ and be 0 or more, below 2^32")
         _check_quantile(self.threshold_quantile)
+        if self.threshold == "mean" or (self.threshold == "zero" and self.backend.kind == "own"):
+            why = f"threshold is {self.threshold}, not gamma"
+            check_no_effect("", self, ("threshold_quantile",), why)
 
 
 def _check_quantile(quantile: float) -> None:
@@ -220,71 +270,44 @@ class MemberEmbeddingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EnsembleConfig:
-    """A run that combines the scores of others.
+class MembersConfig:
+    """A run made of the runs of several systems, its members: an ensemble or a choice.
 
     Attributes:
-        members: the runs' configurations by name. On the command line each is a group, as in
+        members: the systems' configurations by name. On the command line each is a group, as in
             `--config.members.group_made.train.epochs=5`.
-        combine: the "mean" or the "max" of the members' scores, standardised for each machine
-            id by those of its training clips; or "choose" one member for each machine type.
-        choices: which member serves a machine type, as "fan:group_made", for "choose".
-        default: the member for the others, for "choose".
         data: which recordings, for all members.
         train: training settings for all members.
         embedding: for all members that have an embedding.
         precision: as in `Config`, of all members; empty leaves it to them.
-        seeds: of all members; those of one seed are combined.
-        threshold_quantile: as in `Config`.
+        seeds: of all members; those of one seed belong together.
         name: as in `Config`.
     """
 
-    members: Mapping[str, "Config | EnsembleConfig"]
-    combine: Literal["mean", "max", "choose"] = "mean"
-    choices: tuple[str, ...] = ()
-    default: str = ""
+    members: Mapping[str, "Config | MembersConfig"]
     data: DataConfig = DataConfig()
     train: MemberTrainConfig = MemberTrainConfig()
     embedding: MemberEmbeddingConfig = MemberEmbeddingConfig()
     precision: Literal["", "float32", "bfloat16"] = ""
     seeds: tuple[int, ...] = (0, 1, 2)
-    threshold_quantile: float = _QUANTILE
     name: str = ""
 
     def __post_init__(self):
         if not self.members:
             raise UserError("members is empty; an ensemble needs one or more")
-        if self.combine != "choose" and (self.choices or self.default):
-            raise UserError("choices and default need combine=choose")
-        if self.combine == "choose" and self.threshold_quantile != _QUANTILE:
-            raise UserError(
-                "threshold_quantile has no effect with combine=choose, where each member's own "
-                "threshold counts; set members.NAME.threshold_quantile"
-            )
-        machines = [choice.partition(":")[0] for choice in self.choices]
-        if len(set(machines)) < len(machines):
-            raise UserError(f"choices names a machine type twice: {', '.join(self.choices)}")
-        _check_quantile(self.threshold_quantile)
-        named = [choice.partition(":")[2] for choice in self.choices]
-        for member in [*named, self.default] if self.combine == "choose" else []:
-            if member not in self.members:
-                raise UserError(
-                    f"choices and default must name members, as in fan:{next(iter(self.members))}; "
-                    f"{member!r} is none of {', '.join(self.members)}"
-                )
         self.member_configs()
 
-    def member_configs(self) -> "dict[str, Config | EnsembleConfig]":
+    def member_configs(self) -> "dict[str, Config | MembersConfig]":
         """The members' configurations with the settings that are for all."""
         train = {k: v for k, v in dataclasses.asdict(self.train).items() if v is not None}
         embedding = {
             k: v for k, v in dataclasses.asdict(self.embedding).items() if v not in ("", None)
         }
-        found, embedded = {}, False
+        configs, embedded = {}, False
         for name, member in self.members.items():
             has_embedding = member.embedding.kind not in ("", "none")
             embedded |= has_embedding
-            found[name] = dataclasses.replace(
+            configs[name] = dataclasses.replace(
                 member,
                 data=self.data,
                 train=dataclasses.replace(member.train, **train),
@@ -297,9 +320,62 @@ class EnsembleConfig:
             )
         if embedding and not embedded:
             raise UserError(f"embedding.{next(iter(embedding))}: no member has an embedding")
-        return found
+        return configs
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleConfig(MembersConfig):
+    """A run that combines the scores of its members.
+
+    Attributes:
+        members: as in `MembersConfig`, as are those not named here.
+        combine: the "mean" or the "max" of the members' scores, standardised for each machine
+            id by those of its training clips.
+        threshold_quantile: as in `Config`.
+    """
+
+    combine: Literal["mean", "max"] = "mean"
+    threshold_quantile: float = _QUANTILE
+
+    def __new__(cls, *args, **settings):
+        """An `EnsembleConfig`; a `ChoiceConfig` where combine="choose", its former name."""
+        if settings.get("combine") == "choose":
+            del settings["combine"]
+            return ChoiceConfig(*args, **settings)
+        return super().__new__(cls)
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_quantile(self.threshold_quantile)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceConfig(MembersConfig):
+    """A run in which one member serves each machine type; only needed members are run.
+
+    Attributes:
+        members: as in `MembersConfig`, as are those not named here.
+        choices: the member that serves a machine type, as "fan:group_made".
+        default: the member for the other machine types.
+    """
+
+    choices: tuple[str, ...] = ()
+    default: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        machines = [choice.partition(":")[0] for choice in self.choices]
+        if len(set(machines)) < len(machines):
+            raise UserError(f"choices names a machine type twice: {', '.join(self.choices)}")
+        named = [choice.partition(":")[2] for choice in self.choices]
+        for member in [*named, self.default]:
+            if member not in self.members:
+                raise UserError(
+                    f"choices and default must name members, as in fan:{next(iter(self.members))}; "
+                    f"{member!r} is none of {', '.join(self.members)}"
+                )
 
     def member_for(self, machine: str) -> str:
-        """The member that serves a machine type, where one is chosen."""
+        """The member that serves a machine type."""
         chosen = dict(choice.partition(":")[::2] for choice in self.choices)
         return chosen.get(machine, self.default)

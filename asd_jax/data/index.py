@@ -1,16 +1,21 @@
 """What a data folder holds and what is wrong with it."""
 
 import dataclasses
+import itertools
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 
 from asd_jax.data import audio_files, layouts
 from asd_jax.data.audio_files import AudioInfo
-from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip
+from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 
 _EXAMPLES = 3
+_KEY = ("year", "subset", "machine", "section", "domain")  # of a row of the summary
+_TOGETHER = 1024  # files whose headers are asked for together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +88,18 @@ def describe(
         UserError: no such folder, or no wav file in it.
     """
     found = layouts.scan(data_dir, year)
-    infos = read_headers([clip.path for clip in found.clips], threads, progress)
+    paths = (clip.path for clip in found.clips)
+    infos = read_headers(paths, threads, progress, total=len(found.clips))
     summary = summarise(found.clips, infos, found.strays, len(found.supplemental))
     return f"{data_dir}\n\n{format_summary(summary, os.path.abspath(data_dir))}"
 
 
 def read_headers(
-    paths: Sequence[os.PathLike | str],
+    paths: Iterable[os.PathLike | str],
     threads: int = 8,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    total: int | None = None,
 ) -> list[AudioInfo]:
     """Reads the header of every file.
 
@@ -99,16 +107,22 @@ def read_headers(
         paths: the files.
         threads: headers read at once.
         progress: called with (files looked at, files in all).
+        total: files in all, where the paths do not have a length.
 
     Returns:
-        One `AudioInfo` a path, in their order.
+        One `AudioInfo` a path, in their order; files alike share one.
     """
-    infos = []
+    total = len(paths) if total is None else total
+    infos: list[AudioInfo] = []
+    known: dict[AudioInfo, AudioInfo] = {}
     with ThreadPoolExecutor(threads) as pool:
-        for info in pool.map(audio_files.inspect, paths):
-            infos.append(info)
-            if progress:
-                progress(len(infos), len(paths))
+        # A pool starts on all that it is given: some files at a time, or it would hold them all.
+        paths = iter(paths)
+        while part := list(itertools.islice(paths, _TOGETHER)):
+            for info in pool.map(audio_files.inspect, part):
+                infos.append(known.setdefault(info, info))
+                if progress:
+                    progress(len(infos), total)
     return infos
 
 
@@ -129,19 +143,29 @@ def summarise(
     Returns:
         The summary.
     """
-    pairs = list(zip(clips, infos, strict=True))
-    sound = [(clip, info) for clip, info in pairs if info.problem is None]
-    lengths = defaultdict(list)
-    for clip, info in sound:
-        lengths[clip.machine].append(info.n_samples / info.sample_rate)
+    if len(clips) != len(infos):
+        raise ValueError(f"{len(clips)} clips, but {len(infos)} headers")
+    clips = ClipTable.of(clips)
+    sound = np.array([info.problem is None for info in infos], bool)
+    samples = np.array([info.n_samples for info in infos], np.int64)
+    rates = np.array([info.sample_rate for info in infos], np.int64)
+    seconds = np.divide(samples, rates, out=np.zeros(len(infos)), where=sound)
+    lengths = {
+        machine: (float(seconds[rows].min()), float(seconds[rows].max()))
+        for (machine,), rows in sorted(clips.groups("machine", rows=sound).items())
+    }
+    formats = Counter((i.sample_rate, i.channels) for i in infos if i.problem is None)
     return Summary(
-        rows=tuple(_row(key, members) for key, members in sorted(_grouped(pairs, _key).items())),
-        formats=dict(Counter((i.sample_rate, i.channels) for _, i in sound).most_common()),
-        lengths={machine: (min(each), max(each)) for machine, each in sorted(lengths.items())},
+        rows=tuple(
+            _row(key, clips[rows], seconds[rows])
+            for key, rows in sorted(clips.groups(*_KEY).items())
+        ),
+        formats=dict(formats.most_common()),
+        lengths=lengths,
         supplemental=supplemental,
         problems=(
-            *_broken_files(pairs),
-            *_odd_ones(sound),
+            *_broken_files(clips, infos),
+            *_odd_ones(clips, infos, sound, seconds),
             *_clashes(clips),
             *_problems({"fits no layout": strays}, hint=layouts.EXPECTED),
             *_gaps(clips),
@@ -179,28 +203,17 @@ def format_summary(summary: Summary, root: str = "") -> str:
     return "\n".join(lines)
 
 
-def _key(clip: Clip) -> tuple[int, str, str, str, str]:
-    return clip.year, clip.subset, clip.machine, clip.section, clip.domain
+def _row(key: tuple, clips: ClipTable, seconds: np.ndarray) -> Row:
+    def count(**wanted) -> int:
+        return int(clips.where(split="test", **wanted).sum())
 
-
-def _grouped(
-    pairs: Iterable[tuple[Clip, AudioInfo]], key: Callable[[Clip], Hashable]
-) -> dict[Hashable, list[tuple[Clip, AudioInfo]]]:
-    groups = defaultdict(list)
-    for clip, info in pairs:
-        groups[key(clip)].append((clip, info))
-    return groups
-
-
-def _row(key: tuple, members: Sequence[tuple[Clip, AudioInfo]]) -> Row:
-    test = Counter(clip.label for clip, _ in members if clip.split == "test")
     return Row(
         key=key,
-        train=len(members) - test.total(),
-        normal=test[NORMAL],
-        anomaly=test[ANOMALY],
-        unlabelled=test[UNLABELLED],
-        seconds=sum(i.n_samples / i.sample_rate for _, i in members if i.problem is None),
+        train=len(clips) - count(),
+        normal=count(label=NORMAL),
+        anomaly=count(label=ANOMALY),
+        unlabelled=count(label=UNLABELLED),
+        seconds=float(seconds.sum()),
     )
 
 
@@ -208,51 +221,57 @@ def _problems(found: Mapping[str, Sequence[str]], hint: str = "") -> list[Proble
     return [Problem(what, tuple(where), hint) for what, where in found.items() if where]
 
 
-def _broken_files(pairs: Iterable[tuple[Clip, AudioInfo]]) -> list[Problem]:
+def _broken_files(clips: ClipTable, infos: Sequence[AudioInfo]) -> list[Problem]:
     found = defaultdict(list)
-    for clip, info in pairs:
+    for row, info in enumerate(infos):
         if info.problem:
-            found[info.problem.partition(":")[0]].append(clip.path)
+            found[info.problem.partition(":")[0]].append(clips.path(row))
     return _problems(found)
 
 
-def _odd_ones(sound: Sequence[tuple[Clip, AudioInfo]]) -> list[Problem]:
+def _odd_ones(
+    clips: ClipTable, infos: Sequence[AudioInfo], sound: np.ndarray, seconds: np.ndarray
+) -> list[Problem]:
     """Clips unlike the majority: of all in rate and channels, of their machine in length."""
     found = defaultdict(list)
     for of, unit in (("sample_rate", "Hz"), ("channels", "channels")):
-        counts = Counter(getattr(info, of) for _, info in sound)
-        usual = max(counts, key=counts.get, default=None)
-        for clip, info in sound:
-            if (value := getattr(info, of)) != usual:
-                found[f"{value} {unit} where most have {usual}"].append(clip.path)
-    for machine, members in _grouped(sound, lambda clip: clip.machine).items():
-        lengths = [round(info.n_samples / info.sample_rate, 3) for _, info in members]
-        usual = Counter(lengths).most_common(1)[0][0]
+        values = [getattr(infos[row], of) for row in np.flatnonzero(sound)]
+        usual = _most_common(values)
+        for row, value in zip(np.flatnonzero(sound), values, strict=True):
+            if value != usual:
+                found[f"{value} {unit} where most have {usual}"].append(clips.path(row))
+    for (machine,), rows in clips.groups("machine", rows=sound).items():
+        lengths = [round(length, 3) for length in seconds[rows].tolist()]
+        usual = _most_common(lengths)
         what = f"other length than most of {machine} ({usual:.2f} s)"
-        for (clip, _), length in zip(members, lengths, strict=True):
+        for row, length in zip(rows, lengths, strict=True):
             if length != usual:
-                found[what].append(clip.path)
+                found[what].append(clips.path(row))
     return _problems(found)
 
 
-def _clashes(clips: Iterable[Clip]) -> list[Problem]:
+def _most_common(values: Sequence):
+    """The value that most have, the first of equals; None of none."""
+    counts = Counter(values)
+    return max(counts, key=counts.get, default=None)
+
+
+def _clashes(clips: ClipTable) -> list[Problem]:
     found = [second.path for _, second in layouts.duplicates(clips)]
     return _problems({"same machine, section and name as another clip": found})
 
 
-def _gaps(clips: Iterable[Clip]) -> list[Problem]:
+def _gaps(clips: ClipTable) -> list[Problem]:
     """Sections that cannot be trained on, tested on or evaluated."""
-    sections = defaultdict(list)
-    for clip in clips:
-        sections[_key(clip)[:-1]].append(clip)
     found = defaultdict(list)
-    for (year, subset, machine, section), members in sorted(sections.items()):
+    for (year, subset, machine, section), rows in sorted(clips.groups(*_KEY[:-1]).items()):
         where = " ".join(filter(None, [_dataset(year), subset, machine, section]))
-        train = [clip for clip in members if clip.split == "train"]
-        labels = {clip.label for clip in members if clip.split == "test"}
+        members = clips[rows]
+        train = members[members.where(split="train")]
+        labels = set(members[members.where(split="test")].distinct("label"))
         if not train:
             found["no training clips"].append(where)
-        if any(clip.label == ANOMALY for clip in train):
+        if train.where(label=ANOMALY).any():
             found["anomalous clips in the training folder"].append(where)
         if not labels:
             found["no test clips"].append(where)

@@ -17,11 +17,13 @@ import functools
 import importlib.resources
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip
+import numpy as np
+
+from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.errors import UserError
 
 YEARS = range(2020, 2027)
@@ -66,7 +68,7 @@ class Scan:
             machine alone), which are neither training nor test clips.
     """
 
-    clips: tuple[Clip, ...]
+    clips: ClipTable
     strays: tuple[str, ...]
     supplemental: tuple[str, ...]
 
@@ -86,7 +88,7 @@ def find_clips(
     data_dir: os.PathLike | str,
     year: int | None = None,
     report: Callable[[str], None] | None = None,
-) -> tuple[Clip, ...]:
+) -> ClipTable:
     """Lists the clips under a folder.
 
     Args:
@@ -136,26 +138,33 @@ def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
     """
     if year is not None and year not in YEARS:
         raise UserError(f"year {year}: the challenge years are {YEARS[0]} to {YEARS[-1]}")
-    clips, strays, supplemental = [], [], []
-    for path in _wav_files(Path(data_dir)):
+    strays, supplemental = [], []
+    clips = ClipTable.of(_found_clips(Path(data_dir), strays, supplemental))
+    if not (clips or strays or supplemental):
+        raise UserError(f"no wav file under {data_dir}; {EXPECTED}")
+    clips = _with_mimii_split(clips)
+    clips = _with_year(clips, supplemental) if year is None else clips.replace(year=year)
+    return Scan(clips.sorted(), tuple(sorted(strays)), tuple(sorted(supplemental)))
+
+
+def _found_clips(data_dir: Path, strays: list[str], supplemental: list[str]) -> Iterator[Clip]:
+    """The clips under a folder, one at a time; other wav files are added to the lists."""
+    # Clips come folder by folder and section by section, so few tables are in use at once.
+    read_attributes = functools.lru_cache(maxsize=8)(_read_attribute_file)
+    for path in _wav_files(data_dir):
         # Result files are UTF-8, and so must be what they name.
         printable = os.fsencode(path).decode(errors="backslashreplace")
         if printable != str(path):
             strays.append(printable)
         elif clip := parse_clip(path, data_dir):
-            clips.append(clip)
+            if not clip.attributes and clip.year >= 2022:
+                table = read_attributes(path.parents[1] / f"attributes_{clip.section}.csv")
+                clip = dataclasses.replace(clip, attributes=table.get(path.stem, ()))
+            yield clip
         elif path.parent.name == "supplemental":
             supplemental.append(str(path))
         else:
             strays.append(str(path))
-    if not (clips or strays or supplemental):
-        raise UserError(f"no wav file under {data_dir}; {EXPECTED}")
-    clips = _with_attribute_files(_with_mimii_split(clips))
-    if year is None:
-        clips = _with_year(clips, supplemental)
-    else:
-        clips = [dataclasses.replace(clip, year=year) for clip in clips]
-    return Scan(tuple(sorted(clips)), tuple(sorted(strays)), tuple(sorted(supplemental)))
 
 
 def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip | None:
@@ -219,13 +228,10 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
     )
 
 
-def duplicates(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Clip]]:
+def duplicates(clips: ClipTable) -> Iterator[tuple[Clip, Clip]]:
     """Pairs of clips that a result file could not tell apart, with the first of that name."""
-    seen = {}
-    for clip in clips:
-        first = seen.setdefault((clip.machine, clip.section, clip.split, clip.name), clip)
-        if first is not clip:
-            yield first, clip
+    pairs = [(other, rows[0]) for rows in clips.namesakes() for other in rows[1:]]
+    return ((clips[first], clips[other]) for other, first in sorted(pairs))
 
 
 def _wav_files(data_dir: Path) -> Iterator[Path]:
@@ -270,45 +276,28 @@ def _attributes(text: str | None) -> tuple[tuple[str, str], ...]:
     return tuple(zip(tokens[::2], [*tokens[1::2], ""], strict=False))
 
 
-def _with_mimii_split(clips: list[Clip]) -> list[Clip]:
+def _with_mimii_split(clips: ClipTable) -> ClipTable:
     """MIMII's own baseline tests on as many normal clips as there are abnormal ones.
 
     They are the first by name; at most half of the normal clips, so that some are left to
     train on.
     """
-    normals, n_abnormal = defaultdict(list), Counter()
-    for clip in clips:
-        if clip.year == 0:
-            machine_id = Path(clip.path).parents[1]
-            if clip.label == NORMAL:
-                normals[machine_id].append(clip)
-            else:
-                n_abnormal[machine_id] += 1
-    test = set()
-    for machine_id, members in normals.items():
-        n_test = min(n_abnormal[machine_id], len(members) // 2)
-        test.update(sorted(clip.path for clip in members)[:n_test])
-    return [dataclasses.replace(c, split="test") if c.path in test else c for c in clips]
-
-
-def _with_attribute_files(clips: list[Clip]) -> list[Clip]:
-    """Fills attributes from `attributes_NN.csv` where the file name has none."""
-    tables = {}
-
-    def filled(clip: Clip) -> Clip:
-        if clip.attributes or clip.year < 2022:
-            return clip
-        path = Path(clip.path)
-        table = path.parents[1] / f"attributes_{clip.section}.csv"
-        if table not in tables:
-            tables[table] = _read_attribute_file(table) if table.is_file() else {}
-        return dataclasses.replace(clip, attributes=tables[table].get(path.stem, ()))
-
-    return [filled(clip) for clip in clips]
+    test = np.zeros(len(clips), bool)
+    # What precedes the name, "normal/00000000.wav", is the folder of a machine id.
+    abnormal = clips.groups("folder", rows=clips.where(year=0, label=ANOMALY))
+    for folder, members in clips.groups("folder", rows=clips.where(year=0, label=NORMAL)).items():
+        n_test = min(len(abnormal.get(folder, ())), len(members) // 2)
+        test[members[:n_test]] = True  # they come by name: `_wav_files` sorts a folder's
+    return clips.replace(test, split="test")
 
 
 def _read_attribute_file(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Attributes by file name without folder and ending; columns file_name, d1p, d1v, d2p, …"""
+    """Attributes by file name without folder and ending; none where there is no such file.
+
+    Its columns are file_name, d1p, d1v, d2p, …
+    """
+    if not path.is_file():
+        return {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -325,21 +314,19 @@ def _read_attribute_file(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
     return attributes
 
 
-def _with_year(clips: list[Clip], supplemental: list[str]) -> list[Clip]:
+def _with_year(clips: ClipTable, supplemental: list[str]) -> ClipTable:
     """Settles the year of section-named clips, one data set at a time."""
     sets = defaultdict(list)
-    for clip in clips:
-        if clip.year > 2020:
-            sets[_set_folder(clip.path)].append(clip)
+    for rows in clips.groups("folder", rows=clips.where(year=[2021, 2022])).values():
+        sets[_set_folder(clips.path(rows[0]))].append(rows)
     has_supplemental = {_set_folder(path) for path in supplemental}
-    years = {
-        folder: _year(folder, members, folder in has_supplemental)
-        for folder, members in sets.items()
-    }
-    return [
-        dataclasses.replace(c, year=years[_set_folder(c.path)]) if c.year > 2020 else c
-        for c in clips
-    ]
+    settled = clips
+    for folder, parts in sets.items():
+        mask = np.zeros(len(clips), bool)
+        mask[np.concatenate(parts)] = True
+        year = _year(folder, clips[mask], folder in has_supplemental)
+        settled = settled.replace(mask, year=year)
+    return settled
 
 
 def _set_folder(path: str) -> Path:
@@ -350,22 +337,22 @@ def _set_folder(path: str) -> Path:
     return folder
 
 
-def _year(folder: Path, clips: list[Clip], has_supplemental: bool) -> int:
+def _year(folder: Path, clips: ClipTable, has_supplemental: bool) -> int:
     named = (_YEAR_FOLDER.search(part) for part in reversed(folder.parts))
     nearest = next(filter(None, named), None)
     if nearest and int(nearest[1]) in YEARS:
         return int(nearest[1])
-    if any(clip.year == 2021 for clip in clips):
+    if 2021 in clips.distinct("year"):
         return 2021
-    if {clip.section for clip in clips} != {"00"}:
+    if clips.distinct("section") != ["00"]:
         candidates = (2022, 2021)
     elif has_supplemental:
         candidates = (2025, 2026)
-    elif any(Path(clip.path).stem.endswith(f"_{_NO_ATTRIBUTE}") for clip in clips):
+    elif any(os.path.splitext(c.name)[0].endswith(f"_{_NO_ATTRIBUTE}") for c in clips):
         candidates = (2024, 2025, 2026)
     else:
         candidates = (2023, 2024, 2025, 2026, 2022, 2021)
-    present = {clip.machine for clip in clips}
+    present = set(clips.distinct("machine"))
     published = defaultdict(set)
     for archive in official_archives():
         published[archive.year].add(archive.machine)

@@ -15,14 +15,14 @@ from asd_jax.errors import UserError
 @functools.cache
 def registry() -> MappingProxyType[str, type[Detector]]:
     """The systems' classes by name."""
-    found = {}
+    systems = {}
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
         for _, cls in inspect.getmembers(module, inspect.isclass):
             own = cls.__module__ == module.__name__
             if own and issubclass(cls, Detector) and not inspect.isabstract(cls):
-                found[cls.Config.name] = cls
-    return MappingProxyType(dict(sorted(found.items())))
+                systems[cls.Config.name] = cls
+    return MappingProxyType(dict(sorted(systems.items())))
 
 
 def list_detectors() -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def make_detector(config: Config) -> Detector:
         UserError: settings that the system has no use for.
     """
     system = registry()[config.detector.name]
-    if config.embedding.kind != "none" and not system.uses_embedding:
+    if config.embedding.kind != "none" and not system.Config.uses_embedding:
         raise UserError(
             f"embedding is {config.embedding.kind}, of which {config.detector.name} has no use; "
             "leave it at none"

@@ -1,8 +1,8 @@
-"""Scores from embeddings: how far a clip is from the normal clips, by what a system sees in them.
+"""Back ends: a clip's score as the distance of its embedding from those of normal clips.
 
 Any system that has an embedding of a clip (`Detector.embed`) can be scored this way in place of
 its own score: `--config.backend=knn` or `--config.backend=mahalanobis`. Where one model serves
-several sections and tells them apart, a clip is compared with those of its own section.
+several sections and distinguishes them, a clip is compared with those of its own section.
 """
 
 import functools
@@ -31,74 +31,78 @@ def on_embeddings(system: type[Detector]) -> type[Detector]:
         raise UserError(
             f"backend needs embeddings of clips, and {system.Config.name} has none; leave it at own"
         )
+    return type("OnEmbeddings", (_OnEmbeddings, system), {})
 
-    class OnEmbeddings(system):
-        """A system with another score."""
 
-        @property
-        def repeats(self) -> int:
-            """One: what differs between trainings is the system's own score."""
-            return 1
+class _OnEmbeddings:
+    """Replaces a system's own score by the distance of its embeddings."""
 
-        def statistics(self, weights, features, n_frames, embedding=None):
-            """A clip's embedding."""
-            return self.embed(weights, features, n_frames, embedding)
+    @property
+    def repeats(self) -> int:
+        """One: trainings of a seed differ in the system's own score only."""
+        return 1
 
-        def calibrate(self, clips):
-            """Embeddings of the training clips, their domains, and the places of their sections."""
-            clips, embeddings = zip(*clips, strict=True)
-            sections = sorted({clip.section for clip in clips})
-            return {
-                "embeddings": np.stack(embeddings),
-                "target": np.array([clip.domain == "target" for clip in clips], np.float32),
-                "section": np.array([sections.index(c.section) for c in clips], np.float32),
-            }
+    def statistics(self, weights, clip):
+        """A clip's embedding."""
+        return self.embed(weights, clip)
 
-        def calibrate_fleet(self, calibrations, clips, embeddings):
-            """Each section's embeddings, or a Gaussian of each section and domain.
+    def calibrate(self, clips):
+        """Embeddings of the training clips, their domains, and the places of their sections."""
+        clips, embeddings = zip(*clips, strict=True)
+        sections = sorted({clip.section for clip in clips})
+        return {
+            "embeddings": np.stack(embeddings),
+            "target": np.array([clip.domain == "target" for clip in clips], np.float32),
+            "section": np.array([sections.index(c.section) for c in clips], np.float32),
+        }
 
-            Sections have an axis of their own, after the models': one of all clips where the
-            system does not tell them apart.
-            """
-            rows = {name: calibrations[name] for name in ("embeddings", "target")}
-            place = calibrations["section"] * (1 if self.by_section else 0)
-            banks = _by_section(rows, place)
-            if self.config.backend.kind == "knn":
-                return banks
-            return _fit_gaussians(banks["embeddings"], banks["target"] == 1)
+    def calibrate_fleet(self, calibrations, clips, embeddings):
+        """Each section's embeddings, or a Gaussian of each section and domain.
 
-        def score(self, weights, calibration, features, n_frames, label=0, embedding=None):
-            """How far one clip's embedding is from those of the training clips."""
-            query = self.embed(weights, features, n_frames, embedding)
-            return self._distance(calibration, query, label, False)
+        Sections have an axis of their own, after the models': one of all clips where the
+        system does not distinguish them.
+        """
+        rows = {name: calibrations[name] for name in ("embeddings", "target")}
+        place = calibrations["section"] * (1 if self._by_section else 0)
+        banks = _by_section(rows, place)
+        if self.config.backend.kind == "knn":
+            return banks
+        return _fit_gaussians(banks["embeddings"], banks["target"] == 1)
 
-        def score_trained(self, weights, calibration, features, n_frames, label=0, embedding=None):
-            """The same of a training clip, from the others: its own neighbour is itself."""
-            query = self.embed(weights, features, n_frames, embedding)
-            return self._distance(calibration, query, label, True)
+    def score(self, weights, calibration, clip):
+        """Distance of one clip's embedding from those of the training clips."""
+        return self._distance(calibration, self.embed(weights, clip), clip.label, trained=False)
 
-        def _distance(self, calibration, query, label, trained: bool):
-            # Section by section, not only the clip's own: that would be an array of all
-            # embeddings for each clip of a batch.
-            backend, distances = self.config.backend, []
-            for place in range(len(jax.tree.leaves(calibration)[0])):
-                own = jax.tree.map(lambda leaf, place=place: leaf[place], calibration)
-                if backend.kind == "mahalanobis":
-                    source, target = (Gaussian(**own[name]) for name in ("source", "target"))
-                    distances.append(selective_distance(source, target, query[None])[0])
-                else:
-                    bank = Bank(
-                        own["embeddings"],
-                        jnp.isfinite(own["embeddings"]).all(axis=-1),
-                        own["target"] == 1,
-                    )
-                    nearest = _from_others if trained else _from_all
-                    distance = nearest(query, bank, backend.neighbours, backend.metric)
-                    # That from nothing is infinite, which would rank a model that diverged.
-                    distances.append(jnp.where(bank.mask.any(), distance, jnp.nan))
-            return jnp.stack(distances)[label if self.by_section else 0]
+    def score_trained(self, weights, calibration, clip):
+        """The same of a training clip, from the others: its own neighbour is itself."""
+        return self._distance(calibration, self.embed(weights, clip), clip.label, trained=True)
 
-    return OnEmbeddings
+    @property
+    def _by_section(self) -> bool:
+        return self.scope == "machine by section"
+
+    def _distance(self, calibration, query, label, *, trained: bool):
+        """() distance of a query (values,) from the normal clips of its section."""
+        backend, distances = self.config.backend, []
+        # Section by section, not only the clip's own: gathering that one would make an array of
+        # all embeddings for each clip of a batch.
+        for place in range(len(jax.tree.leaves(calibration)[0])):
+            own = jax.tree.map(lambda leaf, place=place: leaf[place], calibration)
+            if backend.kind == "mahalanobis":
+                source, target = (Gaussian(**own[name]) for name in ("source", "target"))
+                distances.append(selective_distance(source, target, query[None])[0])
+            else:
+                bank = Bank(
+                    own["embeddings"],
+                    jnp.isfinite(own["embeddings"]).all(axis=-1),
+                    own["target"] == 1,
+                )
+                nearest = _from_others if trained else _from_all
+                distance = nearest(query, bank, backend.neighbours, backend.metric)
+                # The distance to an empty bank is infinite; NaN keeps a diverged model out of
+                # the ranking.
+                distances.append(jnp.where(bank.mask.any(), distance, jnp.nan))
+        return jnp.stack(distances)[label if self._by_section else 0]
 
 
 def _by_section(rows: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What every system of the zoo gives to the rest of the package."""
+"""The interface of every system of the zoo."""
 
 import abc
 import dataclasses
@@ -10,17 +10,55 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config
 from asd_jax.data.clips import Clip
+from asd_jax.features.table import ClipInput
 from asd_jax.scoring import pooling
-from asd_jax.training.task import Task
+from asd_jax.training.task import Task, TrainingStatistics
+
+_LEAST_STD_DB = 1e-3  # a band that varies less is taken not to vary at all
 
 
 @dataclasses.dataclass(frozen=True)
 class DetectorConfig:
-    """Base of the systems' configurations; `name` is the detector's."""
+    """Base of the systems' configurations.
+
+    Attributes:
+        name: of the system.
+        uses_embedding: whether the system has a use for a pretrained network's embedding of a
+            clip (`Config.embedding`), which is then in `ClipInput.embedding`.
+    """
 
     name: ClassVar[str] = ""
+    uses_embedding: ClassVar[bool] = False
+
+
+class TrainingClips:
+    """A model's training clips with their statistics, which are computed as they are asked for.
+
+    Args:
+        clips: the clips.
+        statistics: (indices into `clips`) → each one's `Detector.statistics`, as NumPy arrays.
+        indices: which of the clips; all by default.
+
+    Iterating gives (clip, statistics) pairs.
+    """
+
+    def __init__(self, clips: Sequence[Clip], statistics, indices: np.ndarray | None = None):
+        self._clips, self._statistics = clips, statistics
+        self._indices = np.arange(len(clips)) if indices is None else indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __iter__(self) -> Iterator[tuple[Clip, Any]]:
+        clips = (self._clips[i] for i in self._indices)
+        return zip(clips, self._statistics(self._indices), strict=True)
+
+    def take(self, chosen: np.ndarray) -> "TrainingClips":
+        """Those at some places."""
+        return TrainingClips(self._clips, self._statistics, self._indices[chosen])
 
 
 class Detector(abc.ABC):
@@ -30,51 +68,35 @@ class Detector(abc.ABC):
     after training (the calibration), are passed in, so that every method is a pure
     function that can be vmapped over the models of a fleet.
 
+    A system defines `Config`, `title`, `paper`, `scope`, `views`, `task` and `score`; the other
+    methods have defaults that suit most systems.
+
     Attributes:
         Config: the class of `config.detector`; its `name` is the system's name.
         title: the system in a few words.
         paper: the report it is from.
-        scope: whether one model serves a machine type or one section (machine id) of it.
-        by_section: whether a clip's section must be known to score it, although one model
-            serves the machine type. Views of such a system's own clips are labelled by their
-            section's place among the sections of the machine's training clips.
-        uses_embedding: whether it has a use for a pretrained network's embedding of a clip
-            (`Config.embedding`); where there is one, `score` and `statistics` take it last.
+        scope: what one model serves: a "machine" type; a "section" (machine id) of it; or a
+            "machine by section", a machine type whose sections the model distinguishes: the
+            section must be known to score a clip, and `ClipInput.label` is its place among the
+            sections of the machine's training clips.
     """
 
     Config: ClassVar[type[DetectorConfig]]
     title: ClassVar[str]
     paper: ClassVar[str]
-    scope: ClassVar[Literal["machine", "section"]]
-    by_section: ClassVar[bool] = False
-    uses_embedding: ClassVar[bool] = False
+    scope: ClassVar[Literal["machine", "section", "machine by section"]]
 
     def __init__(self, config: Config):
         self.config = config
 
     @property
-    def dtype(self) -> jnp.dtype:
-        """In what the networks compute; what they take and give is float32."""
-        return jnp.dtype(self.config.precision)
-
-    @property
     @abc.abstractmethod
-    def view_length(self) -> int:
-        """Frames in a view."""
-
-    @property
-    def fewest_frames(self) -> int:
-        """Frames that a clip must have; where it has fewer than a view, it is repeated."""
-        return self.view_length
-
-    @property
-    def view_hop(self) -> int:
-        """Frames from one view to the next."""
-        return 1
+    def views(self) -> ViewSpec:
+        """How a clip is cut into views."""
 
     @property
     def repeats(self) -> int:
-        """Trainings of each seed, of whose scores of a clip the smallest counts."""
+        """Trainings of each seed; the smallest of their scores of a clip counts."""
         return 1
 
     def other_machine(self, machine: str, machines: Collection[str]) -> str | None:
@@ -89,7 +111,7 @@ class Detector(abc.ABC):
         """
         return None
 
-    def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> list[Clip]:
+    def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> Sequence[Clip]:
         """Changed copies of a machine's training clips from which its models learn as well.
 
         Args:
@@ -129,62 +151,39 @@ class Detector(abc.ABC):
         """
 
     @abc.abstractmethod
-    def score(
-        self,
-        weights: Any,
-        calibration: Any,
-        features: jax.Array,
-        n_frames: jax.Array,
-        label: jax.Array | int = 0,
-    ) -> jax.Array:
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Scores one clip; larger is more anomalous.
 
         Args:
             weights: of one model, as a linen module's `apply` takes them.
             calibration: of that model, as `calibrate` gave it.
-            features: (frames, mels), of which those past `n_frames` are padding.
-            n_frames: ().
-            label: (), that of the clip's section, see `by_section`.
+            clip: the clip.
 
         Returns:
             ().
         """
 
-    def score_trained(self, weights, calibration, features, n_frames, label=0, *embedding):
+    def score_trained(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Scores one of the model's own training clips, as if it had not been one.
 
         Where a score compares a clip with the training clips themselves, this leaves the clip
         out; by default it is the same as `score`, whose arguments it has.
         """
-        return self.score(weights, calibration, features, n_frames, label, *embedding)
+        return self.score(weights, calibration, clip)
 
-    def embed(
-        self,
-        weights: Any,
-        features: jax.Array,
-        n_frames: jax.Array,
-        embedding: jax.Array | None = None,
-    ) -> jax.Array:
+    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """(values,) embedding of a clip, for systems that have one; arguments as in `score`."""
-        raise TypeError(f"{type(self).__name__} has no embedding")
+        raise NotImplementedError(f"{type(self).__name__} has no embedding")
 
-    def statistics(self, weights: Any, features: jax.Array, n_frames: jax.Array) -> Any:
-        """What `calibrate` needs of one training clip; arguments as in `score`.
+    def statistics(self, weights: Any, clip: ClipInput) -> Any:
+        """Statistics of one training clip for `calibrate`; arguments as in `score`."""
+        raise NotImplementedError(f"{type(self).__name__} needs no statistics")
 
-        Where the clip has an embedding by `Config.embedding`, that comes last.
-        """
-        raise TypeError(f"{type(self).__name__} needs no statistics")
-
-    def calibrated_on(self, own: np.ndarray) -> np.ndarray:
-        """Which training clips `calibrate` needs: by default all, as indices like `own`."""
-        return own
-
-    def calibrate(self, clips: Iterator[tuple[Clip, Any]]) -> dict[str, np.ndarray]:
-        """What a model needs of its training clips to score others.
+    def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
+        """Computes from a model's training clips what it needs to score others.
 
         Args:
-            clips: each clip of `calibrated_on` with its statistics (NumPy arrays), computed as
-                it is asked for; a system that asks for none costs nothing.
+            clips: its training clips; a system that asks for no statistics costs nothing.
 
         Returns:
             Arrays. Those of a fleet are stacked; where their first axes differ in length, the
@@ -198,12 +197,12 @@ class Detector(abc.ABC):
         clips: Sequence[np.ndarray],
         embeddings: np.ndarray | None,
     ) -> dict[str, np.ndarray]:
-        """What all models need, from what `calibrate` gave of each: fitted at once.
+        """Calibrates all models at once, from what `calibrate` computed of each.
 
         Args:
             calibrations: stacked results of `calibrate`.
-            clips: a model each: indices of its training clips as `calibrated_on` gave them; the
-                same array for models of the same clips.
+            clips: indices of each model's training clips; the same array for models of the same
+                clips.
             embeddings: (clips, values) of the whole table of clips; None without.
 
         Returns:
@@ -213,7 +212,7 @@ class Detector(abc.ABC):
 
 
 def mean_latent(module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of what an autoencoder's narrow layer gives of a clip's views.
+    """Mean of the narrow layer of an autoencoder over a clip's views.
 
     Args:
         module: one that sows "latent".
@@ -227,3 +226,15 @@ def mean_latent(module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Ar
     _, sown = module.apply(weights, inputs, mutable=["intermediates"])
     (latent,) = sown["intermediates"]["latent"]
     return pooling.mean(latent.T, mask)
+
+
+def standardisation(statistics: TrainingStatistics) -> tuple[jax.Array, jax.Array]:
+    """Mean and scale by which each band of the features is standardised.
+
+    Args:
+        statistics: of the training frames.
+
+    Returns:
+        (mels,) and (mels,), in dB. A band that never changes has no scale of its own: 1 dB.
+    """
+    return statistics.mean, jnp.where(statistics.std > _LEAST_STD_DB, statistics.std, 1.0)

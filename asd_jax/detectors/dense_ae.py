@@ -28,9 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from asd_jax.audio.views import gather_views
+from asd_jax.audio.views import ViewSpec
 from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.models import DenseAutoencoder
 from asd_jax.scoring import mahalanobis
 from asd_jax.training.task import Task, gradient_task
@@ -71,16 +72,18 @@ class DenseAutoencoderDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: DenseAutoencoderConfig = config.detector
-        self.module = DenseAutoencoder(self.settings.hidden, self.settings.latent, self.dtype)
+        self.module = DenseAutoencoder(
+            self.settings.hidden, self.settings.latent, jnp.dtype(config.precision)
+        )
 
     @property
-    def view_length(self) -> int:
-        """Frames in an input vector."""
-        return self.settings.frames
+    def views(self) -> ViewSpec:
+        """Input vectors: consecutive frames laid end to end."""
+        return ViewSpec(self.settings.frames)
 
     def task(self, n_labels: int = 1) -> Task:
         """Mean squared error, minimised by Adam."""
-        n_values = self.view_length * self.config.front_end.n_mels
+        n_values = self.settings.frames * self.config.front_end.n_mels
 
         def init(key, statistics):
             return self.module.init(key, jnp.zeros((1, n_values)))
@@ -100,31 +103,27 @@ class DenseAutoencoderDetector(Detector):
             init,
             loss,
             optax.adam(self.config.train.learning_rate, eps=1e-7),
-            view_length=self.view_length,
+            view_length=self.settings.frames,
         )
 
-    def residuals(self, weights: Any, features: jax.Array, n_frames: jax.Array):
+    def residuals(self, weights: Any, clip: ClipInput) -> tuple[jax.Array, jax.Array]:
         """Input minus reconstruction of all views of a clip.
 
         Returns:
-            (views, frames in a view, mels), and (views,) true where a view is of the clip
-            and not of its padding.
+            (views, frames in a view, mels), and (views,) true where a view has no padding.
         """
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
-        views = gather_views(features, starts, self.view_length)
-        output = self.module.apply(weights, views.reshape(len(views), -1))
-        return views - output.reshape(views.shape), starts + self.view_length <= n_frames
+        views, mask = clip.views(self.views)  # (views, frames, mels)
+        output = self.module.apply(weights, views.reshape(len(views), -1))  # (views, values)
+        return views - output.reshape(views.shape), mask
 
-    def embed(self, weights, features, n_frames, embedding=None):
-        """Mean over a clip's vectors of the narrow layer's values."""
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
-        views = gather_views(features, starts, self.view_length)
-        mask = starts + self.view_length <= n_frames
+    def embed(self, weights, clip):
+        """Mean of the narrow layer over a clip's vectors."""
+        views, mask = clip.views(self.views)
         return mean_latent(self.module, weights, views.reshape(len(views), -1), mask)
 
-    def score(self, weights, calibration, features, n_frames, label=0):
+    def score(self, weights, calibration, clip):
         """Mean squared error, or the smaller Mahalanobis distance, of one clip."""
-        residuals, mask = self.residuals(weights, features, n_frames)
+        residuals, mask = self.residuals(weights, clip)
         if self.settings.score == "mse":
             return jnp.mean(residuals**2, where=mask[:, None, None])
         mean = jnp.mean(residuals, axis=(0, 1), where=mask[:, None, None])
@@ -132,11 +131,11 @@ class DenseAutoencoderDetector(Detector):
             mean, calibration["source_precision"], calibration["target_precision"]
         )
 
-    def statistics(self, weights, features, n_frames):
-        """Moments of a clip's residuals, a sample each frame of each view."""
-        residuals, mask = self.residuals(weights, features, n_frames)
-        frames = residuals.reshape(-1, residuals.shape[-1])
-        return mahalanobis.moments(frames, jnp.repeat(mask, self.view_length))
+    def statistics(self, weights, clip):
+        """Moments of a clip's residuals; each frame of each view is a sample."""
+        residuals, mask = self.residuals(weights, clip)
+        frames = residuals.reshape(-1, residuals.shape[-1])  # (views × frames, mels)
+        return mahalanobis.moments(frames, jnp.repeat(mask, self.settings.frames))
 
     def calibrate(self, clips):
         """Inverse covariances of the source's and the target's residuals."""

@@ -44,7 +44,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from asd_jax.audio.views import gather_views
+from asd_jax.audio.views import ViewSpec
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
 from asd_jax.models import GANomalyDiscriminator, GANomalyGenerator
@@ -105,24 +105,15 @@ class GANomalyDetector(Detector):
                 f"front_end.n_mels is {config.front_end.n_mels}; ganomaly needs a multiple of 8"
             )
         self.generator = GANomalyGenerator(
-            self.settings.width, self.settings.activation, self.dtype
+            self.settings.width, self.settings.activation, jnp.dtype(config.precision)
         )
-        self.discriminator = GANomalyDiscriminator(self.settings.width, self.dtype)
+        self.discriminator = GANomalyDiscriminator(self.settings.width, jnp.dtype(config.precision))
 
     @property
-    def view_length(self) -> int:
-        """Frames in a view."""
-        return self.settings.frames
-
-    @property
-    def fewest_frames(self) -> int:
-        """A quarter of a view: clips of the challenge's data are 6 to 18 seconds long."""
-        return -(-self.settings.frames // 4)
-
-    @property
-    def view_hop(self) -> int:
-        """Views do not overlap."""
-        return self.settings.frames
+    def views(self) -> ViewSpec:
+        """Views side by side; a clip has a quarter of one or more, as the data's 6 to 18 s have."""
+        frames = self.settings.frames
+        return ViewSpec(frames, hop=frames, fewest_frames=-(-frames // 4))
 
     def task(self, n_labels: int = 1) -> Task:
         """Two networks, each with its own gradient descent, a step of both at a time."""
@@ -130,7 +121,7 @@ class GANomalyDetector(Detector):
         networks = {"generator": self.generator, "discriminator": self.discriminator}
 
         def init(key, statistics):
-            x = jnp.zeros((1, self.view_length, self.config.front_end.n_mels, 1))
+            x = jnp.zeros((1, self.settings.frames, self.config.front_end.n_mels, 1))
             made = {
                 name: network.init(jax.random.fold_in(key, i), x)
                 for i, (name, network) in enumerate(networks.items())
@@ -192,7 +183,7 @@ class GANomalyDetector(Detector):
             x = self._scaled(weights, batch.views)
             return self._generator_loss(weights, x, batch, train=False)[0]
 
-        return Task(init, step, evaluate, self.view_length, kind="convolution")
+        return Task(init, step, evaluate, self.settings.frames, kind="convolution")
 
     def _scaled(self, weights: Any, views: jax.Array) -> jax.Array:
         """(views, frames, mels) in dB → (views, frames, mels, 1) in the output's range."""
@@ -233,10 +224,10 @@ class GANomalyDetector(Detector):
         )
         return loss, (fake, stats)
 
-    def score(self, weights, calibration, features, n_frames, label=0):
-        """Mean squared difference of the latents of one clip's pieces and their reconstructions."""
-        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
-        x = self._scaled(weights, gather_views(features, starts, self.view_length))
+    def score(self, weights, calibration, clip):
+        """Mean squared difference of the latents of one clip's views and their reconstructions."""
+        views, mask = clip.views(self.views)
+        x = self._scaled(weights, views)  # (views, frames, mels, 1)
         _, latent, latent_of_fake = self.generator.apply(
             {
                 "params": weights["params"]["generator"],
@@ -245,4 +236,4 @@ class GANomalyDetector(Detector):
             x,
         )
         distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))
-        return jnp.mean(distances, where=starts + self.view_length <= n_frames)
+        return jnp.mean(distances, where=mask)

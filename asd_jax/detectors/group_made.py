@@ -38,8 +38,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from asd_jax.audio.views import gather_views
-from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.audio.views import ViewSpec, gather_views
+from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
 from asd_jax.errors import UserError
 from asd_jax.models.group_made import GroupMADE, log_density
 from asd_jax.scoring import pooling
@@ -95,23 +95,26 @@ class GroupMADEDetector(Detector):
         super().__init__(config)
         self.settings: GroupMADEConfig = config.detector
         self.module = GroupMADE(
-            self.settings.hidden, self.settings.components, self.settings.order, self.dtype
+            self.settings.hidden,
+            self.settings.components,
+            self.settings.order,
+            jnp.dtype(config.precision),
         )
 
     @property
-    def view_length(self) -> int:
-        """Frames of which the density is."""
-        return len(self.settings.order)
+    def views(self) -> ViewSpec:
+        """The frames whose joint density is modelled."""
+        return ViewSpec(len(self.settings.order))
 
     def task(self, n_labels: int = 1) -> Task:
         """Negative log likelihood of views, minimised by Adam."""
-        shape = (1, self.view_length, self.config.front_end.n_mels)
+        shape = (1, self.views.length, self.config.front_end.n_mels)
 
         def init(key, statistics):
-            scale = jnp.where(statistics.std < 1e-3, 1, statistics.std)
+            mean, scale = standardisation(statistics)
             return {
                 **self.module.init(key, jnp.zeros(shape)),
-                "input": {"mean": statistics.mean, "scale": scale},
+                "input": {"mean": mean, "scale": scale},
             }
 
         def loss(variables, batch, key, train):
@@ -121,7 +124,7 @@ class GroupMADEDetector(Detector):
             init,
             loss,
             optax.adam(self.config.train.learning_rate, eps=1e-7),
-            view_length=self.view_length,
+            view_length=self.views.length,
         )
 
     def log_densities(self, weights: Any, views: jax.Array) -> jax.Array:
@@ -137,12 +140,12 @@ class GroupMADEDetector(Detector):
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
         return log_density(x, *self.module.apply({"params": weights["params"]}, x))
 
-    def score(self, weights, calibration, features, n_frames, label=0):
+    def score(self, weights, calibration, clip):
         """Mean negative log likelihood of one clip's views, or of their last frames."""
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
+        starts, mask = clip.starts(self.views)
 
         def log_densities(start):
-            view = gather_views(features, start, self.view_length)
+            view = gather_views(clip.features, start, self.views.length)
             return self.log_densities(weights, view[None])[0]
 
         densities = jax.lax.map(log_densities, starts, batch_size=_VIEWS_AT_ONCE)
@@ -150,4 +153,4 @@ class GroupMADEDetector(Detector):
             densities = densities[:, self.settings.order[-1]]
         else:
             densities = jnp.sum(densities, axis=-1)
-        return pooling.mean(-densities, starts + self.view_length <= n_frames)
+        return pooling.mean(-densities, mask)

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.base import DetectorConfig
 from asd_jax.detectors.interpolation_ae import InterpolationDetector, check_shape
 from asd_jax.errors import UserError
@@ -52,6 +53,7 @@ class IAEO3Config(DetectorConfig):
     """
 
     name: ClassVar[str] = "iaeo3"
+    uses_embedding: ClassVar[bool] = True
     frames: int = 5
     encoder: tuple[int, ...] = (256, 128, 64, 32)
     trainings: int = 5
@@ -64,6 +66,9 @@ class IAEO3Config(DetectorConfig):
         for name in ("trainings", "principal", "components"):
             if getattr(self, name) < 1:
                 raise UserError(f"detector.{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.predictor == "max":
+            names = ("principal", "components")
+            check_no_effect("detector", self, names, "detector.predictor=max has no mixture")
 
 
 class IAEO3Detector(InterpolationDetector):
@@ -73,7 +78,6 @@ class IAEO3Detector(InterpolationDetector):
     title = "IAEO3 (pretrained embeddings, interpolation autoencoder, Gaussian mixture)"
     paper = "Grollmisch et al. 2020, section 3"
     scope = "section"
-    uses_embedding = True
 
     def __init__(self, config):
         super().__init__(config)
@@ -94,13 +98,13 @@ class IAEO3Detector(InterpolationDetector):
         """Trainings of each seed."""
         return self.settings.trainings
 
-    def embed(self, weights, features, n_frames, embedding=None):
+    def embed(self, weights, clip):
         """The pretrained network's embedding of a clip."""
-        return embedding
+        return clip.embedding
 
-    def statistics(self, weights, features, n_frames, embedding=None):
+    def statistics(self, weights, clip):
         """(5,) statistics of a clip's errors."""
-        return self.features(weights, features, n_frames)
+        return self.error_statistics(weights, clip)
 
     def calibrate(self, clips):
         """Statistics of the training clips' errors, (clips, 5)."""
@@ -139,13 +143,13 @@ class IAEO3Detector(InterpolationDetector):
         found["mixture"] = mixture._replace(means=means)._asdict()
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), found)
 
-    def score(self, weights, calibration, features, n_frames, label=0, embedding=None):
+    def score(self, weights, calibration, clip):
         """Negative log probability of one clip's embedding and errors, or its largest error."""
-        errors = self.features(weights, features, n_frames)
+        errors = self.error_statistics(weights, clip)  # (5,)
         if self.settings.predictor == "max":
             return errors[pooling.STATISTICS.index("max")]
         values = errors
-        if embedding is not None:
-            principal = project(Projection(**calibration["projection"]), embedding)
+        if clip.embedding is not None:
+            principal = project(Projection(**calibration["projection"]), clip.embedding)
             values = jnp.concatenate([principal, errors])
         return -log_likelihood(GaussianMixture(**calibration["mixture"]), values[None])[0]

@@ -39,8 +39,10 @@ import optax
 from jax.scipy.special import logsumexp, xlog1py, xlogy
 
 from asd_jax.audio.augmentation import draw_pairs, draw_warp, mix, warp
-from asd_jax.audio.views import gather_views
-from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.audio.views import ViewSpec
+from asd_jax.config.types import check_no_effect
+from asd_jax.data.clips import ClipTable
+from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
 from asd_jax.errors import UserError
 from asd_jax.models import MobileNetV2, ResNet50
 from asd_jax.models.layers import heads
@@ -111,6 +113,12 @@ class IdClassifierConfig(DetectorConfig):
         )
         if (self.score == "cosine") and self.head != "arcface":
             raise UserError("detector.score=cosine needs detector.head=arcface")
+        if self.head != "arcface":
+            why = f"detector.head is {self.head}, not arcface"
+            check_no_effect("detector", self, ("margin", "scale"), why)
+        if self.network != "mobilenet_v2":
+            why = f"detector.network is {self.network}, which has one width"
+            check_no_effect("detector", self, ("width",), why)
 
 
 _NETWORKS = {"mobilenet_v2": MobileNetV2, "resnet50": ResNet50}
@@ -122,14 +130,13 @@ class IdClassifierDetector(Detector):
     Config = IdClassifierConfig
     title = "classifier of machine ids (MobileNetV2, ResNet-50, ArcFace)"
     paper = "Giri et al. 2020, section 2.2; DCASE 2021 and 2022 baseline"
-    scope = "machine"
-    by_section = True
+    scope = "machine by section"
 
     def __init__(self, config):
         super().__init__(config)
         self.settings: IdClassifierConfig = config.detector
         network = _NETWORKS[self.settings.network]
-        options = {"momentum": self.settings.momentum, "dtype": self.dtype}
+        options = {"momentum": self.settings.momentum, "dtype": jnp.dtype(config.precision)}
         if network is MobileNetV2:
             options["width"] = self.settings.width
         if self.settings.stages:
@@ -137,27 +144,22 @@ class IdClassifierDetector(Detector):
         self.module = network(**options)
 
     @property
-    def view_length(self) -> int:
-        """Frames in an image."""
-        return self.settings.frames
-
-    @property
-    def view_hop(self) -> int:
-        """Frames from one image to the next."""
-        return self.settings.hop
+    def views(self) -> ViewSpec:
+        """Images of consecutive frames."""
+        return ViewSpec(self.settings.frames, self.settings.hop)
 
     def perturbed(self, clips, seeds):
         """Each training clip at each of the settings' speeds, the same for all seeds."""
-        return [
-            dataclasses.replace(clip, split="perturbed", perturbation=f"resample {factor!r}")
-            for factor in self.settings.resample
-            for clip in clips
-        ]
+        copies = ClipTable.of(clips).replace(split="perturbed")
+        return ClipTable.concatenate(
+            copies.replace(perturbation=f"resample {factor!r}") for factor in self.settings.resample
+        )
 
     def examples(self, own, clips, seed):
         """Own clips by their ids, and after these classes the resampled ones, speed by speed."""
+        clips = ClipTable.of(clips)
         machine = clips[own[0]].machine
-        sections = sorted({clips[i].section for i in own})
+        sections = clips[own].distinct("section")
         speeds = ["", *(f"resample {factor!r}" for factor in self.settings.resample)]
         classes = len(sections) * len(speeds) * (2 if self.settings.warp else 1)
         if classes < 2:
@@ -167,17 +169,12 @@ class IdClassifierDetector(Detector):
                 "--config.detector.resample=0.9,1.1) or choose other machines "
                 "(--config.data.machines)"
             )
-        copies = [
-            i
-            for i, clip in enumerate(clips)
-            if (clip.split, clip.machine) == ("perturbed", machine) and clip.section in sections
-        ]
-        chosen = np.concatenate([own, np.array(copies, own.dtype)])
-        labels = [
-            speeds.index(clips[i].perturbation) * len(sections) + sections.index(clips[i].section)
-            for i in chosen
-        ]
-        return chosen, np.array(labels, np.int32)
+        copies = clips.where(split="perturbed", machine=machine, section=sections)
+        chosen = np.concatenate([own, np.flatnonzero(copies)])
+        learned = clips[chosen]
+        speed = learned.places("perturbation", speeds)
+        labels = speed * len(sections) + learned.places("section", sections)
+        return chosen, labels.astype(np.int32)
 
     def task(self, n_labels: int = 1) -> Task:
         """Cross-entropy or ArcFace's loss of augmented images, minimised by Adam."""
@@ -185,21 +182,18 @@ class IdClassifierDetector(Detector):
 
         def init(key, statistics):
             for_network, for_head = jax.random.split(key)
-            image = jnp.zeros((1, self.view_length, self.config.front_end.n_mels, 3))
+            image = jnp.zeros((1, self.settings.frames, self.config.front_end.n_mels, 3))
             variables = self.module.init(for_network, image)
             inputs = jax.eval_shape(self.module.apply, variables, image).shape[-1]
             classes = statistics.n_labels * (2 if self.settings.warp else 1)
             head = heads.init_head(for_head, inputs, columns, classes)
-            # A band that never changes has no scale of its own: 1 dB.
-            std = jnp.where(statistics.std > 1e-3, statistics.std, 1.0)
+            mean, std = standardisation(statistics)
             if self.settings.scaling == "none":
-                scaling = {"mean": 0 * std, "std": jnp.ones_like(std)}
-            else:
-                scaling = {"mean": statistics.mean, "std": std}
+                mean, std = jnp.zeros_like(mean), jnp.ones_like(std)
             return {
                 "params": {"network": variables["params"], "head": head._asdict()},
                 "batch_stats": variables["batch_stats"],
-                "input": scaling,
+                "input": {"mean": mean, "std": std},
                 "labels": {"count": jnp.int32(statistics.n_labels)},
             }
 
@@ -222,7 +216,7 @@ class IdClassifierDetector(Detector):
             init,
             loss,
             optax.adam(self.config.train.learning_rate, eps=1e-7),
-            view_length=self.view_length,
+            view_length=self.settings.frames,
             kind="convolution",
         )
 
@@ -288,25 +282,24 @@ class IdClassifierDetector(Detector):
         logits = self._logits(weights, embeddings, labels)
         return logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
 
-    def embed(self, weights, features, n_frames, embedding=None):
-        """Mean over a clip's images of what the network gives the last layer, of length 1."""
-        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
-        embeddings, _ = self._embed(weights, gather_views(features, starts, self.view_length))
-        mask = starts + self.view_length <= n_frames
+    def embed(self, weights, clip):
+        """Mean over a clip's images of the last layer's input, scaled to length 1."""
+        views, mask = clip.views(self.views)
+        embeddings, _ = self._embed(weights, views)  # (views, values)
         mean = jnp.mean(embeddings, axis=0, where=mask[:, None])
         return mean / jnp.maximum(jnp.linalg.norm(mean), 1e-12)
 
-    def score(self, weights, calibration, features, n_frames, label=0):
-        """How little one clip's images are taken for its own id, on average."""
-        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
-        embeddings, _ = self._embed(weights, gather_views(features, starts, self.view_length))
+    def score(self, weights, calibration, clip):
+        """Mean over one clip's images of how far they are from being classified as its own id."""
+        views, mask = clip.views(self.views)
+        embeddings, _ = self._embed(weights, views)  # (views, values)
         if self.settings.score == "cosine":
             head = heads.Head(**weights["params"]["head"])
-            values = -heads.cosines(head, embeddings)[:, label]
+            values = -heads.cosines(head, embeddings)[:, clip.label]
         else:
             logits = self._logits(weights, embeddings)
-            others = jnp.where(jnp.arange(logits.shape[-1]) == label, -jnp.inf, logits)
-            log_odds = logsumexp(others, axis=-1) - logits[:, label]
+            others = jnp.where(jnp.arange(logits.shape[-1]) == clip.label, -jnp.inf, logits)
+            log_odds = logsumexp(others, axis=-1) - logits[:, clip.label]
             probability = self.settings.score == "probability"
             values = jax.nn.sigmoid(log_odds) if probability else log_odds
-        return pooling.mean(values, starts + self.view_length <= n_frames)
+        return pooling.mean(values, mask)

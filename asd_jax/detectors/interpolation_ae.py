@@ -1,4 +1,4 @@
-"""The interpolation autoencoder: how badly is a frame told from its neighbours?
+"""The interpolation autoencoder: how badly is a frame predicted from its neighbours?
 
 Source: Grollmisch et al. 2020 (DCASE), section 3.1 and Table 1, there as a branch of a larger
 system and, for valves, as a system of its own with the largest error of a clip as the score;
@@ -9,7 +9,7 @@ As there:
     Network: dense layers of 256, 128, 64, 32 and 64, 128, 256 units; about 250 thousand values.
     Training: one model a machine and id, mean squared error, Adam at 1e-3, 30 epochs.
     Per clip: mean, standard deviation, median, maximum and interquartile range of the frames'
-        errors, as features for other detectors (`InterpolationDetector.features`).
+        errors, as features for other detectors (`InterpolationDetector.error_statistics`).
 
 Decided here, where the report is silent:
     ReLU between the layers, no normalisation, the last layer linear: that gives 250,912 values.
@@ -25,9 +25,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from asd_jax.audio.views import gather_views
+from asd_jax.audio.views import ViewSpec
 from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.models import InterpolationAutoencoder
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Task, gradient_task
@@ -71,16 +72,16 @@ class InterpolationDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: InterpolationAutoencoderConfig = config.detector
-        self.module = InterpolationAutoencoder(self.settings.encoder, self.dtype)
+        self.module = InterpolationAutoencoder(self.settings.encoder, jnp.dtype(config.precision))
 
     @property
-    def view_length(self) -> int:
-        """Frames in a view, the predicted one included."""
-        return self.settings.frames
+    def views(self) -> ViewSpec:
+        """Consecutive frames, the predicted one included."""
+        return ViewSpec(self.settings.frames)
 
     def task(self, n_labels: int = 1) -> Task:
         """Mean squared error of the middle frame, minimised by Adam."""
-        shape = (1, self.view_length - 1, self.config.front_end.n_mels)
+        shape = (1, self.settings.frames - 1, self.config.front_end.n_mels)
 
         def loss(variables, batch, key, train):
             return batch.mean(self._errors(variables, batch.views)), {}
@@ -89,43 +90,39 @@ class InterpolationDetector(Detector):
             lambda key, statistics: self.module.init(key, jnp.zeros(shape)),
             loss,
             optax.adam(self.config.train.learning_rate, eps=1e-7),
-            view_length=self.view_length,
+            view_length=self.settings.frames,
         )
 
     def _errors(self, weights: Any, views: jax.Array) -> jax.Array:
         """(views,) mean squared errors of (views, frames, mels)."""
-        middle = self.view_length // 2
+        middle = self.settings.frames // 2
         neighbours = jnp.delete(views, middle, axis=1)
         return jnp.mean((self.module.apply(weights, neighbours) - views[:, middle]) ** 2, axis=-1)
 
-    def frame_errors(self, weights: Any, features: jax.Array, n_frames: jax.Array):
+    def frame_errors(self, weights: Any, clip: ClipInput) -> tuple[jax.Array, jax.Array]:
         """Errors of all frames of a clip that have neighbours on both sides.
 
         Args:
             weights: of one model.
-            features: (frames, mels), those past `n_frames` being padding.
-            n_frames: ().
+            clip: the clip.
 
         Returns:
             (views,) errors, and (views,) true where they are not of the padding.
         """
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
-        errors = self._errors(weights, gather_views(features, starts, self.view_length))
-        return errors, starts + self.view_length <= n_frames
+        views, mask = clip.views(self.views)
+        return self._errors(weights, views), mask
 
-    def features(self, weights: Any, features: jax.Array, n_frames: jax.Array) -> jax.Array:
+    def error_statistics(self, weights: Any, clip: ClipInput) -> jax.Array:
         """(5,) statistics of a clip's errors, as `pooling.STATISTICS`; arguments as above."""
-        return pooling.statistics(*self.frame_errors(weights, features, n_frames))
+        return pooling.statistics(*self.frame_errors(weights, clip))
 
-    def embed(self, weights, features, n_frames, embedding=None):
-        """Mean over a clip's views of the narrow layer's values."""
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
-        views = gather_views(features, starts, self.view_length)
-        neighbours = jnp.delete(views, self.view_length // 2, axis=1)
-        mask = starts + self.view_length <= n_frames
+    def embed(self, weights, clip):
+        """Mean of the narrow layer over a clip's views."""
+        views, mask = clip.views(self.views)  # (views, frames, mels)
+        neighbours = jnp.delete(views, self.settings.frames // 2, axis=1)
         return mean_latent(self.module, weights, neighbours, mask)
 
-    def score(self, weights, calibration, features, n_frames, label=0):
+    def score(self, weights, calibration, clip):
         """Mean or maximum of one clip's frame errors."""
         pool = pooling.mean if self.settings.pooling == "mean" else pooling.maximum
-        return pool(*self.frame_errors(weights, features, n_frames))
+        return pool(*self.frame_errors(weights, clip))

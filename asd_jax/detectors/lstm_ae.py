@@ -38,9 +38,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from asd_jax.audio.views import gather_views
-from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
+from asd_jax.audio.views import ViewSpec
+from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent, standardisation
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.models import LSTMAutoencoder
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Task, gradient_task
@@ -95,24 +96,24 @@ class LSTMAutoencoderDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: LSTMAutoencoderConfig = config.detector
-        self.module = LSTMAutoencoder(self.settings.encoder, self.settings.dropout, self.dtype)
+        self.module = LSTMAutoencoder(
+            self.settings.encoder, self.settings.dropout, jnp.dtype(config.precision)
+        )
 
     @property
-    def view_length(self) -> int:
-        """Frames in a sequence."""
-        return self.settings.frames
+    def views(self) -> ViewSpec:
+        """Sequences of consecutive frames."""
+        return ViewSpec(self.settings.frames)
 
     def task(self, n_labels: int = 1) -> Task:
         """Mean squared error, minimised by RMSprop with a decaying rate."""
         n_mels = self.config.front_end.n_mels
 
         def init(key, statistics):
-            variables = self.module.init(key, jnp.zeros((1, self.view_length, n_mels)))
+            variables = self.module.init(key, jnp.zeros((1, self.settings.frames, n_mels)))
             mean, scale = jnp.zeros(n_mels), jnp.ones(n_mels)
             if self.settings.scaling == "standard":
-                mean = statistics.mean
-                # A band that never changes has no scale of its own: 1 dB.
-                scale = jnp.where(statistics.std > 1e-3, statistics.std, 1.0)
+                mean, scale = standardisation(statistics)
             return {**variables, "input": {"mean": mean, "scale": scale}}
 
         def loss(variables, batch, key, train):
@@ -124,7 +125,7 @@ class LSTMAutoencoderDetector(Detector):
             init,
             loss,
             decaying_rmsprop(self.config.train.learning_rate, self.settings.decay),
-            view_length=self.view_length,
+            view_length=self.settings.frames,
             kind="recurrent",
         )
 
@@ -134,30 +135,27 @@ class LSTMAutoencoderDetector(Detector):
         output, updates = self.module.apply(weights, x, mutable=["batch_stats"], **options)
         return jnp.mean((output - x) ** 2, axis=(1, 2)), updates
 
-    def sequence_errors(self, weights: Any, features: jax.Array, n_frames: jax.Array):
+    def sequence_errors(self, weights: Any, clip: ClipInput) -> tuple[jax.Array, jax.Array]:
         """Mean squared errors of all sequences of a clip.
 
         Args:
             weights: of one model.
-            features: (frames, mels), those past `n_frames` being padding.
-            n_frames: ().
+            clip: the clip.
 
         Returns:
             (views,) errors, of values scaled as the model's input, and (views,) true where
             they are not of the padding.
         """
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
-        errors, _ = self._errors(weights, gather_views(features, starts, self.view_length))
-        return errors, starts + self.view_length <= n_frames
+        views, mask = clip.views(self.views)
+        errors, _ = self._errors(weights, views)
+        return errors, mask
 
-    def embed(self, weights, features, n_frames, embedding=None):
-        """Mean over a clip's views of the narrow layer's values."""
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
-        views = gather_views(features, starts, self.view_length)
+    def embed(self, weights, clip):
+        """Mean of the narrow layer over a clip's sequences."""
+        views, mask = clip.views(self.views)  # (views, frames, mels)
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
-        mask = starts + self.view_length <= n_frames
         return mean_latent(self.module, weights, x, mask)
 
-    def score(self, weights, calibration, features, n_frames, label=0):
+    def score(self, weights, calibration, clip):
         """Mean squared error over all sequences of one clip."""
-        return pooling.mean(*self.sequence_errors(weights, features, n_frames))
+        return pooling.mean(*self.sequence_errors(weights, clip))

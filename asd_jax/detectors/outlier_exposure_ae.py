@@ -37,9 +37,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from asd_jax.audio.views import gather_views
+from asd_jax.audio.views import ViewSpec
 from asd_jax.detectors import outliers
-from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
+from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent, standardisation
 from asd_jax.errors import UserError
 from asd_jax.models import DenseAutoencoder
 from asd_jax.scoring import pooling
@@ -103,12 +103,14 @@ class OutlierExposureDetector(Detector):
     def __init__(self, config):
         super().__init__(config)
         self.settings: OutlierExposureConfig = config.detector
-        self.module = DenseAutoencoder(self.settings.hidden, self.settings.latent, self.dtype)
+        self.module = DenseAutoencoder(
+            self.settings.hidden, self.settings.latent, jnp.dtype(config.precision)
+        )
 
     @property
-    def view_length(self) -> int:
-        """Frames in an input vector."""
-        return self.settings.frames
+    def views(self) -> ViewSpec:
+        """Input vectors: consecutive frames laid end to end."""
+        return ViewSpec(self.settings.frames)
 
     def other_machine(self, machine, machines):
         """The outliers' type: that of the settings, else the first other one by name."""
@@ -122,14 +124,13 @@ class OutlierExposureDetector(Detector):
 
     def task(self, n_labels: int = 1) -> Task:
         """Losses near 0 for the machine and near 1 for outliers, by Adam."""
-        n_values = self.view_length * self.config.front_end.n_mels
+        n_values = self.settings.frames * self.config.front_end.n_mels
 
         def init(key, statistics):
             variables = self.module.init(key, jnp.zeros((1, n_values)))
             if self.settings.standardise:
-                # A band that never changes has no scale of its own: 1 dB.
-                std = jnp.where(statistics.std > 1e-3, statistics.std, 1.0)
-                scaling = {"mean": statistics.mean, "std": std, "variance": jnp.float32(1)}
+                mean, std = standardisation(statistics)
+                scaling = {"mean": mean, "std": std, "variance": jnp.float32(1)}
             else:
                 variance = jnp.maximum(jnp.mean(statistics.std**2), 1e-3)
                 ones = jnp.ones_like(statistics.mean)
@@ -151,7 +152,7 @@ class OutlierExposureDetector(Detector):
             init,
             loss,
             optax.adam(self.config.train.learning_rate, eps=1e-7),
-            view_length=self.view_length,
+            view_length=self.settings.frames,
         )
 
     def _loss(self, weights: Any, views: jax.Array, mask: jax.Array | None = None):
@@ -174,16 +175,14 @@ class OutlierExposureDetector(Detector):
             jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
         ), updates
 
-    def embed(self, weights, features, n_frames, embedding=None):
-        """Mean over a clip's views of the narrow layer's values."""
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
-        views = gather_views(features, starts, self.view_length)
+    def embed(self, weights, clip):
+        """Mean of the narrow layer over a clip's vectors."""
+        views, mask = clip.views(self.views)  # (views, frames, mels)
         x = (views - weights["input"]["mean"]) / weights["input"]["std"]
-        mask = starts + self.view_length <= n_frames
         return mean_latent(self.module, weights, x.reshape(len(x), -1), mask)
 
-    def score(self, weights, calibration, features, n_frames, label=0):
+    def score(self, weights, calibration, clip):
         """Mean of loss_pred over one clip's views."""
-        starts = jnp.arange(features.shape[0] - self.view_length + 1)
-        losses, _ = self._loss(weights, gather_views(features, starts, self.view_length))
-        return pooling.mean(losses, starts + self.view_length <= n_frames)
+        views, mask = clip.views(self.views)
+        losses, _ = self._loss(weights, views)
+        return pooling.mean(losses, mask)

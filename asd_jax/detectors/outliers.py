@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 
 # Labels of views: a machine's own; those of another machine; own ones that serve as outliers
@@ -61,13 +61,14 @@ def with_outliers(
     Returns:
         (m,) indices and (m,) int32 labels.
     """
+    clips = ClipTable.of(clips)
     machine = clips[own[0]].machine
-    sources = [clip.machine if clip.split in ("train", "other") else machine for clip in clips]
-    other = other_machine(pairs, machine, set(sources))
+    normal = clips.where(split=["train", "other"])
+    other = other_machine(pairs, machine, clips[normal].distinct("machine"))
     if other is None:
         outliers, label = own, REVERSED
     else:
-        found = np.array([i for i, source in enumerate(sources) if source == other])
+        found = np.flatnonzero(normal & clips.where(machine=other))
         outliers, label = draw(rng, found, len(own)), OUTLIER
     labels = np.repeat(np.array([OWN, label], np.int32), [len(own), len(outliers)])
     return np.concatenate([own, outliers]), labels

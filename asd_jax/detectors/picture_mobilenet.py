@@ -43,11 +43,14 @@ import numpy as np
 import optax
 from jax.scipy.special import logsumexp
 
-from asd_jax.audio.views import gather_views
+from asd_jax.audio.views import ViewSpec
+from asd_jax.config.types import check_no_effect
+from asd_jax.data.clips import ClipTable
 from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
 from asd_jax.features.cache import default_cache_dir
+from asd_jax.features.table import ClipInput
 from asd_jax.models import MobileNetV2
 from asd_jax.models.pretrained.imported import load_imagenet_mobilenet
 from asd_jax.models.pretrained.weights import weights_file
@@ -122,6 +125,12 @@ class PictureMobileNetConfig(DetectorConfig):
                 "detector.weights are of the whole MobileNetV2 1.0; leave detector.width and "
                 "detector.stages as they are"
             )
+        if self.weights:
+            why = "training starts from detector.weights"
+            check_no_effect("detector", self, ("from_scratch",), why)
+        else:
+            why = "detector.weights names no file"
+            check_no_effect("detector", self, ("weights_sha256",), why)
         outliers.check_pairs(self.outliers)
 
 
@@ -142,23 +151,14 @@ class PictureMobileNetDetector(Detector):
             classes=2,
             momentum=self.settings.momentum,
             stages=stages,
-            dtype=self.dtype,
+            dtype=jnp.dtype(config.precision),
         )
 
     @property
-    def view_length(self) -> int:
-        """Frames in a picture."""
-        return self.settings.frames
-
-    @property
-    def fewest_frames(self) -> int:
-        """A quarter of a picture: clips of the challenge's data are 6 to 18 seconds long."""
-        return -(-self.settings.frames // 4)
-
-    @property
-    def view_hop(self) -> int:
-        """Pictures lie side by side."""
-        return self.settings.frames
+    def views(self) -> ViewSpec:
+        """Pictures side by side; a clip fills a quarter or more, as the data's 6 to 18 s do."""
+        frames = self.settings.frames
+        return ViewSpec(frames, hop=frames, fewest_frames=-(-frames // 4))
 
     def other_machine(self, machine, machines):
         """The outliers' type: that of the settings, else the first other one by name."""
@@ -193,17 +193,14 @@ class PictureMobileNetDetector(Detector):
                 "file with --config.detector.weights=FILE, or train from random weights with "
                 "--config.detector.from_scratch=true"
             )
+        clips = ClipTable.of(clips)
         machine = clips[own[0]].machine
-        copies = [
-            i
-            for i, clip in enumerate(clips)
-            if (clip.split, clip.machine) == ("perturbed", machine)
-            and ("seed", str(seed)) in clip.attributes
-        ]
+        of_seed = [each for each in clips.distinct("attributes") if ("seed", str(seed)) in each]
+        copies = np.flatnonzero(clips.where(split="perturbed", machine=machine, attributes=of_seed))
         rng = np.random.default_rng(seed)
-        if copies:
-            drawn = {clips[i].path for i in copies}
-            chosen = np.array([i for i in own if clips[i].path in drawn] + copies)
+        if len(copies):
+            drawn = {clips.path(i) for i in copies}
+            chosen = np.array([i for i in own if clips.path(i) in drawn] + [*copies])
         else:
             chosen = outliers.draw(rng, own, self.settings.clips)
         return outliers.with_outliers(rng, chosen, clips, self.settings.outliers)
@@ -237,7 +234,7 @@ class PictureMobileNetDetector(Detector):
             init,
             loss,
             optax.adam(self.config.train.learning_rate, eps=1e-7),
-            view_length=self.view_length,
+            view_length=self.settings.frames,
             kind="convolution",
         )
 
@@ -270,37 +267,37 @@ class PictureMobileNetDetector(Detector):
             mutable=["batch_stats"],
         )
 
-    def _log_probabilities(self, weights: Any, features: jax.Array, n_frames: jax.Array):
+    def _log_probabilities(self, weights: Any, clip: ClipInput) -> jax.Array:
         """(2,) logarithms of one clip's mean probabilities over its pictures."""
-        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
-        logits, _ = self._logits(weights, gather_views(features, starts, self.view_length))
-        counts = (starts + self.view_length <= n_frames)[:, None]
+        views, mask = clip.views(self.views)
+        logits, _ = self._logits(weights, views)  # (views, 2)
+        counts = mask[:, None]
         logs = jnp.where(counts, jax.nn.log_softmax(logits), -jnp.inf)
         return logsumexp(logs, axis=0) - jnp.log(jnp.sum(counts))
 
-    def embed(self, weights, features, n_frames, embedding=None):
-        """Mean over a clip's pictures of what the network gives its last layer."""
-        starts = jnp.arange(0, features.shape[0] - self.view_length + 1, self.view_hop)
-        views = gather_views(features, starts, self.view_length)
+    def embed(self, weights, clip):
+        """Mean over a clip's pictures of the last layer's input."""
+        views, mask = clip.views(self.views)
         variables = {"params": weights["params"], "batch_stats": weights["batch_stats"]}
         pooled = self.module.clone(classes=None).apply(variables, self.pictures(views))
-        return pooling.mean(pooled.T, starts + self.view_length <= n_frames)
+        return pooling.mean(pooled.T, mask)
 
-    def statistics(self, weights, features, n_frames):
+    def statistics(self, weights, clip):
         """Probability that one clip is of the machine, a mean over its pictures."""
-        return jnp.exp(self._log_probabilities(weights, features, n_frames)[_TARGET])
-
-    def calibrated_on(self, own):
-        """As many of the training clips as a model learns from, drawn anew."""
-        return outliers.draw(np.random.default_rng(0), own, self.settings.clips)
+        return jnp.exp(self._log_probabilities(weights, clip)[_TARGET])
 
     def calibrate(self, clips):
-        """The log odds of the threshold, (1 − α) times the mean of that probability."""
+        """The log odds of the threshold, (1 − α) times the mean of that probability.
+
+        It is a mean over as many training clips as a model learns from, drawn anew.
+        """
+        places = np.arange(len(clips))
+        clips = clips.take(outliers.draw(np.random.default_rng(0), places, self.settings.clips))
         probability = np.mean([value for _, value in clips], dtype=np.float64)
         threshold = np.clip((1 - self.settings.alpha) * probability, 1e-30, 1 - 1e-7)
         return {"threshold": np.float32(np.log(threshold / (1 - threshold)))}
 
-    def score(self, weights, calibration, features, n_frames, label=0):
+    def score(self, weights, calibration, clip):
         """How far one clip's log odds lie below those of the threshold."""
-        logs = self._log_probabilities(weights, features, n_frames)
+        logs = self._log_probabilities(weights, clip)
         return calibration["threshold"] - (logs[_TARGET] - logs[1 - _TARGET])

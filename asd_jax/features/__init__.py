@@ -1,1 +1,16 @@
-"""Features of many clips: computed once on the device, kept on disk, read in even batches."""
+"""Features of many clips: computed once on the device, kept on disk, read in even batches.
+
+| module | what |
+|---|---|
+| `compute` | `compute_features`: from recordings to a `FeatureSet`, through the cache |
+| `cache` | the entries of the cache |
+| `table` | tables of features, `ClipInput`, batches of clips |
+| `embeddings` | embeddings of recordings by pretrained networks |
+| `arrays` | checks of features and waveforms that a user hands in |
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, ["arrays", "cache", "compute", "embeddings", "table"]
+)

@@ -4,28 +4,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asd_jax.audio.views import fill_view
-from asd_jax.config import Config
+from asd_jax.audio.views import ViewSpec, fill_view
 from asd_jax.data.audio_files import resample
 from asd_jax.errors import UserError
 
 
 def check_features(
-    features: Sequence[np.ndarray], config: Config, view_length: int, fewest: int
+    features: Sequence[np.ndarray], n_mels: int, views: ViewSpec
 ) -> list[np.ndarray]:
-    """Features as float32 arrays, of clips shorter than a view repeated to fill one.
+    """Checks features and makes them float32; a clip shorter than a view is repeated to fill one.
 
     Args:
-        features: (frames, mels) a clip.
-        config: says how many bands there are.
-        view_length: frames of a view.
-        fewest: frames that a clip must have.
+        features: (frames, n_mels) a clip.
+        n_mels: bands of a frame.
+        views: how clips are cut.
 
     Raises:
         UserError: what is wrong with which clip.
     """
     arrays = [np.asarray(clip, np.float32) for clip in features]
-    n_mels = config.front_end.n_mels
     if not arrays:
         raise UserError("no clips: features is empty")
     for i, clip in enumerate(arrays):
@@ -34,13 +31,13 @@ def check_features(
                 f"features[{i}] has shape {clip.shape}; a clip is (frames, {n_mels}) by "
                 "front_end.n_mels of the configuration"
             )
-        if len(clip) < fewest:
+        if len(clip) < views.fewest:
             raise UserError(
-                f"features[{i}] has {len(clip)} frames; this system needs {fewest} or more"
+                f"features[{i}] has {len(clip)} frames; this system needs {views.fewest} or more"
             )
         if not np.isfinite(clip).all():
             raise UserError(f"features[{i}] has NaN or infinite values; leave that clip out")
-    return [fill_view(clip, view_length) for clip in arrays]
+    return [fill_view(clip, views.length) for clip in arrays]
 
 
 def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:

@@ -1,10 +1,10 @@
 """The feature cache's entries: tables of frames on disk or in a bucket.
 
-    <cache>/<digest>/table/      a Zarr array of frames (rows, n_mels), float32
+    <cache>/<digest>/table/      a Zarr array of frames (rows, width)
     <cache>/<digest>/index.json  frames of each clip; written last: an entry without it is none
 
 Two processes that write the same entry write the same values to the same places. Chunks have a
-checksum, and one that is missing reads as NaN, so a damaged entry never passes for sound.
+checksum, and reading one that is missing is an error, so a damaged entry never passes for sound.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ from asd_jax.errors import UserError
 from asd_jax.runtime.files import disk_errors
 
 _CHUNK_FRAMES = 2048  # 1 MiB of 128 bands
+# How TensorStore's errors of a damaged table begin; the last one is a chunk that is missing.
+_DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
 # Rows of the Zarr array as declared: an entry's length is known when its last clip is read, and
 # a shape that is the same for all lets two processes open one array. Also the limit of int32.
 MAX_FRAMES = 2**31 - 1
@@ -56,10 +58,17 @@ class Index:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One entry of the cache: a table of frames and its index."""
+    """One entry of the cache: a table of frames and its index.
+
+    Attributes:
+        place: its folder or URL.
+        width: values of a frame.
+        dtype: of the values, by NumPy's name.
+    """
 
     place: str
-    n_mels: int
+    width: int
+    dtype: str = "float32"
 
     def load_index(self, n_clips: int, report: Callable[[str], None]) -> Index | None:
         """The index of a finished entry; None where there is none or it is damaged."""
@@ -82,17 +91,20 @@ class Entry:
         return None
 
     def open(self, create: bool = False) -> ts.TensorStore:
-        """The table; rows past the entry's last frame are NaN."""
+        """The table; rows past the entry's last frame are NaN, or 0 of an integer type."""
         spec = {
             "driver": "zarr3",
             "kvstore": _kvstore(child(self.place, "table")),
+            # Every chunk is written, so that one which went missing is an error, not sound.
+            "store_data_equal_to_fill_value": True,
+            "fill_missing_data_reads": False,
             "metadata": {
-                "shape": [MAX_FRAMES, self.n_mels],
-                "data_type": "float32",
-                "fill_value": "NaN",  # a chunk that went missing must not read as sound
+                "shape": [MAX_FRAMES, self.width],
+                "data_type": self.dtype,
+                "fill_value": "NaN" if np.dtype(self.dtype).kind == "f" else 0,
                 "chunk_grid": {
                     "name": "regular",
-                    "configuration": {"chunk_shape": [_CHUNK_FRAMES, self.n_mels]},
+                    "configuration": {"chunk_shape": [_CHUNK_FRAMES, self.width]},
                 },
                 "codecs": [
                     {"name": "bytes", "configuration": {"endian": "little"}},
@@ -107,9 +119,9 @@ class Entry:
         with _cache_errors("read", self.place):
             try:
                 rows = self.open()[start:stop].read().result()
-                intact = bool(np.isfinite(rows).all())
+                intact = rows.dtype.kind != "f" or bool(np.isfinite(rows).all())
             except ValueError as error:
-                if not str(error).startswith(("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE")):
+                if not str(error).startswith(_DAMAGED):
                     raise
                 intact = False
         if not intact:
@@ -136,13 +148,14 @@ class Writer:
         self._place = entry.place
         with _cache_errors("write", self._place):
             self._store = entry.open(create=True)
-        self._chunk = np.full((_CHUNK_FRAMES, entry.n_mels), np.nan, np.float32)
+        fill = np.nan if np.dtype(entry.dtype).kind == "f" else 0
+        self._chunk = np.full((_CHUNK_FRAMES, entry.width), fill, entry.dtype)
         self._filled = 0
         self._chunks_written = 0
         self._under_way: ts.WriteFutures | None = None
 
     def append(self, frames: np.ndarray) -> None:
-        """Adds frames (n, n_mels) at the end."""
+        """Adds frames (n, width) at the end."""
         while len(frames):
             n = min(len(frames), _CHUNK_FRAMES - self._filled)
             self._chunk[self._filled : self._filled + n] = frames[:n]
@@ -169,7 +182,8 @@ class Writer:
             raise UserError(f"{self._place}: more than {MAX_FRAMES} frames: take fewer clips")
         with _cache_errors("write", self._place):
             self._under_way = self._store[first : first + _CHUNK_FRAMES].write(self._chunk)
-        self._chunk = np.full_like(self._chunk, np.nan)
+        fill = np.nan if self._chunk.dtype.kind == "f" else 0
+        self._chunk = np.full_like(self._chunk, fill)
         self._filled = 0
         self._chunks_written += 1
 

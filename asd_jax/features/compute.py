@@ -23,7 +23,7 @@ import numpy as np
 from asd_jax.audio.perturbation import perturb
 from asd_jax.audio.views import fill_view
 from asd_jax.data.audio_files import read_batches
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 from asd_jax.features.cache import Entry, Index, Writer, child, default_cache_dir
 from asd_jax.features.table import FeatureSet
@@ -105,24 +105,21 @@ def compute_features(
     if on_bad_clip not in ("stop", "skip"):
         raise UserError(f"on_bad_clip {on_bad_clip!r} is neither 'stop' nor 'skip'")
     cache_dir = cache_dir or default_cache_dir()
-    groups: dict[tuple, list[int]] = {}
-    for position, clip in enumerate(clips):
-        key = (clip.year, clip.subset, clip.machine, clip.split)
-        groups.setdefault(key, []).append(position)
-
+    clips = ClipTable.of(clips)
     pieces = [
-        np.array(positions[first : first + _ENTRY_CLIPS])
-        for positions in groups.values()
+        positions[first : first + _ENTRY_CLIPS]
+        for positions in clips.groups("year", "subset", "machine", "split").values()
         for first in range(0, len(positions), _ENTRY_CLIPS)
     ]
     n_frames = np.zeros(len(clips), np.int32)
     rows = np.zeros(len(clips), np.int64)
-    entries: list[Entry | None] = [None] * len(clips)
+    entries: list[Entry] = []
+    entry_of_clip = np.zeros(len(clips), np.int32)  # place in `entries`
     digests = []
 
     def entry_of(positions: np.ndarray, done: int, fill: bool, report) -> tuple[Entry, Index]:
         """The entry of some clips: found, or computed where it may be."""
-        chosen = [clips[position] for position in positions]
+        chosen = [*clips[positions]]
         paths = [os.path.abspath(clip.path) for clip in chosen]
         perturbations = [clip.perturbation for clip in chosen]
         request = _Request(paths, perturbations, front_end, channel, min_frames, fill_frames)
@@ -170,8 +167,8 @@ def compute_features(
         counts = np.array(index.n_frames)
         n_frames[positions] = counts
         rows[positions] = np.cumsum(counts) - counts
-        for position in positions:
-            entries[position] = entry
+        entry_of_clip[positions] = len(entries)
+        entries.append(entry)
         done += len(positions)
         if progress:
             progress(done)
@@ -180,11 +177,12 @@ def compute_features(
     if not len(kept):
         raise UserError(f"none of the {len(clips)} clips has features")
     return FeatureSet(
-        clips=tuple(clips[i] for i in kept),
+        clips=clips[kept],
         n_frames=n_frames[kept],
-        n_mels=front_end.n_mels,
+        width=front_end.n_mels,
         key=hashlib.sha256("".join(digests).encode()).hexdigest()[:32],
-        _entries=tuple(entries[i] for i in kept),
+        _entries=tuple(entries),
+        _entry=entry_of_clip[kept],
         _rows=rows[kept],
     )
 

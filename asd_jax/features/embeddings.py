@@ -30,14 +30,14 @@ from asd_jax.audio.openl3_frontend import OpenL3FrontEnd, count_windows, pad_to_
 from asd_jax.config import Config
 from asd_jax.errors import UserError
 from asd_jax.features.cache import default_cache_dir
-from asd_jax.features.table import Features
+from asd_jax.features.table import BATCH_CLIPS, Features
 from asd_jax.models.openl3 import OpenL3
 from asd_jax.models.pretrained.openl3_file import load_openl3, save_openl3
 from asd_jax.models.pretrained.weights import weights_file
 
 # Clips a batch that `compute_features` does well with: the device gets its work in windows, and
 # rows that only fill up a batch cost as much as clips.
-BATCH_CLIPS = 4
+EMBED_CLIPS = 4
 
 _WINDOWS = 16  # that the network sees together: 100 MiB of intermediate values of OpenL3
 _READ_WINDOWS = 4096  # of a cache, in memory together
@@ -305,8 +305,8 @@ def log_mel_embeddings(features: Features) -> np.ndarray:
         (clips, 2 · mels) float32.
     """
     rows = []
-    for first in range(0, len(features.clips), BATCH_CLIPS):
-        last = min(first + BATCH_CLIPS, len(features.clips))
+    for first in range(0, len(features.n_frames), BATCH_CLIPS):
+        last = min(first + BATCH_CLIPS, len(features.n_frames))
         for clip in features.read_clips(range(first, last)):
             rows.append(np.concatenate([clip.mean(0), clip.std(0)]))
     return np.array(rows, np.float32)
@@ -356,10 +356,10 @@ def embeddings_of(config: Config, features: Features) -> np.ndarray | None:
             "--config.embedding=none"
         )
     given = np.asarray(given)
-    if given.ndim != 2 or len(given) != len(features.clips) or given.dtype.kind not in "fiu":
+    if given.ndim != 2 or len(given) != len(features.n_frames) or given.dtype.kind not in "fiu":
         raise UserError(
             f"embeddings are {given.dtype} {given.shape}; they must be numbers "
-            f"({len(features.clips)} clips, values)"
+            f"({len(features.n_frames)} clips, values)"
         )
     if not np.isfinite(given).all():
         raise UserError("embeddings have NaN or infinite values; leave those clips out")

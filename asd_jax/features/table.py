@@ -1,12 +1,15 @@
-"""Features of many clips as scoring needs them: in memory or on disk, in even batches."""
+"""Tables of features: the protocol, tables in memory and on disk, and batches of their clips."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.data.clips import Clip
+from asd_jax.audio.views import ViewSpec, gather_views
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 from asd_jax.features.cache import Entry
 from asd_jax.runtime import distributed
@@ -16,23 +19,88 @@ from asd_jax.runtime import distributed
 BATCH_CLIPS, BATCH_FRAMES = 32, 64
 
 
+class ClipInput(NamedTuple):
+    """One clip as a detector is handed it; a batch has one more axis in front of every array.
+
+    Attributes:
+        features: (frames, values); frames past `n_frames` are padding.
+        n_frames: () integer, frames of the clip itself.
+        label: () integer, place of the clip's section among those of its machine's training
+            clips; 0 for a system that does not distinguish them (`Detector.scope`).
+        embedding: (values,) by the pretrained network of `Config.embedding`; None without.
+    """
+
+    features: jax.Array
+    n_frames: jax.Array | int
+    label: jax.Array | int = 0
+    embedding: jax.Array | None = None
+
+    def starts(self, spec: ViewSpec) -> tuple[jax.Array, jax.Array]:
+        """First frames of the clip's views, those of the padding included.
+
+        Args:
+            spec: how the clip is cut.
+
+        Returns:
+            (views,) integers, and (views,) true where a view has no frame of the padding.
+        """
+        starts = jnp.arange(0, self.features.shape[0] - spec.length + 1, spec.hop)
+        return starts, starts + spec.length <= self.n_frames
+
+    def views(self, spec: ViewSpec) -> tuple[jax.Array, jax.Array]:
+        """The clip's views, those of the padding included.
+
+        Args:
+            spec: how the clip is cut.
+
+        Returns:
+            (views, frames, values), and (views,) true where a view has no frame of the padding.
+
+        Examples:
+            >>> clip = ClipInput(jnp.zeros((8, 128)), n_frames=6)
+            >>> views, mask = clip.views(ViewSpec(length=5))
+            >>> views.shape
+            (4, 5, 128)
+            >>> mask.tolist()
+            [True, True, False, False]
+        """
+        starts, mask = self.starts(spec)
+        return gather_views(self.features, starts, spec.length), mask
+
+
 class Features(Protocol):
-    """Features of a table of clips, whether they lie in memory or on disk.
+    """Features of a table of clips, in memory or on disk.
+
+    The frames of all clips lie end to end, clip after clip. What a frame is depends on the front
+    end: log-mels, spectra, a vector of statistics, an embedding of a window, samples.
 
     Attributes:
         clips: the clips.
-        n_frames: (clips,) frames of each.
-        offsets: (clips,) first frame of each in the table of frames.
-        embeddings: (clips, values) where the clips have some.
+        n_frames: integers (clips,), frames of each clip.
+        offsets: int64 (clips,), first frame of each clip.
+        width: values of a frame.
+        dtype: of the values.
+        embeddings: (clips, values) by a pretrained network; None without.
     """
 
-    clips: Sequence[Clip]
+    clips: ClipTable
     n_frames: np.ndarray
     offsets: np.ndarray
     embeddings: np.ndarray | None
 
-    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """(frames, mels) of each clip."""
+    @property
+    def width(self) -> int:
+        """Values of a frame."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values."""
+        ...
+
+    def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """(frames, width) of each clip."""
+        ...
 
 
 class ArrayFeatures:
@@ -40,8 +108,8 @@ class ArrayFeatures:
 
     Args:
         clips: the clips.
-        arrays: (frames, mels) a clip.
-        embeddings: (clips, values), for systems that have a use for them.
+        arrays: (frames, width) a clip; float64 is rounded to float32, other types stay.
+        embeddings: (clips, values), for systems that use them.
     """
 
     def __init__(
@@ -50,76 +118,53 @@ class ArrayFeatures:
         arrays: Sequence[np.ndarray],
         embeddings: np.ndarray | None = None,
     ):
-        self.clips = tuple(clips)
+        self.clips = ClipTable.of(clips)
         self.embeddings = embeddings
-        self._arrays = [np.asarray(array, np.float32) for array in arrays]
+        self._arrays = [np.asarray(array) for array in arrays]
+        self._arrays = [a.astype(np.float32) if a.dtype == np.float64 else a for a in self._arrays]
         self.n_frames = np.array([len(array) for array in self._arrays], np.int64)
-        self.offsets = np.concatenate([[0], np.cumsum(self.n_frames)[:-1]]).astype(np.int64)
+        self.offsets = np.cumsum(self.n_frames) - self.n_frames
 
-    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """(frames, mels) of each clip."""
+    @property
+    def width(self) -> int:
+        """Values of a frame; 0 without clips."""
+        return self._arrays[0].shape[1] if self._arrays else 0
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values; float32 without clips."""
+        return self._arrays[0].dtype if self._arrays else np.dtype(np.float32)
+
+    def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """(frames, width) of each clip."""
         return [self._arrays[index] for index in indices]
-
-
-def embedding_batch(features: Features, indices: Sequence[int]) -> np.ndarray | None:
-    """(BATCH_CLIPS, values) embeddings of at most so many clips; None where there are none."""
-    if features.embeddings is None:
-        return None
-    batch = np.zeros((BATCH_CLIPS, features.embeddings.shape[1]), np.float32)
-    batch[: len(indices)] = features.embeddings[np.asarray(indices)]
-    return batch
-
-
-def clip_batches(
-    features: Features, indices: Sequence[int], view_length: int, *, share: bool = False
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Clips in batches of one size, padded to few lengths.
-
-    Args:
-        features: a table of clips.
-        indices: of the clips.
-        view_length: what clips that only fill up a batch are said to have of frames, so
-            that their scores, which nobody reads, are finite.
-        share: whether several processes take some of the batches each.
-
-    Yields:
-        Position of the first clip in `indices`, (BATCH_CLIPS, frames, mels), (BATCH_CLIPS,) frames.
-    """
-    for first in range(0, len(indices), BATCH_CLIPS):
-        if share and not distributed.is_own(first // BATCH_CLIPS):
-            continue
-        clips = features.read_clips(indices[first : first + BATCH_CLIPS])
-        n_frames = np.full(BATCH_CLIPS, view_length, np.int32)
-        n_frames[: len(clips)] = [len(clip) for clip in clips]
-        longest = -(-int(n_frames.max()) // BATCH_FRAMES) * BATCH_FRAMES
-        batch = np.zeros((BATCH_CLIPS, longest, clips[0].shape[1]), np.float32)
-        for row, clip in zip(batch, clips, strict=False):
-            row[: len(clip)] = clip
-        yield first, batch, n_frames
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSet:
     """Features of clips, on disk.
 
-    The frames of all clips make one table (total_frames, n_mels), float32, clip after clip.
+    The frames of all clips make one table (total_frames, width), clip after clip.
 
     Attributes:
         clips: the clips that have features, in the order given.
         n_frames: int32 (clips,), each clip's number of frames.
         offsets: int64 (clips,), each clip's first row in the table.
-        n_mels: columns of the table.
+        width: columns of the table.
         key: digest of the recordings and settings that the features are made of.
+        dtype: of the values.
         embeddings: (clips, values) that a pretrained network gave of the clips, if one did.
     """
 
-    clips: tuple[Clip, ...]
+    clips: ClipTable
     n_frames: np.ndarray
     offsets: np.ndarray = dataclasses.field(init=False)
-    n_mels: int
+    width: int
     key: str
+    dtype: np.dtype = dataclasses.field(default=np.dtype(np.float32), kw_only=True)
     embeddings: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
-    _entries: tuple[Entry, ...] = dataclasses.field(repr=False)  # that of each clip
+    _entries: tuple[Entry, ...] = dataclasses.field(repr=False)
+    _entry: np.ndarray = dataclasses.field(repr=False)  # (clips,), place in `_entries`
     _rows: np.ndarray = dataclasses.field(repr=False)  # (clips,), first row in its entry
 
     def __post_init__(self):
@@ -132,32 +177,32 @@ class FeatureSet:
         return int(self.n_frames.sum(dtype=np.int64))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` of the table, read from disk: (stop - start, n_mels).
+        """Rows `start` to `stop` of the table, read from disk: (stop - start, width).
 
         Raises:
             UserError: the rows are not in the table, or the cache is damaged.
         """
         if not 0 <= start <= stop <= self.total_frames:
             raise UserError(f"no frames {start} to {stop} in a table of {self.total_frames}")
-        rows = np.empty((stop - start, self.n_mels), np.float32)
+        rows = np.empty((stop - start, self.width), self.dtype)
         at = start
         while at < stop:
             i = int(np.searchsorted(self.offsets, at, side="right")) - 1
-            entry, first = self._entries[i], int(self._rows[i]) + at - int(self.offsets[i])
+            entry, first = self._entry[i], int(self._rows[i]) + at - int(self.offsets[i])
             # Clips that lie end to end in one entry are one read.
             end = first + int(self.offsets[i]) + int(self.n_frames[i]) - at
             while i + 1 < len(self.clips) and at + end - first < stop:
                 i += 1
-                if self._entries[i] != entry or self._rows[i] != end:
+                if self._entry[i] != entry or self._rows[i] != end:
                     break
                 end += int(self.n_frames[i])
             n = min(end - first, stop - at)
-            rows[at - start : at - start + n] = entry.read(first, first + n)
+            rows[at - start : at - start + n] = self._entries[entry].read(first, first + n)
             at += n
         return rows
 
-    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """Features of clips, (n_frames, n_mels) each; neighbours are read together."""
+    def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Features of clips, (n_frames, width) each; neighbours are read together."""
         found: list[np.ndarray] = []
         while len(found) < len(indices):
             first = len(found)
@@ -169,3 +214,45 @@ class FeatureSet:
             cuts = self.offsets[list(indices[first + 1 : last + 1])] - begin
             found += np.split(self.read(begin, end), cuts)
         return found
+
+
+def clip_batches(
+    features: Features,
+    indices: Sequence[int] | np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    padding_frames: int,
+    share: bool = False,
+) -> Iterator[tuple[int, ClipInput]]:
+    """Clips in batches of one size, padded to few lengths.
+
+    Args:
+        features: a table of clips.
+        indices: of the clips.
+        labels: int32 (clips,), `ClipInput.label` of each; 0 by default.
+        padding_frames: `n_frames` of the clips that only fill a batch up, so that their unused
+            scores stay finite: the length of a view.
+        share: whether several processes take some of the batches each.
+
+    Yields:
+        Position of the first clip in `indices`, and BATCH_CLIPS clips.
+    """
+    for first in range(0, len(indices), BATCH_CLIPS):
+        if share and not distributed.is_own(first // BATCH_CLIPS):
+            continue
+        chosen = np.asarray(indices[first : first + BATCH_CLIPS])
+        clips = features.read_clips(chosen)
+        n_frames = np.full(BATCH_CLIPS, padding_frames, np.int32)
+        n_frames[: len(clips)] = [len(clip) for clip in clips]
+        longest = -(-int(n_frames.max()) // BATCH_FRAMES) * BATCH_FRAMES
+        batch = np.zeros((BATCH_CLIPS, longest, features.width), features.dtype)
+        for row, clip in zip(batch, clips, strict=False):
+            row[: len(clip)] = clip
+        of_sections = np.zeros(BATCH_CLIPS, np.int32)
+        if labels is not None:
+            of_sections[: len(clips)] = labels[first : first + BATCH_CLIPS]
+        embeddings = None
+        if features.embeddings is not None:
+            embeddings = np.zeros((BATCH_CLIPS, features.embeddings.shape[1]), np.float32)
+            embeddings[: len(clips)] = features.embeddings[chosen]
+        yield first, ClipInput(batch, n_frames, of_sections, embeddings)

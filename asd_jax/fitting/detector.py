@@ -1,4 +1,4 @@
-"""A fitted system: its weights, what it gives of new recordings, and the file it lives in."""
+"""The fitted detector: weights, scoring of new recordings, saving and loading."""
 
 import dataclasses
 import functools
@@ -13,7 +13,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from asd_jax import config as configs
 from asd_jax.config import Config
-from asd_jax.data.clips import Clip
 from asd_jax.detectors import Detector, make_detector, registry
 from asd_jax.errors import UserError
 from asd_jax.features.arrays import check_features, checked_waveforms
@@ -21,10 +20,12 @@ from asd_jax.features.embeddings import Embedder, clip_means, embedder_of, embed
 from asd_jax.features.table import (
     BATCH_CLIPS,
     ArrayFeatures,
+    ClipInput,
     Features,
     clip_batches,
-    embedding_batch,
 )
+from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.layout import Group
 from asd_jax.runtime import distributed
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
@@ -32,11 +33,11 @@ from asd_jax.training import Member, fleet
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FittedDetector:
+class FittedDetector(Fitted):
     """A system fitted to normal clips, ready to score others.
 
     Attributes:
-        config: the configuration it was fitted with.
+        detector: the system, with the configuration it was fitted with.
         members: its models, in the order of the leading axis of what follows.
         weights: stacked weights.
         calibration: stacked results of `Detector.calibrate`.
@@ -47,7 +48,7 @@ class FittedDetector:
         sections: machine → sections that had training clips, ascending.
     """
 
-    config: Config
+    detector: Detector
     members: tuple[Member, ...]
     weights: Mapping[str, Any] = dataclasses.field(repr=False)
     calibration: Mapping[str, Any] = dataclasses.field(repr=False)
@@ -55,51 +56,37 @@ class FittedDetector:
     group_thresholds: Mapping[str, float]
     sections: Mapping[str, tuple[str, ...]]
 
-    @functools.cached_property
-    def detector(self):
-        """The system's functions."""
-        return make_detector(self.config)
+    @property
+    def config(self) -> Config:
+        """The configuration it was fitted with."""
+        return self.detector.config
 
     @property
     def machines(self) -> tuple[str, ...]:
         """Machine types it can score."""
         return tuple(dict.fromkeys(member.machine for member in self.members))
 
-    def score(
-        self,
-        waveforms: np.ndarray,
-        sample_rate: int,
-        *,
-        machine: str | None = None,
-        section: str | int | None = None,
-        seed: int | None = None,
-    ) -> np.ndarray:
-        """Scores recordings; larger is more anomalous.
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of its models."""
+        return self.config.seeds
 
-        Args:
-            waveforms: as in `features`.
-            sample_rate: as in `features`.
-            machine: machine type; may be left out where there is only one.
-            section: section or machine id; may be left out where it does not matter, as with
-                models that serve all sections of a machine alike, or there is only one.
-            seed: the model of that seed; the mean over all seeds by default.
+    def sections_of(self, machine: str) -> tuple[str, ...] | None:
+        """Sections of a machine type; None where one model scores all of them alike."""
+        return None if self.detector.scope == "machine" else self.sections[machine]
 
-        Returns:
-            (clips,).
-        """
+    def seed_scores(self, waveforms, sample_rate, group, seeds):
+        """(seeds, clips) scores of recordings by each seed."""
         features = self.features(waveforms, sample_rate)
         embeddings = self.embeddings(waveforms, sample_rate)
-        return self.score_features(
-            features, machine=machine, section=section, seed=seed, embeddings=embeddings
-        )
+        return self.seed_feature_scores(features, group, seeds, embeddings)
 
     def features(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray:
         """Features of recordings, as `score_features` takes them.
 
         Args:
-            waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers
-                of any width.
-            sample_rate: Hz; resampled where it is not the front end's.
+            waveforms: as in `score`.
+            sample_rate: as in `score`.
 
         Returns:
             (clips, frames, mels) float32.
@@ -116,8 +103,7 @@ class FittedDetector:
         return np.stack(self._checked(features))
 
     def _checked(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        detector = self.detector
-        return check_features(features, self.config, detector.view_length, detector.fewest_frames)
+        return check_features(features, self.config.front_end.n_mels, self.detector.views)
 
     def embeddings(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray | None:
         """Embeddings of recordings by the pretrained network that the configuration names.
@@ -168,143 +154,96 @@ class FittedDetector:
         Returns:
             (clips,).
         """
-        return self.seed_scores(features, machine, section, seed, embeddings).mean(axis=0)
+        group, seeds = self.resolve(machine, section), self._seeds(seed)
+        return self.seed_feature_scores(features, group, seeds, embeddings).mean(axis=0)
 
-    def seed_scores(
+    def seed_feature_scores(
         self,
         features: Sequence[np.ndarray],
-        machine: str | None = None,
-        section: str | None = None,
-        seed: int | None = None,
+        group: Group,
+        seeds: Sequence[int],
         embeddings: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(seeds, clips) scores of each seed by itself; arguments as in `score_features`."""
-        features = self._checked(features)
-        chosen = self.choose(machine, section, seed)
-        machine, section = self.resolve(machine, section)
-        clips = [Clip(machine, section, "", "", "")] * len(features)
-        table = ArrayFeatures(clips, features, embeddings)
-        table.embeddings = embeddings_of(self.config, table)
-        return self.member_scores(chosen, table, range(len(features)))
+        """Scores clips by each seed from their features.
 
-    def threshold(
-        self, *, machine: str | None = None, section: str | None = None, seed: int | None = None
-    ) -> float:
-        """The score above which a clip is decided to be anomalous; arguments as in `score`."""
-        chosen = self.choose(machine, section, seed)
-        if seed is not None or len(self.config.seeds) == 1:
+        Args:
+            features: as in `score_features`.
+            group: machine and section of the clips, as `resolve` gave them.
+            seeds: some of its seeds.
+            embeddings: as in `score_features`.
+
+        Returns:
+            (seeds, clips).
+        """
+        table = ArrayFeatures((), self._checked(features), embeddings)
+        table.embeddings = embeddings_of(self.config, table)
+        indices, label = range(len(features)), self.label_of(group)
+        labels = np.full(len(features), label, np.int32)
+        return self.model_scores(self.models_of(group, seeds), table, indices, labels)
+
+    def group_threshold(self, group: Group, seed: int | None) -> float:
+        """The threshold of a seed's scores, or of their mean over the seeds."""
+        chosen = self.models_of(group, self._seeds(seed))
+        if seed is not None or len(self.seeds) == 1:
             return float(self.thresholds[chosen[0]])
         return self.group_thresholds[group_name(self.members[chosen[0]])]
 
-    def seed_scores_of(
-        self,
-        waveforms: np.ndarray,
-        sample_rate: int,
-        machine: str | None = None,
-        section: str | None = None,
-    ) -> np.ndarray:
-        """(seeds, clips) scores of recordings by each seed; arguments as in `score`."""
-        features = self.features(waveforms, sample_rate)
-        embeddings = self.embeddings(waveforms, sample_rate)
-        return self.seed_scores(features, machine, section, embeddings=embeddings)
+    def models_of(self, group: Group, seeds: Sequence[int] | None = None) -> list[int]:
+        """Indices of the models that serve a machine and section.
 
-    def choose(
-        self, machine: str | None = None, section: str | None = None, seed: int | None = None
-    ) -> list[int]:
-        """Indices of the members that serve a machine and section; arguments as in `score`.
-
-        Raises:
-            UserError: none does.
+        Args:
+            group: machine and section, as `resolve` gave them.
+            seeds: of the models; all by default.
         """
-        machine, section = self.resolve(machine, section)
-        found = [
+        machine, section = group
+        return [
             m
             for m, member in enumerate(self.members)
-            if member.machine == machine and member.section in ("", section)
+            if member.machine == machine
+            and member.section in ("", section)
+            and (seeds is None or member.seed in seeds)
         ]
-        if seed is not None:
-            if seed not in self.config.seeds:
-                raise UserError(
-                    f"seed {seed} was not fitted; there are "
-                    + ", ".join(map(str, self.config.seeds))
-                )
-            found = [m for m in found if self.members[m].seed == seed]
-        return found
 
-    def resolve(self, machine: str | None, section: str | int | None) -> tuple[str, str]:
-        """Machine and section by their names; "" for a section that does not matter.
+    def label_of(self, group: Group) -> int:
+        """`ClipInput.label` of the clips of a machine and section."""
+        machine, section = group
+        if self.detector.scope != "machine by section":
+            return 0
+        return self.sections[machine].index(section)
 
-        Raises:
-            UserError: they are not told, or no model serves them.
-        """
-        if machine is None and len(self.machines) == 1:
-            machine = self.machines[0]
-        if machine is None:
-            raise UserError(
-                "of which machine the recordings are must be said (machine=, --machine=); there "
-                "are " + ", ".join(self.machines)
-            )
-        if machine not in self.machines:
-            raise UserError(
-                f"machine {machine!r} was not fitted{configs.nearest(machine, self.machines)}; "
-                "there are " + ", ".join(self.machines)
-            )
-        if self.detector.scope == "machine" and not self.detector.by_section:
-            return machine, ""
-        sections = self.sections[machine]
-        if section is None and len(sections) == 1:
-            section = sections[0]
-        if section is None:
-            raise UserError(
-                f"of which section of {machine} the recordings are must be said (section=, "
-                "--section=); there are " + ", ".join(sections)
-            )
-        if str(section) not in sections:
-            raise UserError(
-                f"{machine}: section {section} was not fitted; there are " + ", ".join(sections)
-            )
-        return machine, str(section)
-
-    def _labels(self, clips: Sequence[Clip]) -> np.ndarray:
-        """(clips,) int32, see `Detector.by_section`."""
-        if not self.detector.by_section:
-            return np.zeros(len(clips), np.int32)
-        return np.array([self.sections[c.machine].index(c.section) for c in clips], np.int32)
-
-    def member_scores(
+    def model_scores(
         self,
         chosen: Sequence[int],
         features: Features,
-        indices: Sequence[int],
+        indices: Sequence[int] | np.ndarray,
+        labels: np.ndarray,
         *,
         trained_on: bool = False,
     ) -> np.ndarray:
-        """Scores clips by several members; several processes call this alike and share the work.
+        """Scores clips by several models; several processes call this alike and share the work.
 
         Args:
-            chosen: indices of the members, as `choose` gives them: all trainings of a seed side
+            chosen: indices of the models, as `models_of` gives them: all trainings of a seed side
                 by side.
-            features: a table of clips; only what is asked for is read.
-            indices: of the clips, which must be of the members' machine and sections.
+            features: a table of clips; only the clips asked for are read.
+            indices: of the clips, which must be of the models' machine and sections.
+            labels: int32 (clips,), `ClipInput.label` of each, as `label_of` gives it.
             trained_on: whether they are training clips, see `Detector.score_trained`.
 
         Returns:
-            (seeds, clips) float32; of a seed's trainings the smallest score.
+            (seeds, clips) float32; the smallest of the scores of a seed's trainings.
         """
         weights, calibration = take((self.weights, self.calibration), chosen)
+        score = self._score_trained if trained_on else self._score
+        padding = self.detector.views.length
         scores = np.zeros((len(chosen), len(indices)), np.float32)
-        for first, batch, n_frames in clip_batches(
-            features, indices, self.detector.view_length, share=True
+        for first, clips in clip_batches(
+            features, indices, labels, padding_frames=padding, share=True
         ):
             count = min(BATCH_CLIPS, len(indices) - first)
-            labels = np.zeros(BATCH_CLIPS, np.int32)
-            labels[:count] = self._labels([features.clips[i] for i in indices[first:][:count]])
-            embeddings = embedding_batch(features, indices[first : first + count])
-            score = self._score_trained if trained_on else self._score
-            found = score(weights, calibration, batch, n_frames, labels, embeddings)
-            scores[:, first : first + count] = found[:, :count]
+            scores[:, first : first + count] = score(weights, calibration, clips)[:, :count]
         scores = np.sum(distributed.gather(scores), axis=0)  # zeros where others scored
-        # A training that diverged, of which training told, leaves a seed to the others.
+        # A training that diverged, which training reported, leaves its seed to the others.
         of_seeds = scores.reshape(-1, self.detector.repeats, len(indices))
         return np.fmin.reduce(of_seeds, axis=1)
 
@@ -319,23 +258,18 @@ class FittedDetector:
         return self._compiled(self.detector.score_trained)
 
     def _compiled(self, score_clip):
-        """(weights, calibration, batch, n_frames, labels, embeddings) → (members, clips)."""
-
-        def of_clip(weights, calibration, features, n_frames, label, embedding):
-            extra = () if embedding is None else (embedding,)
-            return score_clip(weights, calibration, features, n_frames, label, *extra)
-
-        over_clips = jax.vmap(of_clip, in_axes=(None, None, 0, 0, 0, 0))
+        """(weights, calibration, clips) → (models, clips)."""
+        over_clips = jax.vmap(score_clip, in_axes=(None, None, 0))
         kind = self.detector.task().kind
         jit = functools.partial(jax.jit, compiler_options=compiler_options(kind))
         if fleet.choose_driver(self.config.train, kind) == "vmap":
-            return jit(jax.vmap(over_clips, in_axes=(0, 0, None, None, None, None)))
-        # On a CPU, members one after another, as in training.
+            return jit(jax.vmap(over_clips, in_axes=(0, 0, None)))
+        # On a CPU, models one after another, as in training.
         one = jit(over_clips)
 
-        def score(weights, calibration, *clips):
+        def score(weights, calibration, clips: ClipInput):
             count = len(jax.tree.leaves(weights)[0])
-            return np.stack([one(*take((weights, calibration), m), *clips) for m in range(count)])
+            return np.stack([one(*take((weights, calibration), m), clips) for m in range(count)])
 
         return score
 
@@ -366,7 +300,7 @@ class FittedDetector:
             thresholds = arrays.pop("thresholds")
             trees = unflatten_dict(arrays, sep="/")
             return cls(
-                config=configs.from_dict(meta["config"], kinds),
+                detector=make_detector(configs.from_dict(meta["config"], kinds)),
                 members=tuple(Member(*member) for member in meta["members"]),
                 weights=trees["weights"],
                 calibration=trees.get("calibration", {}),

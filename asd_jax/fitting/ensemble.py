@@ -1,161 +1,140 @@
-"""The fitted ensemble: finished runs whose scores are combined, or chosen among by machine."""
+"""Fitted runs of several systems: an ensemble of their scores, or a choice by machine type."""
 
-import json
-import os
+import abc
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asd_jax.config import nearest
-from asd_jax.errors import UserError
-from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.layout import Group
 from asd_jax.scoring import ensemble
 
-Group = tuple[str, str]  # machine and section
+
+class FittedMembers(Fitted):
+    """What an ensemble and a choice have in common.
+
+    Args:
+        members: the fitted systems by their names.
+        seeds: of all members.
+    """
+
+    def __init__(self, members: Mapping[str, Fitted], seeds: Sequence[int]):
+        self.members = dict(members)
+        self._own_seeds = tuple(seeds)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of all members."""
+        return self._own_seeds
+
+    @abc.abstractmethod
+    def serving(self, machine: str) -> list[str]:
+        """Names of the members that score a machine type's recordings."""
+
+    @abc.abstractmethod
+    def combined(
+        self, scores: Sequence[np.ndarray], group: Group, seeds: Sequence[int]
+    ) -> np.ndarray:
+        """(seeds, clips) from the same of each member that serves the group, in their order."""
+
+    def seed_scores(self, waveforms, sample_rate, group, seeds):
+        """(seeds, clips) scores of recordings by each seed."""
+        machine, section = group
+        scores = []
+        for name in self.serving(machine):
+            member = self.members[name]
+            own = member.resolve(machine, section or None)
+            scores.append(member.seed_scores(waveforms, sample_rate, own, seeds))
+        return self.combined(scores, group, seeds)
 
 
-FORMAT = 1
-
-
-class FittedEnsemble:
+class FittedEnsemble(FittedMembers):
     """A finished ensemble, ready to score other recordings.
 
     Args:
         members: the fitted systems by their names.
-        meta: what `combine_runs` wrote.
-
-    Attributes:
-        members: as given.
-        machines: machine types it can score.
+        seeds: of all members.
+        combine: "mean" or "max" of the standardised scores.
+        scales: of each machine and section: "mean" and "deviation" (members, seeds) of the
+            members' scores, "thresholds" (seeds,), and "threshold" of the mean over the seeds.
     """
 
     def __init__(
-        self, members: Mapping[str, "FittedDetector | FittedEnsemble"], meta: Mapping[str, Any]
+        self,
+        members: Mapping[str, Fitted],
+        seeds: Sequence[int],
+        combine: str,
+        scales: Sequence[Mapping[str, Any]],
     ):
-        self.members = dict(members)
-        self._meta = meta
-        self._scales = {(s["machine"], s["section"]): s for s in meta["scales"]}
-        if meta["combine"] == "choose":
-            self.machines = tuple(meta["chosen"])
-        else:
-            self.machines = tuple(dict.fromkeys(machine for machine, _ in self._scales))
+        super().__init__(members, seeds)
+        self.combine = combine
+        self._scales = {(scale["machine"], scale["section"]): scale for scale in scales}
 
-    @classmethod
-    def load(cls, path: os.PathLike | str, load_run) -> "FittedEnsemble":
-        """Reads an `ensemble.json`, and the members' run directories by `load_run(path)`.
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Machine types that it scores."""
+        return tuple(dict.fromkeys(machine for machine, _ in self._scales))
 
-        Raises:
-            UserError: it is damaged, or a member is not where it was.
-        """
-        path = Path(path)
-        try:
-            meta = json.loads(path.read_text(encoding="utf-8"))
-            members = dict(zip(meta["members"], meta["paths"], strict=True))
-            if meta["format"] != FORMAT or not {"combine", "chosen", "scales"} <= meta.keys():
-                raise ValueError("it is of another version")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}); remove it, and the command that made "
-                "the run makes it again"
-            ) from error
-        return cls(
-            {
-                name: load_run(Path(os.path.normpath(path.parent / p)))
-                for name, p in members.items()
-            },
-            meta,
-        )
-
-    def resolve(self, machine: str | None, section: str | int | None) -> Group:
-        """Machine and section of recordings by their names, as in `FittedDetector.score`.
-
-        Raises:
-            UserError: they are not told, or not served.
-        """
-        if machine is None and len(self.machines) == 1:
-            machine = self.machines[0]
-        if machine not in self.machines:
-            said = "is not told" if machine is None else f"{machine!r} was not fitted"
-            raise UserError(
-                f"the machine of the recordings {said} (machine=, --machine=)"
-                f"{nearest(machine or '', self.machines)}; there are "
-                f"{listed(self.machines)}"
-            )
-        if self._meta["combine"] == "choose":
-            return self.members[self.serving(machine)[0]].resolve(machine, section)
-        sections = [s for m, s in self._scales if m == machine]
-        if section is None and len(sections) == 1:
-            section = sections[0]
-        if section is None or str(section) not in sections:
-            said = "is not told" if section is None else f"{section} was not fitted"
-            raise UserError(
-                f"{machine}: the section of the recordings {said} (section=, --section=); there "
-                f"are {listed(sections)}"
-            )
-        return machine, str(section)
+    def sections_of(self, machine: str) -> tuple[str, ...]:
+        """Sections of a machine type; scales are of each section by itself."""
+        return tuple(section for own, section in self._scales if own == machine)
 
     def serving(self, machine: str) -> list[str]:
-        """Names of the members that score a machine type's recordings."""
-        if self._meta["combine"] == "choose":
-            return [self._meta["chosen"][machine]]
+        """All members."""
         return [*self.members]
 
-    def combined(self, scores: Sequence[np.ndarray], group: Group) -> np.ndarray:
-        """(seeds, clips) from the same of each member that serves the group, in their order."""
-        if self._meta["combine"] == "choose":
-            return np.asarray(scores[0])
+    def combined(self, scores, group, seeds):
+        """The mean or the largest of the members' standardised scores."""
         scale = self._scales[group]
-        mean, deviation = (np.array(scale[name])[..., None] for name in ("mean", "deviation"))
-        return ensemble.combine(np.stack(scores), mean, deviation, self._meta["combine"])
+        places = [self.seeds.index(seed) for seed in seeds]
+        mean, deviation = (
+            np.array(scale[name])[:, places, None]  # (members, seeds, 1)
+            for name in ("mean", "deviation")
+        )
+        return ensemble.combine(np.stack(scores), mean, deviation, self.combine)
 
-    def seed_scores_of(
-        self, waveforms: np.ndarray, sample_rate: int, machine: str | None, section: str | None
-    ) -> np.ndarray:
-        """(seeds, clips) scores of each seed; arguments as in `score`."""
-        group = self.resolve(machine, section)
-        served = [self.members[name] for name in self.serving(group[0])]
-        scores = [
-            member.seed_scores_of(waveforms, sample_rate, group[0], group[1] or None)
-            for member in served
-        ]
-        return self.combined(scores, group)
-
-    def score(
-        self,
-        waveforms: np.ndarray,
-        sample_rate: int,
-        *,
-        machine: str | None = None,
-        section: str | int | None = None,
-        seed: int | None = None,
-    ) -> np.ndarray:
-        """Scores recordings; arguments and result as in `FittedDetector.score`."""
-        scores = self.seed_scores_of(waveforms, sample_rate, machine, section)
-        return scores.mean(axis=0) if seed is None else scores[self._seed(seed)]
-
-    def threshold(
-        self,
-        *,
-        machine: str | None = None,
-        section: str | int | None = None,
-        seed: int | None = None,
-    ) -> float:
-        """The score above which a clip is decided to be anomalous; arguments as in `score`."""
-        group = self.resolve(machine, section)
-        if self._meta["combine"] == "choose":
-            member = self.members[self.serving(group[0])[0]]
-            return member.threshold(machine=group[0], section=group[1] or None, seed=seed)
+    def group_threshold(self, group: Group, seed: int | None) -> float:
+        """The threshold of a seed's scores, or of their mean."""
         scale = self._scales[group]
-        return scale["threshold"] if seed is None else scale["thresholds"][self._seed(seed)]
-
-    def _seed(self, seed: int) -> int:
-        if seed not in self._meta["seeds"]:
-            raise UserError(f"seed {seed} was not fitted; there are {listed(self._meta['seeds'])}")
-        return self._meta["seeds"].index(seed)
+        return scale["threshold"] if seed is None else scale["thresholds"][self.seeds.index(seed)]
 
 
-def listed(values: Sequence[Any]) -> str:
-    """The values as people list them."""
-    return ", ".join(map(str, values))
+class FittedChoice(FittedMembers):
+    """A finished choice: each machine type is scored by one member.
+
+    Args:
+        members: the fitted systems by their names.
+        seeds: of all members.
+        chosen: the name of the member that serves each machine type.
+    """
+
+    def __init__(
+        self, members: Mapping[str, Fitted], seeds: Sequence[int], chosen: Mapping[str, str]
+    ):
+        super().__init__(members, seeds)
+        self.chosen = dict(chosen)
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Machine types that it scores."""
+        return tuple(self.chosen)
+
+    def sections_of(self, machine: str) -> tuple[str, ...] | None:
+        """Those of the member that serves the machine type."""
+        return self._member_for(machine).sections_of(machine)
+
+    def serving(self, machine: str) -> list[str]:
+        """The one member that serves a machine type."""
+        return [self.chosen[machine]]
+
+    def combined(self, scores, group, seeds):
+        """The scores of the one member."""
+        return np.asarray(scores[0])
+
+    def group_threshold(self, group: Group, seed: int | None) -> float:
+        """The member's own threshold."""
+        return self._member_for(group[0]).group_threshold(group, seed)
+
+    def _member_for(self, machine: str) -> Fitted:
+        return self.members[self.chosen[machine]]

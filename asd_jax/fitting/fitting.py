@@ -4,7 +4,8 @@ The command line and the Python interface both end here, so they give the same n
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,18 +14,19 @@ from asd_jax import config as configs
 from asd_jax.config import Config
 from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
+from asd_jax.detectors.base import Detector, TrainingClips
 from asd_jax.errors import UserError
 from asd_jax.features.arrays import check_features
 from asd_jax.features.embeddings import embeddings_of
 from asd_jax.features.table import (
     BATCH_CLIPS,
     ArrayFeatures,
+    ClipInput,
     Features,
     clip_batches,
-    embedding_batch,
 )
 from asd_jax.fitting.detector import FittedDetector, take
-from asd_jax.fitting.layout import lay_out, sections_of, with_perturbed
+from asd_jax.fitting.layout import Layout, lay_out, with_perturbed
 from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
 from asd_jax.runtime.compilation import compiler_options
@@ -33,8 +35,9 @@ from asd_jax.training import train
 
 
 def fit_clips(
-    config: Config,
+    detector: Detector,
     features: Features,
+    layout: Layout,
     *,
     reporter: Reporter | None = None,
     **training_options,
@@ -42,61 +45,67 @@ def fit_clips(
     """Fits all models of a run to normal clips; thresholds are left to `with_thresholds`.
 
     Args:
-        config: the run's configuration.
+        detector: the system, with the run's configuration.
         features: features of the training clips.
-        reporter: tells people how far it is.
+        layout: of these clips, by `lay_out`.
+        reporter: shows progress; none by default.
         **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
     reporter = reporter or Silent()
-    detector = make_detector(config)
-    clips, groups, settings, n_labels = lay_out(config, features.clips, features.n_frames)
-    members = clips.members
+    members = layout.fleet.members
     weights = train(
-        detector.task(n_labels), clips, features, settings, reporter=reporter, **training_options
+        detector.task(layout.n_labels),
+        layout.fleet,
+        features,
+        layout.settings,
+        reporter=reporter,
+        **training_options,
     )
-    calibration = _calibrate(detector, features, groups, members, weights, reporter)
+    calibration = _calibrate(detector, features, layout, weights, reporter)
     return FittedDetector(
-        config=config,
+        detector=detector,
         members=tuple(members),
         weights=weights,
         calibration=calibration,
         thresholds=np.full(len(members), np.nan),
         group_thresholds={},
-        sections=sections_of(features.clips),
+        sections=layout.sections,
     )
 
 
-def _calibrate(detector, features, groups, members, weights, reporter) -> dict[str, np.ndarray]:
-    """Each member's calibration from its training clips, and what becomes of them together."""
+def _calibrate(
+    detector: Detector, features: Features, layout: Layout, weights, reporter: Reporter
+) -> dict[str, np.ndarray]:
+    """Each model's calibration from its training clips, then that of all of them together."""
 
     @functools.partial(jax.jit, compiler_options=compiler_options(detector.task().kind))
-    def statistics(weights, batch, n_frames, embeddings):
-        if embeddings is None:
-            return jax.vmap(detector.statistics, in_axes=(None, 0, 0))(weights, batch, n_frames)
-        of_clips = jax.vmap(detector.statistics, in_axes=(None, 0, 0, 0))
-        return of_clips(weights, batch, n_frames, embeddings)
+    def statistics_of(weights, clips: ClipInput):
+        return jax.vmap(detector.statistics, in_axes=(None, 0))(weights, clips)
 
-    def clips(indices, member_weights):
-        for first, batch, n_frames in clip_batches(features, indices, detector.view_length):
-            chosen = indices[first : first + BATCH_CLIPS]
-            embeddings = embedding_batch(features, chosen)
-            found = statistics(member_weights, batch, n_frames, embeddings)
-            found = jax.tree.map(np.asarray, found)
-            for i, index in enumerate(chosen):
-                yield features.clips[index], jax.tree.map(lambda leaf, i=i: leaf[i], found)
+    def of_model(indices: np.ndarray, weights) -> TrainingClips:
+        """The training clips of a model; its statistics are computed batch by batch."""
 
+        def statistics(chosen: np.ndarray) -> Iterator[Any]:
+            padding = detector.views.length
+            for first, clips in clip_batches(features, indices[chosen], padding_frames=padding):
+                batch = jax.tree.map(np.asarray, statistics_of(weights, clips))
+                for i in range(min(BATCH_CLIPS, len(chosen) - first)):
+                    yield jax.tree.map(lambda leaf, i=i: leaf[i], batch)
+
+        return TrainingClips([features.clips[i] for i in indices], statistics)
+
+    members = layout.fleet.members
     calibrations: list[dict[str, np.ndarray] | None] = [None] * len(members)
     problem = None
-    used = {group: detector.calibrated_on(own) for group, own in groups.items()}
-    of_members = [used[member.machine, member.section] for member in members]
+    own = [layout.groups[member.machine, member.section] for member in members]
     reporter.start("calibrating", len(members))
-    for m, (member, indices) in enumerate(zip(members, of_members, strict=True)):
+    for m, (member, indices) in enumerate(zip(members, own, strict=True)):
         if not distributed.is_own(m):
             continue
         try:
-            calibrations[m] = detector.calibrate(clips(indices, take(weights, m)))
+            calibrations[m] = detector.calibrate(of_model(indices, take(weights, m)))
         except UserError as error:
-            reporter.line(f"{member.name}: {error}; its scores are not numbers")
+            reporter.line(f"{member.name}: {error}; its scores will be NaN")
             problem = error
         reporter.advance(m + 1)
     reporter.stop()
@@ -104,10 +113,11 @@ def _calibrate(detector, features, groups, members, weights, reporter) -> dict[s
     sound = next((each for each in calibrations if each is not None), None)
     if sound is None:
         raise problem or UserError("no model could be calibrated; another process says why")
+    # A model without a calibration gets NaN, so that its scores are NaN and the others' are not.
     nothing = {name: np.full_like(leaf, np.nan) for name, leaf in sound.items()}
     filled = [nothing if each is None else each for each in calibrations]
     stacked = {name: _stack(*[each[name] for each in filled]) for name in sound}
-    return detector.calibrate_fleet(stacked, of_members, features.embeddings)
+    return detector.calibrate_fleet(stacked, own, features.embeddings)
 
 
 def _of_all_processes(calibrations: list[dict[str, np.ndarray] | None]) -> list:
@@ -174,9 +184,13 @@ def fit(
             that learns from changed recordings as well.
     """
     config = configs.load_config(config) if isinstance(config, str) else config
+    if isinstance(config, configs.MembersConfig):
+        raise UserError(
+            f"{config.name or 'the configuration'} is an ensemble, which combines finished runs; "
+            f"fit its members one by one ({', '.join(config.members)}), or use `asd-jax run`"
+        )
     detector = make_detector(config)
-    lengths = detector.view_length, detector.fewest_frames
-    features = check_features(features, config, *lengths)
+    features = check_features(features, config.front_end.n_mels, detector.views)
     columns = {}
     for name, values in (("sections", sections), ("domains", domains)):
         one = isinstance(values, str | int)
@@ -191,13 +205,13 @@ def fit(
             zip(columns["sections"], columns["domains"], strict=True)
         )
     ]
-    if len(with_perturbed(config, clips)) > len(clips):
+    if len(with_perturbed(detector, clips)) > len(clips):
         raise UserError(
             f"{config.name or config.detector.name} also learns from changed recordings, which "
             "features cannot give: use `asd-jax run`, or turn them off in config.detector"
         )
     if len(outliers):
-        outliers = check_features(outliers, config, *lengths)
+        outliers = check_features(outliers, config.front_end.n_mels, detector.views)
     clips += [
         Clip(f"not {machine}", "", "other", f"{i:08}", "", label=NORMAL)
         for i in range(len(outliers))
@@ -205,5 +219,7 @@ def fit(
     reporter = reporter or Silent()
     table = ArrayFeatures(clips, [*features, *outliers], embeddings)
     table.embeddings = embeddings_of(config, table)
-    fitted = fit_clips(config, table, reporter=reporter)
-    return with_thresholds(fitted, score_training(fitted, table, reporter), reporter)
+    layout = lay_out(detector, table.clips, table.n_frames)
+    fitted = fit_clips(detector, table, layout, reporter=reporter)
+    rows = score_training(fitted, table, layout.groups, reporter)
+    return with_thresholds(fitted, rows, reporter)

@@ -10,7 +10,8 @@ from asd_jax.data import audio_files
 from asd_jax.data.layouts import parse_clip
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.ensemble import FittedEnsemble
+from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.layout import Group
 
 
 class FileScore(NamedTuple):
@@ -45,7 +46,7 @@ class _Request(NamedTuple):
 
 
 def score_files(
-    fitted: FittedDetector | FittedEnsemble,
+    fitted: Fitted,
     files: Sequence[os.PathLike | str],
     *,
     machine: str | None = None,
@@ -58,9 +59,9 @@ def score_files(
     Args:
         fitted: the fitted system of a run.
         files: the recordings.
-        machine: their machine type; by default it is told from each file's folder, where
-            the run has several.
-        section: their section; by default it is told from each file's name, where needed.
+        machine: their machine type; inferred from each file's folder by default, where the run
+            has several.
+        section: their section; inferred from each file's name by default, where needed.
         on_bad_clip: "stop" or "skip".
         report: called with a line about each recording that is left out, resampled or mixed.
     """
@@ -82,12 +83,12 @@ def score_files(
             wanted.append(index)
         except UserError as error:
             request.is_bad(index, error)
-    found = _seed_scores(fitted, request, wanted)
+    scores = _seed_scores(fitted, request, wanted)
     rows = []
-    for index in sorted(found):
+    for index in sorted(scores):
         its_machine, its_section = whose[index]
         threshold = fitted.threshold(machine=its_machine, section=its_section)
-        score = float(found[index].mean())
+        score = float(scores[index].mean())
         rows.append(
             FileScore(
                 os.fspath(files[index]),
@@ -100,7 +101,7 @@ def score_files(
     return rows
 
 
-def _seed_scores(fitted, request: _Request, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     """(seeds,) scores of each wanted file that can be used."""
     if isinstance(fitted, FittedDetector):
         return _of_detector(fitted, request, wanted)
@@ -109,14 +110,14 @@ def _seed_scores(fitted, request: _Request, wanted: Sequence[int]) -> dict[int, 
     scores: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
     for name, member in fitted.members.items():
         own = [index for index in scores if name in served[index]]
-        found = _seed_scores(member, request, own) if own else {}
+        of_member = _seed_scores(member, request, own) if own else {}
         for index in own:
-            if index in found:
-                scores[index].append(found[index][:, None])
-            else:  # said, and nothing for the other members
+            if index in of_member:
+                scores[index].append(of_member[index][:, None])
+            else:  # reported, and of no use to the other members
                 del scores[index]
     return {
-        index: fitted.combined(of_members, groups[index])[:, 0]
+        index: fitted.combined(of_members, groups[index], fitted.seeds)[:, 0]
         for index, of_members in scores.items()
     }
 
@@ -137,11 +138,11 @@ def _of_detector(
     if config.embedding.pretrained:
         for positions, waveforms in batches(fitted.embedder.sample_rate):
             for position, waveform in zip(positions, waveforms, strict=True):
-                found = fitted.embeddings(waveform, fitted.embedder.sample_rate)
-                embeddings[wanted[position]] = found[0]
+                of_clip = fitted.embeddings(waveform, fitted.embedder.sample_rate)
+                embeddings[wanted[position]] = of_clip[0]
     scores = {}
     for positions, waveforms in batches(config.front_end.sample_rate):
-        groups: dict[tuple[str, str], list[tuple[int, np.ndarray]]] = {}
+        groups: dict[Group, list[tuple[int, np.ndarray]]] = {}
         for position, waveform in zip(positions, waveforms, strict=True):
             index = wanted[position]
             try:
@@ -150,13 +151,13 @@ def _of_detector(
                 request.is_bad(index, error)
                 continue
             groups.setdefault(fitted.resolve(*request.whose[index]), []).append((index, features))
-        for (machine, section), members in groups.items():
-            of_group = fitted.seed_scores(
-                [features for _, features in members],
-                machine,
-                section or None,
-                embeddings=np.array([embeddings[i] for i, _ in members]) if embeddings else None,
+        for group, clips in groups.items():
+            of_group = fitted.seed_feature_scores(
+                [features for _, features in clips],
+                group,
+                fitted.seeds,
+                np.array([embeddings[i] for i, _ in clips]) if embeddings else None,
             )
-            for (index, _), row in zip(members, of_group.T, strict=True):
+            for (index, _), row in zip(clips, of_group.T, strict=True):
                 scores[index] = row
     return scores

@@ -1,7 +1,7 @@
 """Scores of the training and of the test clips, and the thresholds between them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,40 +15,44 @@ from asd_jax.features.table import (
     Features,
 )
 from asd_jax.fitting.detector import FittedDetector, group_name
-from asd_jax.fitting.layout import groups_of
+from asd_jax.fitting.layout import Group
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
 
 
 def score_training(
-    fitted: FittedDetector, features: Features, reporter: Reporter
+    fitted: FittedDetector,
+    features: Features,
+    groups: Mapping[Group, np.ndarray],
+    reporter: Reporter,
 ) -> list[TrainingRow]:
-    """Scores of the training clips, by the models that serve them.
+    """Scores the training clips by the models that serve them.
 
     Args:
         fitted: a fitted system, with or without thresholds.
         features: of its training clips; others in the table are left out.
-        reporter: tells people how far it is.
+        groups: indices of the training clips, as in `Layout`.
+        reporter: shows progress.
 
     Raises:
         UserError: there are no training clips of any of its models.
     """
     rows = []
-    found = groups_of(fitted.config, features.clips)
-    groups = {group: own for group, own in found.items() if _members_of(fitted, group)}
-    if not groups:  # of an imported model
+    served = {group: own for group, own in groups.items() if _members_of(fitted, group)}
+    if not served:  # of an imported model
         raise UserError(
             f"the model is of {', '.join(fitted.machines)}, the training clips are of "
-            f"{', '.join(dict.fromkeys(machine for machine, _ in found))}; import it for that "
+            f"{', '.join(dict.fromkeys(machine for machine, _ in groups))}; import it for that "
             "machine into another --out_dir"
         )
-    reporter.start("scoring training clips", len(groups))
-    for done, (group, indices) in enumerate(groups.items(), 1):
+    reporter.start("scoring training clips", len(served))
+    for done, (group, indices) in enumerate(served.items(), 1):
         chosen = _members_of(fitted, group)
-        scores = fitted.member_scores(chosen, features, indices, trained_on=True)
+        clips = [*features.clips[indices]]
+        labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
+        scores = fitted.model_scores(chosen, features, indices, labels, trained_on=True)
         for seed, row in zip(fitted.config.seeds, scores, strict=True):
-            for index, score in zip(indices, row, strict=True):
-                clip = features.clips[index]
+            for clip, score in zip(clips, row, strict=True):
                 rows.append(
                     TrainingRow(clip.machine, clip.section, clip.domain, seed, clip.name, score)
                 )
@@ -105,22 +109,22 @@ def _members_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
 
 def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
     """Scores test clips by all the models that serve their machine and section."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for index, clip in enumerate(features.clips):
-        groups.setdefault((clip.machine, clip.section), []).append(index)
+    groups = features.clips.groups("machine", "section")
     rows: list[ScoreRow] = []
     reporter.start("scoring", len(groups))
     for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):
         try:
-            chosen = fitted.choose(machine, section)
+            group = fitted.resolve(machine, section)
         except UserError as error:
             reporter.line(f"{error}; its test clips have no scores")
             continue
+        chosen, clips = fitted.models_of(group), [*features.clips[indices]]
+        labels = np.full(len(indices), fitted.label_of(group))
+        scores = fitted.model_scores(chosen, features, indices, labels)  # (seeds, clips)
         first = chosen[:: fitted.detector.repeats]  # of each seed's trainings
-        for m, scores in zip(first, fitted.member_scores(chosen, features, indices), strict=True):
+        for m, row in zip(first, scores, strict=True):
             threshold = float(fitted.thresholds[m])
-            for index, score in zip(indices, scores, strict=True):
-                clip = features.clips[index]
+            for clip, score in zip(clips, row, strict=True):
                 rows.append(
                     ScoreRow(
                         machine=machine,

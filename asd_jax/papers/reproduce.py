@@ -3,7 +3,6 @@
 Each run has its own folder below `runs/`, and goes on or is left as it is as every run is.
 """
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import NamedTuple
 
 from asd_jax import pipeline
 from asd_jax.config import (
+    ChoiceConfig,
     Config,
-    EnsembleConfig,
+    MembersConfig,
     difference,
     keys,
     load_config,
@@ -21,6 +21,7 @@ from asd_jax.config import (
 )
 from asd_jax.data.clips import Clip
 from asd_jax.data.layouts import find_clips
+from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, read_results_csv
 from asd_jax.papers import tables as paper_tables
@@ -28,6 +29,7 @@ from asd_jax.papers.layouts import PAPERS
 from asd_jax.papers.tables import NeededRun
 from asd_jax.runs.clips import choose_clips
 from asd_jax.runs.directory import RunDirectory
+from asd_jax.runs.ensemble import chosen_members
 from asd_jax.runs.plan import about, describe, plan_clips, size
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
@@ -57,7 +59,7 @@ class _Ready(NamedTuple):
     """
 
     name: str
-    config: Config | EnsembleConfig
+    config: Config | MembersConfig
     trainings: "dict[str, _Training]"
 
 
@@ -223,7 +225,7 @@ def _prepare(paper: str, data_dir, overrides: Mapping[str, str]) -> _Prepared:
 
 def _trainings(
     name: str,
-    config: Config | EnsembleConfig,
+    config: Config | MembersConfig,
     clips: Sequence[Clip] | None,
     earlier: Mapping[str, _Training],
 ) -> dict[str, _Training]:
@@ -234,20 +236,22 @@ def _trainings(
     """
     if isinstance(config, Config):
         configs = {name: config}
-    elif config.combine != "choose":
+    elif not isinstance(config, ChoiceConfig):
         configs = config.member_configs()
-    else:  # each on its machines, unless there is a run of it on all
-        configs = {}
-        for member, settings in config.member_configs().items():
-            own = tuple(m for m in config.data.machines if config.member_for(m) == member)
-            if member in earlier and earlier[member].config == settings:
-                configs[member] = settings
-            elif own:
-                data = dataclasses.replace(settings.data, machines=own)
-                configs["-".join([member, *own])] = dataclasses.replace(settings, data=data)
+    else:
+        members = config.member_configs()
+
+        def is_done(member: str) -> bool:
+            return member in earlier and earlier[member].config == members[member]
+
+        runs = chosen_members(config, config.data.machines, is_done)
+        configs = {folder: member for folder, (_, member) in runs.items()}
     return {
         name: _Training(
-            config, None if clips is None else choose_clips(config, clips, lambda line: None)
+            config,
+            None
+            if clips is None
+            else choose_clips(make_detector(config), clips, lambda line: None),
         )
         for name, config in configs.items()
     }
@@ -285,7 +289,7 @@ def _settings(
     of_one: dict[str, dict[str, str]] = {run.name: {} for run in needed}
     named = dict(bases)
     for base in bases.values():
-        named |= base.members if isinstance(base, EnsembleConfig) else {}
+        named |= base.members if isinstance(base, MembersConfig) else {}
     right = [key for config in named.values() for key in keys(config)]
     right += [f"{name}.{key}" for name, config in named.items() for key in keys(config)]
     for key, text in overrides.items():
@@ -300,7 +304,7 @@ def _settings(
                         "it as it is"
                     )
                 found, into = _places(base, rest), of_one
-            elif rest and isinstance(base, EnsembleConfig) and first in base.members:
+            elif rest and isinstance(base, MembersConfig) and first in base.members:
                 found = [f"members.{key}"] * _has(base.members[first], rest)
                 into = of_one
             else:
@@ -316,10 +320,10 @@ def _settings(
     return {run.name: {**of_all[run.name], **of_one[run.name], **run.overrides} for run in needed}
 
 
-def _places(config: Config | EnsembleConfig, key: str) -> list[str]:
+def _places(config: Config | MembersConfig, key: str) -> list[str]:
     """The keys by which a setting reaches a configuration and its members; none if it lacks it."""
     group = key.partition(".")[0]
-    if not isinstance(config, EnsembleConfig):
+    if not isinstance(config, MembersConfig):
         return [key] * _has(config, key)
     # The ensemble's own would win over those of a single member.
     own = [key] * (group not in ("train", "embedding") and _has(config, key))
@@ -329,7 +333,7 @@ def _places(config: Config | EnsembleConfig, key: str) -> list[str]:
     return [*own, *(f"members.{name}.{key}" for name in of_members)]
 
 
-def _has(config: Config | EnsembleConfig, key: str) -> bool:
+def _has(config: Config | MembersConfig, key: str) -> bool:
     """Whether a configuration has a dotted key or a group of that name, and a use for it."""
     if key.partition(".")[0] == "embedding" and config.embedding.kind == "none":
         return False
@@ -356,13 +360,13 @@ def _plan(data_dir, prepared: _Prepared) -> str:
     for run in prepared.ready:
         for name, training in run.trainings.items():
             if name not in plans:
-                plans[name] = plan_clips(training.config, training.clips, timed=True)
+                plans[name] = plan_clips(make_detector(training.config), training.clips, timed=True)
                 lines = "\n".join(f"  {line}" for line in describe(plans[name]).splitlines())
                 machines = ", ".join(training.config.data.machines)
                 blocks.append(f"{name} ({machines})\n{lines}")
-        if isinstance(run.config, EnsembleConfig):
-            combine = run.config.combine
-            how = "one for each machine" if combine == "choose" else f"the {combine}"
+        if isinstance(run.config, MembersConfig):
+            is_choice = isinstance(run.config, ChoiceConfig)
+            how = "one for each machine" if is_choice else f"the {run.config.combine}"
             blocks.append(f"{run.name}: of {', '.join(run.trainings)}, {how}")
     where = "as if on the development set of DCASE 2020, without --data_dir"
     if data_dir is not None:

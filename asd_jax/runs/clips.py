@@ -1,28 +1,26 @@
 """Which recordings of a data set a run trains on and scores."""
 
-import dataclasses
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from asd_jax.config import Config, nearest
-from asd_jax.data.clips import ANOMALY, Clip
+from asd_jax.config import nearest
+from asd_jax.data.clips import ANOMALY, Clip, ClipTable
 from asd_jax.data.synthetic.takes import SETTINGS_FILE
-from asd_jax.detectors import make_detector
+from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.challenge import file_suffix
 from asd_jax.fitting.layout import check_clips, with_perturbed
 
 
 def choose_clips(
-    config: Config, clips: Sequence[Clip], report: Callable[[str], None]
-) -> list[Clip]:
+    detector: Detector, clips: Sequence[Clip], report: Callable[[str], None]
+) -> ClipTable:
     """The clips that a configuration asks for.
 
     Args:
-        config: the configuration.
+        detector: the system, with the run's configuration.
         clips: all there are.
         report: called with a line about clips that are left out unasked.
 
@@ -31,7 +29,8 @@ def choose_clips(
             year's result files have no place for, or training clips that the system cannot
             learn from.
     """
-    there = sorted({clip.machine for clip in clips})
+    config, clips = detector.config, ClipTable.of(clips)
+    there = clips.distinct("machine")
     for machine in config.data.machines:
         if machine not in there:
             raise UserError(
@@ -39,31 +38,26 @@ def choose_clips(
                 f"there are {', '.join(there)}"
             )
     clips = of_subset(config.data.subset, clips, report)
-    trainable = sorted({clip.machine for clip in clips if clip.split == "train"})
+    trainable = clips[clips.where(split="train")].distinct("machine")
     wanted = config.data.machines or there
-    detector = make_detector(config)
     others = {detector.other_machine(machine, trainable) for machine in wanted} - set(wanted)
-    chosen = [clip for clip in clips if clip.machine in wanted] + [
-        dataclasses.replace(clip, split="other")
-        for clip in clips
-        if clip.machine in others and clip.split == "train"
-    ]
-    faulty = Counter(c.machine for c in chosen if c.split != "test" and c.label == ANOMALY)
-    for machine, count in faulty.items():
+    outliers = clips[clips.where(machine=others, split="train")]
+    chosen = clips[clips.where(machine={*wanted})] + outliers.replace(split="other")
+    test = chosen.where(split="test")
+    faulty = chosen.where(label=ANOMALY) & ~test
+    for (machine,), rows in chosen.groups("machine", rows=faulty).items():
         report(
-            f"{machine}: {count} training clips are named anomalous; models learn from normal "
+            f"{machine}: {len(rows)} training clips are named anomalous; models learn from normal "
             "sound only, so they are left out"
         )
-    chosen = [clip for clip in chosen if clip.split == "test" or clip.label != ANOMALY]
-    for clip in chosen:
-        if clip.split == "test":
-            file_suffix(clip.machine, clip.section, clip.domain, clip.year)
-    chosen = with_perturbed(config, chosen)
-    check_clips(config, chosen)
+    for places in chosen.groups("machine", "section", "domain", "year", rows=test):
+        file_suffix(*places)
+    chosen = with_perturbed(detector, chosen[~faulty])
+    check_clips(detector, chosen)
     return chosen
 
 
-def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None]) -> list[Clip]:
+def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None]) -> ClipTable:
     """The clips of the development or the evaluation set.
 
     Args:
@@ -74,7 +68,8 @@ def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None])
     Raises:
         UserError: the data set does not have it.
     """
-    subsets = {clip.subset for clip in clips}
+    clips = ClipTable.of(clips)
+    subsets = clips.distinct("subset")
     if subset == "auto":
         subset = "dev" if "dev" in subsets else "eval"
         if len(subsets) > 1:
@@ -83,8 +78,8 @@ def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None])
                 "--config.data.subset=eval takes the other"
             )
     if subset not in subsets:
-        raise UserError(f"data.subset is {subset}, but the data has {', '.join(sorted(subsets))}")
-    return [clip for clip in clips if clip.subset == subset]
+        raise UserError(f"data.subset is {subset}, but the data has {', '.join(subsets)}")
+    return clips[clips.where(subset=subset)]
 
 
 def describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
@@ -99,7 +94,8 @@ def describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
     """
     folder = Path(data_dir).resolve()
     synthetic = any((place / SETTINGS_FILE).is_file() for place in (folder, *folder.parents[:2]))
-    years = sorted({clip.year for clip in clips})
+    clips = ClipTable.of(clips)
+    years = clips.distinct("year")
     if len(years) > 1:
         raise UserError(
             f"the data is of several years ({', '.join(map(str, years))}); give the folder of "

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from asd_jax import config as configs
-from asd_jax.config import Config, EnsembleConfig
+from asd_jax.config import Config, MembersConfig
 from asd_jax.errors import UserError
 from asd_jax.runtime.files import atomic_write, disk_errors
 
@@ -98,7 +98,7 @@ class RunDirectory:
         )
         return all(path.exists() for path in made)
 
-    def check(self, config: Config | EnsembleConfig, but_for: Sequence[str] = ()) -> None:
+    def check(self, config: Config | MembersConfig, but_for: Sequence[str] = ()) -> None:
         """Makes sure that the folder is free for a run or has one of this configuration.
 
         Args:
@@ -125,7 +125,7 @@ class RunDirectory:
                 "--out_dir"
             )
 
-    def claim(self, config: Config | EnsembleConfig, data: Mapping[str, Any]) -> None:
+    def claim(self, config: Config | MembersConfig, data: Mapping[str, Any]) -> None:
         """Writes what the run is of, once it is known that it can begin.
 
         Raises:
@@ -195,14 +195,14 @@ class Log:
 
 
 def read_config(path: os.PathLike | str) -> dict[str, Any]:
-    """The stored configuration of a run as nested dictionaries.
+    """The stored configuration of a run as nested dictionaries, as this version writes them.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
     if not Path(path).is_file():
         raise UserError(f"{Path(path).parent} is no run directory: it has no config.json")
-    return _read_json(Path(path), ("name", "detector"))
+    return configs.upgraded(_read_json(Path(path), ("name", "detector")))
 
 
 def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {error}; choose another --out_dir") from error
 
 
-def stored_differences(path: os.PathLike | str, config: Config | EnsembleConfig) -> list[str]:
+def stored_differences(path: os.PathLike | str, config: Config | MembersConfig) -> list[str]:
     """Keys in which a stored configuration differs from this one, with both values."""
     return configs.difference(configs.to_dict(config), read_config(path))
 

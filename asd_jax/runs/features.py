@@ -1,95 +1,125 @@
-"""The recordings of a run: their features, and what they are known by when it goes on."""
+"""Features of the recordings of a run."""
 
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from asd_jax.config import Config
-from asd_jax.data.clips import Clip
-from asd_jax.detectors import make_detector
+from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
-from asd_jax.features.compute import compute_features
-from asd_jax.features.embeddings import BATCH_CLIPS as EMBEDDED_TOGETHER
-from asd_jax.features.embeddings import Embedder, clip_embeddings, embeddings_of
-from asd_jax.features.table import ArrayFeatures, Features
+from asd_jax.features.compute import ClipFrontEnd, compute_features
+from asd_jax.features.embeddings import EMBED_CLIPS, Embedder, clip_embeddings, embeddings_of
+from asd_jax.features.table import ArrayFeatures, Features, FeatureSet
 from asd_jax.runtime.progress import Reporter
 
 
+class FeatureOptions(NamedTuple):
+    """How the features of a run are computed.
+
+    Attributes:
+        embedder: the pretrained network that the configuration names; None where it names none.
+        cache_dir: as in `compute_features`.
+        on_bad_clip: as in `compute_features`.
+        reporter: shows progress.
+    """
+
+    embedder: Embedder | None
+    cache_dir: os.PathLike | str | None
+    on_bad_clip: str
+    reporter: Reporter
+
+
 def features_of(
-    config: Config,
-    clips: Sequence[Clip],
-    embedder: Embedder | None,
-    cache_dir: os.PathLike | str | None,
-    on_bad_clip: str,
-    reporter: Reporter,
+    detector: Detector, clips: Sequence[Clip], options: FeatureOptions
 ) -> tuple[Features, Features]:
     """Features of the training and of the test clips that can be used.
 
-    What cannot be used is said, or ends the run.
+    A clip that cannot be used is reported, or ends the run.
 
     Args:
-        config: the run's configuration.
-        clips: those that it is of.
-        embedder: the pretrained network that it names; None where it names none.
-        cache_dir: as in `compute_features`.
-        on_bad_clip: likewise.
-        reporter: tells people how far it is.
+        detector: the system, with the run's configuration.
+        clips: the clips of the run.
+        options: how the features are computed.
 
     Raises:
         UserError: no machine has training clips, or as in `compute_features`.
     """
-    detector = make_detector(config)
-
-    def compute(label, chosen, front_end, **options):
-        reporter.start(label, len(chosen))
-        try:
-            return compute_features(
-                chosen,
-                front_end,
-                channel=None if config.data.channel < 0 else config.data.channel,
-                cache_dir=cache_dir,
-                on_bad_clip=on_bad_clip,
-                report=reporter.line,
-                progress=reporter.advance,
-                **options,
-            )
-        finally:
-            reporter.stop()
-
-    found = []
-    for split in ("training", "test"):
-        chosen = [clip for clip in clips if (clip.split == "test") == (split == "test")]
-        if not chosen:
-            found.append(ArrayFeatures([], []))
-            continue
-        embeddings = None
-        if embedder is not None:
-            windows = compute(
-                f"embeddings of {split} clips", chosen, embedder, batch_size=EMBEDDED_TOGETHER
-            )
-            chosen = windows.clips
-            embeddings = dict(zip(chosen, clip_embeddings(windows), strict=True))
-        table = compute(
-            f"features of {split} clips",
-            chosen,
-            config.front_end,
-            min_frames=detector.fewest_frames,
-            fill_frames=detector.view_length,
-        )
-        if embeddings is not None:
-            rows = np.array([embeddings[clip] for clip in table.clips])
-            table = dataclasses.replace(table, embeddings=rows)
-        else:
-            table = dataclasses.replace(table, embeddings=embeddings_of(config, table))
-        found.append(table)
-    trained = {clip.machine for clip in found[0].clips if clip.split == "train"}
-    tested = {clip.machine for clip in found[1].clips}
+    clips = ClipTable.of(clips)
+    is_test = clips.where(split="test")
+    training = _features_of(detector, clips[~is_test], "training", options)
+    test = _features_of(detector, clips[is_test], "test", options)
+    report = options.reporter.line
+    trained = set(training.clips[training.clips.where(split="train")].distinct("machine"))
+    tested = set(test.clips.distinct("machine"))
     if not trained:
         raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
     for machine in sorted(tested - trained):
-        reporter.line(f"{machine}: no training clips; it is left out")
+        report(f"{machine}: no training clips; it is left out")
     for machine in sorted(trained - tested):
-        reporter.line(f"{machine}: no test clips; it is trained and has no results")
-    return found[0], found[1]
+        report(f"{machine}: no test clips; it is trained and has no results")
+    return training, test
+
+
+def _features_of(
+    detector: Detector, clips: Sequence[Clip], label: str, options: FeatureOptions
+) -> Features:
+    """Features of some clips, with their embeddings where the configuration asks for some."""
+    config, embedder = detector.config, options.embedder
+    if not clips:
+        return ArrayFeatures([], [])
+    embeddings = {}
+    if embedder is not None:
+        windows = _compute(
+            detector,
+            f"embeddings of {label} clips",
+            clips,
+            embedder,
+            options,
+            batch_size=EMBED_CLIPS,
+        )
+        clips = windows.clips
+        embeddings = dict(zip(clips, clip_embeddings(windows), strict=True))
+    table = _compute(
+        detector,
+        f"features of {label} clips",
+        clips,
+        config.front_end,
+        options,
+        min_frames=detector.views.fewest,
+        fill_frames=detector.views.length,
+    )
+    if embedder is not None:
+        values = np.array([embeddings[clip] for clip in table.clips])
+    else:
+        values = embeddings_of(config, table)
+    return dataclasses.replace(table, embeddings=values)
+
+
+def _compute(
+    detector: Detector,
+    label: str,
+    clips: Sequence[Clip],
+    front_end: ClipFrontEnd,
+    options: FeatureOptions,
+    **settings,
+) -> FeatureSet:
+    """`compute_features` with a progress bar."""
+    channel = detector.config.data.channel
+    reporter = options.reporter
+    reporter.start(label, len(clips))
+    try:
+        return compute_features(
+            clips,
+            front_end,
+            channel=None if channel < 0 else channel,
+            cache_dir=options.cache_dir,
+            on_bad_clip=options.on_bad_clip,
+            report=reporter.line,
+            progress=reporter.advance,
+            **settings,
+        )
+    finally:
+        reporter.stop()

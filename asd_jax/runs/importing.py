@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from asd_jax import config as configs
-from asd_jax.config import Config, EnsembleConfig
+from asd_jax.config import Config, MembersConfig
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector, group_name
@@ -22,7 +22,7 @@ _SYSTEM = "dense_ae"
 
 
 def import_keras(
-    config: Config | EnsembleConfig, path: os.PathLike | str, *, machine: str = "machine"
+    config: Config | MembersConfig, path: os.PathLike | str, *, machine: str = "machine"
 ) -> FittedDetector:
     """A fitted system with the weights of a Keras model.
 
@@ -48,12 +48,12 @@ def import_keras(
         )
     config = dataclasses.replace(config, seeds=config.seeds[:1])
     detector = make_detector(config)
-    n_values = detector.view_length * config.front_end.n_mels
+    n_values = detector.views.length * config.front_end.n_mels
     variables = load_keras_autoencoder(path, detector.module, n_values)
     member = Member(machine, "", config.seeds[0])
     threshold = threshold_of(config, np.zeros(0)).value
     return FittedDetector(
-        config=config,
+        detector=detector,
         members=(member,),
         weights=jax.tree.map(lambda leaf: leaf[None], variables),
         calibration={},
@@ -64,7 +64,7 @@ def import_keras(
 
 
 def import_run(
-    config: Config | EnsembleConfig,
+    config: Config | MembersConfig,
     path: os.PathLike | str,
     out_dir: os.PathLike | str,
     *,

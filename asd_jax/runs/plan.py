@@ -1,24 +1,22 @@
 """What a run will take, told before anything starts: models, values, steps, bytes, time."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 
-from asd_jax.config import Config
-from asd_jax.data.audio_files import inspect
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.dcase2020 import TRAINING_CLIPS
-from asd_jax.detectors import make_detector
+from asd_jax.data.index import read_headers
+from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.fitting.layout import lay_out, with_perturbed
 from asd_jax.training.cost import Cost, estimate_cost
 
 
-def dcase2020_clips(config: Config) -> tuple[list[Clip], np.ndarray]:
+def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
     """The training clips of DCASE 2020's development set and their frames, without the files."""
-    clips, frames = [], {}
+    config, clips, frames = detector.config, [], {}
     for machine, (sections, seconds) in TRAINING_CLIPS.items():
         if config.data.machines and machine not in config.data.machines:
             continue
@@ -27,20 +25,19 @@ def dcase2020_clips(config: Config) -> tuple[list[Clip], np.ndarray]:
             clips += [Clip(machine, section, "train", f"{i}.wav", "", 2020) for i in range(count)]
     if not clips:
         raise UserError(f"data.machines: DCASE 2020 has {', '.join(TRAINING_CLIPS)}")
-    clips = with_perturbed(config, clips)
+    clips = with_perturbed(detector, clips)
     return clips, np.array([frames[clip.machine] for clip in clips])
 
 
-def frames_of(config: Config, clips: Sequence[Clip]) -> tuple[list[Clip], np.ndarray]:
+def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[ClipTable, np.ndarray]:
     """The clips that can be used and their frames, by the headers of their files.
 
     A recording that is perturbed is taken to keep its length.
     """
-    front_end, detector = config.front_end, make_detector(config)
-    with ThreadPoolExecutor(8) as pool:
-        headers = list(pool.map(lambda clip: inspect(clip.path), clips))
+    front_end, views, clips = detector.config.front_end, detector.views, ClipTable.of(clips)
+    headers = read_headers((clip.path for clip in clips), total=len(clips))
     kept, n_frames = [], []
-    for clip, header in zip(clips, headers, strict=True):
+    for row, header in enumerate(headers):
         if header.problem:
             continue
         n_samples = -(-header.n_samples * front_end.sample_rate // header.sample_rate)
@@ -48,12 +45,12 @@ def frames_of(config: Config, clips: Sequence[Clip]) -> tuple[list[Clip], np.nda
             frames = front_end.frames(n_samples)
         except UserError:  # shorter than a frame
             continue
-        if frames >= detector.fewest_frames:
-            kept.append(clip)
-            n_frames.append(max(frames, detector.view_length))
+        if frames >= views.fewest:
+            kept.append(row)
+            n_frames.append(max(frames, views.length))
     if not kept:
         raise UserError("no training clip can be used; `asd-jax index` says what is wrong")
-    return kept, np.array(n_frames)
+    return clips[kept], np.array(n_frames)
 
 
 def size(n: int) -> str:
@@ -92,35 +89,36 @@ def describe(cost: Cost) -> str:
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
 
-def plan_clips(config: Config, clips: Sequence[Clip] | None, *, timed: bool = False) -> Cost:
+def plan_clips(detector: Detector, clips: Sequence[Clip] | None, *, timed: bool = False) -> Cost:
     """The cost of a run on the chosen clips, or as if on DCASE 2020's development set."""
     if clips is None:
-        chosen, n_frames = dcase2020_clips(config)
+        chosen, n_frames = dcase2020_clips(detector)
     else:
-        chosen, n_frames = frames_of(config, [clip for clip in clips if clip.split != "test"])
-    return cost_of(config, chosen, n_frames, timed=timed)
+        clips = ClipTable.of(clips)
+        chosen, n_frames = frames_of(detector, clips[~clips.where(split="test")])
+    return cost_of(detector, chosen, n_frames, timed=timed)
 
 
 def cost_of(
-    config: Config, clips: Sequence[Clip], n_frames: np.ndarray, *, timed: bool = False
+    detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray, *, timed: bool = False
 ) -> Cost:
     """The cost of training on clips of which only the numbers of frames are known.
 
     Args:
-        config: the run's configuration.
+        detector: the system, with the run's configuration.
         clips: training clips.
         n_frames: (clips,) frames of each.
         timed: as in `estimate_cost`.
     """
-    layout = lay_out(config, clips, n_frames)
-    task = make_detector(config).task(layout.n_labels)
-    n_mels = config.front_end.n_mels
+    layout = lay_out(detector, clips, n_frames)
+    task = detector.task(layout.n_labels)
+    n_mels = detector.config.front_end.n_mels
     return estimate_cost(task, layout.fleet, layout.settings, n_mels, timed=timed)
 
 
-def plan_run(config: Config, clips: Sequence[Clip] | None) -> str:
+def plan_run(detector: Detector, clips: Sequence[Clip] | None) -> str:
     """Lines about a run; arguments as in `plan_clips`."""
     where = "by the headers of the recordings"
     if clips is None:
         where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
-    return f"{describe(plan_clips(config, clips))}\n{where}; nothing was started"
+    return f"{describe(plan_clips(detector, clips))}\n{where}; nothing was started"

@@ -26,7 +26,7 @@ class Cost(NamedTuple):
         values: weights and running statistics of a model.
         steps: optimiser steps of all models in an epoch.
         epochs: largest number of epochs.
-        driver: how the models share the device, see `TrainConfig.members`.
+        driver: how the models share the device, see `TrainConfig.driver`.
         windows: training windows of an epoch, streamed through the device; 1 if all frames are
             resident.
         frames_bytes: frames resident on the device.

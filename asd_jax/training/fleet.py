@@ -241,8 +241,8 @@ def choose_driver(config: TrainConfig, kind: str) -> str:
         "vmap": all models of a device in one step; "map": one after another in a compiled loop;
         "loop": step by step from Python.
     """
-    if config.members != "auto":
-        return config.members
+    if config.driver != "auto":
+        return config.driver
     if jax.default_backend() == "cpu":
         return "loop" if kind == "convolution" else "map"
     return "map" if kind == "convolution" else "vmap"

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 from command_line import run_cli
+from fits import fit_table, layout_of
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
@@ -13,9 +14,9 @@ from asd_jax.data.clips import Clip
 from asd_jax.detectors import registry
 from asd_jax.detectors.backends import on_embeddings
 from asd_jax.errors import UserError
-from asd_jax.features.table import ArrayFeatures
+from asd_jax.features.table import ArrayFeatures, ClipInput
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.fitting import _stack, fit_clips
+from asd_jax.fitting.fitting import _stack
 from asd_jax.fitting.scores import score_training
 from asd_jax.runtime.progress import Silent
 
@@ -70,7 +71,7 @@ def embeddings_of(fitted, place, arrays):
     """float64 (clips, values) of one model, clip by clip."""
     weights = jax.tree.map(lambda leaf: leaf[place], fitted.weights)
     embed = jax.jit(fitted.detector.embed)
-    return np.array([embed(weights, array, len(array)) for array in arrays], np.float64)
+    return np.array([embed(weights, ClipInput(array, len(array))) for array in arrays], np.float64)
 
 
 def distance_of(backend, own, queries):
@@ -102,11 +103,11 @@ def test_scores_are_those_of_scikit_learn(backend, tmp_path):
     """
     config = small(**BACKENDS[backend])
     features = make_table(config)
-    fitted = fit_clips(config, features)
+    fitted = fit_table(config, features)
     fitted.save(tmp_path / "model.npz")
     again = FittedDetector.load(tmp_path / "model.npz")
     new = make_clips(6, config.front_end.n_mels, seed=0)
-    trained = score_training(fitted, features, Silent())
+    trained = score_training(fitted, features, layout_of(config, features).groups, Silent())
     for place, member in enumerate(fitted.members):
         queries = embeddings_of(fitted, place, new)
         own = [i for i, clip in enumerate(features.clips) if clip.machine == member.machine]
@@ -144,7 +145,7 @@ def test_the_embedding_of_the_dense_autoencoder_is_its_narrow_layer():
     What is sown for it is no part of the weights.
     """
     config = small(backend="knn", seeds="0,")
-    fitted = fit_clips(config, make_table(config, {("fan", "00", ""): 4}))
+    fitted = fit_table(config, make_table(config, {("fan", "00", ""): 4}))
     assert set(fitted.weights) == {"params", "batch_stats"}
     weights = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), fitted.weights)
     (clip,) = make_clips(1, 8, seed=5)
@@ -161,7 +162,7 @@ def test_the_embedding_of_the_dense_autoencoder_is_its_narrow_layer():
     padded = np.pad(clip, ((0, 30), (0, 0)), constant_values=100)
     for array in (clip, padded):
         found = fitted.detector.embed(
-            jax.tree.map(lambda leaf: leaf[0], fitted.weights), array, len(clip)
+            jax.tree.map(lambda leaf: leaf[0], fitted.weights), ClipInput(array, len(clip))
         )
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     # What comes out is the same, whether that is kept or not.
@@ -174,8 +175,8 @@ def test_the_embedding_of_the_dense_autoencoder_is_its_narrow_layer():
 class Mean(registry()["id_classifier"]):
     """A classifier of ids whose embedding of a clip is its mean frame."""
 
-    def embed(self, weights, features, n_frames, embedding=None):
-        return features.mean(axis=0)
+    def embed(self, weights, clip):
+        return clip.features.mean(axis=0)
 
 
 class Models:
@@ -200,7 +201,7 @@ class Models:
     def score(self, place, query, label, trained=False):
         calibration = jax.tree.map(lambda leaf: leaf[place], self.calibrations)
         score = self._score_trained if trained else self._score
-        return float(score({}, calibration, query[None], 1, label))
+        return float(score({}, calibration, ClipInput(query[None], 1, label)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from fits import fit_table
 
 import asd_jax
 from asd_jax.config import Config, load_config, shipped_configs
@@ -87,7 +88,7 @@ def make_features(config, sections=12 * ["00"], seed=0):
         "00": np.linspace(-20, -60, config.front_end.n_mels),
         "02": np.linspace(-30, -50, config.front_end.n_mels),
     }
-    shortest = make_detector(config).view_length + 20
+    shortest = make_detector(config).views.length + 20
     lengths = rng.integers(shortest, shortest + 40, len(sections))
     return [
         (tilts[section] + rng.normal(0, 5, (n, config.front_end.n_mels))).astype(np.float32)
@@ -142,7 +143,7 @@ def test_the_default_score_is_the_mean_over_the_seeds(fitted):
 def test_a_strange_clip_scores_higher(fitted):
     clips = make_features(fitted.config, 8 * ["00"], seed=4)
     # What a classifier can tell is what it was shown: other sections, spectra upside down.
-    if fitted.detector.by_section:
+    if fitted.detector.scope == "machine by section":
         strange = make_features(fitted.config, 8 * ["02"], seed=4)
     elif fitted.config.detector.name == "picture_mobilenet":
         strange = [clip[:, ::-1] for clip in clips]
@@ -154,7 +155,7 @@ def test_a_strange_clip_scores_higher(fitted):
 
 def test_scores_of_waveforms_are_those_of_their_features(fitted):
     front_end = fitted.config.front_end
-    n_samples = front_end.n_fft + front_end.hop_length * (make_detector(fitted.config).view_length)
+    n_samples = front_end.n_fft + front_end.hop_length * fitted.detector.views.length
     rng = np.random.default_rng(5)
     waveforms = rng.normal(0, 0.1, (3, n_samples)).astype(np.float32)
     features = np.asarray(front_end(waveforms))
@@ -194,7 +195,6 @@ def test_a_seed_of_a_fleet_is_the_seed_alone(name):
 def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
     from asd_jax.data.clips import Clip
     from asd_jax.features.table import ArrayFeatures
-    from asd_jax.fitting.fitting import fit_clips
 
     config = small(name, epochs=3, checkpoint_every=1)
     arrays = make_features(config, MACHINE["sections"])
@@ -204,12 +204,12 @@ def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
     ]
     features = ArrayFeatures(clips, arrays)
     features.embeddings = embeddings_of(config, features)
-    expected = fit_clips(config, features)
+    expected = fit_table(config, features)
 
     log = []
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(Interrupted):
-        fit_clips(
+        fit_table(
             config,
             features,
             checkpoints=checkpoints,
@@ -219,7 +219,7 @@ def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
     checkpoints.close()
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest == 1
-    found = fit_clips(config, features, checkpoints=checkpoints, log=log.append)
+    found = fit_table(config, features, checkpoints=checkpoints, log=log.append)
     checkpoints.close()
     assert [entry["epoch"] for entry in log] == [1, 2, 3]
     new = make_features(config, 3 * ["00"], seed=8)
@@ -233,9 +233,9 @@ def test_interrupted_and_resumed_it_is_the_same_to_the_bit(name, tmp_path):
 
 def test_wrong_features_and_names_are_one_line(fitted):
     n_mels = fitted.config.front_end.n_mels
-    detector = make_detector(fitted.config)
-    length = detector.fewest_frames
-    good = np.zeros((detector.view_length + 5, n_mels), np.float32)
+    views = fitted.detector.views
+    length = views.fewest
+    good = np.zeros((views.length + 5, n_mels), np.float32)
     for clips, message in [
         ([], "no clips"),
         ([good[:, :-1]], rf"a clip is \(frames, {n_mels}\)"),

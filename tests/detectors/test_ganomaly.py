@@ -10,6 +10,7 @@ import asd_jax
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.training import variables
 
 SMALL = {"front_end.n_mels": "8", "detector.frames": "16", "detector.width": "2"}
@@ -116,7 +117,7 @@ def test_a_clip_is_the_mean_of_its_whole_pieces():
         for i in range(2)
         for made in [networks(found, weights, clip[None, 16 * i : 16 * i + 16, :, None] / 4)[0]]
     ]
-    score = found.score(weights, {}, clip, np.int32(40))  # the third piece is cut short
+    score = found.score(weights, {}, ClipInput(clip, np.int32(40)))  # the third piece is cut short
     np.testing.assert_allclose(score, np.mean(pieces), rtol=1e-5)
 
 

@@ -12,6 +12,7 @@ from tasks import batch_of, start
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.training import TrainingStatistics, variables
 
 REPORT = (0, 1, 3, 4, 2)
@@ -103,7 +104,7 @@ def test_a_clip_s_score_equals_a_direct_computation(order):
     clip[24:] = 1e3
     views = [direct(params, clip[i : i + frames], order) for i in range(24 - frames + 1)]
     found = {
-        score: jax.jit(detector.score)(weights, {}, clip, 24)
+        score: jax.jit(detector.score)(weights, {}, ClipInput(clip, 24))
         for score, detector in detectors.items()
     }
     np.testing.assert_allclose(found["all"], -np.mean(np.sum(views, axis=1)), rtol=1e-5)
@@ -116,7 +117,7 @@ def test_the_loss_is_the_mean_score_of_the_views_that_count():
     detector = make()
     weights, score = random_weights(detector), jax.jit(detector.score)
     views = decibels(np.random.default_rng(3), 6, 5)
-    scores = [score(weights, {}, view, 5) for view in views]
+    scores = [score(weights, {}, ClipInput(view, 5)) for view in views]
     state = {k: v for k, v in weights.items() if k != "params"}
     learner = {"params": weights["params"], "model_state": state}
     batch = batch_of(views)._replace(mask=jnp.array([True] * 4 + [False] * 2))
@@ -182,6 +183,6 @@ def test_settings_that_make_no_sense(key, text, message):
 
 def test_a_view_is_as_long_as_the_order():
     config = load_config("group_made")
-    assert make_detector(config).view_length == 5
+    assert make_detector(config).views.length == 5
     settings = dataclasses.replace(config.detector, order=(1, 0))
-    assert make_detector(dataclasses.replace(config, detector=settings)).view_length == 2
+    assert make_detector(dataclasses.replace(config, detector=settings)).views.length == 2

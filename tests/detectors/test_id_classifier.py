@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fits import fit_table
 from scipy.special import log_softmax, rel_entr, softmax
 
 import asd_jax
@@ -13,8 +14,7 @@ from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.features.table import ArrayFeatures
-from asd_jax.fitting.fitting import fit_clips
+from asd_jax.features.table import ArrayFeatures, ClipInput
 from asd_jax.fitting.layout import lay_out, with_perturbed
 from asd_jax.models.layers import heads
 from asd_jax.training import Batch, TrainingStatistics, variables
@@ -84,17 +84,18 @@ def test_labels_are_places_of_ids():
     detector = make_detector(config())
     indices, labels = detector.examples(np.arange(6, 10), clips, 0)
     assert list(indices) == [6, 7, 8, 9] and list(labels) == [0, 0, 1, 1]
-    layout = lay_out(detector.config, clips, np.full(10, 20))
+    layout = lay_out(detector, clips, np.full(10, 20))
     assert layout.n_labels == 3 and len(layout.fleet.members) == 4
 
 
 def test_each_speed_makes_a_class_of_every_id():
     found = config(resample="0.9,1.1")
-    clips = with_perturbed(found, clips_of(("fan", 2), ("pump", 2)))
+    detector = make_detector(found)
+    clips = with_perturbed(detector, clips_of(("fan", 2), ("pump", 2)))
     assert len(clips) == 8 * 3
     assert {clip.perturbation for clip in clips[8:]} == {"resample 0.9", "resample 1.1"}
     assert {clip.split for clip in clips[8:]} == {"perturbed"}
-    indices, labels = make_detector(found).examples(np.arange(4), clips, 0)
+    indices, labels = detector.examples(np.arange(4), clips, 0)
     of_label = {}
     for i, label in zip(indices, labels, strict=True):
         of_label.setdefault(int(label), set()).add((clips[i].section, clips[i].perturbation))
@@ -142,7 +143,7 @@ def test_a_clip_s_score_equals_a_direct_computation(score):
         "log_odds": np.log(1 - p) - np.log(p),
         "cosine": -(embeddings @ kernel[:, 2]) / norms,
     }[score]
-    found = jax.jit(detector.score)(weights, {}, clip, 30, 2)
+    found = jax.jit(detector.score)(weights, {}, ClipInput(clip, 30, 2))
     np.testing.assert_allclose(found, expected.mean(), rtol=1e-4, atol=1e-6)
     # The other ids would have other scores.
     assert abs(found - jax.jit(detector.score)(weights, {}, clip, 30, 1)) > 1e-3
@@ -227,8 +228,8 @@ def test_a_machine_of_fewer_ids_is_what_it_is_alone():
     arrays = [rng.normal(-40, 8, (30, MELS)).astype(np.float32) for _ in clips]
     settings = config(warp=0.2, mix="log")
     settings = dataclasses.replace(settings, seeds=(0,))
-    together = fit_clips(settings, ArrayFeatures(clips, arrays))
-    alone = fit_clips(settings, ArrayFeatures(clips[6:], arrays[6:]))
+    together = fit_table(settings, ArrayFeatures(clips, arrays))
+    alone = fit_table(settings, ArrayFeatures(clips[6:], arrays[6:]))
     for section in ("00", "02"):
         np.testing.assert_allclose(
             together.score_features(arrays, machine="pump", section=section),
@@ -237,7 +238,7 @@ def test_a_machine_of_fewer_ids_is_what_it_is_alone():
         )
     with pytest.raises(UserError, match="pump: section 04 was not fitted; there are 00, 02"):
         together.score_features(arrays, machine="pump", section="04")
-    with pytest.raises(UserError, match="of which section of fan"):
+    with pytest.raises(UserError, match="several sections of fan"):
         together.score_features(arrays, machine="fan")
 
 

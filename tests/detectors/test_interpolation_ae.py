@@ -8,6 +8,7 @@ from tasks import start
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.training import variables
 
 
@@ -24,7 +25,7 @@ def weights(detector):
 def test_an_error_is_of_the_middle_frame_given_the_others(detector, weights):
     """Against a plain loop over the frames; to 1e-6 relative, the sums being the same."""
     clip = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
-    errors, mask = detector.frame_errors(weights, clip, 10)
+    errors, mask = detector.frame_errors(weights, ClipInput(clip, 10))
     assert mask.tolist() == [True] * 6 + [False] * 2
     for i in range(6):
         neighbours = clip[[i, i + 1, i + 3, i + 4]][None]
@@ -41,17 +42,18 @@ def test_the_target_does_not_reach_the_prediction(detector, weights):
 
 def test_pooling_and_features(weights):
     clip = np.random.default_rng(2).normal(size=(12, 6)).astype(np.float32)
+    whole = ClipInput(clip, 12)
     made = {
         pooling: make_detector(
             load_config("interpolation_ae", {"front_end.n_mels": "6", "detector.pooling": pooling})
         )
         for pooling in ("mean", "max")
     }
-    errors, mask = made["mean"].frame_errors(weights, clip, 12)
+    errors, mask = made["mean"].frame_errors(weights, whole)
     assert mask.all()
-    np.testing.assert_allclose(made["mean"].score(weights, {}, clip, 12), errors.mean(), rtol=1e-6)
-    np.testing.assert_allclose(made["max"].score(weights, {}, clip, 12), errors.max(), rtol=1e-6)
-    features = np.asarray(made["mean"].features(weights, clip, 12))
+    np.testing.assert_allclose(made["mean"].score(weights, {}, whole), errors.mean(), rtol=1e-6)
+    np.testing.assert_allclose(made["max"].score(weights, {}, whole), errors.max(), rtol=1e-6)
+    features = np.asarray(made["mean"].error_statistics(weights, whole))
     np.testing.assert_allclose(features[[0, 3]], [errors.mean(), errors.max()], rtol=1e-6)
 
 

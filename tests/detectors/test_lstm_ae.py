@@ -13,6 +13,7 @@ from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.lstm_ae import decaying_rmsprop
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.training import TrainingStatistics, variables
 from asd_jax.training.task import count_values
 
@@ -149,10 +150,12 @@ def test_a_clip_s_score_equals_a_plain_loop():
         x = (clip[first : first + 4] - STATISTICS.mean) / scale
         output = np.asarray(detector.module.apply(weights, x[None]))[0]
         errors += [np.mean((output[frame] - x[frame]) ** 2) for frame in range(4)]
-    found, mask = detector.sequence_errors(weights, clip, 10)
+    found, mask = detector.sequence_errors(weights, ClipInput(clip, 10))
     assert mask.tolist() == [True] * 7 + [False] * 2
     np.testing.assert_allclose(found[:7], np.reshape(errors, (7, 4)).mean(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(detector.score(weights, {}, clip, 10), np.mean(errors), rtol=1e-5)
+    np.testing.assert_allclose(
+        detector.score(weights, {}, ClipInput(clip, 10)), np.mean(errors), rtol=1e-5
+    )
 
 
 def test_the_configuration_is_the_report_s():

@@ -87,10 +87,10 @@ def test_each_seed_draws_its_clips_and_changes_each_of_them():
     settings = config(clips=3)
     clips = [Clip("fan", "00", "train", f"{i}.wav", f"fan{i}") for i in range(12)]
     clips += [Clip("valve", "00", "train", f"{i}.wav", f"valve{i}") for i in range(20)]
-    table = with_perturbed(settings, clips)
+    detector, drawn = make_detector(settings), []
+    table = with_perturbed(detector, clips)
     assert len(table) == 32 + 2 * 2 * 3 * 2  # machines, seeds, clips, copies
     assert len({clip.perturbation for clip in table[32:]}) == 24
-    detector, drawn = make_detector(settings), []
     for seed in (0, 1):
         indices, labels = detector.examples(np.arange(12), table, seed)
         own, other = indices[labels == 0], indices[labels == 1]

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from fits import fit_table
 
 import asd_jax
 from asd_jax import UserError
@@ -83,7 +84,7 @@ def test_a_section_may_be_a_number():
 def test_who_is_meant_must_be_said():
     config = load_config("interpolation_ae", {"train.epochs": "1", "seeds": "0"})
     fitted = asd_jax.fit(config, clips(4), sections=["00", "00", "02", "02"])
-    with pytest.raises(UserError, match="of which section .* there are 00, 02"):
+    with pytest.raises(UserError, match="several sections .*: 00, 02"):
         fitted.score_features(clips(2))
 
 
@@ -94,10 +95,9 @@ def test_seeds_are_checked(seeds):
 
 
 def test_a_member_without_calibration_does_not_stop_the_others(fitted):
-    """Clips that never vary have no covariance: only their machine's scores are not numbers."""
+    """Clips that never vary have no covariance: only their machine's scores are NaN."""
     from asd_jax.data.clips import NORMAL, Clip
     from asd_jax.features.table import ArrayFeatures
-    from asd_jax.fitting.fitting import fit_clips
     from asd_jax.runtime.progress import Silent
 
     class Lines(Silent):
@@ -121,8 +121,8 @@ def test_a_member_without_calibration_does_not_stop_the_others(fitted):
         for machine in ("fan", "off")
         for i in range(4)
     ]
-    both = fit_clips(config, ArrayFeatures(table, clips(4) + silent), reporter=Lines())
-    assert any("off seed 0" in line and "not numbers" in line for line in Lines.said)
+    both = fit_table(config, ArrayFeatures(table, clips(4) + silent), reporter=Lines())
+    assert any("off seed 0" in line and "will be NaN" in line for line in Lines.said)
     assert np.isfinite(both.score_features(clips(2), machine="fan")).all()
     assert np.isnan(both.score_features(clips(2), machine="off")).all()
     with pytest.raises(UserError, match="covariance"):
@@ -132,19 +132,22 @@ def test_a_member_without_calibration_does_not_stop_the_others(fitted):
 
 def test_embeddings_of_a_clip_s_own_frames():
     """Mean and deviation of each band over the clip, in as many batches as there are."""
+    from asd_jax.data.clips import Clip
     from asd_jax.features.embeddings import log_mel_embeddings
-    from asd_jax.features.table import BATCH_CLIPS, ArrayFeatures, embedding_batch
+    from asd_jax.features.table import BATCH_CLIPS, ArrayFeatures, clip_batches
 
     arrays = [clip[:, :4] for clip in clips(BATCH_CLIPS + 3)]
-    features = ArrayFeatures([None] * len(arrays), arrays)
-    assert embedding_batch(features, [0]) is None
+    features = ArrayFeatures([Clip("", "", "", "", "")] * len(arrays), arrays)
+    (_, batch), *_ = clip_batches(features, [0], padding_frames=1)
+    assert batch.embedding is None
     found = log_mel_embeddings(features)
     expected = [[*clip.astype(float).mean(0), *clip.astype(float).std(0)] for clip in arrays]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     features.embeddings = found
-    batch = embedding_batch(features, [34, 2])
-    assert batch.shape == (BATCH_CLIPS, 8) and not batch[2:].any()
-    np.testing.assert_array_equal(batch[:2], found[[34, 2]])
+    ((first, batch),) = clip_batches(features, [34, 2], padding_frames=1)
+    assert first == 0 and batch.embedding.shape == (BATCH_CLIPS, 8)
+    assert not batch.embedding[2:].any()
+    np.testing.assert_array_equal(batch.embedding[:2], found[[34, 2]])
 
 
 def test_training_scores_of_a_run_and_the_thresholds_from_them(tmp_path):

@@ -21,8 +21,12 @@ from asd_jax.training.windows import training_statistics
 CONFIG = load_config("dense_ae", {"train.batch_size": "64", "front_end.n_mels": "8"})
 
 
+def cost_of(config, clips, n_frames, **options):
+    return module.cost_of(make_detector(config), clips, n_frames, **options)
+
+
 def test_the_development_set_of_2020_has_its_20119_training_clips():
-    clips, n_frames = module.dcase2020_clips(load_config("dense_ae"))
+    clips, n_frames = module.dcase2020_clips(make_detector(load_config("dense_ae")))
     assert len(clips) == 20_119
     assert len({(clip.machine, clip.section) for clip in clips}) == 23
     assert sorted(set(n_frames.tolist())) == [313, 344]
@@ -34,7 +38,7 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     clips = [Clip("fan" if i < 8 else "pump", "00", "train", str(i), "") for i in range(12)]
     features = ArrayFeatures(clips, arrays)
     detector = make_detector(CONFIG)
-    clips_of_fleet, _, settings, _ = lay_out(CONFIG, clips, features.n_frames)
+    clips_of_fleet, _, _, settings, _ = lay_out(detector, clips, features.n_frames)
     keys = jax.random.split(jax.random.key(0), len(clips_of_fleet.members))
     statistics = training_statistics(features, clips_of_fleet)
     data = FleetData(keys, statistics, None, None)
@@ -43,7 +47,7 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
         lay_out_views(clips_of_fleet, part, features.offsets)
         for part in (clips_of_fleet.training, clips_of_fleet.validation)
     ]
-    found = module.cost_of(CONFIG, clips, features.n_frames)
+    found = cost_of(CONFIG, clips, features.n_frames)
     assert found.models == 6
     assert found.values == 640 // 128 * 8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 8 + 8 + (
         8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 40 + 40 + 4 * (8 * 128 + 8)
@@ -54,8 +58,8 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     assert found.steps == int(np.ceil(views[0].count / settings.batch_size).sum())
     assert found.step_bytes > 0
     assert found.total_bytes > found.state_bytes + found.frames_bytes
-    wider = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, members="vmap"))
-    assert module.cost_of(wider, clips, features.n_frames).step_bytes == 6 * found.step_bytes
+    wider = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, driver="vmap"))
+    assert cost_of(wider, clips, features.n_frames).step_bytes == 6 * found.step_bytes
 
 
 def test_frames_beyond_the_memory_are_planned_as_windows():
@@ -63,12 +67,12 @@ def test_frames_beyond_the_memory_are_planned_as_windows():
     config = dataclasses.replace(
         CONFIG, train=dataclasses.replace(CONFIG.train, table_mib=1, validation_split=0.1)
     )
-    found = module.cost_of(config, clips, np.full(100, 1000))
+    found = cost_of(config, clips, np.full(100, 1000))
     # 1000 frames of 8 bands in float32 are 32,000 bytes; 16 clips in half a MiB, and 100 of them
     # (in runs of at most so many that eight are in a window) in the fewest such windows.
     assert found.windows >= 7 and found.frames_bytes <= 2**20
     assert f"two of {found.windows} windows at a time" in module.describe(found)
-    assert "windows" not in module.describe(module.cost_of(CONFIG, clips, np.full(100, 1000)))
+    assert "windows" not in module.describe(cost_of(CONFIG, clips, np.full(100, 1000)))
 
 
 def _two_machines():
@@ -90,19 +94,19 @@ def _two_machines():
 )
 def test_seconds_are_those_of_all_steps_and_epochs(monkeypatch, members, expected):
     monkeypatch.setattr(cost, "_seconds_of_steps", lambda *arguments: (2.0, 0.5))
-    train = dataclasses.replace(CONFIG.train, members=members)
+    train = dataclasses.replace(CONFIG.train, driver=members)
     config = dataclasses.replace(CONFIG, train=train)
-    found = module.cost_of(config, *_two_machines(), timed=True)
+    found = cost_of(config, *_two_machines(), timed=True)
     assert found.seconds == expected
     assert found.steps == 3 * (3 + 1)
-    assert module.cost_of(config, *_two_machines()) == found._replace(seconds=None)
+    assert cost_of(config, *_two_machines()) == found._replace(seconds=None)
 
 
 @pytest.mark.parametrize("members", ["map", "vmap"])
 def test_steps_are_timed(members):
     """Of the made-up weights and views of one model, or of all together."""
-    train = dataclasses.replace(CONFIG.train, members=members, epochs=1)
-    found = module.cost_of(dataclasses.replace(CONFIG, train=train), *_two_machines(), timed=True)
+    train = dataclasses.replace(CONFIG.train, driver=members, epochs=1)
+    found = cost_of(dataclasses.replace(CONFIG, train=train), *_two_machines(), timed=True)
     assert 0 < found.seconds < 60
     assert "training" in module.describe(found) and "extrapolated" in module.describe(found)
     assert "extrapolated" not in module.describe(found._replace(seconds=None))
@@ -131,7 +135,7 @@ def test_frames_of_headers_are_those_of_the_features(tmp_path):
     soundfile.write(wavs[1], np.zeros((9000, 2)), 44100)
     wavs[2].write_bytes(b"")
     clips = [Clip("fan", "00", "train", wav.name, str(wav)) for wav in wavs]
-    kept, n_frames = module.frames_of(load_config("dense_ae"), clips)
+    kept, n_frames = module.frames_of(make_detector(load_config("dense_ae")), clips)
     assert [clip.name for clip in kept] == [wavs[0].name, wavs[1].name]
     assert n_frames.tolist() == [1 + 32000 // 512, 1 + int(np.ceil(9000 * 16000 / 44100)) // 512]
 

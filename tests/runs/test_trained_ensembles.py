@@ -14,7 +14,7 @@ from ensemble_runs import combined, numbers, rows_of
 import asd_jax
 from asd_jax import config as configs
 from asd_jax import pipeline
-from asd_jax.config import EnsembleConfig, load_config, override
+from asd_jax.config import ChoiceConfig, EnsembleConfig, load_config, override
 from asd_jax.data import audio_files
 from asd_jax.data.clips import Clip
 from asd_jax.data.synthetic.synthesis import synthesize
@@ -161,7 +161,7 @@ def test_published_numbers_are_those_of_the_combination(
     settings = [f'"{key}": "{text}"' for key, text in TINY.items()]
     small = ", ".join(settings)
     path.write_text(
-        "from asd_jax.config import EnsembleConfig, load_config\n"
+        "from asd_jax.config import ChoiceConfig, EnsembleConfig, load_config\n"
         "def get_config():\n"
         f'    dense = {{{small}, "detector.hidden": "8", "detector.latent": "2"}}\n'
         f'    between = {{{small}, "detector.encoder": "8"}}\n'
@@ -264,9 +264,9 @@ def test_the_threshold_of_several_seeds_is_of_their_mean_score(place):
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [
-        ("noise.wav", (), "the machine of the recordings is not told (machine=, --machine=)"),
-        ("noise.wav", ("--machine=fna",), "'fna' was not fitted (machine=, --machine=); did you"),
-        ("noise.wav", ("--machine=fan",), "fan: the section of the recordings is not told"),
+        ("noise.wav", (), "several machines were fitted; choose one with machine= (--machine=): "),
+        ("noise.wav", ("--machine=fna",), "machine 'fna' was not fitted; did you"),
+        ("noise.wav", ("--machine=fan",), "several sections of fan were fitted; choose one"),
         ("noise.wav", ("--machine=fan", "--section=04"), "section of the recordings 04 was not"),
         ("gone.wav", ("--machine=fan", "--section=00"), "gone.wav"),
     ],
@@ -317,7 +317,7 @@ def test_machines_without_test_clips(place, data, tmp_path):
         kept = [line for line in lines if not line.startswith("valve,")]
         (path / "scores.csv").write_text("\n".join(kept) + "\n")
     out = tmp_path / "out"
-    pipeline.ensemble([tmp_path / "pairs" / name for name in members()], out)
+    ensemble.ensemble([tmp_path / "pairs" / name for name in members()], out)
     assert {row["machine"] for row in rows_of(out / "scores.csv")} == {"fan"}
     whole, part = asd_jax.load(place / "pair"), asd_jax.load(out)
     files = files_of(data, "valve")[:3]
@@ -342,9 +342,8 @@ def test_data_without_a_test_folder(place, data, tmp_path):
 
 
 def choose_config(**changes):
-    return mean_config(
-        combine="choose", choices=("fan:between",), default="dense", name="chosen", **changes
-    )
+    settings = {"members": members(), "seeds": SEEDS, "name": "chosen"} | changes
+    return ChoiceConfig(**settings, choices=("fan:between",), default="dense")
 
 
 def test_each_machine_has_the_rows_of_its_member(place, data, capsys):
@@ -414,7 +413,9 @@ def test_members_that_are_chosen_are_of_the_subset(data, tmp_path, monkeypatch):
     for module in (pipeline, ensemble):
         monkeypatch.setattr(module, "find_clips", lambda *_: clips)
     planned = []
-    monkeypatch.setattr(pipeline, "plan_run", lambda config, clips: planned.append(config) or "-")
+    monkeypatch.setattr(
+        pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"
+    )
     for subset, plan, machines in (
         ("auto", "member dense\n-\n\nmember between\n-", {"dense": "valve", "between": "fan"}),
         ("eval", "member dense\n-", {"dense": "Vacuum"}),
@@ -433,7 +434,9 @@ def test_members_that_are_chosen_are_of_the_subset(data, tmp_path, monkeypatch):
 def test_a_dry_run_prints_each_members_plan(data, capsys, monkeypatch):
     """The plan itself is another test's; here, of which configurations it is."""
     planned = []
-    monkeypatch.setattr(pipeline, "plan_run", lambda config, clips: planned.append(config) or "-")
+    monkeypatch.setattr(
+        pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"
+    )
     status, out, err = run_cli(
         capsys, "run", "--config=giri2020_system2", "--dry_run", "--config.train.epochs=3"
     )

@@ -95,7 +95,7 @@ def run(which, config=CONFIG, **options):
 
 @pytest.mark.parametrize(("driver", "patience"), [("map", 1), ("vmap", 1), ("loop", 0)])
 def test_a_member_of_a_fleet_is_what_it_would_be_alone(driver, patience):
-    config = dataclasses.replace(CONFIG, members=driver, patience=patience, epochs=8)
+    config = dataclasses.replace(CONFIG, driver=driver, patience=patience, epochs=8)
     together, curves = run([0, 1, 2], config)
     for i in (0, 1):
         alone, curve = run([i], config)
@@ -109,8 +109,8 @@ def test_a_member_of_a_fleet_is_what_it_would_be_alone(driver, patience):
 
 @pytest.mark.parametrize("driver", ["vmap", "loop"])
 def test_the_ways_of_driving_agree(driver):
-    expected, _ = run([0, 1, 2], dataclasses.replace(CONFIG, members="map"))
-    found, _ = run([0, 1, 2], dataclasses.replace(CONFIG, members=driver))
+    expected, _ = run([0, 1, 2], dataclasses.replace(CONFIG, driver="map"))
+    found, _ = run([0, 1, 2], dataclasses.replace(CONFIG, driver=driver))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -235,7 +235,7 @@ import jax; jax.config.update("jax_num_cpu_devices", 4)
 import dataclasses, numpy as np
 from test_fleet import CONFIG, run
 for driver in ("map", "vmap"):
-    config = dataclasses.replace(CONFIG, members=driver, patience=1)
+    config = dataclasses.replace(CONFIG, driver=driver, patience=1)
     one, _ = run([0, 1, 2], config, devices=jax.devices()[:1])
     many, _ = run([0, 1, 2], config)
     np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6)

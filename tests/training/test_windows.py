@@ -172,7 +172,7 @@ def counting_task():
 def test_every_view_is_seen_once_an_epoch(members, monkeypatch):
     """And losses are means over all views of all windows."""
     monkeypatch.setattr(trainer, "table_bytes", lambda config: 2 * 100 * 4 * MELS)
-    config = TrainConfig(epochs=2, batch_size=8, validation_split=0.2, members=members)
+    config = TrainConfig(epochs=2, batch_size=8, validation_split=0.2, driver=members)
     clips, log = clips_of(config), []
     weights = train(counting_task(), clips, FRAMES, config, log=log.append)
     for m, (part, held) in enumerate(zip(clips.training, clips.validation, strict=True)):

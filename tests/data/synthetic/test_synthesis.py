@@ -11,7 +11,7 @@ import pytest
 from asd_jax.data import synthetic
 from asd_jax.data.layouts import find_clips
 from asd_jax.data.synthetic import machine_kinds, machine_sounds, machine_wear
-from asd_jax.data.synthetic.takes import KINDS, handful, machines_of
+from asd_jax.data.synthetic.takes import KINDS, Settings, handful, machines_of, plan
 from asd_jax.errors import UserError
 
 RATE = 16_000
@@ -126,8 +126,8 @@ def test_the_index_reads_the_set_back(tmp_path, year):
 
 def test_proportions_of_the_domains(tmp_path):
     def trained(year, clips):
-        settings = synthetic.Settings(year, "dev", ("fan",), 1, clips, 0, 10.0, RATE, "default")
-        takes = synthetic.plan(settings)
+        settings = Settings(year, "dev", ("fan",), 1, clips, 0, 10.0, RATE, "default")
+        takes = plan(settings)
         return Counter((take.split, take.domain, take.cause is None) for take in takes)
 
     assert trained(2021, 1003)["train", "source", True] == 1000
@@ -309,8 +309,8 @@ def test_the_level_in_the_listing_is_that_of_the_file(tmp_path):
     row = anomalies(tmp_path)[0]
     assert row["cause"] == "leak" and row["frequency_hz"] == ""
     written = read(tmp_path / row["path"])[0][:, 0] / 32767
-    settings = synthetic.Settings(2020, "dev", ("pump",), 1, 4, 0, 2.0, RATE, "default")
-    take = next(take for take in synthetic.plan(settings) if take.path == row["path"])
+    settings = Settings(2020, "dev", ("pump",), 1, 4, 0, 2.0, RATE, "default")
+    take = next(take for take in plan(settings) if take.path == row["path"])
     carrier, _ = machine_sounds.render(
         machine_kinds.individual(0, "pump", "pump", "00"),
         take.condition,

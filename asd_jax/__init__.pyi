@@ -1,0 +1,19 @@
+from . import audio as audio
+from . import config as config
+from . import data as data
+from . import detectors as detectors
+from . import metrics as metrics
+from . import models as models
+from . import scoring as scoring
+from . import training as training
+from .config import Config as Config
+from .config import load_config as load_config
+from .detectors import list_detectors as list_detectors
+from .errors import UserError as UserError
+from .features import embeddings as embeddings
+from .fitting.fitting import fit as fit
+from .pipeline import load as load
+from .pipeline import run as run
+from .runs.ensemble import ensemble as ensemble
+
+__version__: str

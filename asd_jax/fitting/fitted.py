@@ -1,0 +1,142 @@
+"""The interface of everything that is fitted: a detector, an ensemble, a choice among them."""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+
+from asd_jax.config import nearest
+from asd_jax.errors import UserError
+from asd_jax.fitting.layout import Group
+
+
+class Fitted(abc.ABC):
+    """Scores recordings of the machines and sections that it was fitted to.
+
+    Attributes:
+        seeds: of its models; scores of each seed are computed apart and averaged by default.
+        machines: machine types that it scores.
+    """
+
+    @property
+    @abc.abstractmethod
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of its models."""
+
+    @property
+    @abc.abstractmethod
+    def machines(self) -> tuple[str, ...]:
+        """Machine types that it scores."""
+
+    @abc.abstractmethod
+    def sections_of(self, machine: str) -> tuple[str, ...] | None:
+        """Sections of a machine type that it scores; None where all are scored alike."""
+
+    @abc.abstractmethod
+    def seed_scores(
+        self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
+    ) -> np.ndarray:
+        """Scores recordings by each seed.
+
+        Args:
+            waveforms: as in `score`.
+            sample_rate: as in `score`.
+            group: their machine and section, as `resolve` gave them.
+            seeds: some of its seeds.
+
+        Returns:
+            (seeds, clips).
+        """
+
+    @abc.abstractmethod
+    def group_threshold(self, group: Group, seed: int | None) -> float:
+        """`threshold` of a machine and section, as `resolve` gave them."""
+
+    def score(
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
+        """Scores recordings; larger is more anomalous.
+
+        Args:
+            waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers
+                of any width.
+            sample_rate: Hz; resampled where it is not the front end's.
+            machine: machine type; may be left out where there is only one.
+            section: section or machine id; may be left out where it does not matter, as with
+                models that serve all sections of a machine alike, or there is only one.
+            seed: the model of that seed; the mean over all seeds by default.
+
+        Returns:
+            (clips,).
+
+        Raises:
+            UserError: a machine, section or seed that was not fitted, waveforms of other shapes,
+                with samples that are not finite, or too short.
+        """
+        group, seeds = self.resolve(machine, section), self._seeds(seed)
+        return self.seed_scores(waveforms, sample_rate, group, seeds).mean(axis=0)
+
+    def threshold(
+        self,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+        seed: int | None = None,
+    ) -> float:
+        """The score above which a clip is decided to be anomalous; arguments as in `score`."""
+        self._seeds(seed)
+        return self.group_threshold(self.resolve(machine, section), seed)
+
+    def resolve(self, machine: str | None, section: str | int | None) -> Group:
+        """Infers what is left out of machine and section, where there is one choice only.
+
+        Returns:
+            Machine and section; the section is "" where all are scored alike.
+
+        Raises:
+            UserError: there are several to choose from, or it was not fitted.
+        """
+        machines = self.machines
+        if machine is None and len(machines) == 1:
+            machine = machines[0]
+        if machine is None:
+            raise UserError(
+                "several machines were fitted; choose one with machine= (--machine=): "
+                + ", ".join(machines)
+            )
+        if machine not in machines:
+            raise UserError(
+                f"machine {machine!r} was not fitted{nearest(machine, machines)}; there are "
+                + ", ".join(machines)
+            )
+        sections = self.sections_of(machine)
+        if sections is None:
+            return machine, ""
+        if section is None and len(sections) == 1:
+            section = sections[0]
+        if section is None:
+            raise UserError(
+                f"several sections of {machine} were fitted; choose one with section= "
+                "(--section=): " + ", ".join(sections)
+            )
+        if str(section) not in sections:
+            raise UserError(
+                f"{machine}: section {section} was not fitted; there are " + ", ".join(sections)
+            )
+        return machine, str(section)
+
+    def _seeds(self, seed: int | None) -> tuple[int, ...]:
+        """All seeds, or one of them; UserError for one that was not fitted."""
+        if seed is None:
+            return self.seeds
+        if seed not in self.seeds:
+            raise UserError(
+                f"seed {seed} was not fitted; there are " + ", ".join(map(str, self.seeds))
+            )
+        return (seed,)
