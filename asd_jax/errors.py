@@ -4,13 +4,13 @@
 class UserError(Exception):
     """A mistake in the input: a flag, a configuration, a path, a recording, the disk.
 
-    The message is one line that says what is wrong, where, and what to do about it.
-    The command line prints it without a traceback and exits with `exit_status`.
+    The message is one line that names the fault, its place, and the remedy. The command line
+    prints it without a traceback and exits with `exit_status`.
 
     Args:
-        message: the line, without a full stop being required at its end.
-        exit_status: 2 for a wrong request, found before any work; 1 for work that
-            could not be finished.
+        message: the line, without a full stop at its end; line breaks in it become spaces.
+        exit_status: 2 for a wrong request, detected before any work; 1 for work that could not
+            be finished.
     """
 
     def __init__(self, message: str, exit_status: int = 2):

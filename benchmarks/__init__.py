@@ -1,1 +1,1 @@
-"""What takes how long here, beside what people use for it today: `python -m benchmarks`."""
+"""Times of this package's computations beside the usual tools: `python -m benchmarks`."""

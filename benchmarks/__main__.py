@@ -1,13 +1,13 @@
-"""Times what this package computes beside what people use for it today.
+"""Times this package's computations beside the usual tools for them.
 
     python -m benchmarks                      # all, an hour or more on two cores
     python -m benchmarks --quick              # one of most kinds, small: a minute or so
     python -m benchmarks frontend steps.lstm_ae --rounds=20
     python -m benchmarks --list
 
-Peers need `pip install -e '.[bench]'`; those that are not there are listed as skipped. Writes
-benchmarks.json and benchmarks.md into --out_dir. Exit status 1 where a way computes something
-else than ours or fails, 2 for a request that makes no sense.
+Peers need `pip install -e '.[bench]'`; missing ones are listed as skipped. Writes benchmarks.json
+and benchmarks.md into --out_dir. Exit status 1 if a way fails or its result differs from ours, 2
+for a wrong request.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Before JAX and Keras are imported: PyTorch and other processes need memory of the GPU too.
+# Set before JAX and Keras are imported, as PyTorch and other processes need memory of the GPU too.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ["KERAS_BACKEND"] = "jax"
 
@@ -57,7 +57,7 @@ _GROUPS = (
 def main(
     arguments: Sequence[str] | None = None, comparisons: Sequence[Comparison] | None = None
 ) -> int:
-    """The command; returns its exit status.
+    """Runs the command and returns its exit status.
 
     Args:
         arguments: of the command line.
@@ -85,14 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", help="benchmarks, or groups of them; all without")
-    parser.add_argument("--list", action="store_true", help="the names, and no more")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="small sizes, and without names one of most kinds; figures mean nothing",
+        help="small sizes, and without names one of most kinds; figures are meaningless",
     )
     parser.add_argument(
-        "--rounds", type=int, help="timed; by default 3 to 7, and with --quick the first turn"
+        "--rounds",
+        type=int,
+        help="timed rounds; by default 3 to 7, and with --quick only the first turn",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
     parser.add_argument("--out_dir", type=Path, default=Path("runs/benchmarks"))
@@ -122,7 +124,7 @@ def _run(options: argparse.Namespace, comparisons: Sequence[Comparison]) -> int:
         record = measure(comparison, machine, quick=options.quick, rounds=options.rounds, say=say)
         measured["comparisons"].append(record)
         measured["environment"]["load_after"] = os.getloadavg()[0]
-        write(options.out_dir, measured)  # what is done is kept, whatever comes
+        write(options.out_dir, measured)  # after each comparison, in case a later one fails
     print(markdown(measured))
     say(f"written to {options.out_dir}")
     return 1 if any(record["error"] for record in measured["comparisons"]) else 0

@@ -1,4 +1,4 @@
-"""How an epoch is best driven here: members together, one after another, or step by step.
+"""Drivers of an epoch: models together, one after another, or step by step from Python.
 
 Epochs of a fleet of dense autoencoders and of one of small convolutional networks by every value
 of `train.driver`. "ours" is what `asd_jax.training.fleet.choose_driver` takes by default; it
@@ -37,7 +37,7 @@ MELS = 128
 
 
 class ConvolutionalNetwork(nn.Module):
-    """Three strided convolutions and a linear layer, about as small as such models get."""
+    """Three strided convolutions and a linear layer, a very small model."""
 
     @nn.compact
     def __call__(self, x):
@@ -66,7 +66,7 @@ def convolutional_task() -> tuple[Task, int]:
 
 
 def resident_data(clips: FleetClips, arrays: Sequence[np.ndarray]) -> FleetData:
-    """Data of a fleet of which all frames are on the device, (frames, mels) a clip."""
+    """Data of a fleet whose frames are all on the device, (frames, mels) a clip."""
     features = ArrayFeatures([Clip("", "", "train", "", "")] * len(arrays), arrays)
     return FleetData(
         jnp.stack([member_key(member) for member in clips.members]),
@@ -77,12 +77,12 @@ def resident_data(clips: FleetClips, arrays: Sequence[np.ndarray]) -> FleetData:
 
 
 def epoch_way(task: Task, config: TrainConfig, table, data) -> Way:
-    """An epoch of a fleet from its first state; its result is the members' losses."""
+    """An epoch of a fleet from its first state; its result is the models' losses."""
     start = jax.jit(lambda data: fleet.init_state(task, data, config))(data)
     epoch = fleet.make_epoch(task, config)
     table, held = jnp.asarray(table), {}
 
-    def before():  # the epoch consumes the state
+    def before():  # the state is donated to the epoch
         held["state"] = jax.block_until_ready(jax.tree.map(jnp.copy, start))
 
     def run():
@@ -93,7 +93,7 @@ def epoch_way(task: Task, config: TrainConfig, table, data) -> Way:
 
 
 def setup(make, quick: bool, peers: Sequence[str]) -> Prepared:
-    """Frames are on the device before; the models' data are equal but for their shuffling."""
+    """Frames are on the device beforehand; the models differ only by their shuffling."""
     task, batch_size = make()
     n_members, steps, batch_size = (2, 2, batch_size // 4) if quick else (4, 10, batch_size)
     members = [Member("fan", "", seed) for seed in range(n_members)]
@@ -125,7 +125,7 @@ def setup(make, quick: bool, peers: Sequence[str]) -> Prepared:
         f"{chosen}, the default",
         {"ours": way(chosen)} | {peer: way(peer) for peer in peers},
         check,
-        notes=[f"{chosen} is there twice: its ratio says how far figures scatter"],
+        notes=[f"{chosen} is listed twice: its ratio shows the scatter of the figures"],
     )
 
 

@@ -79,7 +79,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
         similar = []
         for machine, section in theirs.auc:
             keys = [key for key in scores if key[:2] == (machine, section)]
-            pair = [[found[key] for key in keys] for found in (scores, theirs.scores)]
+            pair = [[values[key] for key in keys] for values in (scores, theirs.scores)]
             similar.append(spearmanr(*pair).statistic)
         yield Difference(
             "order of an id's clips by score, 1 − Spearman's correlation, mean",

@@ -51,8 +51,8 @@ def _torch_way(name: str, frames: np.ndarray, values: Sequence, length: int, cou
             model.load_state_dict(start)
             optimizers = model.optimizers()
             order = torch.randperm(count, device=device)
-            found = [model.train_step(views[part], optimizers) for part in order.split(BATCH)]
-            losses.append(torch.stack(found).mean())
+            steps = [model.train_step(views[part], optimizers) for part in order.split(BATCH)]
+            losses.append(torch.stack(steps).mean())
         return torch.stack(losses).cpu().numpy()
 
     return Way(run)

@@ -22,7 +22,7 @@ FRONT_END = FrontEnd()
 
 
 def make_clips(count: int) -> np.ndarray:
-    """Float32 (count, samples): hums with harmonics over noise, about as machines sound."""
+    """Float32 (count, samples): hums with harmonics over noise, like sounds of machines."""
     rng = np.random.default_rng(0)
     rate = FRONT_END.sample_rate
     time = np.arange(SECONDS * rate) / rate
@@ -35,7 +35,7 @@ def make_clips(count: int) -> np.ndarray:
 
 
 def _librosa_way(clips: np.ndarray) -> Way:
-    """A thread a core; its FFT and products let go of the interpreter."""
+    """librosa with one thread a core; its FFT and products release the interpreter's lock."""
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
     def one(clip):
@@ -54,7 +54,7 @@ def _librosa_way(clips: np.ndarray) -> Way:
 
 
 def _torch_way(clips: np.ndarray, make: Callable[[], Callable]) -> Way:
-    """`make` gives what makes mel bands (clips, mels, frames) of waveforms."""
+    """A way in PyTorch; `make` returns a function from waveforms to bands (clips, mels, frames)."""
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -141,7 +141,7 @@ def _repeated(way: Way, times: int) -> Way:
 
 
 def setup(quick: bool, peers: Sequence[str], precision: str) -> Prepared:
-    """Waveforms are on the device before, and spectrograms stay there."""
+    """Waveforms are on the device beforehand, and spectrograms stay there."""
     front_end = dataclasses.replace(FRONT_END, precision=precision)
     clips = make_clips(4 if quick else 32)
     waveforms = jnp.asarray(clips)
@@ -149,7 +149,7 @@ def setup(quick: bool, peers: Sequence[str], precision: str) -> Prepared:
     batches = 1 if quick else 8
 
     def check(peer, ours, theirs):
-        # Of tensors on a GPU, NumPy knows nothing.
+        # NumPy cannot read tensors on a GPU.
         theirs = theirs if isinstance(theirs, np.ndarray) else theirs.cpu().numpy()
         if peer == "librosa":
             yield Difference("dB", largest(ours, theirs), 1e-3, "as `asd_jax.audio` promises")
@@ -187,7 +187,7 @@ _IN_FLOAT32 = {
     "torchaudio": installed("torchaudio", ""),
     "nnAudio": installed("nnAudio", ""),
 }
-# torchaudio's is PyTorch's transform and product, too.
+# torchaudio also uses PyTorch's transform and product.
 _GOALS = {
     ("cpu", "librosa"): 2.5,
     ("cpu", "torch"): 2,

@@ -1,9 +1,9 @@
-"""Comparisons of two or more ways to compute the same: run in turns, checked, timed, told.
+"""Comparisons of two or more ways to compute the same: run in turns, checked, timed, reported.
 
-A comparison sets up its ways once. Each way runs a first time, in which programs are compiled;
-then come rounds, in each of which every way runs once, another one first each time. Machines
-change their pace from minute to minute, so what counts is the ratio of the seconds inside a
-round. After every turn the results are compared: a fast wrong answer is an error.
+A comparison sets up its ways once. Each way runs a first time, which compiles programs. Then
+every round runs each way once, starting with another one each time. As a machine's speed changes
+from minute to minute, the result is the ratio of the seconds inside a round. After every turn the
+results are compared: a fast wrong answer is an error.
 """
 
 import dataclasses
@@ -22,21 +22,21 @@ from asd_jax.errors import UserError
 from benchmarks.roofline import Machine, Work
 
 OURS = "ours"
-# Threads of one library wait actively for a while after their work, and would disturb the next.
+# Seconds between ways: a library's threads wait actively for a while after their work.
 _REST = 0.05
 
 
 class WrongAnswer(Exception):
-    """Two ways do not compute the same."""
+    """The results of two ways differ."""
 
 
 class Difference(NamedTuple):
-    """How far a peer's result is from ours.
+    """Difference of a peer's result from ours.
 
     Attributes:
-        what: that differs, with its unit.
+        what: name of the quantity, with its unit.
         found: largest difference.
-        limit: the most that is right.
+        limit: largest allowed difference.
         why: reason for the limit.
     """
 
@@ -67,8 +67,8 @@ class Way:
 
     Attributes:
         run: computes it from the same start each time, waits for the result, and returns it.
-        before: called before `run`, not timed: puts the start back.
-        scale: times by which its seconds count, where it computes one in so many only.
+        before: called before `run`, not timed; restores the start.
+        scale: factor of its seconds, for a way that computes only a part of the work.
     """
 
     run: Callable[[], Any]
@@ -81,14 +81,14 @@ class Prepared:
     """A comparison that is set up.
 
     Attributes:
-        computes: what is computed, with sizes and precision, in a sentence.
-        ways: by name; "ours" and the peers asked for.
+        computes: the computation, with sizes and precision, in a sentence.
+        ways: by name; "ours" and the requested peers.
         check: (peer's name, our result, the peer's) → differences.
-        work: what our result took, where that can be said by formula.
-        notes: what a reader of the figures has to know.
+        work: least work for our result, if there is a formula for it.
+        notes: remarks for the reader of the figures.
         close: called at the end.
-        unit: of what counts.
-        amount: what counts of a result, where that is not the seconds it took.
+        unit: of the compared amount.
+        amount: result → compared amount; None for the seconds of a run.
     """
 
     computes: str
@@ -107,11 +107,11 @@ class Comparison:
 
     Attributes:
         name: group, or group.member.
-        peers: by name, what tells why the peer cannot run here: "" where it can.
-        setup: (quick, names of the peers that can run) → what is to be run.
-        goals: (backend, peer) → the ratio aimed at; backends are "cpu" and "gpu".
-        rounds: timed, where nothing else is said.
-        brief: whether `--quick` without names has it.
+        peers: by name, a function for the reason why the peer cannot run here; "" if it can.
+        setup: (quick, names of the peers that can run) → the prepared comparison.
+        goals: (backend, peer) → the intended ratio; backends are "cpu" and "gpu".
+        rounds: default number of timed rounds.
+        brief: included in `--quick` without names.
     """
 
     name: str
@@ -123,11 +123,11 @@ class Comparison:
 
 
 def installed(module: str, extra: str = "bench") -> Callable[[], str]:
-    """What imports a module, and tells why it cannot be imported.
+    """A function that imports a module, and returns the reason if that fails.
 
     Args:
-        module: its name, also to pip.
-        extra: of this package that brings it; "" for none.
+        module: its name, also for pip.
+        extra: the extra of this package that installs it; "" for none.
     """
 
     def reason() -> str:
@@ -144,22 +144,22 @@ def installed(module: str, extra: str = "bench") -> Callable[[], str]:
 
 
 def on_gpu() -> str:
-    """Why there is no GPU, or nothing."""
+    """The reason to skip a comparison without a GPU; "" with one."""
     return "" if jax.default_backend() == "gpu" else "needs an NVIDIA GPU"
 
 
 def choose(
     comparisons: Sequence[Comparison], names: Sequence[str], *, brief: bool = False
 ) -> list[Comparison]:
-    """Those of the names, which are of comparisons or of their groups.
+    """Selects comparisons by their names or their groups' names.
 
     Without names, all, or the brief ones.
 
     Raises:
-        UserError: there is none of a name.
+        UserError: a name is unknown.
     """
     known = {c.name: {c.name, c.name.partition(".")[0]} for c in comparisons}
-    every = list(dict.fromkeys(name for found in known.values() for name in sorted(found)))
+    every = list(dict.fromkeys(name for both in known.values() for name in sorted(both)))
     for name in names:
         if name not in every:
             raise UserError(
@@ -173,18 +173,18 @@ def choose(
 def measure(
     comparison: Comparison, machine: Machine, *, quick: bool, rounds: int | None, say: Callable
 ) -> dict[str, Any]:
-    """Runs a comparison; whatever goes wrong is in the record.
+    """Runs a comparison; errors are put into the record.
 
     Args:
-        comparison: what to run.
-        machine: for the share of what the machine can do.
-        quick: with small sizes.
-        rounds: timed, after a first turn; None for the first turn alone if quick, else for the
-            comparison's own number.
-        say: called with lines for people.
+        comparison: the comparison.
+        machine: limits of the machine, for the share that ours reaches.
+        quick: use small sizes.
+        rounds: timed rounds after a first turn; None for the first turn alone if quick, else for
+            the comparison's own number.
+        say: called with lines of progress.
 
     Returns:
-        The record, as JSON has it.
+        The record, in JSON's types.
     """
     reasons = {peer: reason() for peer, reason in comparison.peers.items()}
     record: dict[str, Any] = {
@@ -212,7 +212,7 @@ def measure(
     finally:
         if prepared is not None:
             prepared.close()
-        # What was compiled and allocated for one comparison is in the way of the next.
+        # Programs and arrays of one comparison would take memory from the next.
         del prepared
         jax.clear_caches()
         gc.collect()
@@ -222,7 +222,7 @@ def measure(
 
 
 def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: int) -> None:
-    """A first turn of every way, then the rounds; without any, the first turn is taken for one."""
+    """Runs a first turn of every way, then the rounds; without rounds, the first turn counts."""
     first: dict[str, float] = {}
     seconds: dict[str, list[float]] = {name: [] for name in prepared.ways}
     worst: dict[tuple[str, str], Difference] = {}
@@ -248,8 +248,8 @@ def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: i
         {"peer": peer, **difference._asdict()} for (peer, _), difference in worst.items()
     ]
     record["ways"] = {
-        name: _statistics(first[name], found, prepared.ways[name].scale)
-        for name, found in seconds.items()
+        name: _statistics(first[name], timed, prepared.ways[name].scale)
+        for name, timed in seconds.items()
     }
     if prepared.work:
         work = prepared.work(results[OURS])
@@ -277,7 +277,7 @@ def _check(prepared: Prepared, results: Mapping[str, Any], worst: dict) -> None:
 
 
 def _statistics(first: float, seconds: Sequence[float], scale: float) -> dict[str, Any]:
-    """Of a way; all but `scale` in seconds. `first` is not multiplied by it, `seconds` are."""
+    """Statistics of a way; `seconds` are multiplied by `scale` already, `first` is not."""
     low, median, high = np.percentile(seconds, [25, 50, 75])
     return {
         "first_s": first,
@@ -290,7 +290,7 @@ def _statistics(first: float, seconds: Sequence[float], scale: float) -> dict[st
 
 
 def _compare(record: dict[str, Any], peers: Sequence[str], goals: Mapping) -> None:
-    """Ratios by round: how many times as long as ours a peer takes."""
+    """Adds the ratios of every round, each peer's time divided by ours."""
     ours = np.array(record["ways"][OURS]["rounds_s"])
     record["ratios"] = {}
     for peer in peers:

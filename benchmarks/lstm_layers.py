@@ -30,7 +30,7 @@ FRAMES, UNITS, LAYERS, RATE = 15, 128, 4, 1e-4
 
 
 def layers_values() -> list[Any]:
-    """Values of each layer, as our module names them."""
+    """Values of each layer, under our module's names."""
     keys = jax.random.split(jax.random.key(0), LAYERS)
     return [LSTM(UNITS).init(key, jnp.zeros((1, 1, UNITS)))["params"] for key in keys]
 
@@ -137,7 +137,7 @@ _WAYS = {
 
 
 def setup(batch: int, quick: bool, peers: Sequence[str]) -> Prepared:
-    """Sequences are on the device before."""
+    """Sequences are on the device beforehand."""
     steps = 2 if quick else 8
     values = layers_values()
     x = jax.random.normal(jax.random.key(1), (batch, FRAMES, UNITS))

@@ -1,4 +1,4 @@
-"""Host memory of a whole run, as its data grows tenfold while what may lie on the device does not.
+"""Host memory of a whole run, as its data grows tenfold with a fixed limit of frames on the device.
 
 Each run is a process of its own; what counts is the most memory that was resident in it.
 """
@@ -18,18 +18,18 @@ _FEWER = "a tenth of the clips"
 
 
 def _peak(data: Path, place: Path, settings: Sequence[str]) -> tuple[float, int]:
-    """MiB that a run had in memory at most, and the training clips that it scored."""
+    """Peak memory of a run in MiB, and the number of training clips that it scored."""
     command = [
         *(sys.executable, "-m", "asd_jax", "run", "--config=dense_ae", "--config.seeds=0,"),
         *("--config.train.epochs=1", f"--data_dir={data}", f"--out_dir={place / 'run'}"),
         *(f"--cache_dir={place / 'cache'}", *settings),
     ]
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        text = said.read()
+        errors.seek(0)
+        text = errors.read()
     if process.returncode:
         raise WrongAnswer(f"the run ended with {process.returncode}: {text[-300:]}")
     if "windows" not in text:

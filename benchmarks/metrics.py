@@ -75,7 +75,7 @@ def _check(peer, ours, theirs):
 
 
 def setup(quick: bool, peers: Sequence[str]) -> Prepared:
-    """Arrays on the host, as `results` has them."""
+    """Arrays are on the host, as in `results`."""
     groups, clips, share = (20, 200, 10) if quick else (GROUPS, 400, 10)
     labels, scores = make_groups(groups, clips)
 

@@ -25,7 +25,7 @@ from benchmarks.harness import Comparison, Difference, Prepared, Way, installed,
 from benchmarks.roofline import Work
 
 COMPONENTS, TOL, MAX_ITER = 3, 1e-3, 100
-# Columns that do not change, as some features of real machines.
+# Constant columns, like some features of real machines.
 CONSTANT = 3
 
 
@@ -109,7 +109,7 @@ def _from_same_start(values: np.ndarray) -> list[Difference]:
 
 
 def setup(quick: bool, peers: Sequence[str]) -> Prepared:
-    """Rows on the host on both sides."""
+    """Both ways have the rows on the host."""
     fits, n, d = (12, 300, 55) if quick else (115, 1000, 55)
     values = make_clips(fits, n, d)
     same_start = _from_same_start(values[:8])

@@ -1,10 +1,10 @@
-"""Where the time of a run's two slowest parts goes, operation by operation.
+"""Profiles of a run's two slowest parts, operation by operation.
 
     python -m benchmarks.profiles
 
 Traces the log-mel front end and the training step of the dense baseline with JAX's profiler and
-prints, for each, the share of the traced operations' time by what they come from in the program.
-On a CPU the operations of a step run one after another but use several threads inside.
+prints, for each, the share of the traced operations' time by their origin in the program. On a
+CPU the operations of a step run one after another but use several threads inside.
 """
 
 import collections
@@ -39,11 +39,11 @@ def profile(
         options: the compiler's.
 
     Returns:
-        (the primitive, in a training step with the pass that it is of; share of all). What has no
-        pass is the optimiser's, or of the batch.
+        (the primitive, with its pass in a training step; its share of the total). Operations
+        without a pass are the optimiser's or prepare the batch.
     """
     compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
-    # A product that took a transposition in goes by the name of that.
+    # A product fused with a transposition has the latter's name.
     origins = {
         name: re.sub(r"[^/]+$", "dot_general", origin) if operation == "dot" else origin
         for name, operation, origin in _INSTRUCTION.findall(compiled.as_text())
@@ -59,7 +59,7 @@ def profile(
         for plane in planes:
             for line in plane.lines:
                 for event in line.events:
-                    # Loops and calls are the sum of what is in them.
+                    # Loops and calls are the sum of their operations.
                     if not origins.get(event.name, "while").endswith(("while", "call")):
                         seconds[_short(origins[event.name])] += event.duration_ns / 1e9
     total = sum(seconds.values())
@@ -67,7 +67,7 @@ def profile(
 
 
 def _short(origin: str) -> str:
-    """The primitive at the end of a path in the program, and which part of a step it is in."""
+    """The primitive at the end of a path in the program, with its pass in a step."""
     primitive = origin.rpartition("/")[2]
     if "transpose(" in origin:
         return f"{primitive}, backward"
@@ -75,13 +75,13 @@ def _short(origin: str) -> str:
 
 
 def front_end() -> list[tuple[str, float]]:
-    """Of 32 clips of 10 s."""
+    """Profiles the front end on 32 clips of 10 s."""
     waveforms = np.random.default_rng(0).normal(0, 0.1, (32, 160_000)).astype(np.float32)
     return profile(load_config("dense_ae").front_end, jnp.asarray(waveforms))
 
 
 def dense_step() -> list[tuple[str, float]]:
-    """Of one model, 512 views."""
+    """Profiles a step of one model on 512 views."""
     config = load_config("dense_ae")
     task, size = make_detector(config).task(), config.train.batch_size
     rng = np.random.default_rng(0)
@@ -100,11 +100,11 @@ def main() -> None:
         ("log-mels of 32 clips of 10 s", front_end),
         ("training step of `dense_ae`, 512 views", dense_step),
     ):
-        found = part()
+        shares = part()
         print(f"\n| {title} | share |\n|---|---|")
-        for name, share in found[:_SHOWN]:
+        for name, share in shares[:_SHOWN]:
             print(f"| `{name}` | {100 * share:.0f} % |")
-        rest = sum(share for _, share in found[_SHOWN:])
+        rest = sum(share for _, share in shares[_SHOWN:])
         print(f"| the rest | {100 * rest:.0f} % |")
 
 

@@ -1,4 +1,4 @@
-"""What was measured, as JSON for programs and as Markdown for people."""
+"""Report of the measurements, in JSON and in Markdown."""
 
 import importlib.metadata
 import json
@@ -37,13 +37,13 @@ _HEADER = ("benchmark", "way", "first", "compile", "median", "quartiles", "times
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """Where and with what it was measured.
+    """Describes the machine and the software.
 
     Args:
         threads: of PyTorch.
     """
     device = jax.devices()[0]
-    found = {
+    record = {
         "command": " ".join(["python", "-m", "benchmarks", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "commit": _commit(),
@@ -54,7 +54,7 @@ def environment(threads: int) -> dict[str, Any]:
             "torch": threads,
             **{pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()},
         },
-        "precision": "float32 unless a benchmark says otherwise; jax_default_matmul_precision "
+        "precision": "float32 unless a benchmark states another; jax_default_matmul_precision "
         f"{jax.config.jax_default_matmul_precision or 'default'}, PyTorch with TF32 allowed",
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "load_before": os.getloadavg()[0],
@@ -62,14 +62,14 @@ def environment(threads: int) -> dict[str, Any]:
     }
     for package in _PACKAGES:
         try:
-            found["versions"][package] = importlib.metadata.version(package)
+            record["versions"][package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return record
 
 
 def _commit() -> str:
-    """The commit of the working tree, "+" where it has changes; "" without one."""
+    """The commit of the working tree, with "+" for uncommitted changes; "" without one."""
 
     def git(*words: str) -> str:
         folder = Path(__file__).parent
@@ -100,7 +100,7 @@ def write(out_dir: Path, measured: dict[str, Any]) -> None:
 
 
 def markdown(measured: dict[str, Any]) -> str:
-    """The table, what it is of, and how near to the machine's limits it comes."""
+    """Formats the table, its environment, and details of each comparison."""
     records = measured["comparisons"]
     done = [record for record in records if not record["error"] and "ways" in record]
     lines = ["# Benchmarks", "", *_environment_lines(measured), ""]
@@ -110,11 +110,11 @@ def markdown(measured: dict[str, Any]) -> str:
             lines += _way_rows(record)
         lines += [
             "",
-            "Seconds of a run: the first, which compiles; what of it was compiling and warming up "
-            "(the first less the median); median and quartiles of the rounds. (× n): it does one "
-            "in n of the work, and its seconds, but for the first's, are multiplied by that. Times "
-            "ours: a peer's seconds over ours of the same round, median and range; above 1, ours "
-            "is faster.",
+            "Seconds of a run: the first one, which compiles; its share of compilation and warm-up "
+            "(the first minus the median); median and quartiles of the rounds. (× n): the way does "
+            "1/n of the work, and its seconds, except those of the first run, are multiplied by n. "
+            "Times ours: a peer's seconds divided by ours of the same round, median and range; "
+            "above 1, ours is faster.",
             "",
             *_geometric_means(done),
         ]
@@ -136,6 +136,7 @@ def markdown(measured: dict[str, Any]) -> str:
 
 
 def _environment_lines(measured: dict[str, Any]) -> list[str]:
+    """Lines about the command, the machine and the software."""
     where, machine = measured["environment"], measured["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     threads = ", ".join(f"{name} {n}" for name, n in where["threads"].items())
@@ -156,17 +157,18 @@ def _environment_lines(measured: dict[str, Any]) -> list[str]:
 
 
 def _way_rows(record: dict[str, Any]) -> list[str]:
+    """A row of the table for each way of a comparison."""
     rows = []
     unit = record["unit"]
-    told = _seconds if unit == "s" else lambda value: f"{value:.4g} {unit}"
-    for way, found in record["ways"].items():
-        low, high = map(told, found["quartiles_s"])
+    text = _seconds if unit == "s" else lambda value: f"{value:.4g} {unit}"
+    for way, statistics in record["ways"].items():
+        low, high = map(text, statistics["quartiles_s"])
         cells = [
             record["name"],
-            way + (f" (× {found['scale']:.4g})" if found["scale"] != 1 else ""),
-            told(found["first_s"]),
-            _seconds(found["compile_s"]) if record["timed"] else "",
-            told(found["median_s"]),
+            way + (f" (× {statistics['scale']:.4g})" if statistics["scale"] != 1 else ""),
+            text(statistics["first_s"]),
+            _seconds(statistics["compile_s"]) if record["timed"] else "",
+            text(statistics["median_s"]),
             f"{low} to {high}",
         ]
         if way == OURS:
@@ -180,32 +182,33 @@ def _way_rows(record: dict[str, Any]) -> list[str]:
 
 
 def _geometric_means(done: Sequence[dict[str, Any]]) -> list[str]:
-    """Of the ratios of the members of a group, by peer."""
+    """Geometric means of the ratios in each group, by peer."""
     groups: dict[tuple[str, str], list[float]] = {}
     for record in done:
         for peer, ratio in record["ratios"].items():
             group = record["name"].partition(".")[0]
             groups.setdefault((group, peer), []).append(ratio["median"])
     lines = [
-        f"- {group}, {peer}: geometric mean of {len(found)}: "
-        f"{math.exp(sum(map(math.log, found)) / len(found)):.3g} times ours"
-        for (group, peer), found in groups.items()
-        if len(found) > 1
+        f"- {group}, {peer}: geometric mean of {len(ratios)}: "
+        f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.3g} times ours"
+        for (group, peer), ratios in groups.items()
+        if len(ratios) > 1
     ]
     return [*lines, ""] if lines else []
 
 
 def _details(record: dict[str, Any]) -> list[str]:
+    """Lines about a comparison: its computation, limits, differences, ratios and notes."""
     lines = [f"**{record['name']}**: {record['computes']}", ""]
     if "roofline" in record:
         limit = record["roofline"]
         lines.append(
-            f"- at least {_seconds(limit['least_s'])} by the {limit['bound']}, of which ours "
-            f"reaches {100 * limit['share']:.3g} %: {limit['bytes']:.4g} bytes, "
+            f"- at least {_seconds(limit['least_s'])} by the {limit['bound']}; ours reaches "
+            f"{100 * limit['share']:.3g} % of that limit: {limit['bytes']:.4g} bytes, "
             f"{limit['flops']:.4g} flops ({limit['formula']})"
         )
     lines += [
-        f"- {d['peer']}: {d['what']} within {d['found']:.2g}, right up to {d['limit']:.2g}: "
+        f"- {d['peer']}: {d['what']} within {d['found']:.2g}, allowed up to {d['limit']:.2g}: "
         f"{d['why']}"
         for d in record["differences"]
     ]

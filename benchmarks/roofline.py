@@ -1,4 +1,4 @@
-"""What the machine can do, measured, and how near to it a computation comes."""
+"""Measured limits of the machine, and the share of them that a computation reaches."""
 
 import functools
 import math
@@ -14,12 +14,12 @@ _ATTEMPTS = 5
 
 
 class Work(NamedTuple):
-    """The least that a computation takes.
+    """The least work of a computation.
 
     Attributes:
         bytes: read and written in main memory, each value once.
         flops: additions and multiplications.
-        formula: how these were counted.
+        formula: of these counts.
     """
 
     bytes: float
@@ -28,7 +28,7 @@ class Work(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What the machine was measured to do.
+    """Measured limits of the machine.
 
     Attributes:
         backend: of JAX: "cpu", "gpu", …
@@ -42,7 +42,7 @@ class Machine(NamedTuple):
     rate: float
 
     def limit(self, work: Work, seconds: float) -> dict[str, Any]:
-        """How near some seconds are to the least this machine could take."""
+        """Compares seconds with the least that this machine could take."""
         by_memory, by_products = work.bytes / self.bandwidth, work.flops / self.rate
         least = max(by_memory, by_products)
         return {
@@ -57,7 +57,7 @@ def measure_machine(quick: bool = False) -> Machine:
     """Copies and multiplies large arrays; the best of several attempts counts.
 
     Args:
-        quick: with smaller ones, which may lie partly in the processor's cache.
+        quick: use smaller arrays, which may fit partly into the processor's cache.
     """
     backend = jax.default_backend()
     large = backend != "cpu"
@@ -66,7 +66,7 @@ def measure_machine(quick: bool = False) -> Machine:
     x = jnp.ones((side, side), jnp.float32)
     multiply = jax.jit(jnp.matmul)
     multiplied = _best(lambda: multiply(x, x))
-    # Every value is read and written in its place: fresh memory would add the system's time.
+    # In place, as the system would take time to provide new memory.
     passed = jax.jit(lambda x: x + 1, donate_argnums=0)
     buffer = [jnp.ones(values, jnp.float32)]
 
@@ -91,8 +91,8 @@ def _best(run: Callable) -> float:
 def product_flops(function: Callable, *arguments: Any) -> float:
     """Additions and multiplications in a function's matrix products and convolutions.
 
-    By shapes alone; nothing is computed. Of convolutions, each output's whole kernel counts, also
-    where it lies on padding.
+    Counted by shapes; nothing is computed. For convolutions, each output counts its whole kernel,
+    also where it lies on padding.
 
     Args:
         function: traceable.
@@ -102,6 +102,7 @@ def product_flops(function: Callable, *arguments: Any) -> float:
 
 
 def _flops(jaxpr: jax.extend.core.Jaxpr) -> float:
+    """The count of one function, and of the functions inside it."""
     total = 0.0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -116,13 +117,13 @@ def _flops(jaxpr: jax.extend.core.Jaxpr) -> float:
         else:
             times = equation.params.get("length", 1) if name == "scan" else 1
             inner = (_inner(value) for value in equation.params.values())
-            total += times * sum(_flops(each) for found in inner for each in found)
+            total += times * sum(_flops(each) for functions in inner for each in functions)
     return total
 
 
 @functools.singledispatch
 def _inner(value: Any) -> list[jax.extend.core.Jaxpr]:
-    """The functions that an equation's parameter holds."""
+    """The functions in an equation's parameter."""
     return []
 
 

@@ -1,8 +1,8 @@
-"""The same training on one device and on two: models of their own, or each step's views shared.
+"""The same training on one device and on two, with models of their own or shared steps.
 
-On a CPU the devices are simulated, a core each, in processes of their own, because how many
-devices there are is settled when JAX starts. What counts is the median epoch after the first.
-On GPUs there must be two.
+On a CPU the devices are simulated, one for each core, in processes of their own, because JAX
+fixes the number of devices at its start. The result is the median epoch after the first. On GPUs
+there must be two.
 """
 
 import functools
@@ -25,13 +25,13 @@ from asd_jax.training import Member, fleet_clips, train
 from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
 
 MELS, BATCH, EPOCHS = 128, 512, 4
-# Of one clip in each of so many for a model.
+# Frames of a clip.
 _CLIP_FRAMES = 320
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 def train_here(name: str, models: int, clips: int, devices: int, settings: dict) -> dict:
-    """Trains models on made-up clips; seconds of an epoch and the losses of the last one."""
+    """Trains models on made-up clips; returns seconds of an epoch and the last one's losses."""
     task = make_detector(load_config(name)).task()
     config = TrainConfig(epochs=EPOCHS, batch_size=BATCH, validation_split=0.0, **settings)
     rng = np.random.default_rng(0)
@@ -58,11 +58,11 @@ def train_here(name: str, models: int, clips: int, devices: int, settings: dict)
 
 
 def _train_there(name: str, models: int, clips: int, devices: int, settings: dict) -> dict:
-    """Likewise, in a process with so many devices."""
+    """`train_here` in a process with so many devices."""
     environment = dict(os.environ)
     if jax.default_backend() == "cpu":
         flags = f"--xla_force_host_platform_device_count={devices}"
-        # A device a core; and threads enough for exchanges, which wait for one another.
+        # One core for a device, and enough threads for exchanges, which wait for one another.
         environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
         environment["NPROC"] = str(max(8, 2 * devices))
     request = json.dumps([name, models, clips, devices, settings])
@@ -79,13 +79,14 @@ def _train_there(name: str, models: int, clips: int, devices: int, settings: dic
 
 
 def _enough() -> str:
+    """The reason to skip a comparison of two devices; "" for none."""
     cpu = jax.default_backend() == "cpu"
-    found = (os.cpu_count() or 1) if cpu else len(jax.devices())
-    return "" if found > 1 else f"needs two {'cores' if cpu else 'devices'}"
+    count = (os.cpu_count() or 1) if cpu else len(jax.devices())
+    return "" if count > 1 else f"needs two {'cores' if cpu else 'devices'}"
 
 
 def setup(name, models, settings, other, what, limit, why, quick, peers: Sequence[str]) -> Prepared:
-    """Ours is on two devices, or streams; the peer is on one, or has all frames there."""
+    """Ours is on two devices, or streams; the peer is on one, with all frames on it."""
     clips = 8 if quick else 64
 
     def way(devices, settings):

@@ -1,7 +1,7 @@
-"""From the command to the first training step: with an empty cache, and with what a run left.
+"""From the command to the first training step: with an empty cache, and with a run's cache.
 
-Each start is a process of its own. The first epoch here is one step; its line in log.jsonl tells
-that it is done.
+Each start is a process of its own. The first epoch here is one step; its line in log.jsonl marks
+the step's end.
 """
 
 import json
@@ -21,20 +21,22 @@ _AT_MOST = 600  # seconds
 
 
 def _start(data: Path, run_dir: Path, cache: Path) -> list[float]:
-    """Losses of all models in the first epoch of a run, which is stopped then."""
+    """Starts a run, stops it after the first epoch, and returns the losses of all models."""
     command = [
         *(sys.executable, "-m", "asd_jax", "run", "--config=dense_ae", "--config.seeds=0,"),
         *(f"--data_dir={data}", f"--out_dir={run_dir}", f"--cache_dir={cache}"),
     ]
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+        )
         try:
             deadline = time.monotonic() + _AT_MOST
             while not (line := _first_line(run_dir / "log.jsonl")):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    said.seek(0)
-                    raise WrongAnswer(f"no training step: {said.read()[-300:]}")
+                    errors.seek(0)
+                    raise WrongAnswer(f"no training step: {errors.read()[-300:]}")
                 time.sleep(0.01)
         finally:
             process.terminate()
@@ -43,7 +45,7 @@ def _start(data: Path, run_dir: Path, cache: Path) -> list[float]:
 
 
 def _first_line(path: Path) -> str:
-    """Of a file that another process writes; "" before there is one."""
+    """The first line of a file that another process writes; "" until it is complete."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -52,7 +54,7 @@ def _first_line(path: Path) -> str:
 
 
 def setup(quick: bool, peers: Sequence[str]) -> Prepared:
-    """Three machine types, one id each, eight clips of two seconds: quick enough as it is."""
+    """Three machine types, one id each, eight clips of two seconds; as small with --quick."""
     temporary = tempfile.TemporaryDirectory(prefix="asd_jax_benchmark_")
     place = Path(temporary.name)
     data, run_dir = place / "data", place / "run"
@@ -74,7 +76,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
         "one, the peer one with an empty cache",
         {"ours": way(place / "kept"), "first start": way(place / "fresh", place / "fresh")},
         check,
-        notes=["ours is what the first start's cache makes of the second; its own first is cold"],
+        notes=["ours starts with an earlier start's cache; its first run has an empty one"],
         close=temporary.cleanup,
     )
 

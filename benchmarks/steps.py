@@ -1,9 +1,9 @@
-"""Training steps of the systems: forward, backward and optimiser, as a run takes them.
+"""Training steps of the systems: forward, backward and optimiser, as in a run.
 
 Ours are the detectors' own tasks, driven as `asd_jax.training.fleet` drives one model: the steps
 of a round in one compiled loop, or, for convolutional networks on a CPU, one compiled step after
-another. All ways start with our values, read the same batches, which are on the device before,
-and take the same optimiser; all rounds start again.
+another. All ways start with our values, read the same batches, already on the device, and use the
+same optimiser; every round starts again.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class Kind:
         steps: in a round.
         compared: index of the step before which losses are compared, apart from the first.
         loss_after: largest relative difference of these losses.
-        random: whether a step draws anything (dropout).
+        random: true if a step draws random numbers (dropout).
     """
 
     config: str
@@ -183,7 +183,7 @@ def _our_way(task, learner, views: jax.Array, *, native: bool = False) -> Way:
 
 
 def _torch_way(model, values, views: np.ndarray) -> Way:
-    """Steps of a model with our values, on PyTorch's GPU, compiled, where there is one."""
+    """Steps of a model with our values in PyTorch; on a GPU, if there is one, compiled."""
     import torch
 
     on_gpu = torch.cuda.is_available()
@@ -285,11 +285,11 @@ def setup(kind: Kind, quick: bool, peers: Sequence[str]) -> Prepared:
         compared = kind.compared % n
         for step, limit, why in (
             (0, 0.1 if kind.random else exact, "dropout" if kind.random else rounding),
-            (compared, max(exact, kind.loss_after), "updates magnify what differs"),
+            (compared, max(exact, kind.loss_after), "updates magnify differences"),
         ):
             pair = [result["losses"][step] for result in (ours, theirs)]
-            found = largest(*pair, relative=True)
-            yield Difference(f"loss of step {step + 1}, relative", found, limit, why)
+            difference = largest(*pair, relative=True)
+            yield Difference(f"loss of step {step + 1}, relative", difference, limit, why)
 
     def work(_):
         first = Batch(device_views[0], jnp.zeros(batch, jnp.int32), jnp.ones(batch, bool))

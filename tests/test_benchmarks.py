@@ -136,7 +136,7 @@ def test_ways_run_in_turns_and_ratios_are_those_of_a_round(
     )
     assert peers_row + "3 to 4 |" in text
     assert "- group.fake, absent: absent is not installed" in text
-    assert "of which ours reaches 50 %" in text
+    assert "ours reaches 50 % of that limit" in text
     where = measured(tmp_path)["environment"]
     assert where["versions"]["jax"] and where["threads"]["torch"] and where["device"]
     assert f"jax {where['versions']['jax']}" in text and where["precision"] in text

@@ -1,4 +1,4 @@
-"""What the decisions of a run got right and wrong: counts and rates, and spectrograms to look at.
+"""Analysis of a run's decisions: counts and rates, and spectrograms of right and wrong ones.
 
 Source: the analysis of Jalali et al. 2020, section 3: confusion matrices of each machine at a
 threshold from the training clips, and the spectrograms of wrong decisions beside right ones.
@@ -24,9 +24,9 @@ class Decisions(NamedTuple):
 
     Attributes:
         counts: true and false, positive and negative; an anomaly is a positive.
-        tpr: share of the anomalies that are found; NaN without any, as below.
-        fpr: share of the normal clips that are called anomalous.
-        precision: share of the found clips that are anomalies.
+        tpr: share of the anomalies that are predicted; NaN without any, like the other rates.
+        fpr: share of the normal clips that are predicted anomalous.
+        precision: share of the predicted anomalies that are anomalies.
         accuracy: share of right decisions.
         f1: harmonic mean of precision and true positive rate.
     """
@@ -39,7 +39,7 @@ class Decisions(NamedTuple):
     f1: np.ndarray
 
 
-# Which decision, its title, and whether the clip with the highest score shows it best.
+# Label and decision, title, and true if the clip with the highest score is the clearest case.
 _CASES = (
     (1, 0, "false negative", False),
     (0, 1, "false positive", True),
@@ -49,19 +49,19 @@ _CASES = (
 
 
 def decisions_of(rows: Sequence[ScoreRow]) -> dict[str, Decisions]:
-    """Counts and rates of every machine that has labelled test clips, all its sections together.
+    """Counts the decisions of every machine with labelled test clips, over all its sections.
 
     Args:
         rows: scores of a run; every seed scored the same clips.
     """
-    found: dict[str, dict[int, list[ScoreRow]]] = {}
+    labelled: dict[str, dict[int, list[ScoreRow]]] = {}
     for row in rows:
         if row.label >= 0:
-            found.setdefault(row.machine, {}).setdefault(row.seed, []).append(row)
+            labelled.setdefault(row.machine, {}).setdefault(row.seed, []).append(row)
     made = {}
-    for machine, by_seed in sorted(found.items()):
-        labels, decisions = (
-            np.array([[getattr(row, name) for row in of_seed] for of_seed in by_seed.values()])
+    for machine, by_seed in sorted(labelled.items()):
+        labels, decisions = (  # (seeds, clips) each
+            np.array([[getattr(row, name) for row in seed] for seed in by_seed.values()])
             for name in ("label", "decision")
         )
         counts = metrics.confusion_counts(labels, decisions)
@@ -87,13 +87,13 @@ def write_analysis(
         folder: the run directory.
         rows: scores of the run.
         features: the test clips' features.
-        front_end: what they were computed by.
+        front_end: their front end.
     """
     folder = Path(folder)
-    found = decisions_of(rows)
+    machines = decisions_of(rows)
     header = ["machine", "TP", "FN", "FP", "TN", "TPR", "FPR", "precision", "accuracy", "F1"]
     lines = []
-    for machine, made in found.items():
+    for machine, made in machines.items():
         counts = [f"{np.mean(getattr(made.counts, name)):.4g}" for name in ("tp", "fn", "fp", "tn")]
         lines.append([machine, *counts, *(mean_std(np.atleast_1d(rate)) for rate in made[1:])])
     text = [
@@ -104,7 +104,7 @@ def write_analysis(
         "An anomaly is a positive. Counts are means over the seeds, rates are in percent, mean ± "
         "standard deviation over the seeds.",
     ]
-    for machine in found:
+    for machine in machines:
         picture = f"spectrograms/{machine}.png"
         write_spectrograms(folder / picture, rows, machine, features, front_end)
         text += ["", f"![{machine}: wrong and right decisions]({picture})"]
@@ -121,15 +121,15 @@ def write_spectrograms(
 ) -> None:
     """Draws a wrong decision of either kind beside a right one of either kind.
 
-    Of the first seed's decisions: the anomaly that scored lowest and the normal clip that scored
-    highest of those decided wrongly, and the clearest of those decided rightly.
+    From the first seed's decisions: of the wrong ones, the anomaly with the lowest score and the
+    normal clip with the highest; of the right ones, the clearest of either kind.
 
     Args:
         path: the picture.
         rows: scores of the run.
-        machine: whose clips are drawn.
+        machine: the machine.
         features: the test clips' features.
-        front_end: what they were computed by.
+        front_end: their front end.
     """
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
 """Bootstrap intervals of AUC and pAUC for all machines, seeds and resamples.
 
 Every group is sorted once. A resample is then a vector of whole-number weights on the sorted
-clips, and its AUC and pAUCs are sums of cumulated weights, vectorised over the resamples. This
+clips, and its AUC and pAUCs are sums of cumulative weights, vectorised over the resamples. This
 runs in NumPy on the host, where sorting and counting cost far less than in XLA on a CPU.
 """
 
@@ -12,52 +12,26 @@ import numpy as np
 from asd_jax.errors import UserError
 from asd_jax.metrics import FLOOR_SLACK, RankingMetrics, check_max_fpr, mcclish
 
-# Clips times resamples held at once: bounds the memory, whatever the size of a group.
+# Clips times resamples in memory at once.
 _BLOCK = 4_000_000
+# Share of the resamples inside an interval.
+_COVERAGE = 0.95
 
 
-def bootstrap_intervals(
-    labels: Any,
-    scores: Any,
-    mask: Any = None,
-    *,
-    n_resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    max_fpr: float = 0.1,
-    mean_axis: int | None = None,
-) -> RankingMetrics:
-    """Percentile intervals of AUC and both partial AUCs.
+def percentile_interval(values: np.ndarray) -> np.ndarray:
+    """The central 95 % of resampled values.
 
     Args:
-        labels: (..., clips), as in `bootstrap`.
-        scores: (..., clips), as in `bootstrap`.
-        mask: (..., clips), as in `bootstrap`.
-        n_resamples: number of resamples.
-        confidence: coverage, in (0, 1).
-        seed: the same seed gives the same intervals.
-        max_fpr: limit of the partial AUCs.
-        mean_axis: an axis of the result's (...) to average over within every resample, for
-            example the seeds': the interval is then that of the mean.
+        values: (..., n_resamples), from `bootstrap`, or means of it.
 
     Returns:
-        Intervals (..., 2), low and high, without `mean_axis`; NaN where the metric is undefined.
+        (..., 2), low and high; NaN where a value is NaN.
 
-    Raises:
-        UserError: an argument is out of its range.
+    Examples:
+        >>> percentile_interval(np.arange(101.0)).round(3).tolist()
+        [2.5, 97.5]
     """
-    values = bootstrap(labels, scores, mask, n_resamples=n_resamples, seed=seed, max_fpr=max_fpr)
-    if mean_axis is not None:
-        axis = mean_axis if mean_axis >= 0 else mean_axis - 1
-        values = RankingMetrics(*(v.mean(axis=axis) for v in values))
-    return RankingMetrics(*(percentile_interval(v, confidence) for v in values))
-
-
-def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> np.ndarray:
-    """The central `confidence` of resampled values (..., n_resamples), as (..., 2)."""
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence must be between 0 and 1, not {confidence}")
-    tail = 50 * (1 - confidence)
+    tail = 50 * (1 - _COVERAGE)
     return np.moveaxis(np.percentile(values, [tail, 100 - tail], axis=-1), 0, -1)
 
 
@@ -73,12 +47,12 @@ def bootstrap(
     """AUC and both partial AUCs of every bootstrap resample.
 
     The bootstrap is stratified: a resample draws as many normal clips and as many anomalies as
-    there are, with replacement, because a test set's class sizes are fixed by its design, not
-    drawn. So no resample has one class only.
+    the set has, with replacement, because the design of a test set fixes its class sizes. So no
+    resample has one class only.
 
-    Each row of labels and mask, broadcast against each other, has its own resamples, and all
-    rows of scores that broadcast against it share them: give the labels a seed axis of length
-    1 and the seeds are resampled alike (paired).
+    Each row of labels and mask, broadcast against each other, has its own resamples, shared by
+    all rows of scores that broadcast against it. So labels with a seed axis of length 1 pair the
+    seeds: all are resampled alike.
 
     Args:
         labels: (..., clips), 1 anomaly, 0 normal; clips with other labels are ignored.
@@ -93,10 +67,16 @@ def bootstrap(
 
     Raises:
         UserError: n_resamples is not positive or max_fpr is outside (0, 1].
+
+    Examples:
+        >>> values = bootstrap([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], n_resamples=100)
+        >>> values.auc.shape, percentile_interval(values.auc).tolist()
+        ((100,), [1.0, 1.0])
     """
     check_max_fpr(max_fpr)
     if n_resamples < 1:
         raise UserError(f"n_resamples must be at least 1, not {n_resamples}")
+    # Labels and mask get the axes of the scores, of length 1 where they do not depend on them.
     labels, mask = np.broadcast_arrays(labels, True if mask is None else mask)
     scores = np.asarray(scores)
     scores = scores.astype(np.result_type(scores, np.float32), copy=False)
@@ -119,25 +99,26 @@ def bootstrap(
             slice(None) if size == 1 else slice(i, i + 1)
             for i, size in zip(index, labels.shape[:-1], strict=True)
         )
-        members = scores[shared]
-        out = values[(slice(None), *shared)]
+        shared_scores = scores[shared]
+        out = values[(slice(None), *shared)]  # a view, (3, ..., n_resamples)
         rng = np.random.default_rng([seed, row])
         block = max(1, min(n_resamples, _BLOCK // shape[-1]))
         for start in range(0, n_resamples, block):
             count = min(block, n_resamples - start)
             draws_pos = _draw(rng, positive.size, count)
             draws_neg = _draw(rng, negative.size, count)
-            for member in np.ndindex(members.shape[:-1]):
-                of_member = members[member]
-                out[(slice(None), *member, slice(start, start + count))] = _weighted_metrics(
-                    of_member[positive], of_member[negative], draws_pos, draws_neg, max_fpr
+            for place in np.ndindex(shared_scores.shape[:-1]):
+                clip_scores = shared_scores[place]  # (clips,)
+                out[(slice(None), *place, slice(start, start + count))] = _weighted_metrics(
+                    clip_scores[positive], clip_scores[negative], draws_pos, draws_neg, max_fpr
                 )
     return RankingMetrics(*values)
 
 
 def _draw(rng: np.random.Generator, n: int, n_resamples: int) -> np.ndarray:
-    """How often each of n clips is drawn in n draws: (n, n_resamples)."""
+    """Counts how often each of n clips is drawn in n draws: (n, n_resamples)."""
     draws = rng.integers(n, size=(n_resamples, n), dtype=np.uint16 if n <= 2**16 else np.uint32)
+    # One count for all resamples: each has n cells of its own.
     cells = draws + np.arange(n_resamples)[:, None] * n
     counts = np.bincount(cells.ravel(), minlength=n * n_resamples).reshape(n_resamples, n)
     return np.ascontiguousarray(counts.T.astype(np.float32))
@@ -156,25 +137,31 @@ def _weighted_metrics(
         return np.full((3, pos_weights.shape[1]), np.nan)
     # Every sum is a whole number of at most 2 n_pos n_neg, exact in float32 up to 2^24.
     dtype = np.float32 if 2 * n_pos * n_neg < 2**24 else np.float64
+    # Weight of the k highest anomalies, for every k.
     order = np.argsort(pos)
     above = _cumulate(pos_weights[order[::-1]].astype(dtype, copy=False))
-    levels, members = np.argsort(-neg), np.sort(neg)[::-1]
-    first = np.flatnonzero(np.concatenate([[True], members[1:] != members[:-1]]))
-    width = neg_weights[levels].astype(dtype, copy=False)
+    # Levels: distinct scores of normal clips, descending; each one's weight is the width of its
+    # segment of the ROC curve.
+    descending, ordered = np.argsort(-neg), np.sort(neg)[::-1]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    width = neg_weights[descending].astype(dtype, copy=False)
     if len(first) < n_neg:
-        width = np.add.reduceat(width, first, axis=0)
+        width = np.add.reduceat(width, first, axis=0)  # (levels, n_resamples)
     # Anomalies above each level of normal scores, without and with those equal to it.
-    higher = n_pos - np.searchsorted(pos[order], members[first], side="right")
-    as_high = n_pos - np.searchsorted(pos[order], members[first], side="left")
+    higher = n_pos - np.searchsorted(pos[order], ordered[first], side="right")
+    as_high = n_pos - np.searchsorted(pos[order], ordered[first], side="left")
     tp0, tp1 = above[higher], above[as_high]
-    height = tp0 + tp1
+    height = tp0 + tp1  # twice a segment's mean height
     auc = np.einsum("lr,lr->r", width, height) / (2 * n_pos * n_neg)
 
     limit = max_fpr * n_neg
     n_top = float(np.floor(limit * FLOOR_SLACK))
+    # False positives before each level; levels beyond the limit in every resample are dropped.
     fp0 = _cumulate(width)
     needed = 1 + np.searchsorted(fp0[1:].min(axis=1), limit)
     fp0, width, height, tp0, tp1 = (x[:needed] for x in (fp0, width, height, tp0, tp1))
+    # The area of each segment up to the limit: a rectangle, and where anomalies tie with normal
+    # clips a triangle on top.
     taken = np.clip(limit - fp0, 0, width)
     area = 2 * np.einsum("lr,lr->r", taken, tp0)
     if (as_high != higher)[:needed].any():
@@ -187,9 +174,9 @@ def _weighted_metrics(
 
 
 def _cumulate(weights: np.ndarray) -> np.ndarray:
-    """Sums of the rows before each row, and of all rows: (rows + 1, columns).
+    """Cumulative sums of rows, from zero: (rows + 1, columns).
 
-    Whole rows at a time: four times as fast as numpy.cumsum along the first axis.
+    Adding whole rows is four times as fast as numpy.cumsum along the first axis.
     """
     out = np.empty((len(weights) + 1, weights.shape[1]), weights.dtype)
     out[0] = 0

@@ -13,14 +13,14 @@ from asd_jax.runtime.files import atomic_write
 def write_challenge_files(
     folder: os.PathLike | str, rows: Iterable[ScoreRow], year: int
 ) -> tuple[Path, ...]:
-    """Writes the score and decision files that a year's official evaluator reads.
+    """Writes the score and decision files for a year's official evaluator.
 
-    An evaluator takes one folder a system, with the files directly inside. So the files of a
-    single seed lie in `folder`, and those of several in `folder/seed_<seed>`, each of which is
-    a complete submission: thresholds belong to a seed, so scores are not averaged over seeds.
+    An evaluator takes one folder for a system, with the files directly inside. So the files of a
+    single seed lie in `folder`. Several seeds have a folder each, `folder/seed_<seed>`, with a
+    complete submission: thresholds belong to a seed, so scores are not averaged over seeds.
 
     Args:
-        folder: where to write, for example RUN/scores.
+        folder: the folder to write to, for example RUN/scores.
         rows: clip scores; clips are written in the order of their names.
         year: challenge year; 0 (MIMII) is written as 2020, which has no decision files.
 
@@ -52,10 +52,14 @@ def write_challenge_files(
 
 
 def file_suffix(machine: str, section: str, domain: str, year: int) -> str:
-    """What the names of a year's result files end in.
+    """The end of the names of a year's result files.
 
     Raises:
         UserError: the clips are of 2021 and have no domain.
+
+    Examples:
+        >>> file_suffix("fan", "00", "", 2020), file_suffix("fan", "00", "source", 2021)
+        ('fan_id_00', 'fan_section_00_source_test')
     """
     if year <= 2020:
         return f"{machine}_id_{section}"

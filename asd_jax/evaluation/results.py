@@ -29,7 +29,7 @@ class ScoreRow(NamedTuple):
         label: `NORMAL`, `ANOMALY` or `UNLABELLED`.
         score: anomaly score, larger is more anomalous.
         threshold: the decision threshold.
-        decision: 1 if the clip is called anomalous, else 0.
+        decision: 1 if the clip is predicted anomalous, else 0.
     """
 
     machine: str
@@ -46,7 +46,7 @@ class ScoreRow(NamedTuple):
 class TrainingRow(NamedTuple):
     """The score of one training clip by one seed's detector; a line of training_scores.csv.
 
-    Attributes: as those of `ScoreRow`.
+    Attributes as in `ScoreRow`.
     """
 
     machine: str
@@ -90,16 +90,16 @@ class ResultRow(NamedTuple):
 
 
 def evaluate(rows: Iterable[ScoreRow], year: int) -> tuple[ResultRow, ...]:
-    """Metrics of every machine, section, domain and seed, all at once.
+    """Computes the metrics of every machine, section, domain and seed, all at once.
 
-    2020 and MIMII (year 0) have the domain "all" alone, 2021 has "source" and "target", each
-    from its own clips, and later years have all three. From 2022 on, as in the official
-    programs, AUC (source) ranks the source's normal clips against the anomalies of both
-    domains; the source's pAUC, precision, recall and F1 are of the source's clips alone; and
-    likewise for the target.
+    2020 and MIMII (year 0) have only the domain "all"; 2021 has "source" and "target", each from
+    its own clips; later years have all three. From 2022 on, as in the official programs, AUC
+    (source) ranks the source's normal clips against the anomalies of both domains, while the
+    source's pAUC, precision, recall and F1 are computed from the source's clips alone; likewise
+    for the target.
 
     Args:
-        rows: the scores; every seed of a section scored the same clips.
+        rows: the scores; all seeds of a section must have scored the same clips.
         year: challenge year.
 
     Returns:
@@ -136,16 +136,14 @@ def bootstrap_results(
     year: int,
     *,
     n_resamples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[tuple[str, str, str], RankingMetrics]:
-    """Bootstrap intervals of the mean over the seeds, for every line of the tables.
+    """Computes 95 % bootstrap intervals of the mean over the seeds, for every line of the tables.
 
     Args:
         rows: as in `evaluate`.
         year: challenge year.
-        n_resamples: as in `bootstrap_intervals`; the seeds share the resamples.
-        confidence: coverage.
+        n_resamples: as in `bootstrap`; the seeds share the resamples.
         seed: of the resamples.
 
     Returns:
@@ -162,26 +160,38 @@ def bootstrap_results(
         own = bootstrap(labels, groups.scores, groups.own, n_resamples=n_resamples, seed=seed)
     values = (ranked.auc, own.pauc, own.pauc_mcclish)  # each (groups, seeds, resamples)
 
-    def interval(of_seeds: Iterable[np.ndarray]) -> RankingMetrics:
-        return RankingMetrics(*(percentile_interval(v.mean(0), confidence) for v in of_seeds))
+    def interval(metric_values: Iterable[np.ndarray]) -> RankingMetrics:
+        """From each metric's values (seeds, resamples)."""
+        return RankingMetrics(*(percentile_interval(v.mean(0)) for v in metric_values))
 
     intervals = {key: interval(v[g] for v in values) for g, key in enumerate(groups.keys)}
+    # Every machine's mean over its labelled sections, resample by resample.
     labelled = ((labels >= 0) & groups.own).any(axis=(1, 2))
     for machine, domain in dict.fromkeys((key[0], key[2]) for key in groups.keys):
-        members = [
+        sections = [
             g
             for g, key in enumerate(groups.keys)
             if (key[0], key[2]) == (machine, domain) and labelled[g]
         ]
-        if members:
+        if sections:
             intervals[machine, MEAN, domain] = interval(
-                mean_over_sections(v[members], year, axis=0) for v in values
+                mean_over_sections(v[sections], year, axis=0) for v in values
             )
     return intervals
 
 
 class _Groups(NamedTuple):
-    """Scores padded to (groups, seeds, clips); labels and masks have a seed axis of 1."""
+    """Scores padded to (groups, seeds, clips); labels and masks have a seed axis of 1.
+
+    Attributes:
+        keys: (machine, section, domain) of each group.
+        seeds: all seeds, ascending.
+        labels: (groups, 1, clips), −1 for padding.
+        scores: (groups, seeds, clips).
+        decisions: (groups, seeds, clips).
+        ranked: (groups, 1, clips), clips that the domain's AUC ranks.
+        own: (groups, 1, clips), the domain's own clips.
+    """
 
     keys: tuple[tuple[str, str, str], ...]
     seeds: tuple[int, ...]
@@ -193,6 +203,12 @@ class _Groups(NamedTuple):
 
 
 def _group(rows: Iterable[ScoreRow], year: int) -> _Groups | None:
+    """Arranges scores as arrays, a group for each machine, section and domain; None without rows.
+
+    Raises:
+        UserError: a clip is scored twice, or by some seeds only.
+    """
+    # The rows by section, seed and clip.
     sections: dict[tuple[str, str], dict[int, dict[str, ScoreRow]]] = {}
     for row in rows:
         clips = sections.setdefault((row.machine, row.section), {}).setdefault(row.seed, {})
@@ -204,6 +220,8 @@ def _group(rows: Iterable[ScoreRow], year: int) -> _Groups | None:
         clips[row.clip] = row
     seeds = tuple(sorted({seed for by_seed in sections.values() for seed in by_seed}))
 
+    # For each section, arrays over its clips in the order of their names; then a group for each
+    # domain, with a mask of its clips.
     arrays = []
     for (machine, section), by_seed in sorted(sections.items()):
         first = next(iter(by_seed.values()))
@@ -218,11 +236,12 @@ def _group(rows: Iterable[ScoreRow], year: int) -> _Groups | None:
         domain = np.array([first[name].domain for name in names])
         scores = np.array([[by_seed[s][name].score for name in names] for s in seeds])
         decisions = np.array([[by_seed[s][name].decision for name in names] for s in seeds])
-        for view in domains_of(year):
-            own = np.full(len(names), True) if view == "all" else domain == view
+        for reported in domains_of(year):
+            own = np.full(len(names), True) if reported == "all" else domain == reported
             if own.any():
+                # Since 2022 a domain's AUC ranks its normal clips against all anomalies.
                 ranked = own | (labels == 1) if year >= 2022 else own
-                key = (machine, section, view)
+                key = (machine, section, reported)
                 arrays.append((key, labels, scores, decisions, ranked, own))
 
     if not arrays:
@@ -230,6 +249,7 @@ def _group(rows: Iterable[ScoreRow], year: int) -> _Groups | None:
     length = max(len(own) for *_, own in arrays)
 
     def padded(column: int, fill: Any) -> np.ndarray:
+        """One of the arrays of all groups, padded to the longest: (groups, seeds or 1, clips)."""
         parts = [np.atleast_2d(a[column]) for a in arrays]
         return np.stack(
             [
@@ -255,7 +275,7 @@ def write_scores_csv(path: os.PathLike | str, rows: Iterable[ScoreRow]) -> None:
 
 
 def read_scores_csv(path: os.PathLike | str) -> tuple[ScoreRow, ...]:
-    """Reads what `write_scores_csv` wrote; UserError if it is not that."""
+    """Reads scores.csv; raises UserError if it is missing or damaged."""
     return _read_csv(path, ScoreRow)
 
 
@@ -265,7 +285,7 @@ def write_training_csv(path: os.PathLike | str, rows: Iterable[TrainingRow]) -> 
 
 
 def read_training_csv(path: os.PathLike | str) -> tuple[TrainingRow, ...]:
-    """Reads what `write_training_csv` wrote; UserError if it is not that."""
+    """Reads training_scores.csv; raises UserError if it is missing or damaged."""
     return _read_csv(path, TrainingRow)
 
 
@@ -275,12 +295,17 @@ def write_results_csv(path: os.PathLike | str, results: Iterable[ResultRow]) -> 
 
 
 def read_results_csv(path: os.PathLike | str) -> tuple[ResultRow, ...]:
-    """Reads what `write_results_csv` wrote; UserError if it is not that."""
+    """Reads results.csv; raises UserError if it is missing or damaged."""
     return _read_csv(path, ResultRow)
 
 
 def number(value: Any) -> str:
-    """The shortest text that reads back as the same number of the value's own precision."""
+    """The shortest text that reads back as the same number of the value's own precision.
+
+    Examples:
+        >>> number(0.1), number(np.float32(0.1))
+        ('0.1', '0.1')
+    """
     return str(value) if isinstance(value, np.floating) else repr(float(value))
 
 
@@ -307,10 +332,9 @@ def _read_csv(path: os.PathLike | str, row_type: type) -> tuple[Any, ...]:
             )
     except OSError as error:
         raise UserError(
-            f"cannot read {path}: {error.strerror}; the command that made the run makes it again"
+            f"cannot read {path}: {error.strerror}; the command of the run writes it again"
         ) from error
     except (ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is damaged: {error}; remove it, and the command that made the run makes it "
-            "again"
+            f"{path} is damaged: {error}; remove it, and the command of the run writes it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Tables of results for people: in the terminal, in results.md, and of several runs."""
+"""Tables of results: for the terminal, in results.md, and of several runs side by side."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def format_table(
     published: Sequence[Published] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """The table of one run as text for a terminal.
+    """Formats the table of one run as text for a terminal.
 
     In percent, mean ± standard deviation over the seeds (n - 1 in its denominator; none for a
     single seed), [the 95 % bootstrap interval of the mean], and the published number.
@@ -84,12 +84,12 @@ def write_results_md(
 
 
 def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> str:
-    """Several runs side by side, AUC and McClish pAUC in percent, one table a challenge year.
+    """Formats several runs side by side, AUC and McClish pAUC in percent, a table for each year.
 
     Args:
         runs: the runs, in the order of the columns.
-        published: from `published.load_published`, of the runs' systems; numbers of another
-            year than a table's are left out of it.
+        published: from `published.load_published`, of the runs' systems; a table shows those of
+            its own year.
 
     Returns:
         Lines, the last without a newline.
@@ -97,23 +97,23 @@ def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> s
     blocks = []
     shown = ("auc", "pauc_mcclish")
     for year in dict.fromkeys(run.year for run in runs):
-        members = [run for run in runs if run.year == year]
-        lines = [_lines(run.results, year) for run in members]
-        found = _Citations([p for p in published if p.year == year])
+        columns = [run for run in runs if run.year == year]
+        lines = [_lines(run.results, year) for run in columns]
+        citations = _Citations([p for p in published if p.year == year])
         header = ["machine", "section", "domain"]
         for metric in shown:
-            header += [f"{run.name} {_METRICS[metric]}" for run in members]
-            header += ["published"] * found.has(metric)
+            header += [f"{run.name} {_METRICS[metric]}" for run in columns]
+            header += ["published"] * citations.has(metric)
         rows = []
-        for key in sorted(dict.fromkeys(k for of_run in lines for k in of_run), key=_order):
+        for key in sorted(dict.fromkeys(k for run_lines in lines for k in run_lines), key=_order):
             row = list(key)
             for metric in shown:
-                row += [_cell(of_run.get(key), metric) for of_run in lines]
-                row += [found.cell(key, metric)] * found.has(metric)
+                row += [_cell(run_lines.get(key), metric) for run_lines in lines]
+                row += [citations.cell(key, metric)] * citations.has(metric)
             rows.append(row)
-        scores = [f"{run.name}: {text}" for run in members for text in _official(run.results, year)]
-        undefined = [note for run in members for note in _undefined(run.results)]
-        notes = ["", *scores, *found.notes(), *dict.fromkeys(undefined)]
+        scores = [f"{run.name}: {text}" for run in columns for text in _official(run.results, year)]
+        undefined = [note for run in columns for note in _undefined(run.results)]
+        notes = ["", *scores, *citations.notes(), *dict.fromkeys(undefined)]
         blocks.append("\n".join([*aligned([header, *rows]), *notes]))
     return "\n\n".join(blocks)
 
@@ -121,44 +121,45 @@ def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> s
 def _table(
     results: Sequence[ResultRow], year: int, intervals: Intervals, published: Sequence[Published]
 ) -> tuple[list[str], list[list[str]], list[str]]:
-    found = _Citations(published)
+    """Heading, rows and legend of one run's table."""
+    citations = _Citations(published)
     header = ["machine", "section", "domain", "normal/anomaly"]
     for metric, title in _METRICS.items():
-        header += [title] + ["published"] * found.has(metric)
+        header += [title] + ["published"] * citations.has(metric)
     rows = []
     for key, line in _lines(results, year).items():
         row = [*key, f"{line.n_normal}/{line.n_anomaly}"]
         for metric in _METRICS:
             row.append(_cell(line, metric, intervals.get(key)))
-            row += [found.cell(key, metric)] * found.has(metric)
+            row += [citations.cell(key, metric)] * citations.has(metric)
         rows.append(row)
     notes = ["", *_official(results, year), *_legend(results, year, bool(intervals))]
-    return header, rows, notes + found.notes() + _undefined(results)
+    return header, rows, notes + citations.notes() + _undefined(results)
 
 
 def _lines(results: Sequence[ResultRow], year: int) -> dict[Key, _Line]:
     """Every section's line, and every machine's means over its labelled sections."""
-    of_key: dict[Key, list[ResultRow]] = {}
+    seeds_of: dict[Key, list[ResultRow]] = {}
     for row in results:
-        of_key.setdefault((row.machine, row.section, row.domain), []).append(row)
+        seeds_of.setdefault((row.machine, row.section, row.domain), []).append(row)
     lines = {}
-    for key, rows in of_key.items():
+    for key, rows in seeds_of.items():
         rows = sorted(rows, key=lambda row: row.seed)
         values = RankingMetrics(*(np.array([getattr(r, m) for r in rows]) for m in _METRICS))
         lines[key] = _Line(rows[0].n_normal, rows[0].n_anomaly, values)
-    for machine, domain in dict.fromkeys((key[0], key[2]) for key in of_key):
-        members = [
+    for machine, domain in dict.fromkeys((key[0], key[2]) for key in seeds_of):
+        labelled = [
             line
             for key, line in lines.items()
             if (key[0], key[2]) == (machine, domain) and line.n_normal + line.n_anomaly
         ]
-        if members:
+        if labelled:
             lines[machine, MEAN, domain] = _Line(
-                sum(line.n_normal for line in members),
-                sum(line.n_anomaly for line in members),
+                sum(line.n_normal for line in labelled),
+                sum(line.n_anomaly for line in labelled),
                 RankingMetrics(
                     *(
-                        mean_over_sections([line.values[i] for line in members], year, axis=0)
+                        mean_over_sections([line.values[i] for line in labelled], year, axis=0)
                         for i in range(len(_METRICS))
                     )
                 ),
@@ -167,11 +168,13 @@ def _lines(results: Sequence[ResultRow], year: int) -> dict[Key, _Line]:
 
 
 def _order(key: Key) -> tuple[str, bool, str, int]:
+    """Sorts lines by machine, section and domain; a machine's mean comes last."""
     machine, section, domain = key
     return machine, section == MEAN, section, ("all", "source", "target").index(domain)
 
 
 def _cell(line: _Line | None, metric: str, interval: RankingMetrics | None = None) -> str:
+    """A metric's text in a line: mean, deviation and interval."""
     if line is None:
         return ""
     values = getattr(line.values, metric)
@@ -183,10 +186,14 @@ def _cell(line: _Line | None, metric: str, interval: RankingMetrics | None = Non
 
 
 def mean_std(values: np.ndarray) -> str:
-    """Percent; the standard deviation only where there is more than one seed.
+    """Formats the mean in percent, with the standard deviation if there are several seeds.
 
     Args:
-        values: (seeds,) fractions; a dash stands for none, and for any that is NaN.
+        values: (seeds,) fractions; the text is a dash without values, or if one is NaN.
+
+    Examples:
+        >>> mean_std(np.array([0.9])), mean_std(np.array([0.9, 0.8])), mean_std(np.array([]))
+        ('90.00', '85.00 ± 7.07', '–')
     """
     if len(values) == 0 or np.isnan(values).any():
         return _UNDEFINED
@@ -197,7 +204,7 @@ def mean_std(values: np.ndarray) -> str:
 def _official(results: Sequence[ResultRow], year: int) -> list[str]:
     """The year's official score over every labelled row, mean ± std over the seeds."""
     rows = [row for row in results if row.n_normal + row.n_anomaly]
-    of_seeds: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}  # a value for each seed
     for seed in sorted({row.seed for row in rows}):
         own = [row for row in rows if row.seed == seed]
         score = metrics.official_score(
@@ -207,7 +214,7 @@ def _official(results: Sequence[ResultRow], year: int) -> list[str]:
             [row.pauc_mcclish for row in own],
         )
         for name, value in score.items():
-            of_seeds.setdefault(name, []).append(float(value))
+            values.setdefault(name, []).append(float(value))
     if year <= 2020:
         label = "mean over all machine ids, {} %: {}"
         names = {"AUC": "AUC", "pAUC": "pAUC (McClish)"}
@@ -217,7 +224,7 @@ def _official(results: Sequence[ResultRow], year: int) -> list[str]:
         if year >= 2022:
             needed = "AUC (source), AUC (target) and pAUC"
         names = {"official score": f"harmonic mean of {needed},"}
-    return [label.format(names[name], mean_std(np.array(v))) for name, v in of_seeds.items()]
+    return [label.format(names[name], mean_std(np.array(v))) for name, v in values.items()]
 
 
 def _legend(results: Sequence[ResultRow], year: int, intervals: bool) -> list[str]:
@@ -232,7 +239,7 @@ def _legend(results: Sequence[ResultRow], year: int, intervals: bool) -> list[st
 
 
 def _undefined(results: Sequence[ResultRow]) -> list[str]:
-    """Why there are undefined numbers, for every reason that occurs."""
+    """A note with every reason for undefined numbers."""
     reasons = []
     for row in results:
         values = (row.auc, row.pauc, row.pauc_mcclish)
@@ -276,7 +283,12 @@ class _Citations:
 
 
 def aligned(rows: Sequence[Sequence[str]], headings: int = 1) -> list[str]:
-    """Lines of a table for a terminal; the first `headings` rows stand above a rule."""
+    """Formats a table for a terminal, with a rule below the first `headings` rows.
+
+    Examples:
+        >>> aligned([["machine", "AUC"], ["fan", "90.00"]])
+        ['machine  AUC', '-------  -----', 'fan      90.00']
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -287,6 +299,13 @@ def aligned(rows: Sequence[Sequence[str]], headings: int = 1) -> list[str]:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of a heading and lines, without a newline at its end."""
+    """Formats a Markdown table of a heading and lines, without a newline at its end.
+
+    Examples:
+        >>> print(markdown([["machine", "AUC"], ["fan", "90.00"]]))
+        | machine | AUC |
+        |---|---|
+        | fan | 90.00 |
+    """
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -166,8 +166,8 @@ class LSTMAutoencoder(nn.Module):
 
         Args:
             x: (batch, frames, values).
-            train: normalise by the batch, update the running statistics and drop values,
-                for which the rng "dropout" is needed.
+            train: normalise by the batch, update the running statistics and drop values by the
+                rng "dropout".
             mask: (batch,) true where a row counts towards the batch's statistics.
 
         Returns:

@@ -1,7 +1,7 @@
-"""How the five reports arrange their results tables.
+"""Layouts of the results tables in the five reports.
 
-The numbers themselves are those of `published`. Where a report prints AUC and pAUC in one cell,
-they are two columns here.
+The numbers themselves are in `published`. AUC and pAUC that a report prints in one cell are two
+columns here.
 """
 
 import re
@@ -13,15 +13,15 @@ from asd_jax.published import Published
 
 
 class Layout(NamedTuple):
-    """How a table is laid out.
+    """Layout of a table.
 
     Attributes:
-        title: what it shows.
+        title: its caption.
         row_headings: headings of the rows' labels.
-        columns: headings of each, from the outermost in and as many for all; and the fields of
-            `Published` that all its numbers share.
-        labels: a row's labels, from one of its numbers.
-        rows: `Published.row` of each row in the printed order, where that of the CSVs differs.
+        columns: for each column, its headings from the outermost in (as many for all columns),
+            and the fields of `Published` that all its numbers share.
+        labels: function from one of a row's numbers to the row's labels.
+        rows: `Published.row` of each row in the printed order; empty for the order of the CSVs.
     """
 
     title: str
@@ -62,13 +62,13 @@ def _hassankhani(domain: str) -> Layout:
 
 
 def _algorithm(published: Published) -> tuple[str, ...]:
-    """Giri et al.: "System 1 mean" is of algorithm System 1 by criterion mean."""
+    """Giri et al.: "System 1 mean" has the labels System 1 (algorithm) and mean (criterion)."""
     name, _, criterion = published.row.rpartition(" ")
     return (name, criterion) if criterion in ("mean", "max") else (published.row, "-")
 
 
 def _machine_and_id(published: Published) -> tuple[str, ...]:
-    """Grollmisch et al.: an average has no id, and a machine's average not even its name."""
+    """Grollmisch et al.: an average has no id, and a machine's average no name of the machine."""
     if published.machine == MEAN:
         return published.row, ""
     name, _, section = published.row.rpartition(" ")
@@ -76,9 +76,9 @@ def _machine_and_id(published: Published) -> tuple[str, ...]:
 
 
 def outliers_of(published: Published) -> str:
-    """The machine type that Kazakova et al. expose a model to; "" for none."""
-    found = re.match(r"outliers: (\w+)", published.note)
-    return found[1] if found else ""
+    """The machine type used as outliers by Kazakova et al.; "" for none."""
+    match = re.match(r"outliers: (\w+)", published.note)
+    return match[1] if match else ""
 
 
 def _classes(published: Published) -> tuple[str, ...]:

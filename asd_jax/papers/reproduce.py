@@ -1,4 +1,4 @@
-"""A report's results tables from recordings: what they need is trained, then they are filled.
+"""A report's results tables from recordings: trains the runs that they need, then fills them.
 
 Each run has its own folder below `runs/`, and goes on or is left as it is as every run is.
 """
@@ -38,10 +38,10 @@ _SYNTHETIC = "The data is synthetic; published numbers are of the challenge's re
 
 
 class Outcome(NamedTuple):
-    """What a reproduction came to.
+    """Result of a reproduction.
 
     Attributes:
-        text: the tables and lines about what they lack; of a dry run, what it would take.
+        text: the tables and lines about missing parts; for a dry run, the cost of the runs.
         failed: names of the runs that could not be done.
     """
 
@@ -71,7 +71,7 @@ class _Training(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """What can be run, lines about what cannot or not whole, and the names of what cannot."""
+    """Runs that can begin, lines about the others and partial ones, and the names of the others."""
 
     ready: list[_Ready]
     lines: list[str]
@@ -89,22 +89,22 @@ def reproduce(
     reporter: Reporter | None = None,
     dry_run: bool = False,
 ) -> Outcome:
-    """Trains and evaluates what a report's tables need, and fills them.
+    """Trains and evaluates the runs of a report's tables, and fills the tables.
 
-    Writes `tables.md` and `tables.csv` in `out_dir`, anew after every run, so that they are
-    there if a later one is stopped. Started again it goes on where it was.
+    Writes `tables.md` and `tables.csv` in `out_dir` after every run, so that they exist if a later
+    run is stopped. The same call continues an interrupted reproduction.
 
     Args:
         paper: one of `paper_layouts.PAPERS`.
         data_dir: recordings of the report's year; machines that it lacks are left out.
-        out_dir: where the runs and the tables go; a dry run has no use for it.
+        out_dir: folder of the runs and the tables; not used by a dry run.
         overrides: dotted key to text, as in {"train.epochs": "5"}, for every run that has the
             key; or with the name of a run, or of an ensemble's member, before the key for that
             one alone.
         cache_dir: as in `pipeline.run`.
         on_bad_clip: as in `pipeline.run`.
-        reporter: tells people how far it is.
-        dry_run: only say what would be run. Without `data_dir` as if on DCASE 2020, for
+        reporter: shows progress.
+        dry_run: only report the runs and their cost. Without `data_dir`, as if on DCASE 2020, for
             reports of that year.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The results tables of the five reports, ours beside theirs.
+"""The results tables of the five reports, our numbers beside theirs.
 
-All five reports average arithmetically: over a machine's sections, and Grollmisch et al. in the
-end over all machine ids.
+All five reports use arithmetic means: over a machine's sections, and Grollmisch et al. also over
+all machine ids.
 """
 
 import csv
@@ -31,11 +31,10 @@ class NeededRun(NamedTuple):
     """A run that a report's tables need.
 
     Attributes:
-        name: of the run; that of its configuration where there is one run of it.
+        name: of the run; the configuration's if it has one run.
         configuration: the configuration's name.
-        overrides: dotted keys of it that make this run, to text.
-        machines: machine types of the tables, each with the one whose clips must be there as
-            well, or "".
+        overrides: dotted keys that this run changes in its configuration, with their texts.
+        machines: machine types of the tables, each with the machine type of its outliers, or "".
     """
 
     name: str
@@ -45,13 +44,13 @@ class NeededRun(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One printed number and ours.
+    """A printed number and ours.
 
     Attributes:
         published: the printed number.
-        run: name of the run that ours comes from.
-        values: ours of each seed, as fractions; empty where there is none.
-        note: what a reader must know of ours.
+        run: name of our run.
+        values: our number for each seed, as fractions; may be empty.
+        note: a remark on our number.
     """
 
     published: Published
@@ -61,26 +60,26 @@ class Cell(NamedTuple):
 
     @property
     def difference(self) -> float | None:
-        """Our mean minus the published number in percentage points; None where undefined."""
+        """Our mean minus the published number in percentage points; None if undefined."""
         if not self.values or np.isnan(self.values).any():
             return None
         return 100 * float(np.mean(self.values)) - float(self.published.percent)
 
 
 class Row(NamedTuple):
-    """A line of a table: what the report prints before the numbers, and a cell a column."""
+    """A row of a table: its labels, and a cell for each column."""
 
     labels: tuple[str, ...]
     cells: tuple[Cell, ...]
 
 
 class PaperTable(NamedTuple):
-    """A table as a report prints it.
+    """A table in the arrangement of a report.
 
     Attributes:
-        paper: our name of the report, as "jalali2020".
+        paper: our name of the report, like "jalali2020".
         source: the report.
-        table: as "Table 1".
+        table: its number, like "Table 1".
         title: its caption.
         row_headings: headings of the rows' labels.
         columns: headings of each column, from the outermost in; as many for all columns.
@@ -96,7 +95,7 @@ class PaperTable(NamedTuple):
     rows: tuple[Row, ...]
 
 
-# Systems from the quickest to train to the slowest; ensembles after what they are made of.
+# Systems from the quickest to train to the slowest; ensembles after their members.
 _QUICK_FIRST = (
     "dense_ae",
     "outlier_exposure_ae",
@@ -119,41 +118,45 @@ def needed(paper: str) -> tuple[NeededRun, ...]:
     Runs of one configuration differ by how an ensemble combines its members (Giri et al.), or
     by the outliers of a machine (Kazakova et al., Table 1).
     """
-    found = _runs(paper).values()
-    return tuple(sorted(found, key=lambda run: _QUICK_FIRST.index(run.configuration)))
+    runs = _runs(paper).values()
+    return tuple(sorted(runs, key=lambda run: _QUICK_FIRST.index(run.configuration)))
 
 
 def _printed(paper: str) -> tuple[Published, ...]:
+    """All numbers of a report."""
     source = PAPERS[paper].source
     return tuple(published for published in load_published() if published.source == source)
 
 
 @functools.cache
 def _runs(paper: str) -> dict[str, NeededRun]:
-    """The runs by name."""
+    """The runs of a report's tables by name."""
+    # For each run, its machines with the machines of their outliers, and its system.
     machines: dict[str, dict[str, str]] = {}
     systems: dict[str, str] = {}
     for table in tables_of(paper):
         for cell in (cell for row in table.rows for cell in row.cells):
-            of_run = machines.setdefault(cell.run, {})
+            outliers = machines.setdefault(cell.run, {})
             systems[cell.run] = cell.published.system
             if cell.published.machine != MEAN:
-                of_run[cell.published.machine] = outliers_of(cell.published)
+                outliers[cell.published.machine] = outliers_of(cell.published)
     runs = {}
-    for name, of_run in machines.items():
+    for name, outliers in machines.items():
+        # A system of published numbers is a configuration, or for an ensemble CONFIGURATION_mean
+        # or CONFIGURATION_max.
         configuration, _, combine = systems[name].rpartition("_")
         overrides = {"combine": combine}
         if combine not in ("mean", "max"):
             configuration, overrides = systems[name], {}
-        pairs = [f"{machine}:{other}" for machine, other in of_run.items() if other]
+        pairs = [f"{machine}:{other}" for machine, other in outliers.items() if other]
         if pairs:
             overrides["detector.outliers"] = ",".join(pairs)
-        runs[name] = NeededRun(name, configuration, overrides, of_run)
+        runs[name] = NeededRun(name, configuration, overrides, outliers)
     return runs
 
 
 def _run_names(numbers: Sequence[Published]) -> dict[Published, str]:
-    """The run of each number: one a system, and one more for each further kind of outliers."""
+    """The run of each number: one for a system, and one for each further kind of its outliers."""
     names, pairs = {}, {}
     for published in numbers:
         outliers = outliers_of(published)
@@ -170,22 +173,28 @@ def tables_of(paper: str) -> tuple[PaperTable, ...]:
 
     Args:
         paper: one of `PAPERS`.
+
+    Examples:
+        >>> table = tables_of("jalali2020")[0]
+        >>> table.source, table.table, len(table.columns)
+        ('Jalali et al. 2020', 'Table 1', 4)
     """
     source, _, layouts = PAPERS[paper]
     numbers = _printed(paper)
     runs = _run_names(numbers)
 
-    def cell(of_row, fields):
-        (found,) = [p for p in of_row if all(getattr(p, k) == v for k, v in fields.items())]
-        return Cell(found, runs[found])
+    def cell(row_numbers, fields):
+        """The cell of the one number of a row that has a column's fields."""
+        (number,) = [p for p in row_numbers if all(getattr(p, k) == v for k, v in fields.items())]
+        return Cell(number, runs[number])
 
     tables = []
     for table, layout in layouts.items():
-        of_table = [published for published in numbers if published.table == table]
+        table_numbers = [published for published in numbers if published.table == table]
         rows = []
-        for name in layout.rows or dict.fromkeys(published.row for published in of_table):
-            of_row = [published for published in of_table if published.row == name]
-            cells = tuple(cell(of_row, fields) for _, fields in layout.columns)
+        for name in layout.rows or dict.fromkeys(published.row for published in table_numbers):
+            row_numbers = [published for published in table_numbers if published.row == name]
+            cells = tuple(cell(row_numbers, fields) for _, fields in layout.columns)
             rows.append(Row(layout.labels(cells[0].published), cells))
         columns = tuple(headings for headings, _ in layout.columns)
         tables.append(
@@ -199,14 +208,14 @@ def tables_of(paper: str) -> tuple[PaperTable, ...]:
 def fill(
     tables: Sequence[PaperTable], results: Mapping[str, Sequence[ResultRow]]
 ) -> tuple[PaperTable, ...]:
-    """The tables with our numbers.
+    """Fills our numbers into a report's tables.
 
-    A mean is over those of the report's sections that have labelled test clips in the data,
-    with a note where some are missing.
+    A mean is over the report's sections with labelled test clips in the data; a note names the
+    number of missing sections.
 
     Args:
         tables: of one report, from `tables_of`.
-        results: rows of results.csv by the run's name; a run may be missing.
+        results: rows of results.csv by the run's name; runs may be missing.
     """
 
     def filled(cell):
@@ -222,7 +231,9 @@ def fill(
 
 
 def _filled(cell: Cell, machines: Mapping[str, str], results: Sequence[ResultRow]) -> Cell:
+    """The cell with our numbers from a run's results."""
     published = cell.published
+    # Machines and sections that the printed number averages.
     wanted = {
         (machine, section)
         for machine in (machines if published.machine == MEAN else [published.machine])
@@ -232,24 +243,24 @@ def _filled(cell: Cell, machines: Mapping[str, str], results: Sequence[ResultRow
             else [published.section]
         )
     }
-    of_section: dict[tuple[str, str], dict[int, float]] = {}
+    sections: dict[tuple[str, str], dict[int, float]] = {}  # values by seed
     for row in results:
         key = row.machine, row.section
         if key in wanted and row.domain == published.domain and row.n_normal + row.n_anomaly:
-            of_section.setdefault(key, {})[row.seed] = getattr(row, published.metric)
-    if not of_section:
+            sections.setdefault(key, {})[row.seed] = getattr(row, published.metric)
+    if not sections:
         return cell
-    seeds = sorted(next(iter(of_section.values())))
-    values = np.array([[of_seed[seed] for seed in seeds] for of_seed in of_section.values()])
+    seeds = sorted(next(iter(sections.values())))
+    values = np.array([[by_seed[seed] for seed in seeds] for by_seed in sections.values()])
     note = ""
-    if len(of_section) < len(wanted):
+    if len(sections) < len(wanted):
         whose = "all machines" if published.machine == MEAN else published.machine
-        note = f"ours is a mean over {len(of_section)} of the {len(wanted)} sections of {whose}"
+        note = f"ours is a mean over {len(sections)} of the {len(wanted)} sections of {whose}"
     return cell._replace(values=tuple(values.mean(axis=0).tolist()), note=note)
 
 
 def as_text(tables: Sequence[PaperTable]) -> str:
-    """The tables for a terminal: three lines a row, ours, published and the difference."""
+    """Formats tables for a terminal, with three lines a row: ours, published, difference."""
     blocks = []
     for table in tables:
         headings = [[*_blanks(table), *titles] for titles in _heading_lines(table)]
@@ -261,7 +272,7 @@ def as_text(tables: Sequence[PaperTable]) -> str:
 
 
 def as_markdown(tables: Sequence[PaperTable]) -> str:
-    """The tables of `as_text` as Markdown, with a newline at the end."""
+    """Formats tables as Markdown, with a newline at the end."""
     blocks = []
     for table in tables:
         heading = [*table.row_headings, "", *(" ".join(column) for column in table.columns)]
@@ -274,7 +285,7 @@ def as_markdown(tables: Sequence[PaperTable]) -> str:
 
 
 def as_csv(tables: Sequence[PaperTable]) -> str:
-    """One line a printed number; ours and the difference are empty where there are none."""
+    """Formats tables as CSV, a line for each printed number; missing values are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -301,12 +312,12 @@ def as_csv(tables: Sequence[PaperTable]) -> str:
 
 
 def _blanks(table: PaperTable) -> list[str]:
-    """In place of the labels and of the word that says what a line is."""
+    """Empty cells above the labels and the word "ours", "published" or "difference"."""
     return [""] * (len(table.row_headings) + 1)
 
 
 def _heading_lines(table: PaperTable) -> list[list[str]]:
-    """Headings from the outermost in; one that goes on from the column before is not repeated."""
+    """Lines of headings from the outermost in; a heading over several columns is printed once."""
     lines = []
     for level in range(len(table.columns[0])):
         titles = [column[: level + 1] for column in table.columns]
@@ -316,7 +327,7 @@ def _heading_lines(table: PaperTable) -> list[list[str]]:
 
 
 def _lines(table: PaperTable) -> list[list[str]]:
-    """Three lines a row."""
+    """Three lines for each row."""
     lines = []
     for row in table.rows:
         ours = [mean_std(np.array(cell.values)) for cell in row.cells]
@@ -331,15 +342,15 @@ def _lines(table: PaperTable) -> list[list[str]]:
 
 
 def _notes(table: PaperTable) -> list[str]:
-    """Notes on the cells, with their rows where not all rows have them."""
+    """Notes on the cells, with the names of their rows unless all rows have them."""
     rows: dict[str, dict[str, None]] = {}
     for cell in (cell for row in table.rows for cell in row.cells):
         for note in [*cell.published.note.split("; "), cell.note]:
-            # Which outliers a row has, it says itself.
+            # The labels of a row name its outliers already.
             if note and not re.fullmatch(r"outliers: \w+", note):
                 rows.setdefault(note, {})[cell.published.row] = None
     everywhere = len(table.rows)
     return [
-        note if len(found) == everywhere else f"{', '.join(found)}: {note}"
-        for note, found in rows.items()
+        note if len(names) == everywhere else f"{', '.join(names)}: {note}"
+        for note, names in rows.items()
     ]

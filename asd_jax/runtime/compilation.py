@@ -1,4 +1,4 @@
-"""How programs are compiled, and where they are kept, so that a second start compiles nothing."""
+"""Compiler options, and the cache of compiled programs, so that a second start compiles nothing."""
 
 import functools
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-# What programs leave to YNNPACK, by kind; of other kinds, what XLA leaves to it by default.
+# Operations left to YNNPACK, by kind of program; other kinds keep XLA's default.
 _LEFT_TO_YNNPACK = {
     "dense": "",
     "convolution": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
@@ -16,14 +16,14 @@ _LEFT_TO_YNNPACK = {
 
 
 def keep_compiled(cache_dir: os.PathLike | str) -> None:
-    """Makes JAX keep its compiled programs in a folder, where it is not told otherwise already.
+    """Makes JAX keep its compiled programs in a folder, unless it is configured already.
 
-    For commands, before anything is compiled; a library's user sets JAX up as they like.
+    For commands, before anything is compiled; users of the library configure JAX themselves.
 
     Args:
-        cache_dir: below this, in a folder of the processor's kind: a home folder may be shared
-            by machines of which one's programs do not run on another. A folder that cannot be
-            written to costs the gain, and nothing else.
+        cache_dir: the programs are in a folder below it for the kind of processor, since machines
+            with different processors may share a home folder. Without permission to write there,
+            programs are compiled again, and nothing else changes.
     """
     if jax.config.jax_compilation_cache_dir or "://" in os.fspath(cache_dir):
         return
@@ -35,19 +35,18 @@ def keep_compiled(cache_dir: os.PathLike | str) -> None:
 
 @functools.cache
 def compiler_options(kind: str) -> dict[str, str] | None:
-    """`compiler_options` of `jax.jit` for a program that spends its time on one kind of work.
+    """`compiler_options` of `jax.jit` for a program with one predominant kind of operation.
 
     On CPUs, XLA (of jax 0.10) by default leaves dense products, convolutions and sums to a
-    library, YNNPACK. Some of these XLA does faster itself: convolutions, above all the gradients
-    of their kernels, and the products and sums of dense networks. `python -m benchmarks steps`
-    measures what that gains; its peer "xla" has the defaults.
+    library, YNNPACK. XLA's own code is faster for some of these: convolutions, above all the
+    gradients of their kernels, and the products and sums of dense networks.
+    `python -m benchmarks steps` measures the gain; its peer "xla" has the defaults.
 
     Args:
         kind: "dense", "recurrent" or "convolution".
 
     Returns:
-        The options; None for the defaults, which stay on other backends and where XLA has no
-        such choice.
+        The options; None for the defaults, on other backends and with an XLA without the option.
     """
     if jax.default_backend() != "cpu" or kind not in _LEFT_TO_YNNPACK:
         return None
@@ -60,10 +59,10 @@ def compiler_options(kind: str) -> dict[str, str] | None:
 
 
 def _processor() -> str:
-    """What programs for this processor depend on, as far as the system tells."""
+    """Properties of the processor that programs depend on, as far as the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    told = ("flags", "Features", "model name")
-    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(told)))
+    keys = ("flags", "Features", "model name")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(keys)))

@@ -1,8 +1,8 @@
-"""One run by several processes: who does what, and what they tell one another.
+"""One run by several processes: shares of the work, and exchanges between the processes.
 
-Every process runs the same program on the same configuration, as JAX's multi-controller model
-wants it: arrays of a fleet lie over the devices of all, recordings are read by one process each,
-and the first process alone writes. With one process everything here is the identity.
+Every process runs the same program on the same configuration, by JAX's multi-controller model:
+arrays of a fleet lie over the devices of all, each recording is read by one process, and only the
+first process writes. With one process every function here is the identity.
 """
 
 import collections
@@ -22,52 +22,58 @@ from jax.experimental import multihost_utils
 
 from asd_jax.errors import UserError
 
-# Seconds without a sign of life after which a process is given up, and for all to end together:
-# the first one writes the results while the others wait.
+# Seconds without a heartbeat after which a process counts as lost; and seconds that processes
+# wait for one another at the end, while the first one writes the results.
 _HEARTBEAT, _PATIENCE = 30, 7 * 86_400
-# What is said where the processes did not find one another, and where one is lost.
+# Messages for processes that did not find one another, and for the loss of one.
 UNMET = (
     "the processes of the run did not meet; start all of them at about the same time, with the "
     "same --coordinator, that the first one can listen on and all can reach, and --num_processes"
 )
 LOST = (
-    "another process of this run ended or cannot be reached, see what it said; start all of them "
-    "again with the same commands, the run goes on from its last checkpoint"
+    "another process of this run ended or cannot be reached, see its output; start all of them "
+    "again with the same commands, the run continues from its last checkpoint"
 )
 
 
 def several() -> bool:
-    """Whether the run has more than one process."""
+    """True if the run has more than one process."""
     return jax.process_count() > 1
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that writes."""
+    """True in the process that writes, the first one."""
     return jax.process_index() == 0
 
 
 def share_of(count: int) -> range:
-    """This process's share of so many equal parts: consecutive ones."""
+    """This process's share of `count` equal parts, as consecutive numbers.
+
+    Examples:
+        >>> share_of(10)  # a single process has all
+        range(0, 10)
+    """
     processes, own = jax.process_count(), jax.process_index()
     return range(count * own // processes, count * (own + 1) // processes)
 
 
 def is_own(index: int) -> bool:
-    """Whether a piece of work, by its number, is this process's."""
+    """True if this process does the piece of work with this number."""
     return index % jax.process_count() == jax.process_index()
 
 
 def gather(values: np.ndarray) -> list[np.ndarray]:
-    """Every process's array, in the order of the processes; any shapes, exact in every type."""
+    """Gathers every process's array, in the order of the processes; any shapes, bit for bit."""
     if not several():
         return [values]
     return [load_arrays(data)["values"] for data in gather_bytes(save_arrays(values=values))]
 
 
 def gather_bytes(data: bytes) -> list[bytes]:
-    """Every process's bytes, in the order of the processes."""
+    """Gathers every process's bytes, in the order of the processes."""
     if not several():
         return [data]
+    # An exchange needs equal lengths: pad to the longest, and cut off.
     lengths = multihost_utils.process_allgather(np.int32(len(data)))
     padded = np.zeros(max(1, int(lengths.max())), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)
@@ -76,43 +82,48 @@ def gather_bytes(data: bytes) -> list[bytes]:
 
 
 def from_primary(make: Callable[[], bytes]) -> bytes:
-    """What the first process makes; the others do not call `make`."""
+    """Sends the result of `make` from the first process to all; the others do not call it."""
     if not several():
         return make()
     return gather_bytes(make() if is_primary() else b"")[0]
 
 
 def any_of(flag: bool) -> bool:
-    """Whether it is true in any process."""
+    """True if the flag is true in any process."""
     return b"1" in gather_bytes(b"1" if flag else b"0")
 
 
 def barrier(name: str) -> None:
-    """Waits until every process is here."""
+    """Waits until every process has called this."""
     if several():
         multihost_utils.sync_global_devices(name)
 
 
 def save_arrays(**arrays: np.ndarray) -> bytes:
-    """Named arrays as bytes."""
+    """Serialises named arrays to bytes.
+
+    Examples:
+        >>> load_arrays(save_arrays(scores=np.arange(3)))
+        {'scores': array([0, 1, 2])}
+    """
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
 def load_arrays(data: bytes) -> dict[str, np.ndarray]:
-    """What `save_arrays` wrote."""
+    """Reads the bytes of `save_arrays`."""
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
 class Place(NamedTuple):
-    """A process's place in a run, as `jax.distributed.initialize` takes it; None: to be found.
+    """A process's place in a run, for `jax.distributed.initialize`, which detects what is None.
 
     Attributes:
         coordinator: HOST:PORT of the first process.
-        processes: how many there are.
-        index: which one this is, from 0.
+        processes: number of processes.
+        index: number of this process, from 0.
     """
 
     coordinator: str | None = None
@@ -121,34 +132,40 @@ class Place(NamedTuple):
 
 
 def place_of(
-    coordinator: str | None, processes: int | None, index: int | None, found: bool
+    coordinator: str | None, processes: int | None, index: int | None, detect: bool
 ) -> Place | None:
-    """This process's place by its flags, or by JAX's variables of the environment.
+    """Determines this process's place by its flags, or by JAX's environment variables.
 
     Args:
         coordinator: HOST:PORT; by default JAX_COORDINATOR_ADDRESS.
         processes: by default JAX_NUM_PROCESSES.
         index: by default JAX_PROCESS_ID.
-        found: whether what is not told is to be found out from the cluster's own environment.
+        detect: let JAX detect missing values in the cluster's own environment.
 
     Returns:
-        None where the run has one process.
+        The place; None for a run of one process.
 
     Raises:
-        UserError: the three are not told together, or make no sense.
+        UserError: some of the three are missing, or contradict one another.
+
+    Examples:
+        >>> place_of("10.0.0.1:1234", 4, 0, detect=False)
+        Place(coordinator='10.0.0.1:1234', processes=4, index=0)
     """
-    told = [
+    options = [
         ("--coordinator", "JAX_COORDINATOR_ADDRESS", coordinator),
         ("--num_processes", "JAX_NUM_PROCESSES", processes),
         ("--process_id", "JAX_PROCESS_ID", index),
     ]
-    values = {flag: os.environ.get(name) if value is None else value for flag, name, value in told}
-    missing = [f"{flag} or {name}" for flag, name, _ in told if values[flag] in (None, "")]
-    if len(missing) == 3 and not found:
+    values = {
+        flag: os.environ.get(name) if value is None else value for flag, name, value in options
+    }
+    missing = [f"{flag} or {name}" for flag, name, _ in options if values[flag] in (None, "")]
+    if len(missing) == 3 and not detect:
         return None
-    if missing and not found:
+    if missing and not detect:
         raise UserError(f"a run by several processes also needs {missing[0]}")
-    for flag, _, _ in told[1:]:
+    for flag, _, _ in options[1:]:
         try:
             values[flag] = None if values[flag] in (None, "") else int(values[flag])
         except ValueError:
@@ -165,10 +182,10 @@ def place_of(
 
 
 def join(place: Place) -> None:
-    """Makes this process one of a run; before JAX is used.
+    """Joins the other processes of the run; must be called before JAX is used.
 
     Raises:
-        UserError: the others are not reached.
+        UserError: the others cannot be reached.
     """
     try:
         jax.distributed.initialize(
@@ -183,22 +200,22 @@ def join(place: Place) -> None:
 
 
 def joined() -> bool:
-    """Whether `join` was called."""
+    """True after `join`."""
     return jax.distributed.is_initialized()
 
 
 def leave() -> None:
-    """Waits for the others, then ends what `join` began."""
+    """Waits for the others, then leaves the run."""
     jax.distributed.shutdown()
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether an error comes of an exchange with a process that is not there any more."""
+    """True if an error is from an exchange with a process that has ended."""
     return joined() and bool(re.search("Gloo|NCCL|coordination|UNAVAILABLE", str(error)))
 
 
 def end(message: str, exit_status: int) -> NoReturn:
-    """Ends this process at once, without the wait for the others that a usual end has."""
+    """Ends this process at once; the usual exit would wait for the other processes."""
     if message:
         print(message, file=sys.stderr)
     sys.stderr.flush()
@@ -207,10 +224,10 @@ def end(message: str, exit_status: int) -> NoReturn:
 
 
 def supervise() -> None:
-    """Goes on in a child, and lets this process wait for it: the call returns in the child.
+    """Continues in a child process, where the call returns, while this process waits for it.
 
-    Where another process is lost, JAX's runtime aborts this one with a trace of its own stack.
-    The parent says in its place what happened, and ends with the child's status.
+    When another process of the run is lost, JAX's runtime aborts the child with a trace of its own
+    stack. The parent prints one line instead, and ends with the child's status.
     """
     read, write = os.pipe()
     life_read, life_write = os.pipe()
@@ -225,11 +242,11 @@ def supervise() -> None:
     os.close(life_write)
 
     def end_with_parent():
-        os.read(life_read, 1)  # returns when the parent is gone, however it went
+        os.read(life_read, 1)  # returns when the parent has ended, for any reason
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    # What Python prints goes where it went; what the runtime logs goes to the parent.
+    # Python's output stays where it is; the runtime's log, by file descriptor, goes to the parent.
     sys.stdout.flush()
     sys.stdout, sys.stderr = (os.fdopen(os.dup(place), "w", buffering=1) for place in (1, 2))
     os.dup2(write, 1)
@@ -238,15 +255,16 @@ def supervise() -> None:
 
 
 def _wait_for(child: int, log: int) -> NoReturn:
+    """Passes signals on to the child, waits for its end, and reports it."""
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda number, frame: os.kill(child, number))
     with os.fdopen(log, "rb") as file:
-        said = b"".join(collections.deque(file, maxlen=1000))
+        output = b"".join(collections.deque(file, maxlen=1000))  # the last lines
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        if os.WTERMSIG(status) == signal.SIGABRT and b"JAX distributed service" in said:
-            end(f"asd-jax: {UNMET if b'RegisterTask' in said else LOST}", 1)
-        sys.stderr.write(said.decode(errors="replace"))
+        if os.WTERMSIG(status) == signal.SIGABRT and b"JAX distributed service" in output:
+            end(f"asd-jax: {UNMET if b'RegisterTask' in output else LOST}", 1)
+        sys.stderr.write(output.decode(errors="replace"))
         number = signal.Signals(os.WTERMSIG(status))
         end(f"asd-jax: stopped by {number.name}", 128 + number)
     os._exit(os.waitstatus_to_exitcode(status))

@@ -1,4 +1,4 @@
-"""Writes files so that a reader never sees half of one; reads files of plain arrays."""
+"""Atomic writing of files, and reading of files of plain arrays."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ import numpy as np
 
 from asd_jax.errors import UserError
 
-# What NumPy, its zip files, gzip and the use of their content raise for a damaged file.
+# Exceptions for a damaged file, of NumPy, its zip files, gzip and the use of their content.
 DAMAGE = (
     OSError,
     ValueError,
@@ -37,40 +37,52 @@ _DISK_ERRORS = {
     errno.EEXIST: "a file is in the way",
 }
 
-# Asking for the umask means setting it, which no thread should do later on.
+# The umask is read by setting it, which would disturb other threads later on.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
 @contextlib.contextmanager
 def disk_errors(path: os.PathLike | str) -> Iterator[None]:
-    """Turns whatever the disk refuses into one line that names `path`."""
+    """Turns errors of the disk into one line that names `path`."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # not the disk: other libraries' errors are of this kind too
+        if error.errno is None:  # not the disk's: other libraries raise OSError too
             raise
         reason = _DISK_ERRORS.get(error.errno, error.strerror)
         raise UserError(
-            f"cannot write {path}: {reason}; put that right and run the same command again, it "
-            "goes on where it stopped",
+            f"cannot write {path}: {reason}; correct that and run the same command again, it "
+            "continues where it stopped",
             exit_status=1,
         ) from error
 
 
 @contextlib.contextmanager
 def atomic_write(path: os.PathLike | str, mode: str = "w") -> Iterator[IO]:
-    """Opens a temporary file beside `path` and renames it to `path` when all went well.
+    """Opens a temporary file beside `path` and renames it to `path` after success.
 
     Args:
-        path: the file to write; its folder is made if need be.
+        path: the file to write; its folder is created if it does not exist.
         mode: "w" for text (UTF-8, newlines untouched) or "wb" for bytes.
 
     Yields:
         The open file.
 
     Raises:
-        UserError: the disk is full, read-only or forbidden. `path` is then as it was.
+        UserError: the disk is full, read-only or forbidden. `path` is then unchanged.
+
+    Examples:
+        A failure leaves the file as it was, and nothing beside it.
+
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "notes.txt"
+        ...     with atomic_write(path) as file:
+        ...         characters = file.write("complete")
+        ...     with contextlib.suppress(ZeroDivisionError), atomic_write(path) as file:
+        ...         characters = file.write("hal") / 0
+        ...     print(path.read_text(), os.listdir(folder))
+        complete ['notes.txt']
     """
     path = Path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
@@ -97,8 +109,15 @@ def read_arrays(file: os.PathLike | str | IO[bytes]) -> dict[str, np.ndarray]:
         file: path of the file, or an open one.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         Exception: one of `DAMAGE`, for a file that is no .npz file of plain arrays.
+
+    Examples:
+        >>> import io
+        >>> file = io.BytesIO()
+        >>> np.savez(file, weights=np.arange(3))
+        >>> read_arrays(io.BytesIO(file.getvalue()))
+        {'weights': array([0, 1, 2])}
     """
     arrays = np.load(file, allow_pickle=False)
     if isinstance(arrays, np.ndarray):

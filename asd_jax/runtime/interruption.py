@@ -1,4 +1,4 @@
-"""Signals that ask a long work to stop, for it to end where it can go on from."""
+"""Defers SIGTERM and SIGINT so that training can stop at a checkpoint."""
 
 import contextlib
 import signal
@@ -7,7 +7,19 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collects SIGTERM and SIGINT instead of dying of them; a second one kills as ever."""
+    """Collects SIGTERM and SIGINT instead of exiting; a second signal exits as usual.
+
+    Yields:
+        The signals received so far.
+
+    Examples:
+        >>> epochs = 0
+        >>> with stop_signals() as received:
+        ...     while epochs < 3 and not received:
+        ...         epochs += 1
+        >>> epochs, received
+        (3, [])
+    """
     received: list[signal.Signals] = []
     before = {}
 
@@ -19,7 +31,7 @@ def stop_signals() -> Iterator[list[signal.Signals]]:
     try:
         for each in (signal.SIGTERM, signal.SIGINT):
             before[each] = signal.signal(each, receive)
-    except ValueError:  # not in the main thread: signals are the caller's business
+    except ValueError:  # only the main thread may handle signals; elsewhere the caller does
         pass
     try:
         yield received

@@ -1,4 +1,4 @@
-"""Showing how far training is: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import math
 import sys
@@ -10,23 +10,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def is_terminal(stream: IO) -> bool:
-    """Whether people look at the stream as it is written."""
+    """True if the stream is a terminal."""
     return hasattr(stream, "isatty") and stream.isatty()
 
 
 class Reporter:
-    """Tells a person what a run is doing; nothing in it changes what is computed.
+    """Shows the progress of a run; has no effect on its results.
 
     Args:
-        stream: where to write; standard error by default, so that tables can be piped.
+        stream: standard error by default, so that tables on standard output can be piped.
         every: seconds between plain lines.
+
+    Examples:
+        >>> import io
+        >>> stream = io.StringIO()
+        >>> reporter = Reporter(stream)
+        >>> reporter.start("epoch", total=2)
+        >>> reporter.advance(2, "loss 0.5")
+        >>> reporter.stop()
+        >>> stream.getvalue()
+        'epoch 2/2  loss 0.5  0:00 left\\n'
     """
 
     def __init__(self, stream: IO | None = None, every: float = 10.0):
         self._stream = stream or sys.stderr
         self._every = every
         self._bar: Progress | None = None
-        self._said = -math.inf
+        self._shown = -math.inf
         self._label, self._total, self._begin, self._first, self._last = "", 0, 0.0, 0, 0
 
     def line(self, text: str) -> None:
@@ -37,9 +47,9 @@ class Reporter:
             print(text, file=self._stream, flush=True)
 
     def start(self, label: str, total: int, done: int = 0) -> None:
-        """Begins a stage of `total` equal parts, `done` of which are done already."""
+        """Begins a stage of `total` equal parts, with `done` parts done already."""
         self._label, self._total, self._first, self._last = label, total, done, -1
-        self._begin, self._said = time.monotonic(), -math.inf
+        self._begin, self._shown = time.monotonic(), -math.inf
         if is_terminal(self._stream):
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -53,13 +63,13 @@ class Reporter:
             self._bar.start()
 
     def advance(self, done: int, note: str = "") -> None:
-        """Says that `done` parts are done, with figures worth seeing."""
+        """Shows that `done` parts are done, beside a note."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
             return
         now = time.monotonic()
-        if now - self._said >= self._every or done == self._total != self._last:
-            self._said, self._last = now, done
+        if now - self._shown >= self._every or done == self._total != self._last:
+            self._shown, self._last = now, done
             fresh = done - self._first
             left = (now - self._begin) / fresh * (self._total - done) if fresh > 0 else math.inf
             remaining = f"{_clock(left)} left" if math.isfinite(left) else ""
@@ -74,7 +84,7 @@ class Reporter:
 
 
 class Silent(Reporter):
-    """For use as a library: says nothing."""
+    """Shows nothing, for use as a library."""
 
     def line(self, text: str) -> None:
         """Nothing."""

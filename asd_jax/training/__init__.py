@@ -1,4 +1,4 @@
-"""Training many models as one program; knows no system by name."""
+"""Training of many models as one program; knows no system by name."""
 
 from asd_jax.training.fleet import FleetState
 from asd_jax.training.members import FleetClips, FleetData, Member, fleet_clips

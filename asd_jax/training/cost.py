@@ -1,4 +1,4 @@
-"""The cost of training before it starts: models, values, steps, bytes, time."""
+"""Estimates of the cost of training before it starts: models, values, steps, bytes, time."""
 
 import functools
 import time
@@ -18,24 +18,24 @@ from asd_jax.training.windows import schedule
 
 
 class Cost(NamedTuple):
-    """What training costs on the device that JAX uses by default.
+    """Cost of training on JAX's default device.
 
     Attributes:
         models: models in the fleet.
-        clips: clips they learn from.
+        clips: clips in the table of clips.
         values: weights and running statistics of a model.
         steps: optimiser steps of all models in an epoch.
-        epochs: the most epochs.
+        epochs: largest number of epochs.
         driver: how the models share the device, see `TrainConfig.driver`.
-        windows: parts of an epoch of which the frames are on the device one after another; 1
-            where all of them are there.
-        frames_bytes: frames that are there at once.
+        windows: training windows of an epoch, streamed through the device; 1 if all frames are
+            resident.
+        frames_bytes: frames resident on the device.
         views_bytes: starts and labels of their views.
         state_bytes: weights, best weights and optimiser state of all models.
-        step_bytes: intermediate values of a step, by XLA's own account, of as many models as
-            are computed together.
-        device_bytes: what the device has; None where it does not say.
-        seconds: of training on one device, where that was asked for; see `estimate_cost`.
+        step_bytes: intermediate values of a step, as reported by XLA, of all models that are
+            computed together.
+        device_bytes: memory of the device; None if it does not report it.
+        seconds: of training on one device, if requested; see `estimate_cost`.
     """
 
     models: int
@@ -54,24 +54,24 @@ class Cost(NamedTuple):
 
     @property
     def total_bytes(self) -> int:
-        """All of them together."""
+        """Frames, views, state and step together."""
         return self.frames_bytes + self.views_bytes + self.state_bytes + self.step_bytes
 
 
 def estimate_cost(
     task: Task, fleet_clips: FleetClips, settings: TrainConfig, n_mels: int, *, timed: bool = False
 ) -> Cost:
-    """Estimates what training costs; nothing is read or trained, one step is compiled.
+    """Estimates the cost of training; reads and trains nothing, compiles one step.
 
     Args:
-        task: how a model is trained.
+        task: the models' task.
         fleet_clips: the models and their clips.
         settings: training settings.
         n_mels: bands of a frame.
-        timed: whether to estimate the seconds of training as well, extrapolated from a few steps
-            on made-up weights and views to all steps and epochs: those of the model with the most
-            where the models are computed together, of all models where they are not. Shuffling,
-            gathering views, features, scoring and early stopping are left out.
+        timed: estimate the seconds of training too, from a few steps on made-up weights and
+            views, times all steps and epochs: the steps of the largest model if models are
+            computed together, else those of all models. Shuffling, gathering views, features,
+            scoring and early stopping are left out.
     """
     n_views = fleet_clips.n_views()
     parts = [
@@ -81,7 +81,7 @@ def estimate_cost(
     size = settings.batch_size
     windows = schedule(fleet_clips, n_mels, table_bytes(settings))
     widths = windows.training_width, windows.validation_width
-    at_once = 1 if windows.resident else 2  # one is trained on, the next one is read
+    at_once = 1 if windows.resident else 2  # the next window is read while one is trained on
 
     def shape(*axes, dtype=jnp.int32):
         return jax.ShapeDtypeStruct(axes, dtype)
@@ -109,6 +109,7 @@ def estimate_cost(
     driver = fleet.choose_driver(settings, task.kind)
     step_bytes = memory.temp_size_in_bytes + _bytes(batch)
     limits = jax.devices()[0].memory_stats() or {}
+    # Steps of each model, in training and in validation.
     steps = [[-(-views // size) for views in column] for column in zip(*parts, strict=True)]
     cost = Cost(
         models=count,
@@ -136,15 +137,15 @@ def estimate_cost(
 
 
 def _stacked(tree, count: int):
-    """The shapes with a leading axis."""
+    """Shapes with an added leading axis."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), tree)
 
 
 def _seconds_of_steps(step, loss, learner, batch, key) -> tuple[float, float]:
-    """Median seconds of a training and of a validation step; trees of shapes as arguments."""
+    """Median seconds of a training and of a validation step on trees of shapes."""
 
     def made_up(tree):
-        # Small numbers, other than 0, which some hardware multiplies faster.
+        # Small numbers other than 0, as some hardware multiplies zeros faster.
         return jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01).astype(leaf.dtype), tree)
 
     learner, batch = made_up(learner), made_up(batch)

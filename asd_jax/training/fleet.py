@@ -1,14 +1,14 @@
 """Training many models of one shape as one program.
 
-The field trains dozens of small models: one a machine or section, times several seeds.
-Here they are one stacked tree of arrays with a leading axis, the fleet's. Each member has
-its own data, key, shuffling, validation clips and early stopping, and takes no notice of
-the others: its result is the one it would have had alone.
+The field trains dozens of small models: one for each machine or section, times several seeds.
+Here they are one stacked tree of arrays with a leading axis, the fleet's. Each model has its own
+data, key, shuffling, validation clips and early stopping, and is independent of the others: its
+result is the same as alone.
 
-Features lie on the device as one table of frames. A member's data is the list of frames at
-which its views start, so what is padded to a common length is a list of integers, and a view
-exists only inside the step that uses it. Where the table holds a part of the data at a time, an
-epoch is driven window by window, see `windows`.
+Features lie on the device as one table of frames. A model's data is the list of its views' first
+frames. So only integers are padded to a common length, and a view exists only inside the step
+that uses it. If the table holds a part of the data at a time, an epoch is driven window by
+window, see `windows`.
 """
 
 import functools
@@ -29,16 +29,16 @@ from asd_jax.training.task import Batch, Learner, Task
 
 
 class FleetState(NamedTuple):
-    """What training changes, stacked on the first axis, and all that a checkpoint holds.
+    """State of training, stacked on the first axis; the content of a checkpoint.
 
     Attributes:
         learner: the task's learners.
         best: "params" and "model_state" of the lowest monitored loss; empty without
             early stopping.
-        best_loss: (members,) that loss.
-        wait: (members,) epochs since then.
-        epoch: (members,) epochs trained.
-        stopped: (members,) true once frozen.
+        best_loss: (models,) that loss.
+        wait: (models,) epochs since then.
+        epoch: (models,) epochs trained.
+        stopped: (models,) true once frozen.
     """
 
     learner: Any
@@ -50,7 +50,7 @@ class FleetState(NamedTuple):
 
 
 def init_state(task: Task, data: FleetData, config: TrainConfig) -> FleetState:
-    """Every member's first state, from its own key and training frames."""
+    """Initial state of every model, from its own key and training statistics."""
 
     def one(start):
         key, statistics = start
@@ -65,29 +65,29 @@ def init_state(task: Task, data: FleetData, config: TrainConfig) -> FleetState:
             stopped=jnp.bool_(False),
         )
 
-    # One after another, not vmapped, so that a member's draw cannot depend on the others.
+    # One after another, not vmapped, so that a model's draw cannot depend on the others.
     return jax.lax.map(one, (data.key, data.statistics))
 
 
 def weights(state: FleetState) -> dict[str, Any]:
-    """The weights that training leaves: the best where they are kept, else the last."""
+    """Weights of the trained models: the best ones if they are kept, else the last."""
     kept = state.best or state.learner
     return {"params": kept["params"], **kept["model_state"]}
 
 
-# One member's epoch, in the pieces that all ways of driving it share.
+# One model's epoch, in pieces shared by all drivers.
 
 
-class Passage(NamedTuple):
-    """How far an epoch is; of one member, or stacked on the first axis.
+class EpochProgress(NamedTuple):
+    """Progress within an epoch, of one model or stacked on the first axis.
 
     Attributes:
-        learner: as the epoch has changed it.
+        learner: the learner so far.
         steps: () optimiser steps done.
         loss: () sum over the training views.
-        views: () training views done, as float32, of which there may be any number.
+        views: () number of training views done, as float32, which has no overflow.
         validation_loss: () sum over the validation views.
-        validation_views: () of them.
+        validation_views: () number of validation views done.
     """
 
     learner: Learner
@@ -98,21 +98,22 @@ class Passage(NamedTuple):
     validation_views: jax.Array
 
 
-def begin_epoch(state: FleetState) -> Passage:
-    """The passage before an epoch's first view, of one member or of all."""
-    # Arrays of their own, for each is given away, and where the state's are.
-    return Passage(state.learner, state.epoch * 0, *(state.epoch * 0.0 for _ in range(4)))
+def begin_epoch(state: FleetState) -> EpochProgress:
+    """Progress before an epoch's first view, of one model or of all."""
+    # Separate arrays, since each is donated; made from the state's to share their sharding.
+    return EpochProgress(state.learner, state.epoch * 0, *(state.epoch * 0.0 for _ in range(4)))
 
 
 def _shuffled(data: FleetData, turn: jax.Array) -> Views:
-    """A member's training views in the order of a turn, the padding last.
+    """A model's training views in the random order of one pass over them, the padding last.
 
-    Keys are drawn by counter, so the first n of them, and with them the order, are the
-    same however long the padding is.
+    Random bits are drawn by counter, so that the first n of them, and with them the order, do
+    not depend on the length of the padding.
     """
     views = data.training
     width = views.starts.shape[-1]
     key = jax.random.fold_in(jax.random.fold_in(data.key, 1), turn)
+    # Views are sorted by 31 random bits; padding has a larger number.
     bits = jax.random.bits(key, (width,)) >> 1
     bits = jnp.where(jnp.arange(width) < views.count, bits, jnp.uint32(1) << 31)
     order = jnp.argsort(bits)
@@ -120,6 +121,7 @@ def _shuffled(data: FleetData, turn: jax.Array) -> Views:
 
 
 def _batch(table, views: Views, index, task: Task, batch_size: int) -> Batch:
+    """Batch number `index` of a model's views, gathered from the table (frames, mels)."""
     first = index * batch_size
     starts, labels = (
         over_data_axis(jax.lax.dynamic_slice(column, (first,), (batch_size,)))
@@ -129,36 +131,42 @@ def _batch(table, views: Views, index, task: Task, batch_size: int) -> Batch:
     return Batch(gather_views(table, starts, task.view_length), labels, mask)
 
 
-def _train_step(task, batch_size, table, key, epoch, views, index, passage: Passage) -> Passage:
+def _train_step(
+    task, batch_size, table, key, epoch, views, index, progress: EpochProgress
+) -> EpochProgress:
+    """One optimiser step of one model, on its batch number `index`."""
     batch = _batch(table, views, index, task, batch_size)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, 2), epoch), passage.steps)
-    learner, loss = task.step(passage.learner, batch, key)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, 2), epoch), progress.steps)
+    learner, loss = task.step(progress.learner, batch, key)
     count = jnp.sum(batch.mask)
-    return passage._replace(
+    return progress._replace(
         learner=learner,
-        steps=passage.steps + 1,
-        loss=passage.loss + loss * count,
-        views=passage.views + count,
+        steps=progress.steps + 1,
+        loss=progress.loss + loss * count,
+        views=progress.views + count,
     )
 
 
-def _validation_step(task, batch_size, table, views, index, passage: Passage) -> Passage:
+def _validation_step(
+    task, batch_size, table, views, index, progress: EpochProgress
+) -> EpochProgress:
     batch = _batch(table, views, index, task, batch_size)
     count = jnp.sum(batch.mask)
-    return passage._replace(
-        validation_loss=passage.validation_loss + task.loss(passage.learner, batch) * count,
-        validation_views=passage.validation_views + count,
+    return progress._replace(
+        validation_loss=progress.validation_loss + task.loss(progress.learner, batch) * count,
+        validation_views=progress.validation_views + count,
     )
 
 
 def _finish_epoch(
-    patience: int, state: FleetState, passage: Passage
+    patience: int, state: FleetState, progress: EpochProgress
 ) -> tuple[FleetState, dict[str, jax.Array]]:
-    """Early stopping; a stopped member stays as it is. The state's learner is not looked at."""
-    learner = passage.learner
-    loss = passage.loss / passage.views
-    validation_loss = passage.validation_loss / passage.validation_views
+    """Early stopping; a stopped model stays as it is. The state's learner is not used."""
+    learner = progress.learner
+    loss = progress.loss / progress.views
+    validation_loss = progress.validation_loss / progress.validation_views
     trained = ~state.stopped
+    # Without validation views the quotient is NaN, and the training loss is monitored.
     monitored = jnp.where(jnp.isnan(validation_loss), loss, validation_loss)
     improved = trained & (monitored < state.best_loss)
     wait = jnp.where(trained, jnp.where(improved, 0, state.wait + 1), state.wait)
@@ -182,52 +190,60 @@ def _finish_epoch(
     }
 
 
-def _train_window(task, batch_size, shared, member) -> Passage:
-    """A member's steps on the views of one table; nothing in it has the fleet's axis."""
-    (table, window, n_windows), (data, state, passage) = shared, member
+def _train_window(task, batch_size, shared, member) -> EpochProgress:
+    """One model's steps on the views of one table; no array has the fleet's axis."""
+    (table, window, n_windows), (data, state, progress) = shared, member
     views = _shuffled(data, state.epoch * n_windows + window)
 
-    def train(index, passage):
-        return _train_step(task, batch_size, table, data.key, state.epoch, views, index, passage)
+    def train(index, progress):
+        return _train_step(task, batch_size, table, data.key, state.epoch, views, index, progress)
 
-    # A stopped member takes no steps: its loops have no turns.
+    # The loop of a stopped model has no iterations.
     steps = jnp.where(state.stopped, 0, -(-views.count // batch_size))
-    return jax.lax.fori_loop(0, steps, train, passage)
+    return jax.lax.fori_loop(0, steps, train, progress)
 
 
-def _validate_window(task, batch_size, shared, member) -> Passage:
-    """Likewise, of the validation views."""
-    (table,), (data, state, passage) = shared, member
+def _validate_window(task, batch_size, shared, member) -> EpochProgress:
+    """One model's validation losses on the views of one table."""
+    (table,), (data, state, progress) = shared, member
     held = data.validation
 
-    def validate(index, passage):
-        return _validation_step(task, batch_size, table, held, index, passage)
+    def validate(index, progress):
+        return _validation_step(task, batch_size, table, held, index, progress)
 
     steps = jnp.where(state.stopped, 0, -(-held.count // batch_size))
-    return jax.lax.fori_loop(0, steps, validate, passage)
+    return jax.lax.fori_loop(0, steps, validate, progress)
 
 
 def _member_epoch(task, config: TrainConfig, shared, member):
-    """A member's epoch where all its views are in one table."""
+    """One model's epoch if all its views are in one table."""
     (table,), (data, state) = shared, member
-    size, passage = config.batch_size, begin_epoch(state)
-    passage = _train_window(task, size, (table, 0, 1), (data, state, passage))
-    passage = _validate_window(task, size, (table,), (data, state, passage))
-    return _finish_epoch(config.patience, state, passage)
+    size, progress = config.batch_size, begin_epoch(state)
+    progress = _train_window(task, size, (table, 0, 1), (data, state, progress))
+    progress = _validate_window(task, size, (table,), (data, state, progress))
+    return _finish_epoch(config.patience, state, progress)
 
 
-def choose_driver(config: TrainConfig, kind: str, backend: str | None = None) -> str:
-    """How members share a device, where the configuration leaves it open.
+def choose_driver(config: TrainConfig, kind: str) -> str:
+    """The configured way of driving the models of a device, or the fastest one by default.
 
     On accelerators many small products in one call fill the device ("vmap"), while a
-    convolutional model fills it alone, and its activations times the fleet would not fit
+    convolutional model fills it alone, and the activations of a whole fleet would not fit
     ("map"). On a CPU products together are slower than one after another ("map"), and
     convolutions inside a compiled loop run many times slower than outside ("loop").
     `python -m benchmarks drivers` measures all three.
+
+    Args:
+        config: training settings.
+        kind: the task's, see `Task`.
+
+    Returns:
+        "vmap": all models of a device in one step; "map": one after another in a compiled loop;
+        "loop": step by step from Python.
     """
     if config.driver != "auto":
         return config.driver
-    if (backend or jax.default_backend()) == "cpu":
+    if jax.default_backend() == "cpu":
         return "loop" if kind == "convolution" else "map"
     return "map" if kind == "convolution" else "vmap"
 
@@ -237,19 +253,19 @@ class Epoch(NamedTuple):
 
     Attributes:
         train: (table (frames, mels), window, windows of the epoch, FleetData of the window,
-            FleetState, Passage) → Passage.
-        validate: (table, FleetData of the window, FleetState, Passage) → Passage.
-        finish: (FleetState, Passage) → (FleetState, losses). Passages are consumed, and the
-            state's learner is not looked at, as it was given to the first passage.
+            FleetState, EpochProgress) → EpochProgress.
+        validate: (table, FleetData of the window, FleetState, EpochProgress) → EpochProgress.
+        finish: (FleetState, EpochProgress) → (FleetState, losses). The progress is donated. The
+            state's learner is not used, as the epoch's progress has it.
     """
 
-    train: Callable[..., Passage]
-    validate: Callable[..., Passage]
+    train: Callable[..., EpochProgress]
+    validate: Callable[..., EpochProgress]
     finish: Callable[..., tuple[FleetState, dict[str, jax.Array]]]
 
 
 def _over_members(one: Callable, driver: str, mesh: Mesh | None) -> Callable:
-    """(shared, stacked) → stacked, from a function of the shared arguments and one member's."""
+    """Maps a function of (shared, one model's arguments) over the models stacked on an axis."""
 
     def every(shared, stacked):
         if driver == "vmap":
@@ -258,8 +274,8 @@ def _over_members(one: Callable, driver: str, mesh: Mesh | None) -> Callable:
 
     if mesh is None:
         return every
-    # Each device has members of its own, or shares the views of some with its neighbours on the
-    # data axis, which is left to XLA: the mean over a batch then is the mean over them all.
+    # Each device has models of its own, or shares their views with its neighbours on the data
+    # axis. That axis is left to XLA, so that the mean over a batch is that over all its devices.
     of_fleet = PartitionSpec(FLEET_AXIS)
     return jax.shard_map(
         every,
@@ -272,28 +288,28 @@ def _over_members(one: Callable, driver: str, mesh: Mesh | None) -> Callable:
 
 
 def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
-    """Builds the function that trains all members for one epoch on one table.
+    """Builds the function that trains all models for one epoch on one table.
 
     Args:
         task: the models' task.
         config: training settings.
-        mesh: devices, as `placement.fleet_mesh` gives them; the number of members must be a
-            multiple of the size of their first axis.
+        mesh: devices, from `placement.fleet_mesh`; the number of models must be a multiple of the
+            size of its first axis.
 
     Returns:
         (table (frames, mels), FleetData, FleetState) → (FleetState, losses), where losses
-        has "loss" and "validation_loss", both (members,), NaN where a member is frozen or
-        has no validation clips. The state given is consumed.
+        has "loss" and "validation_loss", both (models,), NaN for a frozen model and without
+        validation clips. The state is donated.
     """
     driver = choose_driver(config, task.kind)
     if driver == "loop":
         windows = _looped_epoch(task, config)
 
         def looped(table, data, state):
-            passage, state = begin_epoch(state), state._replace(learner={})
-            passage = windows.train(table, 0, 1, data, state, passage)
-            passage = windows.validate(table, data, state, passage)
-            return windows.finish(state, passage)
+            progress, state = begin_epoch(state), state._replace(learner={})
+            progress = windows.train(table, 0, 1, data, state, progress)
+            progress = windows.validate(table, data, state, progress)
+            return windows.finish(state, progress)
 
         return looped
     epoch = _over_members(functools.partial(_member_epoch, task, config), driver, mesh)
@@ -305,9 +321,9 @@ def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
 
 
 def make_windowed_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None) -> Epoch:
-    """Builds the functions that train all members for an epoch of several tables.
+    """Builds the functions that train all models for an epoch of several tables.
 
-    Args: as those of `make_epoch`.
+    Arguments as in `make_epoch`.
     """
     driver = choose_driver(config, task.kind)
     if driver == "loop":
@@ -318,30 +334,30 @@ def make_windowed_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = Non
     finish = _over_members(lambda _, member: _finish_epoch(config.patience, *member), driver, mesh)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def finish_learner(learner, state, passage):
-        return finish((), (state, passage._replace(learner=learner)))
+    def finish_learner(learner, state, progress):
+        return finish((), (state, progress._replace(learner=learner)))
 
-    def finish_passage(state, passage):
-        return finish_learner(passage.learner, state, passage._replace(learner={}))
+    def finish_progress(state, progress):
+        return finish_learner(progress.learner, state, progress._replace(learner={}))
 
     jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
     return Epoch(
         jit(
-            lambda table, window, n_windows, data, state, passage: train(
-                (table, window, n_windows), (data, state, passage)
+            lambda table, window, n_windows, data, state, progress: train(
+                (table, window, n_windows), (data, state, progress)
             ),
             donate_argnums=5,
         ),
         jit(
-            lambda table, data, state, passage: validate((table,), (data, state, passage)),
+            lambda table, data, state, progress: validate((table,), (data, state, progress)),
             donate_argnums=3,
         ),
-        finish_passage,
+        finish_progress,
     )
 
 
 def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
-    """Drives the same pieces from Python, one step of one member at a time, on one device."""
+    """Drives the same pieces from Python, one step of one model at a time, on one device."""
     size = config.batch_size
     shuffled = jax.jit(_shuffled)
     jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
@@ -350,35 +366,35 @@ def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
     finish_one = jax.jit(functools.partial(_finish_epoch, config.patience))
 
     def each(function, state, *stacked):
-        """Stacks what a function gives of every member."""
-        found = [
+        """Calls a function for every model and stacks the results."""
+        results = [
             function(stopped, *jax.tree.map(lambda leaf, m=m: leaf[m], (state, *stacked)))
             for m, stopped in enumerate(np.asarray(state.stopped))
         ]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
-    def train(table, window, n_windows, data, state, passage):
-        def one(stopped, state, data, passage):
+    def train(table, window, n_windows, data, state, progress):
+        def one(stopped, state, data, progress):
             if stopped:
-                return passage
+                return progress
             views = shuffled(data, state.epoch * n_windows + window)
             for index in range(-(-int(views.count) // size)):
                 index = np.int32(index)
-                passage = step(table, data.key, state.epoch, views, index, passage)
-            return passage
+                progress = step(table, data.key, state.epoch, views, index, progress)
+            return progress
 
-        return each(one, state, data, passage)
+        return each(one, state, data, progress)
 
-    def validate(table, data, state, passage):
-        def one(stopped, state, data, passage):
+    def validate(table, data, state, progress):
+        def one(stopped, state, data, progress):
             held = data.validation
             for index in range(0 if stopped else -(-int(held.count) // size)):
-                passage = validation_step(table, held, np.int32(index), passage)
-            return passage
+                progress = validation_step(table, held, np.int32(index), progress)
+            return progress
 
-        return each(one, state, data, passage)
+        return each(one, state, data, progress)
 
-    def finish(state, passage):
-        return each(lambda _, *member: finish_one(*member), state, passage)
+    def finish(state, progress):
+        return each(lambda _, *member: finish_one(*member), state, progress)
 
     return Epoch(train, validate, finish)

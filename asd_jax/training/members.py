@@ -1,4 +1,4 @@
-"""The members of a fleet: who they are, and which views each of them learns from."""
+"""The models of a fleet, and the views that each of them is trained on."""
 
 import dataclasses
 import zlib
@@ -19,9 +19,13 @@ class Member:
 
     Attributes:
         machine: machine type.
-        section: the section it is trained for; "" where it serves a whole machine type.
+        section: the section it is trained for; "" for a whole machine type.
         seed: seed of its initial weights, shuffling and validation clips.
-        repeat: which of a seed's trainings it is, for systems that train several.
+        repeat: number of the training, for systems with several trainings a seed.
+
+    Examples:
+        >>> Member("fan", "00", seed=1).name
+        'fan 00 seed 1'
     """
 
     machine: str
@@ -31,25 +35,25 @@ class Member:
 
     @property
     def name(self) -> str:
-        """For people: "fan 00 seed 1"."""
+        """Name in logs, like "fan 00 seed 1"."""
         section = f" {self.section}" if self.section else ""
         repeat = f" training {self.repeat + 1}" if self.repeat else ""
         return f"{self.machine}{section} seed {self.seed}{repeat}"
 
     @property
     def entropy(self) -> tuple[int, int]:
-        """What all of the member's random choices come from."""
+        """Origin of all of the model's random choices."""
         repeat = f"#{self.repeat}" if self.repeat else ""
         return self.seed, zlib.crc32(f"{self.machine}/{self.section}{repeat}".encode())
 
 
 class Views(NamedTuple):
-    """Where the views of all members start, stacked on the first axis and padded.
+    """First rows of the views of all models, stacked on the first axis and padded.
 
     Attributes:
-        starts: (members, views) rows of the table of frames.
-        labels: (members, views) labels of their clips.
-        count: (members,) how many of them are real.
+        starts: (models, views) rows of the table of frames.
+        labels: (models, views) labels of their clips.
+        count: (models,) number of views without padding.
     """
 
     starts: jax.Array
@@ -58,11 +62,11 @@ class Views(NamedTuple):
 
 
 class FleetData(NamedTuple):
-    """Data of all members, stacked on the first axis, beside a table of frames.
+    """Data of all models, stacked on the first axis, beside a table of frames.
 
     Attributes:
-        key: (members,) typed keys.
-        statistics: of the training views.
+        key: (models,) typed keys.
+        statistics: of the training frames.
         training: training views in that table.
         validation: validation views in it.
     """
@@ -74,7 +78,7 @@ class FleetData(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """What one model learns from, or is judged by.
+    """Clips that one model is trained or validated on.
 
     Attributes:
         clips: (n,) indices into the table of clips.
@@ -86,15 +90,15 @@ class Examples(NamedTuple):
 
 
 class FleetClips(NamedTuple):
-    """What the models of a fleet learn from, clip by clip.
+    """Training and validation clips of the models of a fleet.
 
     Attributes:
         members: the models.
-        training: a member each.
-        validation: a member each; no clip of them is among its training clips.
+        training: training clips of each model.
+        validation: validation clips of each model, none of them among its training clips.
         n_frames: (clips,) frames of every clip of the table of clips.
         view_length: frames in a view.
-        view_hop: frames from one view to the next.
+        view_hop: frames from one view's start to the next one's.
         batch_size: views of a step.
     """
 
@@ -120,42 +124,58 @@ def fleet_clips(
     view_hop: int,
     config: TrainConfig,
 ) -> FleetClips:
-    """Splits what each model learns from into training and validation clips.
+    """Splits the clips of each model into training and validation clips.
 
     Args:
         members: the models.
-        examples: a member each: indices (clips,) of what it learns from, and their labels.
+        examples: for each model, indices (clips,) of its clips, and their labels.
         n_frames: (clips,) frames of each clip.
         view_length: frames in a view.
-        view_hop: frames from one view to the next.
+        view_hop: frames from one view's start to the next one's.
         config: `validation_split` and `batch_size` are used.
+
+    Examples:
+        >>> clips = (np.arange(10), np.zeros(10, int))
+        >>> fleet = fleet_clips(
+        ...     [Member("fan", "", seed=0)],
+        ...     [clips],
+        ...     np.full(10, 313),
+        ...     view_length=5,
+        ...     view_hop=1,
+        ...     config=TrainConfig(validation_split=0.2),
+        ... )
+        >>> len(fleet.training[0].clips), len(fleet.validation[0].clips), fleet.n_views()[0]
+        (8, 2, np.int64(309))
     """
     training, validation = [], []
     for member, (clips, labels) in zip(members, examples, strict=True):
-        for found, part in zip(
-            (training, validation),
-            split_clips(member, np.arange(len(clips)), config.validation_split),
-            strict=True,
-        ):
-            found.append(Examples(clips[part], labels[part]))
+        places = np.arange(len(clips))  # positions in both arrays
+        kept, held = split_clips(member, places, config.validation_split)
+        training.append(Examples(clips[kept], labels[kept]))
+        validation.append(Examples(clips[held], labels[held]))
     return FleetClips(
         members, training, validation, n_frames, view_length, view_hop, config.batch_size
     )
 
 
 def split_clips(member: Member, clips: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a member's validation clips.
+    """Draws a model's validation clips.
 
     Whole clips are held out, so that no validation view overlaps a training view.
 
     Args:
-        member: whose clips they are.
+        member: the model.
         clips: (clips,) indices into the table of clips.
-        share: held-out share; at least one clip is held out when it is above 0 and there
-            are two or more, and at least one is left for training.
+        share: held-out share; if it is above 0 and there are two clips or more, at least one
+            clip is held out. At least one is left for training.
 
     Returns:
         Indices of the training clips and of the validation clips, both ascending.
+
+    Examples:
+        >>> training, held = split_clips(Member("fan", "", seed=0), np.arange(10), 0.2)
+        >>> len(training), len(held), sorted({*training.tolist(), *held.tolist()}) == [*range(10)]
+        (8, 2, True)
     """
     n_held = min(max(1, round(share * len(clips))), len(clips) - 1) if share else 0
     order = np.random.default_rng(member.entropy).permutation(len(clips))
@@ -168,27 +188,29 @@ def lay_out_views(
     first_rows: np.ndarray,
     width: int | None = None,
 ) -> Views:
-    """The members' views of those of their clips that lie in a table of frames.
+    """Lists the models' views of the clips in a table of frames.
 
     Args:
-        fleet: the members' clips.
+        fleet: the models' clips.
         examples: its `training` or its `validation`.
-        first_rows: (clips,) first row of every clip in the table; negative where it is not there.
-        width: views to pad every member to; by default as many as the largest needs, rounded up
-            to whole batches.
+        first_rows: (clips,) first row of every clip in the table; negative for clips that are not
+            in it.
+        width: views to pad every model to; by default as many as the largest model needs, rounded
+            up to whole batches.
 
     Returns:
         NumPy arrays.
     """
     n_views = fleet.n_views()
     starts, labels = [], []
-    for clips, of_clips in examples:
-        there = first_rows[clips] >= 0
-        counts = n_views[clips[there]]
-        of_view = np.repeat(np.arange(len(counts)), counts)
-        place = np.arange(len(of_view)) - (np.cumsum(counts) - counts)[of_view]
-        starts.append(first_rows[clips[there]][of_view] + fleet.view_hop * place)
-        labels.append(of_clips[there][of_view])
+    for clips, clip_labels in examples:
+        present = first_rows[clips] >= 0
+        counts = n_views[clips[present]]
+        # For every view, its clip and its number within the clip, without a loop over clips.
+        clip = np.repeat(np.arange(len(counts)), counts)  # (views,)
+        number = np.arange(len(clip)) - (np.cumsum(counts) - counts)[clip]  # (views,)
+        starts.append(first_rows[clips[present]][clip] + fleet.view_hop * number)
+        labels.append(clip_labels[present][clip])
     count = np.array([len(row) for row in starts], np.int32)
     if width is None:
         width = whole_batches(int(count.max()), fleet.batch_size)
@@ -196,12 +218,17 @@ def lay_out_views(
 
 
 def whole_batches(views: int, batch_size: int) -> int:
-    """Views rounded up to whole batches, at least one."""
+    """Rounds a number of views up to whole batches, at least one.
+
+    Examples:
+        >>> whole_batches(0, 64), whole_batches(65, 64)
+        (64, 128)
+    """
     return max(1, -(-views // batch_size)) * batch_size
 
 
 def member_key(member: Member) -> jax.Array:
-    """The key from which a member's weights, shuffling and dropout come."""
+    """Key of a model's initial weights, shuffling and dropout."""
     seed, name = member.entropy
     return jax.random.fold_in(jax.random.key(seed), name)
 

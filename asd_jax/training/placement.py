@@ -1,4 +1,4 @@
-"""Where the arrays of a fleet lie: on one device, on a mesh of them, or process by process."""
+"""Placement of a fleet's arrays: on one device, on a mesh of devices, or process by process."""
 
 import dataclasses
 import functools
@@ -14,23 +14,23 @@ from asd_jax.config import TrainConfig
 from asd_jax.errors import UserError
 from asd_jax.runtime import distributed
 
-# Members of a fleet lie along the first axis of the mesh, the views of a step along the second.
+# Models lie along the first axis of the mesh, the views of a step along the second.
 FLEET_AXIS, DATA_AXIS = "fleet", "data"
 
 
 def fleet_mesh(
     n_members: int, config: TrainConfig, devices: Sequence[jax.Device] | None = None
 ) -> Mesh | None:
-    """A mesh over the devices of all processes, or None where there is only one device.
+    """A mesh over the devices of all processes; None for a single device.
 
-    Members are shared out among as many devices as possible, for they exchange nothing; with
-    fewer members than devices, or as `config.data_devices` says, several devices share the views
-    of each step.
+    Models are distributed over as many devices as possible, since they exchange nothing. With
+    fewer models than devices, or by `config.data_devices`, several devices share the views of
+    each step.
 
     Args:
         n_members: models in the fleet.
         config: `data_devices` and `batch_size` are used.
-        devices: all by default.
+        devices: all devices by default.
 
     Raises:
         UserError: `data_devices` divides neither the devices nor the views of a step.
@@ -49,19 +49,25 @@ def fleet_mesh(
 
 
 def devices_together(n_devices: int, n_members: int, batch_size: int) -> int:
-    """Devices that share each step: as few as leave no device without a model.
+    """Number of devices that share each step: the smallest that leaves no device idle.
 
     Args:
-        n_devices: of all processes.
+        n_devices: devices of all processes.
         n_members: models in the fleet.
-        batch_size: views of a step, which these devices divide.
+        batch_size: views of a step, a multiple of the result.
+
+    Examples:
+        >>> devices_together(8, n_members=100, batch_size=64)
+        1
+        >>> devices_together(8, n_members=3, batch_size=64)
+        4
     """
     possible = [n for n in range(1, n_devices + 1) if n_devices % n == 0 and batch_size % n == 0]
     return next((n for n in possible if n_devices // n <= n_members), possible[-1])
 
 
 def over_data_axis(rows: jax.Array) -> jax.Array:
-    """Shares the rows of a step's batch among the devices that compute it together."""
+    """Shards the rows of a step's batch over the devices that compute it together."""
     if jax.sharding.get_abstract_mesh().shape.get(DATA_AXIS, 1) == 1:
         return rows
     return jax.lax.with_sharding_constraint(rows, PartitionSpec(DATA_AXIS))
@@ -69,11 +75,11 @@ def over_data_axis(rows: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a fleet's arrays are put, and how they come back.
+    """Puts a fleet's arrays on their devices and fetches them back.
 
     Attributes:
-        mesh: devices; None for one device, and where each process loops over its own members.
-        n_members: members of the fleet.
+        mesh: devices; None for one device, and if each process loops over its own models.
+        n_members: models in the fleet.
     """
 
     mesh: Mesh | None
@@ -85,12 +91,12 @@ class Placement:
 
     @property
     def fill(self) -> int:
-        """Members to add, which fill up the devices."""
+        """Number of padding models, so that all devices have equally many."""
         places = self.mesh.shape[FLEET_AXIS] if self.mesh else jax.process_count()
         return -self.n_members % places
 
     def put_members(self, tree: Any) -> Any:
-        """Puts arrays with the members' axis, of all members and `fill`, on their devices."""
+        """Puts arrays with an axis of all models, padding included, on their devices."""
         if self._by_process:
             share = distributed.share_of(self.n_members + self.fill)
             tree = jax.tree.map(lambda leaf: leaf[share.start : share.stop], tree)
@@ -101,11 +107,11 @@ class Placement:
         )
 
     def read_table(self, n_rows: int, read: Callable[[int, int], np.ndarray]) -> jax.Array:
-        """Reads a table of frames for `share_table`: several processes read a part each.
+        """Reads a table of frames for `share_table`; each of several processes reads a part.
 
         Args:
             n_rows: rows of the table.
-            read: (first row, row behind the last) → those rows.
+            read: (first row, row behind the last one) → those rows.
         """
         if self.mesh is None:
             return jax.device_put(read(0, n_rows))
@@ -119,27 +125,28 @@ class Placement:
         return jax.make_array_from_process_local_data(parts, rows, (n_rows, rows.shape[1]))
 
     def share_table(self, table: jax.Array) -> jax.Array:
-        """The table on every device; an exchange between processes where there are several."""
+        """Copies the table to every device; several processes exchange their parts."""
         if self.mesh is None or table.is_fully_replicated:
             return table
         return _replicate(NamedSharding(self.mesh, PartitionSpec()))(table)
 
     def fetch(self, tree: Any) -> Any:
-        """NumPy copies of arrays with the members' axis, of the members without `fill`."""
+        """NumPy copies of arrays with an axis of all models, without padding."""
         if self._by_process:
             tree = multihost_utils.process_allgather(tree, tiled=True)
         elif distributed.several():
             tree = _replicate(NamedSharding(self.mesh, PartitionSpec()))(tree)
-        # On the host, for a part of an array that lies on several devices is a program of its
-        # own with exchanges between them, one for each array. A copy, for the next epoch
-        # consumes the arrays, perhaps before they are on the disk.
+        # Sliced on the host: slicing an array that lies on several devices compiles a program
+        # with exchanges between them, for each array. And copied: the arrays are donated to the
+        # next epoch, perhaps before they are on the disk.
         return jax.tree.map(lambda leaf: np.array(leaf)[: self.n_members], tree)
 
 
 def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
+    """Puts an array that all processes have alike on the devices of a sharding."""
     if not distributed.several():
         return jax.device_put(leaf, sharding)
-    # Typed keys are put as the numbers they are made of.
+    # Typed keys are put as their plain numbers and wrapped again.
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _put(sharding, np.asarray(jax.random.key_data(leaf)))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -149,5 +156,5 @@ def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
 
 @functools.cache
 def _replicate(sharding: NamedSharding):
-    """Compiled once for each form of its arguments."""
+    """The identity that replicates a tree; cached, so that it compiles once for each form."""
     return jax.jit(lambda tree: tree, out_shardings=sharding)

@@ -1,4 +1,4 @@
-"""What the trainer needs to know of a system: how one model starts, steps and is judged."""
+"""The interface between a system and the trainer: how one model starts, steps and is evaluated."""
 
 import math
 from collections.abc import Callable
@@ -16,8 +16,13 @@ class Batch(NamedTuple):
 
     Attributes:
         views: (batch, frames, mels).
-        labels: (batch,) int32, what the detector's `examples` said of the views' clips.
-        mask: (batch,) false where a row only fills the batch up: it must have no effect.
+        labels: (batch,) int32, labels of the views' clips from the detector's `examples`.
+        mask: (batch,) false for padding rows, which must have no effect.
+
+    Examples:
+        >>> batch = Batch(jnp.zeros((3, 5, 64)), jnp.zeros(3), jnp.array([True, True, False]))
+        >>> float(batch.mean(jnp.array([1.0, 3.0, jnp.nan])))
+        2.0
     """
 
     views: jax.Array
@@ -30,14 +35,14 @@ class Batch(NamedTuple):
 
 
 class TrainingStatistics(NamedTuple):
-    """What a model may know of its training views before it starts.
+    """Statistics of a model's training frames, which its initial values may depend on.
 
     Attributes:
         mean: (mels,) float32, arithmetic mean of the training frames.
         std: likewise, standard deviation, with the number of frames as its denominator.
         minimum: likewise, smallest value.
         maximum: likewise, largest value.
-        n_labels: () int32, labels of its views: they are below this number.
+        n_labels: () int32, number of labels; its views' labels are 0 to n_labels - 1.
     """
 
     mean: jax.Array
@@ -50,16 +55,16 @@ class TrainingStatistics(NamedTuple):
 class Task(NamedTuple):
     """One model's training as pure functions, ready for `vmap` over many models.
 
-    A learner is a dictionary of arrays that has at least "params" and "model_state" (the
-    other variable collections of a linen module, possibly empty); these two are what is
-    kept of a trained model.
+    A learner is a dictionary of arrays with at least "params" and "model_state" (the other
+    variable collections of a linen module, possibly empty); only these two are kept of a trained
+    model.
 
     Attributes:
         init: (key, TrainingStatistics) → learner.
         step: (learner, Batch, key) → (learner, mean loss).
-        loss: (learner, Batch) → mean loss, as in evaluation.
+        loss: (learner, Batch) → mean loss, in evaluation mode.
         view_length: frames in a view.
-        kind: "dense", "recurrent" or "convolution", by what a step spends its time on.
+        kind: "dense", "recurrent" or "convolution": the layers that take most of a step's time.
     """
 
     init: Callable[[jax.Array, TrainingStatistics], Learner]
@@ -70,7 +75,7 @@ class Task(NamedTuple):
 
 
 def variables(learner: Learner) -> dict[str, Any]:
-    """A learner's weights as a linen module's `apply` takes them."""
+    """A learner's weights in the form of a linen module's `apply`."""
     return {"params": learner["params"], **learner["model_state"]}
 
 
@@ -82,15 +87,34 @@ def gradient_task(
     view_length: int,
     kind: str = "dense",
 ) -> Task:
-    """The task of a model that has one loss and one optimiser.
+    """Builds the task of a model with one loss and one optimiser.
 
     Args:
-        init: (key, TrainingStatistics) → variables, as a linen module's `init` gives them.
-        loss: (variables, Batch, key, train) → (mean loss, those variable collections that
-            the step changed, other than "params").
+        init: (key, TrainingStatistics) → variables, in the form of a linen module's `init`.
+        loss: (variables, Batch, key, train) → (mean loss, the variable collections changed by
+            the step, without "params").
         optimizer: an optax transformation.
         view_length: frames in a view.
-        kind: "dense", "recurrent" or "convolution".
+        kind: "dense", "recurrent" or "convolution", as in `Task`.
+
+    Examples:
+        A model that learns one value, the mean of its views:
+
+        >>> def loss(variables, batch, key, train):
+        ...     errors = (batch.views - variables["params"]["value"]) ** 2
+        ...     return batch.mean(errors.mean((1, 2))), {}
+        >>> task = gradient_task(
+        ...     lambda key, statistics: {"params": {"value": jnp.zeros(())}},
+        ...     loss,
+        ...     optax.sgd(0.5),
+        ...     view_length=1,
+        ... )
+        >>> key, mels = jax.random.key(0), jnp.zeros(2)
+        >>> learner = task.init(key, TrainingStatistics(mels, mels, mels, mels))
+        >>> batch = Batch(jnp.full((4, 1, 2), 3.0), jnp.zeros(4, int), jnp.ones(4, bool))
+        >>> learner, value = task.step(learner, batch, key)
+        >>> float(value), float(learner["params"]["value"]), float(task.loss(learner, batch))
+        (9.0, 3.0, 0.0)
     """
 
     def start(key, statistics):
@@ -127,10 +151,10 @@ def abstract_learner(task: Task, n_mels: int) -> Learner:
 
 
 def count_values(task: Task, n_mels: int) -> int:
-    """Weights and running statistics of a model, as Keras counts its parameters.
+    """Counts the weights and running statistics of a model, like Keras its parameters.
 
     Args:
-        task: the model's.
+        task: the model's task.
         n_mels: bands of its input.
     """
     learner = abstract_learner(task, n_mels)

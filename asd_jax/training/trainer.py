@@ -27,12 +27,12 @@ from asd_jax.training.windows import (
     training_statistics,
 )
 
-# Of the memory that a device has, for the frames, where the settings leave it open.
+# Default share of a device's memory for the frames.
 _TABLE_SHARE = 0.5
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; what it had done is in the checkpoint of `epoch`."""
+    """Training was asked to stop; the checkpoint of `epoch` has its state."""
 
     def __init__(self, epoch: int):
         super().__init__(f"stopped after epoch {epoch}")
@@ -51,28 +51,28 @@ def train(
     reporter: Reporter | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> dict[str, Any]:
-    """Trains all members and returns their weights.
+    """Trains all models and returns their weights.
 
-    Several processes call this alike, with the same clips; the first one's checkpoints and log
-    are used.
+    Of several processes, each calls this with the same clips; the first one's checkpoints and
+    log are used.
 
     Args:
         task: the models' task.
-        clips: the members, in the order of the leading axis, and what each learns from.
+        clips: the models, in the order of the leading axis, and their clips.
         source: the features of those clips.
         config: training settings.
-        checkpoints: where to save and to continue from; None keeps nothing.
+        checkpoints: saved to and continued from; None keeps nothing.
         log: called with one entry an epoch.
-        should_stop: asked after each epoch; true saves a checkpoint and raises.
-        reporter: tells people; says nothing by default.
+        should_stop: called after each epoch; true saves a checkpoint and raises.
+        reporter: shows progress; silent by default.
         devices: all devices by default.
 
     Returns:
-        The weights, as NumPy arrays, stacked on the first axis: the best where the configuration
-        keeps them, else the last.
+        The weights, as NumPy arrays, stacked on the first axis: the best ones if the
+        configuration keeps them, else the last.
 
     Raises:
-        Interrupted: `should_stop` said so.
+        Interrupted: `should_stop` returned true.
         UserError: the settings do not fit the devices.
     """
     reporter = reporter or Silent()
@@ -91,7 +91,7 @@ def train(
     if first:
         reporter.line(f"continuing after epoch {first} of {config.epochs}")
 
-    # Members that only fill up the devices are stopped from the start.
+    # Padding models, so that all devices have equally many, are stopped from the start.
     data, state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), (data, state))
     state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= len(members)))
     data, state = placement.put_members((data, state))
@@ -104,7 +104,7 @@ def train(
             running = ~stopped
             if not running.any():
                 break
-            if run_epoch is None:  # frames are read where there is something left to do
+            if run_epoch is None:  # frames are read only if an epoch is left to train
                 run_epoch = _epochs(task, clips, source, config, data, placement, first, reporter)
             state, losses = run_epoch(state)
             losses, stopped = placement.fetch((losses, state.stopped))
@@ -124,13 +124,13 @@ def train(
             stop = distributed.any_of(should_stop())
             due = last or stop or epoch % config.checkpoint_every == 0
             if due and (checkpoints is not None or distributed.several()):
-                saved = placement.fetch(state)  # by all processes, though one saves it
+                saved = placement.fetch(state)  # by all processes, though only one saves it
                 if checkpoints is not None:
                     checkpoints.save(epoch, saved)
             if stop:
                 if checkpoints is not None:
                     checkpoints.wait()
-                distributed.barrier("saved")  # the others stay until it is
+                distributed.barrier("saved")  # no process ends before the checkpoint is complete
                 raise Interrupted(epoch)
     finally:
         reporter.stop()
@@ -140,13 +140,16 @@ def train(
 
 
 def check_fit(clips: FleetClips, config: TrainConfig, n_mels: int, kind: str) -> None:
-    """Raises what `train` would raise of settings that do not fit the devices or the memory.
+    """Raises the errors of `train` for settings that do not fit the devices or the memory.
 
     Args:
-        clips: the members and what each learns from.
+        clips: the models and their clips.
         config: training settings.
         n_mels: bands of a frame.
         kind: the task's.
+
+    Raises:
+        UserError: the settings do not fit.
     """
     if fleet.choose_driver(config, kind) != "loop":
         fleet_mesh(len(clips.members), config)
@@ -154,9 +157,9 @@ def check_fit(clips: FleetClips, config: TrainConfig, n_mels: int, kind: str) ->
 
 
 def _restored(checkpoints: Checkpoints | None, state: fleet.FleetState):
-    """The epoch to go on after, and the state then; 0 and the state given without one.
+    """The epoch of the newest checkpoint and its state; without one, 0 and the given state.
 
-    Of several processes the first reads the checkpoint, and tells the others.
+    The first of several processes reads the checkpoint and sends it to the others.
     """
     epoch = 0 if checkpoints is None else checkpoints.latest or 0
     epoch = int(distributed.gather(np.int32(epoch))[0])
@@ -172,12 +175,16 @@ def _restored(checkpoints: Checkpoints | None, state: fleet.FleetState):
 
     if not distributed.several():
         return epoch, checkpoints.restore(epoch, state)
-    found = distributed.load_arrays(distributed.from_primary(read))
-    return epoch, structure.unflatten([found[str(i)] for i in range(len(leaves))])
+    arrays = distributed.load_arrays(distributed.from_primary(read))
+    return epoch, structure.unflatten([arrays[str(i)] for i in range(len(leaves))])
 
 
 def _epochs(task, clips, source, config, data, placement, first, reporter):
-    """The function that trains all members for the next epoch: FleetState → FleetState, losses."""
+    """Builds the function that trains all models for the next epoch.
+
+    Returns:
+        FleetState → (FleetState, losses), as in `fleet.make_epoch`.
+    """
     n_mels = data.statistics.mean.shape[-1]
     plan = schedule(clips, n_mels, table_bytes(config))
     epochs = range(first, first + 1 if plan.resident else config.epochs)
@@ -200,34 +207,36 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
 
     windows = fleet.make_windowed_epoch(task, config, placement.mesh)
     reporter.line(
-        f"frames do not lie on the device all at once: {plan.n_training} windows of "
+        f"frames are streamed through the device: {plan.n_training} windows of "
         f"{4 * n_mels * plan.rows / 2**20:.0f} MiB an epoch, and {plan.n_validation} to validate"
     )
 
     def epoch(state):
-        passage, state = fleet.begin_epoch(state), state._replace(learner={})
+        progress, state = fleet.begin_epoch(state), state._replace(learner={})
         for _ in range(plan.n_training + plan.n_validation):
             window, table, part = fetch_window()
             if window.training:
-                passage = windows.train(table, window.index, plan.n_training, part, state, passage)
+                progress = windows.train(
+                    table, window.index, plan.n_training, part, state, progress
+                )
             else:
-                passage = windows.validate(table, part, state, passage)
-            # No more than two windows at a time: this one goes before another one is read.
-            jax.block_until_ready(passage)
+                progress = windows.validate(table, part, state, progress)
+            # At most two windows at a time: this one is freed before another one is read.
+            jax.block_until_ready(progress)
             del table, part
-        return windows.finish(state, passage)
+        return windows.finish(state, progress)
 
     return epoch
 
 
 def _load(placement, clips, source, plan, window, n_mels):
-    """A window's table and views; the views still on the host."""
+    """Reads a window's table to the device, and lists its views, still on the host."""
     rows = first_rows(window, clips.n_frames)
 
-    def views(examples, wanted, width):
-        # Views of the other kind are not there: none, in one batch.
-        there = rows if wanted else np.full_like(rows, -1)
-        return lay_out_views(clips, examples, there, width if wanted else clips.batch_size)
+    def views(examples, included, width):
+        # A window without views of a kind has one batch of padding.
+        table_rows = rows if included else np.full_like(rows, -1)
+        return lay_out_views(clips, examples, table_rows, width if included else clips.batch_size)
 
     training = views(clips.training, window.training, plan.training_width)
     validation = views(
@@ -244,19 +253,22 @@ def _load(placement, clips, source, plan, window, n_mels):
 
 
 def table_bytes(config: TrainConfig) -> int:
-    """Bytes of frames that may lie on a device at once, by the settings or by what it has."""
+    """Bytes of frames that may lie on a device at once, by the settings or by its memory."""
     if config.table_mib:
         return int(config.table_mib * 2**20)
     limits = jax.local_devices()[0].memory_stats() or {}
-    has = limits.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(has * _TABLE_SHARE)
+    memory = limits.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(memory * _TABLE_SHARE)
 
 
 def _repeat_last(leaf: jax.Array, times: int) -> jax.Array:
+    """Appends copies of the last row."""
     return leaf[np.minimum(np.arange(len(leaf) + times), len(leaf) - 1)] if times else leaf
 
 
 def _entry(epoch: int, members: Sequence[Member], losses: Mapping[str, np.ndarray]) -> dict:
+    """The log's entry of an epoch: finite losses by the models' names."""
+
     def by_name(values):
         return {
             member.name: float(value)
@@ -268,6 +280,8 @@ def _entry(epoch: int, members: Sequence[Member], losses: Mapping[str, np.ndarra
 
 
 def _note(losses: Mapping[str, np.ndarray], stopped: int, rate: float) -> str:
+    """The progress bar's text: mean losses over the models, and speed."""
+
     def mean(values):
         finite = values[np.isfinite(values)]
         return f"{finite.mean():.4g}" if finite.size else "–"

@@ -1,11 +1,11 @@
-"""Which frames lie on the device when: all of them, or windows of clips that stream by.
+"""Frames on the device: all of them at once, or windows of clips that are streamed.
 
-Where the frames of a fleet's clips fit into the memory that `TrainConfig.table_mib` leaves them,
-they make one window, which stays. Where they do not, an epoch is a sequence of windows: runs of
-neighbouring clips are dealt out among the windows anew in each epoch, evenly from each machine,
-and views are shuffled within their window. What is dealt depends on the epoch's number alone, so
-a training that goes on after an interruption sees what it would have seen; and one window is the
-whole table, so that the two ways are one.
+Where the frames of a fleet's clips fit into `TrainConfig.table_mib`, they are one window, which
+stays on the device. Otherwise an epoch is a sequence of windows: in each epoch, runs of
+neighbouring clips are dealt out anew among the windows, evenly from each machine, and views are
+shuffled within their window. The dealing depends on the epoch's number alone, so that a resumed
+training sees the same windows as an uninterrupted one. As one window is the whole table, the same
+code drives both cases.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +19,8 @@ from asd_jax.runtime import distributed
 from asd_jax.training.members import Examples, FleetClips, whole_batches
 from asd_jax.training.task import TrainingStatistics
 
-# Neighbouring clips that stay together, so that a chunk of the cache is read about once; fewer
-# where a window would have less than `_RUNS` such runs of a machine.
+# Neighbouring clips that stay together, so that each chunk of the cache is read about once. Runs
+# are shorter if a window would otherwise have fewer than `_RUNS` of them from a machine.
 _RUN_CLIPS, _RUNS = 16, 8
 _READ_TOGETHER = 256  # clips
 _MOST_ROWS = 2**31 - 1  # views start at rows counted in int32
@@ -41,9 +41,9 @@ class Window(NamedTuple):
     """A part of an epoch.
 
     Attributes:
-        training: whether its views are trained on; else they are of validation clips.
+        training: true for training clips, false for validation clips.
         clips: (n,) ascending indices of its clips.
-        index: its place among the training, or validation, windows of the epoch.
+        index: number among the training, or validation, windows of the epoch.
     """
 
     training: bool
@@ -56,12 +56,12 @@ class Schedule(NamedTuple):
 
     Attributes:
         n_training: training windows an epoch.
-        n_validation: validation windows an epoch; 0 without validation clips, and where all
-            frames are in one window, which then is that of the validation clips too.
+        n_validation: validation windows an epoch; 0 without validation clips, and if one window
+            holds all frames, those of validation clips included.
         rows: rows of frames that hold any window.
-        training_width: views to which the members' training views of a window are padded.
-        validation_width: likewise.
-        training_groups: clips of which each window has an equal share.
+        training_width: length to which the models' training views of a window are padded.
+        validation_width: likewise for validation views.
+        training_groups: groups of clips; each window gets an equal share of each group.
         validation_groups: likewise.
     """
 
@@ -75,11 +75,11 @@ class Schedule(NamedTuple):
 
     @property
     def resident(self) -> bool:
-        """Whether all frames lie on the device, all the time."""
+        """True if all frames lie on the device, all the time."""
         return not self.n_validation and self.n_training == 1
 
     def windows(self, epoch: int) -> Iterator[Window]:
-        """The windows of an epoch, in order; those of training differ from epoch to epoch."""
+        """The windows of an epoch, in order; training windows differ from epoch to epoch."""
         if self.resident:
             clips = np.concatenate([*self.training_groups, *self.validation_groups])
             yield Window(True, np.unique(clips), 0)
@@ -97,10 +97,10 @@ def schedule(fleet: FleetClips, n_mels: int, table_bytes: int) -> Schedule:
     Args:
         fleet: the fleet's clips.
         n_mels: bands of a frame.
-        table_bytes: of frames that may be on a device at once.
+        table_bytes: most bytes of frames on a device at once.
 
     Raises:
-        UserError: that is not enough for one clip of each machine.
+        UserError: these are not enough for one clip of each machine.
     """
     training, validation = (_groups(parts) for parts in (fleet.training, fleet.validation))
     used = np.unique(np.concatenate([*training, *validation]))
@@ -109,40 +109,40 @@ def schedule(fleet: FleetClips, n_mels: int, table_bytes: int) -> Schedule:
     if total <= rows_allowed:
         widths = (_width(fleet, parts) for parts in (fleet.training, fleet.validation))
         return Schedule(1, 0, total, *widths, training, validation)
-    # One window is trained on while the next one is read.
-    found = [
+    # Half the memory for a window, as the next one is read while one is trained on.
+    sizes = [
         _fewest(fleet, parts, groups, rows_allowed // 2)
         for parts, groups in ((fleet.training, training), (fleet.validation, validation))
     ]
-    for count, rows, _ in found:
+    for count, rows, _ in sizes:
         if count is None:
             raise UserError(
                 f"train.table_mib leaves {table_bytes / 2**20:.3g} MiB for frames; one clip of "
                 f"each machine at a time needs {2 * rows * 4 * n_mels / 2**20:.3g}"
             )
-    counts, rows, widths = zip(*found, strict=True)
+    counts, rows, widths = zip(*sizes, strict=True)
     return Schedule(*counts, max(rows), *widths, training, validation)
 
 
 def _groups(parts: Sequence[Examples]) -> tuple[np.ndarray, ...]:
-    """All clips of the members, each with the first member that has it: ascending indices."""
-    seen, groups = np.zeros(0, np.int64), []
+    """Clips of each model that no earlier model has, as ascending indices; none is empty."""
+    grouped, groups = np.zeros(0, np.int64), []
     for clips, _ in parts:
-        own = np.setdiff1d(clips, seen)
+        own = np.setdiff1d(clips, grouped)
         if len(own):
             groups.append(own)
-            seen = np.union1d(seen, own)
+            grouped = np.union1d(grouped, own)
     return tuple(groups)
 
 
 def _runs(group: np.ndarray, count: int) -> list[np.ndarray]:
-    """A group cut into runs of neighbours, as many as `count` windows can share fairly."""
+    """Cuts a group into runs of neighbours, enough for `count` windows to have equal shares."""
     length = min(max(len(group) // (_RUNS * count), 1), _RUN_CLIPS)
     return np.split(group, range(length, len(group), length))
 
 
 def _deal(groups, count: int, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
-    """Shares each group's runs out among so many windows: ascending indices of each."""
+    """Deals each group's runs out among `count` windows; yields each one's ascending indices."""
     if not count:
         return
     dealt: list[list[np.ndarray]] = [[] for _ in range(count)]
@@ -156,59 +156,67 @@ def _deal(groups, count: int, rng: np.random.Generator | None) -> Iterator[np.nd
 
 
 def _width(fleet: FleetClips, parts: Sequence[Examples]) -> int:
+    """Views of the largest model, rounded up to whole batches."""
     n_views = fleet.n_views()
     most = max((int(n_views[clips].sum()) for clips, _ in parts), default=0)
     return whole_batches(most, fleet.batch_size)
 
 
 def _fewest(fleet, parts, groups, rows_allowed) -> tuple[int | None, int, int]:
-    """The fewest windows of which none can have more rows, the rows and the views of the largest.
+    """Finds the smallest number of windows that never exceed `rows_allowed` rows.
 
-    The number is None, and the rows are those of one clip of each group, where none is enough.
+    Returns:
+        count: number of windows; None if even one clip of each group at a time is too much.
+        rows: the most rows that any deal can give a window.
+        width: the most views of a model in any window, rounded up to whole batches.
     """
     if not groups:
         return 0, 0, whole_batches(0, fleet.batch_size)
+    # At least so many windows by the total of frames; at most one for each clip of the largest
+    # group.
     total = sum(int(fleet.n_frames[group].sum(dtype=np.int64)) for group in groups)
     most, rows = max(map(len, groups)), 0
     count = max(1, min(-(-total // max(rows_allowed, 1)), most))
+    # Runs have unequal lengths: add windows, by a sixteenth a step, until the worst deal fits.
     while True:
-        # A window has at most so many runs of a group, and they may be its longest.
         rows = sum(_largest(fleet.n_frames, group, count) for group in groups)
         if rows <= rows_allowed:
             break
         if count == most:
             return None, rows, 0
         count = min(count + max(1, count // 16), most)
+    # Likewise the views of each model, which may have only some of a group's clips.
     n_views = fleet.n_views()
     width = 0
     for clips, _ in parts:
-        times = np.bincount(clips, minlength=len(n_views))  # a clip may be there twice
+        times = np.bincount(clips, minlength=len(n_views))  # a clip may occur twice
         width = max(width, sum(_largest(n_views * times, group, count) for group in groups))
     return count, rows, whole_batches(width, fleet.batch_size)
 
 
 def _largest(values: np.ndarray, group: np.ndarray, count: int) -> int:
-    """The most that a window's share of a group can have of a quantity of its clips."""
-    of_runs = np.sort([int(values[run].sum(dtype=np.int64)) for run in _runs(group, count)])[::-1]
-    return int(of_runs[: -(-len(of_runs) // count)].sum())
+    """Largest sum of the clips' `values` that a window's share of a group can have."""
+    sums = np.sort([int(values[run].sum(dtype=np.int64)) for run in _runs(group, count)])[::-1]
+    # A window gets the number of runs divided by `count`, rounded up; at worst the largest ones.
+    return int(sums[: -(-len(sums) // count)].sum())
 
 
 def first_rows(window: Window, n_frames: np.ndarray) -> np.ndarray:
-    """(clips,) first row of every clip in a window's table; −1 of those that are not there."""
-    found = np.full(len(n_frames), -1, np.int64)
+    """First rows (clips,) of all clips in a window's table; −1 for clips outside the window."""
+    rows = np.full(len(n_frames), -1, np.int64)
     lengths = n_frames[window.clips].astype(np.int64)
-    found[window.clips] = np.cumsum(lengths) - lengths
-    return found
+    rows[window.clips] = np.cumsum(lengths) - lengths
+    return rows
 
 
 def read_rows(source: Source, window: Window, start: int, stop: int, n_mels: int) -> np.ndarray:
-    """Rows of a window's table; zeros past its last frame.
+    """Reads rows of a window's table; zeros past its last frame.
 
     Args:
         source: the features.
-        window: which clips they are of.
+        window: the window.
         start: first row.
-        stop: the row behind the last.
+        stop: the row behind the last one.
         n_mels: bands of a frame.
 
     Returns:
@@ -217,10 +225,11 @@ def read_rows(source: Source, window: Window, start: int, stop: int, n_mels: int
     table = np.zeros((stop - start, n_mels), np.float32)
     lengths = source.n_frames[window.clips].astype(np.int64)
     ends = np.cumsum(lengths)
-    wanted = np.flatnonzero((ends > start) & (ends - lengths < stop))
-    for first in range(0, len(wanted), _READ_TOGETHER):
-        part = wanted[first : first + _READ_TOGETHER]
+    overlapping = np.flatnonzero((ends > start) & (ends - lengths < stop))
+    for first in range(0, len(overlapping), _READ_TOGETHER):
+        part = overlapping[first : first + _READ_TOGETHER]
         for place, frames in zip(part, source.read_clips(window.clips[part]), strict=True):
+            # The clip's first row here, negative for a clip that begins before `start`.
             begin = int(ends[place] - lengths[place]) - start
             low, high = max(begin, 0), min(begin + len(frames), len(table))
             table[low:high] = frames[low - begin : high - begin]
@@ -228,34 +237,37 @@ def read_rows(source: Source, window: Window, start: int, stop: int, n_mels: int
 
 
 def training_statistics(source: Source, fleet: FleetClips) -> TrainingStatistics:
-    """Mean, deviation, minimum and maximum of each member's training frames.
+    """Mean, deviation, minimum and maximum of each model's training frames.
 
-    Each (members, mels) float32; sums in float64. Clips are read once, whatever the number of
-    members, by several processes each its share.
+    Each (models, mels) float32; sums in float64. Clips are read once, whatever the number of
+    models; each of several processes reads its share.
     """
+    # All pairs of clip and model, and how often the clip occurs in the model's list.
     pairs = np.concatenate(
         [np.stack([clips, np.full(len(clips), m)]) for m, (clips, _) in enumerate(fleet.training)],
         axis=1,
     )
-    pairs, times = np.unique(pairs, axis=1, return_counts=True)  # by clip, then by member
+    pairs, times = np.unique(pairs, axis=1, return_counts=True)  # sorted by clip, then by model
+    # The pairs of clip i of `used` are bounds[i] to bounds[i + 1].
     used, first = np.unique(pairs[0], return_index=True)
     bounds = np.append(first, pairs.shape[1])
     share = distributed.share_of(len(used))
     n_mels = source.read_clips(used[:1])[0].shape[1]
-    n_members = len(fleet.members)
-    sums, squares = np.zeros((2, n_members, n_mels))
-    low = np.full((n_members, n_mels), np.inf)
+    n_models = len(fleet.members)
+    sums, squares = np.zeros((2, n_models, n_mels))
+    low = np.full((n_models, n_mels), np.inf)
     high = -low
     for begin in range(share.start, share.stop, _READ_TOGETHER):
         part = range(begin, min(begin + _READ_TOGETHER, share.stop))
         for i, frames in zip(part, source.read_clips(used[part]), strict=True):
-            frames = frames.astype(np.float64)
-            of_members = pairs[1, bounds[i] : bounds[i + 1]]
+            frames = frames.astype(np.float64)  # (frames, mels)
+            models = pairs[1, bounds[i] : bounds[i + 1]]
             weights = times[bounds[i] : bounds[i + 1], None]
-            sums[of_members] += weights * frames.sum(0)
-            squares[of_members] += weights * (frames**2).sum(0)
-            low[of_members] = np.minimum(low[of_members], frames.min(0))
-            high[of_members] = np.maximum(high[of_members], frames.max(0))
+            sums[models] += weights * frames.sum(0)
+            squares[models] += weights * (frames**2).sum(0)
+            low[models] = np.minimum(low[models], frames.min(0))
+            high[models] = np.maximum(high[models], frames.max(0))
+    # Each process has read a share: combine them.
     sums, squares, low, high = (
         combine(np.stack(distributed.gather(values)), axis=0)
         for combine, values in ((np.sum, sums), (np.sum, squares), (np.min, low), (np.max, high))
@@ -268,12 +280,17 @@ def training_statistics(source: Source, fleet: FleetClips) -> TrainingStatistics
         max(int(part.labels.max(initial=0)) for part in parts) + 1
         for parts in zip(fleet.training, fleet.validation, strict=True)
     ]
-    found = (values.astype(np.float32) for values in (mean, std, low, high))
-    return TrainingStatistics(*found, np.array(n_labels, np.int32))
+    statistics = (values.astype(np.float32) for values in (mean, std, low, high))
+    return TrainingStatistics(*statistics, np.array(n_labels, np.int32))
 
 
 def one_ahead(makers: Iterator[Callable[[], T]]) -> Iterator[T]:
-    """What the makers make, in order; the next one is made while one is in use."""
+    """Yields the makers' results in order; the next one is made while one is in use.
+
+    Examples:
+        >>> list(one_ahead(iter([lambda: "first", lambda: "second"])))
+        ['first', 'second']
+    """
     with ThreadPoolExecutor(1) as pool:
         ahead = None
         for maker in makers:

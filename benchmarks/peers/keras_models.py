@@ -9,7 +9,7 @@ from benchmarks.harness import Way
 
 
 def dense_autoencoder(values: int) -> keras.Model:
-    """As `asd_jax.models.DenseAutoencoder`, and as the challenge's baseline has it."""
+    """Peer of `asd_jax.models.DenseAutoencoder` and the challenge's baseline."""
     layers: list[Any] = [keras.Input((values,))]
     for width in (128, 128, 128, 128, 8, 128, 128, 128, 128):
         layers += [
@@ -21,7 +21,7 @@ def dense_autoencoder(values: int) -> keras.Model:
 
 
 def interpolation_autoencoder(values: int, mels: int) -> keras.Model:
-    """As `asd_jax.models.InterpolationAutoencoder`, of neighbours end to end."""
+    """Peer of `asd_jax.models.InterpolationAutoencoder`, of neighbours end to end."""
     layers: list[Any] = [keras.Input((values,))]
     for width in (256, 128, 64, 32, 64, 128, 256):
         layers.append(keras.layers.Dense(width, activation="relu"))
@@ -29,7 +29,7 @@ def interpolation_autoencoder(values: int, mels: int) -> keras.Model:
 
 
 def load(model: keras.Model, params: Any) -> None:
-    """Takes our network's values; the running statistics are those of the start."""
+    """Copies our network's values; the running statistics are those of the start."""
     numbers = {"Dense": 0, "BatchNorm": 0}
     for layer in model.layers:
         kind = {"Dense": "Dense", "BatchNormalization": "BatchNorm"}.get(type(layer).__name__)
@@ -44,7 +44,7 @@ def load(model: keras.Model, params: Any) -> None:
 
 
 def steps_way(model: keras.Model, inputs: np.ndarray, targets: np.ndarray) -> Way:
-    """A step a batch of (steps, batch, values), by Adam from the values that the model has."""
+    """A step for each batch of (steps, batch, values), by Adam from the model's values."""
     model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-7), "mean_squared_error")
     model.optimizer.build(model.trainable_variables)
     evaluation = float(model.test_on_batch(inputs[0], targets[0]))

@@ -12,7 +12,7 @@ from benchmarks.peers.torch_base import Model, load_linear, load_norm, tensor
 
 
 class DenseAutoencoder(Model):
-    """As `asd_jax.models.DenseAutoencoder`, five frames end to end."""
+    """Peer of `asd_jax.models.DenseAutoencoder`, five frames end to end."""
 
     def __init__(self, values: int, learning_rate: float = 1e-3):
         super().__init__(learning_rate)
@@ -24,7 +24,7 @@ class DenseAutoencoder(Model):
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, values))
 
     def load(self, variables) -> None:
-        """Takes our model's values."""
+        """Copies our model's values."""
         params = variables["params"]
         linears = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
         norms = [layer for layer in self.layers if isinstance(layer, nn.BatchNorm1d)]
@@ -40,7 +40,7 @@ class DenseAutoencoder(Model):
 
 
 class InterpolationAutoencoder(Model):
-    """As `asd_jax.models.InterpolationAutoencoder`."""
+    """Peer of `asd_jax.models.InterpolationAutoencoder`."""
 
     def __init__(self, frames: int, mels: int, learning_rate: float = 1e-3):
         super().__init__(learning_rate)
@@ -52,7 +52,7 @@ class InterpolationAutoencoder(Model):
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, mels))
 
     def load(self, variables) -> None:
-        """Takes our model's values."""
+        """Copies our model's values."""
         linears = [layer for layer in self.layers if isinstance(layer, nn.Linear)]
         for i, layer in enumerate(linears):
             load_linear(layer, variables["params"][f"Dense_{i}"])
@@ -64,7 +64,7 @@ class InterpolationAutoencoder(Model):
 
 
 class GroupMADE(Model):
-    """As `asd_jax.models.GroupMADE` with its defaults."""
+    """Peer of `asd_jax.models.GroupMADE` with its defaults."""
 
     hidden, components, order = (128, 128, 128, 128, 32, 128, 128, 128, 128), 10, (0, 1, 3, 4, 2)
 
@@ -91,7 +91,7 @@ class GroupMADE(Model):
         self.register_buffer(f"mask{layer}", mask, persistent=False)
 
     def load(self, variables) -> None:
-        """Takes our model's values."""
+        """Copies our model's values."""
         for i, layer in enumerate(self.layers):
             load_linear(layer, variables["params"][f"MaskedDense_{i}"])
         self.mean.copy_(tensor(variables["input"]["mean"]))
@@ -113,7 +113,7 @@ class GroupMADE(Model):
 
 
 class LSTMAutoencoder(Model):
-    """As `asd_jax.models.LSTMAutoencoder`, trained by RMSprop with a decaying rate."""
+    """Peer of `asd_jax.models.LSTMAutoencoder`, trained by RMSprop with a decaying rate."""
 
     def __init__(self, mels: int, learning_rate: float = 1e-4, decay: float = 0.01):
         super().__init__(learning_rate)
@@ -129,7 +129,7 @@ class LSTMAutoencoder(Model):
 
     @torch.no_grad()
     def load(self, variables) -> None:
-        """Takes our model's values."""
+        """Copies our model's values."""
         params = variables["params"]
         for i, layer in enumerate(self.lstms):
             values = params[f"LSTM_{i}"]

@@ -1,6 +1,6 @@
-"""What the models in plain PyTorch have in common.
+"""Common parts of the models in plain PyTorch.
 
-Of PyTorch's own layers and nothing else, so that what is compared with is what its users write.
+They use PyTorch's own layers and nothing else, as its users write them.
 """
 
 from collections.abc import Mapping
@@ -12,32 +12,32 @@ from torch import nn
 
 
 def tensor(value: Any) -> torch.Tensor:
-    """Of an array of JAX, with memory of its own."""
+    """A tensor from an array of JAX, with memory of its own."""
     return torch.from_numpy(np.array(value))
 
 
 @torch.no_grad()
 def load_linear(layer: nn.Module, values: Mapping[str, Any]) -> None:
-    """Takes a dense layer's kernel and bias."""
+    """Copies a dense layer's kernel and bias."""
     layer.weight.copy_(tensor(values["kernel"]).T)
     layer.bias.copy_(tensor(values["bias"]))
 
 
 @torch.no_grad()
 def load_convolution(layer: nn.Module, kernel: Any) -> None:
-    """Takes (height, width, inputs, outputs)."""
+    """Copies a kernel (height, width, inputs, outputs)."""
     layer.weight.copy_(tensor(kernel).permute(3, 2, 0, 1))
 
 
 @torch.no_grad()
 def load_norm(layer: nn.Module, values: Mapping[str, Any]) -> None:
-    """Takes the scale and bias of a normalisation that starts with default statistics."""
+    """Copies the scale and bias of a normalisation that starts with default statistics."""
     layer.weight.copy_(tensor(values["scale"]))
     layer.bias.copy_(tensor(values["bias"]))
 
 
 class Model(nn.Module):
-    """One loss, which a call gives, and Adam with Keras's epsilon.
+    """A model with one loss, the result of a call, and Adam with Keras's epsilon.
 
     Args:
         learning_rate: of the optimiser.
@@ -48,7 +48,7 @@ class Model(nn.Module):
         self.learning_rate = learning_rate
 
     def load(self, variables: Mapping[str, Any]) -> None:
-        """Takes the values of our learner, as `asd_jax.training.variables` gives them."""
+        """Copies our values, from `asd_jax.training.variables`."""
         raise NotImplementedError
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def evaluate(self, batch: torch.Tensor) -> torch.Tensor:
-        """As `forward`, with running statistics and without dropout."""
+        """The loss of `forward`, with running statistics and without dropout."""
         self.eval()
         with torch.no_grad():
             loss = self(batch)
@@ -64,11 +64,11 @@ class Model(nn.Module):
         return loss
 
     def compile_all(self) -> None:
-        """Compiles what a step consists of."""
+        """Compiles the parts of a step."""
         self.compile()
 
     def optimizers(self) -> list[Any]:
-        """Those that `train_step` uses."""
+        """The optimisers for `train_step`."""
         return [torch.optim.Adam(self.parameters(), self.learning_rate, eps=1e-7)]
 
     def train_step(self, batch, optimizers) -> torch.Tensor:
@@ -81,6 +81,6 @@ class Model(nn.Module):
         return loss.detach()
 
     def count(self) -> int:
-        """Values, running statistics included."""
+        """Number of values, running statistics included."""
         values = self.state_dict()
         return sum(v.numel() for name, v in values.items() if "num_batches" not in name)

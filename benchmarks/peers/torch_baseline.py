@@ -24,7 +24,7 @@ from benchmarks.peers.torch_autoencoders import DenseAutoencoder
 
 
 class Outcome(NamedTuple):
-    """Of a run.
+    """Results of a run.
 
     Attributes:
         scores: (machine, section, clip's name) → score of a test clip.
@@ -76,11 +76,11 @@ def run(config: Config, clips: Sequence[Clip], out_dir: Path, seed: int) -> Outc
         for machine in sorted({clip.machine for clip in clips}):
             chosen = [clip for clip in clips if clip.machine == machine]
             paths = [clip.path for clip in chosen]
-            found = list(pool.map(features, paths, [config] * len(paths)))
-            training = [f for f, c in zip(found, chosen, strict=True) if c.split == "train"]
+            spectra = list(pool.map(features, paths, [config] * len(paths)))
+            training = [f for f, c in zip(spectra, chosen, strict=True) if c.split == "train"]
             model, steps = _train(config, training, device)
             outcome = outcome._replace(steps=outcome.steps + steps)
-            for clip, values in zip(chosen, found, strict=True):
+            for clip, values in zip(chosen, spectra, strict=True):
                 if clip.split == "test":
                     score = float(model.evaluate(vectors([values], frames, device)))
                     outcome.scores[machine, clip.section, clip.name] = score
@@ -90,7 +90,7 @@ def run(config: Config, clips: Sequence[Clip], out_dir: Path, seed: int) -> Outc
 
 
 def _train(config: Config, clips: Sequence[np.ndarray], device: str):
-    """A trained model, and how many steps that took."""
+    """Trains a model; returns it with its number of steps."""
     order = np.random.default_rng(0).permutation(len(clips))
     held = max(1, round(config.train.validation_split * len(clips)))
     frames, size = config.detector.frames, config.train.batch_size
@@ -109,17 +109,17 @@ def _train(config: Config, clips: Sequence[np.ndarray], device: str):
 
 
 def _evaluate(clips: Sequence[Clip], scores) -> dict[tuple[str, str], tuple[float, float]]:
-    found = {}
+    areas = {}
     tested = [clip for clip in clips if clip.split == "test"]
     for machine, section in sorted({(clip.machine, clip.section) for clip in tested}):
         own = [clip for clip in tested if clip.section == section]
         labels = [clip.label == ANOMALY for clip in own]
         values = [scores[machine, section, clip.name] for clip in own]
-        found[machine, section] = (
+        areas[machine, section] = (
             roc_auc_score(labels, values),
             roc_auc_score(labels, values, max_fpr=0.1),
         )
-    return found
+    return areas
 
 
 def _write(outcome: Outcome, out_dir: Path) -> None:

@@ -12,7 +12,7 @@ def _norm(width: int) -> nn.BatchNorm2d:
 
 
 class Encoder(nn.Module):
-    """As `asd_jax.models.ganomaly.Encoder`."""
+    """Peer of `asd_jax.models.ganomaly.Encoder`."""
 
     def __init__(self, width: int, normalise_last: bool = False):
         super().__init__()
@@ -25,7 +25,7 @@ class Encoder(nn.Module):
         self.norms = nn.ModuleList(map(_norm, kept))
 
     def load(self, params) -> None:
-        """Takes our network's values."""
+        """Copies our network's values."""
         for i, layer in enumerate(self.convolutions):
             load_convolution(layer, params[f"Conv_{i}"]["kernel"])
         for i, layer in enumerate(self.norms):
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """As `asd_jax.models.ganomaly.Decoder` with a tanh."""
+    """Peer of `asd_jax.models.ganomaly.Decoder` with a tanh."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -52,7 +52,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def load(self, params) -> None:
-        """Takes our network's values; PyTorch's kernels of such layers are mirrored."""
+        """Copies our network's values; PyTorch's kernels of such layers are mirrored."""
         for i, layer in enumerate(self.convolutions):
             kernel = tensor(params[f"Doubling_{i}"]["kernel"])
             layer.weight.copy_(kernel.permute(2, 3, 0, 1).flip(2, 3))
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """As `asd_jax.models.GANomalyDiscriminator`."""
+    """Peer of `asd_jax.models.GANomalyDiscriminator`."""
 
     def __init__(self, width: int, frames: int, mels: int):
         super().__init__()
@@ -76,7 +76,7 @@ class Discriminator(nn.Module):
         self.last = nn.Linear(self.shape[0] * self.shape[1] * self.shape[2], 1)
 
     def load(self, params) -> None:
-        """Takes our network's values; its pixels come before its channels."""
+        """Copies our network's values; its pixels come before its channels."""
         self.encoder.load(params["Encoder_0"])
         load_convolution(self.convolution, params["Conv_0"]["kernel"])
         kernel = tensor(params["Dense_0"]["kernel"]).reshape(*self.shape, 1)
@@ -94,7 +94,7 @@ class Discriminator(nn.Module):
 
 
 class GANomaly(Model):
-    """The networks, and a step of both as `asd_jax.detectors.ganomaly` takes it."""
+    """The networks, and a step of both as in `asd_jax.detectors.ganomaly`."""
 
     def __init__(self, width: int, frames: int, mels: int, learning_rate: float = 1e-3):
         super().__init__(learning_rate)
@@ -104,7 +104,7 @@ class GANomaly(Model):
         self.register_buffer("range", torch.ones(()), persistent=False)
 
     def load(self, variables) -> None:
-        """Takes our model's values."""
+        """Copies our model's values."""
         params = variables["params"]
         names = ("encoder", "decoder", "second_encoder")
         for network, name in zip(self.generator, names, strict=True):
@@ -145,7 +145,7 @@ class GANomaly(Model):
         """A step of both networks; the generator's loss before it."""
         x = self._scaled(batch)
         loss, fake = self.generator_loss(x)
-        # The generator's loss has no use for the discriminator's gradients.
+        # The generator's loss needs no gradients of the discriminator.
         gradients = torch.autograd.grad(loss, list(self.generator.parameters()))
         fake = fake.detach()
         real_logits, fake_logits = self.discriminator(x), self.discriminator(fake)

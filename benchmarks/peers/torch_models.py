@@ -9,7 +9,7 @@ from benchmarks.peers.torch_base import Model, load_convolution, load_linear, lo
 
 
 def pad_as_tensorflow(x: torch.Tensor) -> torch.Tensor:
-    """Zeros for a 3×3 kernel of stride 2: at even sizes only at the end."""
+    """Pads with zeros for a 3×3 kernel of stride 2: at even sizes only at the end."""
     height, width = x.shape[2:]
     return F.pad(x, (width % 2, 1, height % 2, 1))
 
@@ -33,7 +33,7 @@ class Network(nn.Module):
         self.layers[norm] = nn.BatchNorm2d(outputs, **self.norm)
 
     def load(self, variables) -> None:
-        """Takes our network's values; its running statistics are those of the start."""
+        """Copies our network's values; its running statistics are those of the start."""
         for name, values in variables["params"].items():
             layer = self.layers[name]
             if "scale" in values:
@@ -48,7 +48,7 @@ class Network(nn.Module):
 
 
 class MobileNetV2(Network):
-    """As `asd_jax.models.MobileNetV2`; arguments are its attributes."""
+    """Peer of `asd_jax.models.MobileNetV2`; arguments are its attributes."""
 
     def __init__(self, width: float, classes: int, stages, momentum: float, channels: int = 3):
         super().__init__(1e-3, 1 - momentum)
@@ -100,7 +100,7 @@ class MobileNetV2(Network):
 
 
 class ResNet50(Network):
-    """As `asd_jax.models.ResNet50`; arguments are its attributes."""
+    """Peer of `asd_jax.models.ResNet50`; arguments are its attributes."""
 
     def __init__(self, classes: int, stages, momentum: float, channels: int = 3):
         super().__init__(1.001e-5, 1 - momentum)
@@ -135,7 +135,7 @@ class ResNet50(Network):
 
 
 class Classifier(Model):
-    """A network as `asd_jax.detectors.id_classifier` trains it without augmentation.
+    """A network trained as in `asd_jax.detectors.id_classifier`, without augmentation.
 
     Args:
         network: of images of three channels, its last layer named "predictions".
@@ -152,7 +152,7 @@ class Classifier(Model):
         self.register_buffer("std", torch.ones(mels), persistent=False)
 
     def load(self, variables) -> None:
-        """Takes our model's values."""
+        """Copies our model's values."""
         params = variables["params"]
         self.network.load({"params": {**params["network"], "predictions": params["head"]}})
         self.mean.copy_(tensor(variables["input"]["mean"]))

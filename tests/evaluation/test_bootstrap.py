@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from asd_jax import metrics
 from asd_jax.errors import UserError
 from asd_jax.evaluation import bootstrap as module
-from asd_jax.evaluation.bootstrap import bootstrap, bootstrap_intervals
+from asd_jax.evaluation.bootstrap import bootstrap, percentile_interval
 
 # Sums of at most a few hundred float32 products of whole numbers and one fraction.
 TOLERANCE = 2e-6
@@ -71,23 +71,17 @@ def test_seeds_that_share_labels_share_resamples():
     assert (same.auc[0] != same.auc[1]).any()
 
 
-def test_mean_axis_averages_within_resamples():
-    rng = np.random.default_rng(2)
-    labels = rng.integers(0, 2, (2, 1, 60))
-    scores = rng.normal(size=(2, 4, 60)) + labels
-    values = bootstrap(labels, scores, n_resamples=200, seed=3)
-    low, high = np.percentile(values.auc.mean(axis=1), [2.5, 97.5], axis=-1)
-    intervals = bootstrap_intervals(labels, scores, n_resamples=200, seed=3, mean_axis=1)
-    np.testing.assert_allclose(intervals.auc, np.stack([low, high], axis=-1))
-    negative = bootstrap_intervals(labels, scores, n_resamples=200, seed=3, mean_axis=-1)
-    np.testing.assert_array_equal(negative.auc, intervals.auc)
+def intervals_of(*arguments, **settings):
+    """Percentile intervals of each metric."""
+    values = bootstrap(*arguments, **settings)
+    return type(values)(*map(percentile_interval, values))
 
 
 def test_interval_equals_a_plain_loop_and_covers_the_truth():
     rng = np.random.default_rng(4)
     labels = np.repeat([0, 1], 100)
     scores = rng.normal(size=(200, 200)) + labels
-    intervals = bootstrap_intervals(np.tile(labels, (200, 1)), scores, n_resamples=400)
+    intervals = intervals_of(np.tile(labels, (200, 1)), scores, n_resamples=400)
     truth = 0.7602  # Phi(1 / sqrt(2))
     covered = ((intervals.auc[:, 0] < truth) & (truth < intervals.auc[:, 1])).mean()
     assert 0.90 < covered < 0.99  # 0.95 within three standard errors of 200 trials
@@ -115,17 +109,15 @@ def test_deterministic_and_in_blocks(monkeypatch):
 def test_undefined_groups_are_nan_and_the_others_are_not():
     labels = np.array([[0, 1, 0, 1], [1, 1, 1, 1], [0, 1, 0, 1]])
     scores = np.array([[0, 1, 2, 3], [0, 1, 2, 3], [0, np.nan, 2, 3.0]])
-    intervals = bootstrap_intervals(labels, scores, n_resamples=20)
+    intervals = intervals_of(labels, scores, n_resamples=20)
     assert np.isfinite(intervals.auc[0]).all() and np.isnan(intervals.auc[1:]).all()
     assert np.isnan(intervals.pauc).all()  # two normal clips: none in the top tenth
-    masked = bootstrap_intervals(labels, scores, np.isfinite(scores), n_resamples=20)
+    masked = intervals_of(labels, scores, np.isfinite(scores), n_resamples=20)
     assert np.isfinite(masked.auc[2]).all()
-    separated = bootstrap_intervals([0, 0, 1, 1], [0, 1, 2, 3])
+    separated = intervals_of([0, 0, 1, 1], [0, 1, 2, 3])
     np.testing.assert_array_equal(separated.auc, [1, 1])
 
 
 def test_arguments_out_of_range():
     with pytest.raises(UserError, match="n_resamples must be at least 1"):
         bootstrap([0, 1], [0.0, 1.0], n_resamples=0)
-    with pytest.raises(UserError, match="confidence must be between 0 and 1"):
-        bootstrap_intervals([0, 1], [0.0, 1.0], n_resamples=2, confidence=95)

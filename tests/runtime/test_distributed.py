@@ -123,7 +123,7 @@ def test_two_processes_give_the_scores_of_one(data, cache, tmp_path, settings):
     run = Run(tmp_path, 2, data, out, tmp_path / "cache", epochs, *settings)
     assert run.statuses() == [0, 0], run.text("err0") + run.text("err1")
     for each in (alone, run):
-        streamed = "frames do not lie on the device all at once" in each.text("err0")
+        streamed = "frames are streamed through the device" in each.text("err0")
         assert streamed == any("table_mib" in setting for setting in settings)
     expected, found = scores(single / "run"), scores(out)
     assert found.keys() == expected.keys() and len({seed for _, seed, _ in found}) == 3

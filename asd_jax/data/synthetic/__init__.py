@@ -1,12 +1,12 @@
 """Synthetic machine sounds, in every challenge year's layout.
 
-| module | what it knows |
+| module | content |
 |---|---|
-| `synthesis` | `synthesize`: makes a data set |
+| `synthesis` | `synthesize`, which writes a data set |
 | `takes` | the recordings of a data set: names, domains, labels |
-| `machine_kinds` | how each machine type sounds |
-| `machine_sounds` | renders a recording |
-| `machine_faults`, `machine_wear` | what fails, added or in the machine's own sound |
+| `machine_kinds` | parameters of the sound of each machine type |
+| `machine_sounds` | rendering of a recording |
+| `machine_faults`, `machine_wear` | faults: added sources, changes of the machine's own sound |
 """
 
 from asd_jax.data.synthetic.synthesis import synthesize

@@ -1,6 +1,6 @@
 """Signal models of faults: sources that are added to a machine's own, for the synthetic data.
 
-| cause | what is heard |
+| cause | sound |
 |---|---|
 | imbalance | shaft orders 1 to 3, and the machine's noise swelling once a revolution |
 | bearing | impacts at the outer-race rate, ringing at a resonance of the housing |
@@ -20,21 +20,21 @@ import scipy.signal
 from asd_jax.data.synthetic.machine_kinds import Individual
 
 _LEVEL_SPREAD_DB = 4.0
-_OUTER_RACE_ORDER = 3.57  # a common ball bearing's, impacts a revolution
+_OUTER_RACE_ORDER = 3.57  # impacts a revolution, of a common ball bearing
 _TURN = np.float32(2 * np.pi)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What a fault did to a recording.
+    """The fault in a recording.
 
     Attributes:
         cause: one of the table above, or of `machine_wear`'s.
-        level_db: energy of (recording with the fault − the same without) over that without; nan
-            for those of `machine_wear`.
-        frequency_hz: the line of a whine, else the mean rate at which the fault recurs; nan for
-            a leak and for those of `machine_wear`.
-        strokes: strokes left out; 0 but for "missing stroke".
+        level_db: energy of (recording with the fault − the same without) over that without; NaN
+            for the causes of `machine_wear`.
+        frequency_hz: the line of a whine, else the mean rate at which the fault recurs; NaN for
+            a leak and for the causes of `machine_wear`.
+        strokes: number of strokes left out, of a "missing stroke"; 0 for other causes.
     """
 
     cause: str
@@ -48,10 +48,10 @@ class Source:
     """A fault as a source inside the machine.
 
     Attributes:
-        signal: (size,), to be filtered by the machine's body.
+        signal: (size,), before the filter of the machine's body.
         frequency_hz: see `Fault`.
         strokes: see `Fault`.
-        level_is_set: whether `signal` has its level already, re the machine's own sources.
+        level_is_set: true if `signal` has its final level relative to the machine's own sources.
     """
 
     signal: np.ndarray
@@ -61,7 +61,7 @@ class Source:
 
 
 def draw_level(typical_db: float, rng: np.random.Generator) -> float:
-    """A clip's fault level in dB: uniform within 4 dB of the typical one."""
+    """Draws a clip's fault level in dB, uniform within 4 dB of the typical one."""
     return typical_db + rng.uniform(-_LEVEL_SPREAD_DB, _LEVEL_SPREAD_DB)
 
 
@@ -74,19 +74,22 @@ def source(
     level_offset_db: float,
     rng: np.random.Generator,
 ) -> Source:
-    """The signal of a fault.
+    """Renders the signal of a fault.
 
     Args:
         cause: one of the module's table.
         motion: the machine's `machine_sounds.Motion`.
-        steady: (size,) or (1,), the machine's sources that run on.
-        cyclic: (size,) or (1,), those that come with its strokes.
+        steady: (size,) or (1,), the machine's continuous sources.
+        cyclic: (size,) or (1,), its sources that follow its strokes.
         machine: the individual.
-        level_offset_db: for "missing stroke": twice the strokes for every 6 dB.
+        level_offset_db: for "missing stroke": twice as many missing strokes for every 6 dB.
         rng: the fault's stream.
 
     Returns:
         The source.
+
+    Raises:
+        ValueError: there is no such cause.
     """
     if cause == "missing stroke":
         return _missing_stroke(motion, cyclic, machine, level_offset_db, rng)
@@ -124,7 +127,8 @@ def source(
 
 
 def _missing_stroke(motion, cyclic, machine, level_offset_db, rng) -> Source:
-    # Only strokes of which at least half lies within the clip.
+    """Takes some strokes out of the cyclic sources, and adds the buzz of the stalled drive."""
+    # Only strokes with at least one half inside the clip.
     first, last = motion.stroke[0], motion.stroke[motion.samples - 1]
     strokes = np.arange(np.ceil(first - 0.5), np.floor(last - 0.5) + 1)
     if not strokes.size:
@@ -133,7 +137,7 @@ def _missing_stroke(motion, cyclic, machine, level_offset_db, rng) -> Source:
     count = int(np.clip(round(share * strokes.size), 1, strokes.size))
     missed = rng.choice(strokes, count, replace=False)
     gone = np.isin(np.floor(motion.stroke), missed).astype(np.float32)
-    # An energised drive that cannot move buzzes at harmonics of twice the mains frequency.
+    # A stalled drive under voltage buzzes at harmonics of twice the mains frequency.
     angle = np.arange(motion.size) * (2 * np.pi * 100 / motion.sample_rate)
     buzz = sum(np.sin(order * angle + order**2) / order for order in range(1, 16))
     buzz *= 10 ** (machine.family.faults["missing stroke"] / 20) * np.sqrt(np.mean(cyclic**2))
@@ -142,6 +146,7 @@ def _missing_stroke(motion, cyclic, machine, level_offset_db, rng) -> Source:
 
 
 def _bearing(motion, housing_hz, rng) -> Source:
+    """Impacts of the balls on a damaged outer race, at a load that varies over a revolution."""
     impacts = _whole_cycles(motion.shaft * _OUTER_RACE_ORDER).astype(float)
     impacts = np.sort(impacts + rng.normal(0, 0.02, impacts.size))  # the balls slip
     turns = impacts / _OUTER_RACE_ORDER
@@ -150,11 +155,12 @@ def _bearing(motion, housing_hz, rng) -> Source:
 
 
 def _whole_cycles(angle: np.ndarray) -> np.ndarray:
-    """The whole numbers from before an angle's first value to its last."""
+    """Whole numbers of cycles in an angle (size,), from the one before its first value on."""
     return np.arange(np.floor(angle[0]), np.ceil(angle[-1]))
 
 
 def _band_noise(motion, low_hz: float, high_hz: float, rng) -> np.ndarray:
+    """Noise (size,) between two frequencies."""
     noise = rng.standard_normal(motion.size, dtype=np.float32)
     edges = [low_hz, high_hz]
     sections = scipy.signal.butter(2, edges, "bandpass", fs=motion.sample_rate, output="sos")

@@ -1,8 +1,8 @@
 """Kinds of machines and their individuals, for the synthetic data sets.
 
-A `Family` fixes the ranges of a kind of machine. A machine type's design is drawn from them,
-and an `Individual` (an id or a section) differs from its type by tolerances, so that two ids
-are two specimens of one product.
+A `Family` has the ranges of a kind of machine. A machine type's design is drawn from them. An
+`Individual` (an id or a section) differs from its type by tolerances: two ids are two specimens
+of one product.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ import numpy as np
 _TABLE = 8192  # samples of one shaft revolution in the wavetable
 _SOURCE_SPEEDS = (95, 100, 105)  # percent of nominal
 _TARGET_SPEEDS = (84, 118)
-_PLACES, _NEIGHBOURS = 6, 2  # of a factory; machines that are heard at each place
+_PLACES, _NEIGHBOURS = 6, 2  # places in a factory, and machines audible at each
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """The ranges of one kind of machine. Levels are source levels in dB re each other.
+    """Parameter ranges of one kind of machine. Levels are source levels in dB re each other.
 
     Attributes:
         shaft_hz: range of the shaft's nominal rotation rate.
@@ -33,7 +33,7 @@ class Family:
         impacts: impacts in a working cycle.
         impacts_db: level of the impacts.
         decay_ms: decay time constant of an impact.
-        reciprocating: whether the shaft stops and starts with every stroke.
+        reciprocating: true if the shaft stops and starts with every stroke.
         snr_db: range of the machine's level above the hall's.
     """
 
@@ -93,7 +93,7 @@ FAMILIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """How a machine runs and is heard: what attributes in file names state.
+    """Operating and recording condition of a clip, as in the attributes of file names.
 
     Attributes:
         speed: percent of the nominal speed.
@@ -113,7 +113,7 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, for the cache of paths
 class Individual:
-    """One specimen of a machine type; made by `individual`."""
+    """One specimen of a machine type; see `individual`."""
 
     family: Family
     shaft_hz: float
@@ -133,12 +133,12 @@ class Individual:
     stroke_spread_db: float = 1.0  # RMS, of the strokes' strengths
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no one truth
+@dataclasses.dataclass(frozen=True, eq=False)  # == of arrays has no single truth value
 class Place:
-    """A place in a factory, by what is heard there; made by `factory`.
+    """The background at a place in a factory; see `factory`.
 
     Attributes:
-        corner_hz: of its noise, which falls by 6 dB an octave from there.
+        corner_hz: corner of its noise, from which it falls by 6 dB an octave.
         hum_hz: (lines,), of its hum.
         neighbours: machines that run nearby.
     """
@@ -149,7 +149,13 @@ class Place:
 
 
 def stream(seed: int, *key: str) -> np.random.Generator:
-    """The random stream of one thing: the same for a key whatever else is drawn."""
+    """The random stream of a key, independent of all other draws.
+
+    Examples:
+        >>> first, again = (stream(0, "fan", "00").integers(1000) for _ in range(2))
+        >>> bool(first == again), bool(first == stream(0, "fan", "02").integers(1000))
+        (True, False)
+    """
     return np.random.default_rng([seed, *"/".join(key).encode()])
 
 
@@ -159,13 +165,14 @@ def individual(seed: int, machine: str, family: str, section: str) -> Individual
 
     Args:
         seed: of the data set.
-        machine: machine type; its design (nominal speed, blades, resonances) is drawn from it.
+        machine: machine type; the key of its design (nominal speed, blades, resonances).
         family: key of `FAMILIES`.
-        section: id or section; its tolerances are drawn from it.
+        section: id or section; the key of its tolerances.
 
     Returns:
         The individual.
     """
+    # `design` has the draws shared by all sections of a machine type, `own` those of one section.
     kind = FAMILIES[family]
     design = stream(seed, machine, "design")
     own = stream(seed, machine, section, "individual")
@@ -199,13 +206,13 @@ def individual(seed: int, machine: str, family: str, section: str) -> Individual
 
 @functools.lru_cache(maxsize=8)
 def factory(seed: int) -> tuple[Place, ...]:
-    """The places of a data set's factory, the same for all of its machines.
+    """Draws the places of a data set's factory, the same for all of its machines.
 
     Args:
         seed: of the data set.
 
     Returns:
-        Places with noise of different colours, hums and machines that run nearby.
+        Places with different colours of noise, hums and machines nearby.
     """
     rng = stream(seed, "factory")
     kinds = [family for family in FAMILIES if not FAMILIES[family].reciprocating]
@@ -228,7 +235,7 @@ def _order_table(design, own, mesh: int, highest: int) -> np.ndarray:
     """One revolution of the tones: shaft orders, and mesh orders with sidebands."""
     angle = np.arange(_TABLE + 1) * (2 * np.pi / _TABLE)
     table = np.zeros(_TABLE + 1)
-    orders = [(order, 0.5 / order) for order in range(1, 5)]
+    orders = [(order, 0.5 / order) for order in range(1, 5)]  # (order, amplitude)
     for harmonic in range(1, 7):
         centre = harmonic * mesh
         orders += [(centre, harmonic**-0.8)]
@@ -242,9 +249,10 @@ def _order_table(design, own, mesh: int, highest: int) -> np.ndarray:
 
 
 def draw_condition(rng: np.random.Generator, machine: str, section: str, domain: str) -> Condition:
-    """Draws how one clip's machine runs.
+    """Draws the condition of one clip.
 
-    What a section's target domain changes (speed, load or microphone) depends on its name.
+    The name of the machine and section decides whether its target domain differs by speed, load
+    or microphone.
 
     Args:
         rng: the clip's stream.

@@ -1,19 +1,19 @@
 """Signal models of machines, for the synthetic data sets.
 
-A recording is a source filtered by a body, heard by a microphone, in a noisy hall:
+A recording is a source filtered by a body, picked up by a microphone in a noisy hall:
 
     tones (shaft orders, blade pass or gear mesh) + flow or friction noise + impacts of strokes
         → resonances of this individual's body → path to the microphone
         + hall noise, hum and clatter at a signal-to-noise ratio
 
-A fault is one more source inside the same body: it is added to an otherwise unchanged
-recording, at a level relative to it (`machine_faults`). Or it changes the machine's own sound
-(`machine_wear`).
+A fault is one more source inside the same body, added to an otherwise unchanged recording at a
+level relative to it (`machine_faults`). Or it changes the machine's own sound (`machine_wear`).
 
-The hall is by default each individual's own: its hum is the same in all clips, and an id can be
-told by it. With a factory instead, noise says nothing about the id: every clip of every machine
-hears one of the same places, at any of the signal-to-noise ratios, with machines that run, start
-or stop nearby. So it is where noise of factories was recorded apart and added, as for MIMII.
+By default each individual has its own hall, with the same hum in all clips, so that the hum
+identifies the id. With a factory instead, noise carries no information about the id: every clip
+of every machine is recorded at one of the same places, at any of the signal-to-noise ratios, with
+machines that run, start or stop nearby. This corresponds to data sets such as MIMII, for which
+factory noise was recorded separately and added.
 """
 
 import functools
@@ -48,18 +48,18 @@ def render(
     """Renders one recording.
 
     Args:
-        machine: which individual.
-        condition: how it runs.
+        machine: the individual.
+        condition: its condition.
         rng: stream of the normal recording.
         samples: length.
         sample_rate: in Hz, at least 8000.
-        microphones_db: how loud the machine is at each microphone; the hall is equally loud.
-        cause: a fault of the family, or None for a normal recording. The recording with a
-            fault is the normal one of the same `rng` plus the fault, unless the fault is one of
+        microphones_db: level of the machine at each microphone; the hall is equally loud.
+        cause: a fault of the family, or None for a normal recording. A recording with a fault is
+            the normal one of the same `rng` plus the fault, unless the fault is one of
             `machine_wear`.
         fault_rng: stream of the fault.
         level_offset_db: added to the cause's typical level.
-        factory: places of which the clip hears one; none for a hall of the individual's own.
+        factory: places, one of which is the background; empty for the individual's own hall.
 
     Returns:
         The recording, (samples, channels), float32 within ±1, and the fault or None.
@@ -99,7 +99,7 @@ def render(
         fault = machine_faults.Fault(
             cause, float(level_db), float(source.frequency_hz), source.strokes
         )
-    # Scaling rather than clipping: a ratio of energies survives it.
+    # Scaled rather than clipped, so that ratios of energies stay.
     recording *= min(1.0, 0.99 / max(float(np.abs(recording).max()), 1e-9))
     return recording.T, fault
 
@@ -113,7 +113,7 @@ class Motion:
         size: length of the arrays, a margin longer than the clip.
         noise: (size,), white, of RMS 1.
         stroke: (size,), the working cycle's angle in cycles.
-        effort: (size,) or (1,), how fast the shaft turns re its steady rate.
+        effort: (size,) or (1,), speed of the shaft re its steady rate.
         rate_hz: the shaft's mean rate.
         shaft: (size,), the shaft's angle in revolutions; `turn` is its fraction.
         cycle: (size,), the working cycle's angle, or the shaft's if there is none.
@@ -123,7 +123,7 @@ class Motion:
     def __init__(self, machine, condition, rng, samples: int, sample_rate: int):
         self.sample_rate = sample_rate
         self.samples = samples
-        # Filtering is circular: the margin keeps the end of a clip out of its beginning.
+        # Filters are circular; with the margin, the end of a clip does not reach its beginning.
         self.size = 2 * scipy.fft.next_fast_len((samples + sample_rate // 8 + 1) // 2, real=True)
         self.noise = rng.standard_normal(self.size, dtype=np.float32)
         speed = condition.speed / 100 * (1 + rng.uniform(-0.015, 0.015))
@@ -170,9 +170,10 @@ class Motion:
 
 
 def _sources(machine, condition, rng, motion) -> tuple[np.ndarray, np.ndarray]:
-    """What runs on, and what comes with the strokes; each (size,)."""
+    """Continuous sources, and sources that follow the strokes; each (size,) or (1,)."""
     family = machine.family
     load_db = 3.0 * (condition.load - 1)
+    # Tones: the wavetable of one revolution, interpolated at the shaft's angle.
     table = machine.order_table
     place = motion.turn * np.float32(table.size - 1)
     index = np.minimum(place.astype(np.int32), table.size - 2)
@@ -186,6 +187,7 @@ def _sources(machine, condition, rng, motion) -> tuple[np.ndarray, np.ndarray]:
     )
     if not family.impacts:
         return running, np.zeros(1, np.float32)
+    # Impacts at their phases of every working cycle, with jitter in time and strength.
     first, last = int(motion.stroke[0]), int(motion.stroke[-1]) + 1
     cycles = (np.arange(first, last)[:, None] + machine.impact_phases).ravel()
     cycles = cycles + rng.normal(0, machine.stroke_jitter, cycles.size)
@@ -212,19 +214,19 @@ def _path(machine, microphone: int, size: int, sample_rate: int, microphones_db)
     echoes = gains + depth * gains * np.exp(-2j * np.pi * hz * delays[:, None].astype(np.float32))
     if microphone == 2:
         body = body / (1 + 1j * hz / 4000)
-    # A surface that is small against the wavelength radiates little.
+    # A surface radiates little at wavelengths above its size.
     body = body * (hz / (hz + 60))
     return (body * echoes).astype(np.complex64)
 
 
 def _hear(source: np.ndarray, path: np.ndarray, samples: int) -> np.ndarray:
-    """The source at each microphone, (channels, samples)."""
+    """Sound of the source at each microphone, (channels, samples)."""
     size = 2 * (path.shape[-1] - 1)
     return scipy.fft.irfft(scipy.fft.rfft(source, size) * path, size)[:, :samples]
 
 
 def _hall(machine, rng, motion, shape: tuple[int, int]) -> np.ndarray:
-    """What the microphones hear without the machine, (channels, samples)."""
+    """Background of the individual's own hall at each microphone, (channels, samples)."""
     channels, samples = shape
     phases = rng.uniform(0, 2 * np.pi, machine.hum_hz.size)
     lines = rng.uniform(0.1, 0.3, machine.hum_hz.size) * np.exp(1j * phases)
@@ -238,7 +240,7 @@ def _hall(machine, rng, motion, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _factory(places, rng, motion, shape: tuple[int, int]) -> np.ndarray:
-    """What the microphones hear at one of a factory's places, (channels, samples)."""
+    """Background of one of a factory's places at each microphone, (channels, samples)."""
     channels, samples = shape
     place = places[rng.integers(len(places))]
     lines = rng.uniform(0.1, 0.3, place.hum_hz.size)
@@ -253,7 +255,7 @@ def _factory(places, rng, motion, shape: tuple[int, int]) -> np.ndarray:
         steady, cyclic = _sources(neighbour, condition, rng, running)
         path = _path(neighbour, 1, running.size, motion.sample_rate, (0.0,) * channels)
         sound = _hear(steady + cyclic, path, running.size)
-        # Half of them start or stop within the clip, in a second; of the others half run.
+        # Half of them start or stop within the clip, over a second; half of the others run.
         edge = rng.uniform(-0.5, 1.5) * running.size
         ramp = np.clip((np.arange(running.size) - edge) / motion.sample_rate, 0, 1)
         runs = ramp if rng.uniform() < 0.5 else 1 - ramp
@@ -285,6 +287,7 @@ def _coloured(rng, motion, corner_hz: float, lines_hz=(), lines=()) -> np.ndarra
 
 
 def _unit(signal: np.ndarray) -> np.ndarray:
+    """Scales a signal to RMS 1."""
     return signal / max(float(np.sqrt(np.mean(signal**2))), 1e-12)
 
 

@@ -1,17 +1,17 @@
 """Wear and wrong operation of machines, for the synthetic data: the machine's own sound changes.
 
-| cause | what changes |
+| cause | change |
 |---|---|
 | voltage | the drive, and with it all cycles, turns too fast or too slowly |
-| clogging | flow noise is duller, and the drive labours |
+| clogging | flow noise is duller, and the drive slows down |
 | loose | the resonances of the body move and are more heavily damped |
 | dry | friction noise is brighter and louder against the rest |
 | sticking | strokes come late or early, and with uneven strength |
 
-They are, under names that serve several kinds of machine, what the recordings of MIMII and
-ToyADMOS have beside sounds that come on top (`machine_faults`): wrong voltage, clogging, loose
-belts and screws, missing grease, contaminated valves. A change is drawn without regard to what
-tells one id from another.
+The recordings of MIMII and ToyADMOS have such faults beside added sounds (`machine_faults`):
+wrong voltage, clogging, loose belts and screws, missing grease, contaminated valves; here each has
+a name that suits several kinds of machine. A change is drawn independently of the differences
+between ids.
 """
 
 import dataclasses
@@ -37,16 +37,19 @@ CAUSES = {cause for causes in CHANGES.values() for cause in causes}
 def worn(
     machine: Individual, cause: str, level_offset_db: float, rng: np.random.Generator
 ) -> Individual:
-    """The same specimen with a fault that changes its own sound.
+    """Applies a fault that changes a machine's own sound.
 
     Args:
-        machine: the sound specimen.
+        machine: the intact specimen.
         cause: one of the module's table.
         level_offset_db: twice the change for every 6 dB.
         rng: the fault's stream.
 
     Returns:
         The worn specimen.
+
+    Raises:
+        ValueError: there is no such cause.
     """
     size = 2 ** (level_offset_db / 6) * rng.uniform(0.6, 1.4)
     family = machine.family

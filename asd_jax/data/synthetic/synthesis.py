@@ -1,8 +1,8 @@
 """Synthetic data sets of machine sounds in the challenge's layouts, of any size.
 
 Every clip has a random stream of its own, keyed by seed, machine, section, split, domain, label
-and number. So a seed gives the same bytes whatever the number of workers, the order, or the
-choice of other machines; an interrupted synthesis is completed by the same call.
+and number. So the bytes depend on the seed, not on the number of workers, the order, or the
+choice of other machines; and the same call completes an interrupted synthesis.
 """
 
 import concurrent.futures
@@ -46,14 +46,14 @@ ANOMALIES_FILE = "anomalies.csv"
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What a synthesis left on the disk.
+    """The result of a synthesis.
 
     Attributes:
         out_dir: root of the data set.
-        machines: machine types in it.
-        clips: recordings in it.
-        anomalies: the anomalous ones among them.
-        written: recordings that this call wrote; the others were there already.
+        machines: its machine types.
+        clips: number of its recordings.
+        anomalies: number of anomalous ones among them.
+        written: number of recordings written by this call; the others existed already.
         seconds: time taken.
     """
 
@@ -82,41 +82,47 @@ def synthesize(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
-    """Makes a labelled data set of machine sounds on disk.
+    """Writes a labelled data set of machine sounds to disk.
 
-    A section (or id) has `clips` normal training clips; where the year has domains, 1 % of them
-    (0.3 % in 2021), but at least three, are target clips. Its test set has half as many normal
-    clips, at least 8 and at most 100, and as many anomalous ones, half of each in the target
-    domain. `anomalies.csv` in `out_dir` names the cause and level of every anomalous clip, also
-    of the unlabelled test clips of an evaluation set; what changes a machine's own sound has no
-    level.
+    A section (or id) has `clips` normal training clips; in years with domains, 1 % of them (0.3 %
+    in 2021), but at least three, are target clips. Its test set has half as many normal clips, at
+    least 8 and at most 100, and as many anomalous ones; half of each are in the target domain.
+    `anomalies.csv` in `out_dir` lists the cause and level of every anomalous clip, including the
+    unlabelled test clips of an evaluation set. Changes of a machine's own sound have no level.
 
     Args:
         out_dir: root of the data set; new, empty, or of an interrupted synthesis.
-        year: challenge year whose layout to write, 2020 to 2026; 0 for raw 8-channel MIMII.
+        year: challenge year of the layout, 2020 to 2026; 0 for raw 8-channel MIMII.
         subset: "dev" or "eval".
         machines: machine types of that year and set; None for three of different kinds.
-        sections: how many ids or sections of each machine; None for all that the set has.
+        sections: number of ids or sections of each machine; None for all of the set.
         clips: training clips of each section.
         seed: whole number from 0.
-        duration: length of a clip in seconds, at least 2; some machines' are 0.6 to 1.2 times it.
+        duration: length of a clip in seconds, at least 2; for some machines 0.6 to 1.2 times it.
         sample_rate: in Hz, at least 8000.
-        difficulty: "easy", "default" or "hard": faults 6 dB louder, as they are, 6 dB fainter;
-            changes of a machine's own sound are doubled or halved.
-        hall: background. "own": of each id, some 1 to 12 dB quieter than the machine, with a
-            steady hum by which the id can be told. "factory": as where noise was recorded apart
-            in factories and added, all clips of all machines hear the same few places: noise up
-            to 6 dB quieter or louder than the machine, and other machines that start and stop.
-        faults: "added": sounds that come on top of an unchanged recording. "all": also wear and
-            wrong operation that change the machine's own sound, see `machine_wear`.
-        workers: threads; None for one a core.
-        progress: called with (clips done, clips in all).
+        difficulty: "easy": faults 6 dB louder than by "default"; "hard": 6 dB fainter. Changes of
+            a machine's own sound are doubled or halved.
+        hall: background. "own": a hall for each id, some 1 to 12 dB quieter than the machine,
+            with a steady hum that identifies the id. "factory": the same few places for all clips
+            of all machines, as in data sets with separately recorded factory noise: noise up to
+            6 dB quieter or louder than the machine, and other machines that start and stop.
+        faults: "added": sounds added to an unchanged recording. "all": also wear and wrong
+            operation that change the machine's own sound, see `machine_wear`.
+        workers: threads; None for one for each core.
+        progress: called with (clips done, clips in total).
 
     Returns:
-        What is in the data set.
+        A summary of the data set.
 
     Raises:
         UserError: a setting is wrong, `out_dir` holds something else, or the disk is full.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     summary = synthesize(folder, machines=["fan"], sections=1, clips=2, duration=2.0)
+        >>> summary.machines, summary.clips, summary.anomalies
+        (('fan',), 18, 8)
     """
     started = time.monotonic()
     workers = os.cpu_count() or 1 if workers is None else workers
@@ -149,8 +155,8 @@ def synthesize(
     ]
     results = _make_all(root, settings, todo, workers, progress)
     if not listed:
-        of_takes = {take.path: fault for take, (_, fault) in zip(todo, results, strict=True)}
-        _write_anomalies(anomalies_file, takes, of_takes)
+        fault_of = {take.path: fault for take, (_, fault) in zip(todo, results, strict=True)}
+        _write_anomalies(anomalies_file, takes, fault_of)
     _write_attributes(root, settings, takes)
     return Summary(
         out_dir=root,
@@ -168,11 +174,10 @@ def _check_whole(name: str, value: object, least: int) -> None:
 
 
 def _checked(settings: Settings) -> Settings:
-    """Settings of the right types, with what was left open filled in.
+    """Checks settings, converts their types, and fills in the defaults.
 
     Args:
-        settings: as the caller gave them; machines may be any iterable or one name, and they and
-            sections None.
+        settings: the caller's; machines may be any iterable, one name or None, and sections None.
 
     Raises:
         UserError: a setting is wrong.
@@ -227,21 +232,21 @@ def _listed(names: Iterable) -> str:
 
 
 def _claim(root: Path, settings: Settings) -> None:
-    """Makes the folder ours, or checks that it holds a part of this very data set."""
+    """Writes the settings to a new folder, or checks that it holds a part of the same data set."""
     wanted = {**dataclasses.asdict(settings), "machines": list(settings.machines)}
     path = root / SETTINGS_FILE
     if path.is_file():
         try:
-            # Sets of before there was a choice are of the first ones.
+            # Older files lack these settings; their sets have the first choices.
             earlier = {"hall": HALLS[0], "faults": FAULTS[0]}
-            found = {**earlier, **json.loads(path.read_text(encoding="utf-8"))}
-            different = [name for name in wanted if found.get(name) != wanted[name]]
+            existing = {**earlier, **json.loads(path.read_text(encoding="utf-8"))}
+            different = [name for name in wanted if existing.get(name) != wanted[name]]
         except (ValueError, TypeError) as error:
             raise UserError(f"{path} cannot be read: give another folder") from error
         if different:
             name = different[0]
             raise UserError(
-                f"{root} holds a synthetic data set with {name}={found.get(name)}, not "
+                f"{root} holds a synthetic data set with {name}={existing.get(name)}, not "
                 f"{wanted[name]}: give another folder, or the same settings to complete it"
             )
         return
@@ -254,6 +259,7 @@ def _claim(root: Path, settings: Settings) -> None:
 
 
 def _make_all(root, settings, takes, workers, progress) -> list[tuple[bool, object]]:
+    """The results of `_make` for all takes, in their order, by several threads."""
     # Threads, not processes: NumPy and SciPy work outside the interpreter's lock here, and no
     # child has to import the caller's program.
     results = []
@@ -269,7 +275,10 @@ def _make_all(root, settings, takes, workers, progress) -> list[tuple[bool, obje
 
 
 def _make(root: Path, settings: Settings, take: Take):
-    """Renders a recording and writes it unless it is there; whether it was written, its fault."""
+    """Renders a recording and writes it unless it exists; returns if it was written, and its fault.
+
+    A recording that exists is rendered for its fault alone, see `synthesize`.
+    """
     key = (settings.seed, take.machine, take.section, take.key)
     family = KINDS[take.machine][0]
     audio, fault = machine_sounds.render(
@@ -293,7 +302,7 @@ def _make(root: Path, settings: Settings, take: Take):
         file.setsampwidth(2)
         file.setframerate(settings.sample_rate)
         file.writeframes(np.round(audio * 32767).astype("<i2").tobytes())
-    # A fixed name, so that what an interruption leaves is replaced by the next call.
+    # A fixed name, so that the next call replaces the rest of an interrupted one.
     temporary = path.with_name(f".{path.name}.part")
     with files.disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,12 +316,14 @@ def _make(root: Path, settings: Settings, take: Take):
 
 
 def _is_complete(path: Path, settings: Settings, take: Take) -> bool:
+    """True if the recording exists with its full size."""
     header = 44
     size = header + 2 * settings.samples(take.machine) * len(settings.microphones_db)
     return path.is_file() and path.stat().st_size == size
 
 
 def _write_anomalies(path: Path, takes: list[Take], faults: dict) -> None:
+    """Writes anomalies.csv; values that a fault does not have are empty."""
     with files.atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
@@ -331,7 +342,7 @@ def _write_anomalies(path: Path, takes: list[Take], faults: dict) -> None:
 
 
 def _write_attributes(root: Path, settings: Settings, takes: list[Take]) -> None:
-    """`attributes_NN.csv` beside a machine's folders, as from 2022 on; of labelled clips only."""
+    """Writes the `attributes_NN.csv` of years since 2022, which list labelled clips only."""
     if settings.year < 2022:
         return
     sections: dict[tuple[str, str], list[Take]] = {}

@@ -1,4 +1,4 @@
-"""Which clips a synthetic data set has, and what each year calls them."""
+"""The clips of a synthetic data set, and their names in each year's layout."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ SETTINGS_FILE = "synthetic.json"  # in the root of every synthetic data set
 _FEWEST_TARGETS = 3  # target clips of a challenge's training set
 _FEWEST_TESTS, _MOST_TESTS = 8, 100  # normal test clips of a section, and as many anomalous
 
-# Machine name → kind of machine, and its clips' length as a multiple of the duration asked for.
+# Machine name → kind of machine, and its clips' length as a multiple of the set's duration.
 KINDS = {
     "3DPrinter": ("slider", 1.2),
     "AirCompressor": ("pump", 1.0),
@@ -69,7 +69,12 @@ _WITHOUT_ATTRIBUTES = frozenset(  # from 2024 on
 
 
 def machines_of(year: int, subset: str) -> tuple[str, ...]:
-    """The machine types of a year's set; none if there is no such set."""
+    """The machine types of a year's set; empty if there is no such set.
+
+    Examples:
+        >>> machines_of(2020, "dev")
+        ('ToyCar', 'ToyConveyor', 'fan', 'pump', 'slider', 'valve')
+    """
     if year == MIMII:
         return ("fan", "pump", "slider", "valve") if subset == "dev" else ()
     archives = official_archives()
@@ -77,7 +82,12 @@ def machines_of(year: int, subset: str) -> tuple[str, ...]:
 
 
 def handful(machines: tuple[str, ...]) -> tuple[str, ...]:
-    """Three machine types of different kinds."""
+    """Chooses three machine types of different kinds.
+
+    Examples:
+        >>> handful(machines_of(2020, "dev"))
+        ('fan', 'pump', 'valve')
+    """
     first: dict[str, str] = {}
     kinds = list(machine_kinds.FAMILIES)
     for machine in sorted(machines, key=lambda name: kinds.index(KINDS[name][0])):
@@ -86,7 +96,12 @@ def handful(machines: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def sections_of(year: int, subset: str, machine: str) -> tuple[str, ...]:
-    """The ids or sections of a machine in a year's set."""
+    """The ids or sections of a machine in a year's set.
+
+    Examples:
+        >>> sections_of(2020, "dev", "fan"), sections_of(2023, "dev", "fan")
+        (('00', '02', '04', '06'), ('00',))
+    """
     if year in (MIMII, 2020):
         return _TOY_IDS_2020.get((machine, subset), _IDS_2020[subset])
     return ("00",) if year >= 2023 else _SECTIONS[subset]
@@ -94,7 +109,7 @@ def sections_of(year: int, subset: str, machine: str) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All that decides the bytes of a data set, as `synthetic.synthesize` has it."""
+    """All settings that the bytes of a data set depend on; see `synthetic.synthesize`."""
 
     year: int
     subset: str
@@ -131,8 +146,8 @@ class Take:
         section: id or section.
         split: "train" or "test".
         domain: "source", "target", or "" for years without domains.
-        key: what its random streams are keyed by, beside seed, machine and section.
-        condition: how the machine runs.
+        key: key of its random streams, beside seed, machine and section.
+        condition: of the machine.
         cause: of the fault; None for a normal clip.
     """
 
@@ -156,6 +171,8 @@ def plan(settings: Settings) -> list[Take]:
 
 
 def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
+    """The recordings of one section, in the order of the listing."""
+    # Normal clips by domain, in training and in test; as many anomalies as normal test clips.
     tests = min(max(settings.clips // 2, _FEWEST_TESTS), _MOST_TESTS)
     if settings.year in (MIMII, 2020):
         counts = {"": settings.clips}, {"": tests}
@@ -180,6 +197,7 @@ def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
             key = f"{split}/{domain}/{label}/{index}"
             rng = machine_kinds.stream(settings.seed, machine, section, key, "condition")
             condition = machine_kinds.draw_condition(rng, machine, section, domain)
+            # MIMII has all normal clips in one folder: test clips are numbered after the others.
             number = index
             if settings.year == MIMII and split == "test" and label == "normal":
                 number += settings.clips
@@ -191,7 +209,7 @@ def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
 
 
 def _causes(settings: Settings, machine: str) -> tuple[str, ...]:
-    """What is wrong with a machine's anomalous clips, in turn."""
+    """Causes of a machine's anomalies, which its anomalous clips have in turn."""
     family = KINDS[machine][0]
     added = tuple(machine_kinds.FAMILIES[family].faults)
     if settings.faults == "added":
@@ -200,7 +218,7 @@ def _causes(settings: Settings, machine: str) -> tuple[str, ...]:
 
 
 def _hidden_orders(settings, machine, section, groups) -> dict[str, int]:
-    """Number of each unlabelled test clip, by its key: shuffled, so that none gives it away."""
+    """Numbers of unlabelled test clips by their keys, shuffled so that they reveal no label."""
     keys: dict[str, list[str]] = {}
     for split, domain, label, count in groups:
         if split == "test":
@@ -216,7 +234,7 @@ def _hidden_orders(settings, machine, section, groups) -> dict[str, int]:
 
 
 def _name(settings: Settings, take: Take, label: str, number: int, hidden: bool) -> str:
-    """Path of a clip below the root, as the year has it."""
+    """Path of a clip below the root, in the year's layout."""
     machine, section, split, domain = take.machine, take.section, take.split, take.domain
     if settings.year == MIMII:
         folder = "normal" if label == "normal" else "abnormal"
@@ -237,7 +255,7 @@ def _name(settings: Settings, take: Take, label: str, number: int, hidden: bool)
 
 
 def attributes_of(settings: Settings, take: Take) -> tuple[tuple[str, str], ...]:
-    """The (name, value) pairs that a clip's name states; none where the year leaves them out."""
+    """The (name, value) pairs in a clip's name; empty if the year's names have none."""
     if settings.year >= 2024 and take.machine in _WITHOUT_ATTRIBUTES:
         return ()
     return take.condition.attributes

@@ -80,7 +80,7 @@ def _normalise(x, scale, bias, mask, epsilon):
     wide, count = widened(x), _count(x, mask)
     mean = _masked(wide, mask).sum(IMAGE_AXES) / count
     centred = _masked(wide - mean, mask)
-    # `rest` would be 0 but for the rounding of the mean, for which it corrects the variance.
+    # `rest` is not 0 because of the mean's rounding; it corrects the variance accordingly.
     rest, squares = sums_over_images(centred, centred * centred)  # (channels,) each
     var = (squares - rest * rest / count) / count
     return _scale_and_shift(x, mean, var, scale, bias, epsilon), (mean, var)

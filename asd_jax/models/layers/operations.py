@@ -50,7 +50,7 @@ def convolve(
         x: (batch, height, width, inputs).
         kernel: (kernel height, kernel width, inputs, outputs).
         strides: of both directions, or of each.
-        padding: as the module's docstring says.
+        padding: see the module's docstring.
 
     Returns:
         (batch, height', width', outputs).
@@ -83,7 +83,7 @@ def convolve_depthwise(
         x: (batch, height, width, channels).
         kernel: (kernel height, kernel width, 1, channels).
         strides: of both directions, or of each.
-        padding: as the module's docstring says.
+        padding: see the module's docstring.
 
     Returns:
         (batch, height', width', channels).

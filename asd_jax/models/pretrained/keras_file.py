@@ -89,7 +89,7 @@ def read_keras_config(path: os.PathLike | str) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _open(path: os.PathLike | str) -> Iterator[h5py.File]:
-    """Opens the file; damage, also found while it is read, is raised as UserError."""
+    """Opens the file; raises UserError for damage, also while the file is read."""
     try:
         with h5py.File(path, "r") as file:
             yield file
