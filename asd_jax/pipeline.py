@@ -103,8 +103,8 @@ def run(
         finished = distributed.any_of(writes and run_dir.finished)
         if not finished:
             layout = lay_out(detector, training.clips, training.n_frames)
-            n_mels, kind = config.front_end.n_mels, detector.task().kind
-            check_fit(layout.fleet, layout.settings, n_mels, kind)
+            row_bytes = training.width * training.dtype.itemsize
+            check_fit(layout.fleet, layout.settings, row_bytes, detector.task().kind)
         if writes:
             data = describe_data(data_dir, training.clips + test.clips)
             run_dir.claim(config, data)

@@ -133,7 +133,12 @@ def write_spectrograms(
     """
     from matplotlib.figure import Figure
 
-    index = {(clip.machine, clip.name): i for i, clip in enumerate(features.clips)}
+    # A machine's clips may have one name in two sections, as MIMII's have.
+    places = {
+        (clip.section, clip.name): i
+        for i, clip in enumerate(features.clips)
+        if clip.machine == machine
+    }
     own = [row for row in rows if row.machine == machine]
     own = [row for row in own if row.seed == own[0].seed]
     shown: list[tuple[str, ScoreRow | None]] = []
@@ -142,7 +147,9 @@ def write_spectrograms(
         pick = max if highest else min
         shown.append((title, pick(cases, key=lambda row: row.score) if cases else None))
     clips = {
-        row.clip: features.read_clips([index[machine, row.clip]])[0] for _, row in shown if row
+        (row.section, row.clip): features.read_clips([places[row.section, row.clip]])[0]
+        for _, row in shown
+        if row
     }
     levels = np.concatenate([clip.ravel() for clip in clips.values()])
     low, high = np.percentile(levels, [1, 99.9])
@@ -154,7 +161,7 @@ def write_spectrograms(
             axis.set_axis_off()
             axis.set_title(f"{title}: none", fontsize=10)
             continue
-        clip = clips[row.clip]
+        clip = clips[row.section, row.clip]
         seconds = len(clip) * front_end.hop_length / front_end.sample_rate
         image = axis.imshow(
             clip.T,

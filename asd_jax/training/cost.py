@@ -79,7 +79,8 @@ def estimate_cost(
         for both in zip(fleet_clips.training, fleet_clips.validation, strict=True)
     ]
     size = settings.batch_size
-    windows = schedule(fleet_clips, n_mels, table_bytes(settings))
+    row_bytes = 4 * n_mels  # float32
+    windows = schedule(fleet_clips, row_bytes, table_bytes(settings))
     widths = windows.training_width, windows.validation_width
     at_once = 1 if windows.resident else 2  # the next window is read while one is trained on
 
@@ -119,7 +120,7 @@ def estimate_cost(
         epochs=settings.epochs,
         driver=driver,
         windows=windows.n_training,
-        frames_bytes=at_once * windows.rows * n_mels * 4,
+        frames_bytes=at_once * windows.rows * row_bytes,
         views_bytes=at_once * _bytes((data.training, data.validation)),
         state_bytes=_bytes(state),
         step_bytes=step_bytes * (count if driver == "vmap" else 1),

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.config import TrainConfig
+from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import fleet
@@ -19,7 +20,6 @@ from asd_jax.training.members import FleetClips, FleetData, Member, lay_out_view
 from asd_jax.training.placement import Placement, fleet_mesh
 from asd_jax.training.task import Task
 from asd_jax.training.windows import (
-    Source,
     first_rows,
     one_ahead,
     read_rows,
@@ -42,7 +42,7 @@ class Interrupted(Exception):
 def train(
     task: Task,
     clips: FleetClips,
-    source: Source,
+    source: Features,
     config: TrainConfig,
     *,
     checkpoints: Checkpoints | None = None,
@@ -139,13 +139,13 @@ def train(
     return fleet.weights(placement.fetch(state))
 
 
-def check_fit(clips: FleetClips, config: TrainConfig, n_mels: int, kind: str) -> None:
+def check_fit(clips: FleetClips, config: TrainConfig, row_bytes: int, kind: str) -> None:
     """Raises the errors of `train` for settings that do not fit the devices or the memory.
 
     Args:
         clips: the models and their clips.
         config: training settings.
-        n_mels: bands of a frame.
+        row_bytes: bytes of a frame.
         kind: the task's.
 
     Raises:
@@ -153,7 +153,7 @@ def check_fit(clips: FleetClips, config: TrainConfig, n_mels: int, kind: str) ->
     """
     if fleet.choose_driver(config, kind) != "loop":
         fleet_mesh(len(clips.members), config)
-    schedule(clips, n_mels, table_bytes(config))
+    schedule(clips, row_bytes, table_bytes(config))
 
 
 def _restored(checkpoints: Checkpoints | None, state: fleet.FleetState):
@@ -185,11 +185,11 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
     Returns:
         FleetState → (FleetState, losses), as in `fleet.make_epoch`.
     """
-    n_mels = data.statistics.mean.shape[-1]
-    plan = schedule(clips, n_mels, table_bytes(config))
+    row_bytes = source.width * source.dtype.itemsize
+    plan = schedule(clips, row_bytes, table_bytes(config))
     epochs = range(first, first + 1 if plan.resident else config.epochs)
     loads = one_ahead(
-        functools.partial(_load, placement, clips, source, plan, window, n_mels)
+        functools.partial(_load, placement, clips, source, plan, window)
         for epoch in epochs
         for window in plan.windows(epoch)
     )
@@ -208,7 +208,7 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
     windows = fleet.make_windowed_epoch(task, config, placement.mesh)
     reporter.line(
         f"frames are streamed through the device: {plan.n_training} windows of "
-        f"{4 * n_mels * plan.rows / 2**20:.0f} MiB an epoch, and {plan.n_validation} to validate"
+        f"{row_bytes * plan.rows / 2**20:.0f} MiB an epoch, and {plan.n_validation} to validate"
     )
 
     def epoch(state):
@@ -229,7 +229,7 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
     return epoch
 
 
-def _load(placement, clips, source, plan, window, n_mels):
+def _load(placement, clips, source, plan, window):
     """Reads a window's table to the device, and lists its views, still on the host."""
     rows = first_rows(window, clips.n_frames)
 
@@ -243,7 +243,7 @@ def _load(placement, clips, source, plan, window, n_mels):
         clips.validation, plan.resident or not window.training, plan.validation_width
     )
     table = placement.read_table(
-        plan.rows, lambda start, stop: read_rows(source, window, start, stop, n_mels)
+        plan.rows, lambda start, stop: read_rows(source, window, start, stop)
     )
     padded = (
         jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), part)

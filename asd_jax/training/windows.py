@@ -10,11 +10,12 @@ code drives both cases.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from asd_jax.errors import UserError
+from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
 from asd_jax.training.members import Examples, FleetClips, whole_batches
 from asd_jax.training.task import TrainingStatistics
@@ -26,15 +27,6 @@ _READ_TOGETHER = 256  # clips
 _MOST_ROWS = 2**31 - 1  # views start at rows counted in int32
 
 T = TypeVar("T")
-
-
-class Source(Protocol):
-    """Features of a table of clips."""
-
-    n_frames: np.ndarray
-
-    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """(frames, mels) of each clip."""
 
 
 class Window(NamedTuple):
@@ -91,12 +83,12 @@ class Schedule(NamedTuple):
             yield Window(False, clips, index)
 
 
-def schedule(fleet: FleetClips, n_mels: int, table_bytes: int) -> Schedule:
+def schedule(fleet: FleetClips, row_bytes: int, table_bytes: int) -> Schedule:
     """Lays out the windows of a fleet's epochs.
 
     Args:
         fleet: the fleet's clips.
-        n_mels: bands of a frame.
+        row_bytes: bytes of a frame.
         table_bytes: most bytes of frames on a device at once.
 
     Raises:
@@ -105,7 +97,7 @@ def schedule(fleet: FleetClips, n_mels: int, table_bytes: int) -> Schedule:
     training, validation = (_groups(parts) for parts in (fleet.training, fleet.validation))
     used = np.unique(np.concatenate([*training, *validation]))
     total = int(fleet.n_frames[used].sum(dtype=np.int64))
-    rows_allowed = min(table_bytes // (4 * n_mels), _MOST_ROWS)
+    rows_allowed = min(table_bytes // row_bytes, _MOST_ROWS)
     if total <= rows_allowed:
         widths = (_width(fleet, parts) for parts in (fleet.training, fleet.validation))
         return Schedule(1, 0, total, *widths, training, validation)
@@ -118,7 +110,7 @@ def schedule(fleet: FleetClips, n_mels: int, table_bytes: int) -> Schedule:
         if count is None:
             raise UserError(
                 f"train.table_mib leaves {table_bytes / 2**20:.3g} MiB for frames; one clip of "
-                f"each machine at a time needs {2 * rows * 4 * n_mels / 2**20:.3g}"
+                f"each machine at a time needs {2 * rows * row_bytes / 2**20:.3g}"
             )
     counts, rows, widths = zip(*sizes, strict=True)
     return Schedule(*counts, max(rows), *widths, training, validation)
@@ -209,7 +201,7 @@ def first_rows(window: Window, n_frames: np.ndarray) -> np.ndarray:
     return rows
 
 
-def read_rows(source: Source, window: Window, start: int, stop: int, n_mels: int) -> np.ndarray:
+def read_rows(source: Features, window: Window, start: int, stop: int) -> np.ndarray:
     """Reads rows of a window's table; zeros past its last frame.
 
     Args:
@@ -217,12 +209,11 @@ def read_rows(source: Source, window: Window, start: int, stop: int, n_mels: int
         window: the window.
         start: first row.
         stop: the row behind the last one.
-        n_mels: bands of a frame.
 
     Returns:
-        (stop - start, n_mels) float32.
+        (stop - start, width), of the features' dtype.
     """
-    table = np.zeros((stop - start, n_mels), np.float32)
+    table = np.zeros((stop - start, source.width), source.dtype)
     lengths = source.n_frames[window.clips].astype(np.int64)
     ends = np.cumsum(lengths)
     overlapping = np.flatnonzero((ends > start) & (ends - lengths < stop))
@@ -236,7 +227,7 @@ def read_rows(source: Source, window: Window, start: int, stop: int, n_mels: int
     return table
 
 
-def training_statistics(source: Source, fleet: FleetClips) -> TrainingStatistics:
+def training_statistics(source: Features, fleet: FleetClips) -> TrainingStatistics:
     """Mean, deviation, minimum and maximum of each model's training frames.
 
     Each (models, mels) float32; sums in float64. Clips are read once, whatever the number of
@@ -252,10 +243,9 @@ def training_statistics(source: Source, fleet: FleetClips) -> TrainingStatistics
     used, first = np.unique(pairs[0], return_index=True)
     bounds = np.append(first, pairs.shape[1])
     share = distributed.share_of(len(used))
-    n_mels = source.read_clips(used[:1])[0].shape[1]
     n_models = len(fleet.members)
-    sums, squares = np.zeros((2, n_models, n_mels))
-    low = np.full((n_models, n_mels), np.inf)
+    sums, squares = np.zeros((2, n_models, source.width))
+    low = np.full((n_models, source.width), np.inf)
     high = -low
     for begin in range(share.start, share.stop, _READ_TOGETHER):
         part = range(begin, min(begin + _READ_TOGETHER, share.stop))

@@ -47,6 +47,22 @@ def test_without_labels_there_is_nothing_to_say():
     assert decisions_of([row for row in rows_of() if row.label < 0]) == {}
 
 
+def test_pictures_are_of_the_section_of_the_decision(tmp_path, monkeypatch):
+    """Clips of one name in two sections: the missed anomaly is drawn from its own recording."""
+    clips = [Clip("fan", section, "test", "0.wav", "") for section in ("00", "02")]
+    features = ArrayFeatures(clips, [np.full((50, 4), level) for level in (-80.0, -20.0)])
+    rows = [
+        ScoreRow("fan", "00", "", 0, "0.wav", 1, 1, 5, 0),
+        ScoreRow("fan", "02", "", 0, "0.wav", 0, 1, 5, 0),
+    ]
+    read = []
+    monkeypatch.setattr(
+        features, "read_clips", lambda chosen: read.extend(chosen) or [features._arrays[chosen[0]]]
+    )
+    write_spectrograms(tmp_path / "fan.png", rows, "fan", features, FrontEnd(n_mels=4))
+    assert read == [0, 1]
+
+
 def test_the_table_and_the_pictures(tmp_path):
     from matplotlib.image import imread
 

@@ -60,6 +60,8 @@ EXAMPLES = [(clips, (clips % 2).astype(np.int32)) for clips in CLIPS]
 class Frames:
     """Features of a few clips in memory."""
 
+    width, dtype = MELS, np.dtype(np.float32)
+
     def __init__(self, table, offsets, n_frames):
         self.n_frames = n_frames
         self._clips = [table[o : o + n] for o, n in zip(offsets, n_frames, strict=True)]

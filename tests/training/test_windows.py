@@ -30,6 +30,8 @@ OWN = [np.arange(60), np.arange(60), np.arange(60, 90)]
 class Frames:
     """90 clips of unequal lengths; the first band of a frame is its row among all."""
 
+    width, dtype = MELS, np.dtype(np.float32)
+
     def __init__(self):
         rng = np.random.default_rng(0)
         self.n_frames = rng.integers(3, 9, 90)
@@ -60,7 +62,7 @@ CONFIG = TrainConfig(epochs=3, batch_size=8, validation_split=0.2)
 
 def test_windows_share_out_every_clip_within_the_memory():
     clips = clips_of(CONFIG)
-    plan = schedule(clips, MELS, 2 * 100 * 4 * MELS)
+    plan = schedule(clips, 4 * MELS, 2 * 100 * 4 * MELS)
     assert not plan.resident and plan.n_training > 3 and plan.rows <= 100
     n_views = clips.n_views()
     of_epochs = []
@@ -88,7 +90,7 @@ def test_windows_share_out_every_clip_within_the_memory():
 
 
 def test_all_in_one_window_where_it_fits():
-    plan = schedule(clips_of(CONFIG), MELS, FRAMES.table.nbytes)
+    plan = schedule(clips_of(CONFIG), 4 * MELS, FRAMES.table.nbytes)
     (window,) = plan.windows(5)
     assert plan.resident and window.training
     np.testing.assert_array_equal(window.clips, np.arange(90))
@@ -99,15 +101,15 @@ def test_memory_for_less_than_a_clip_of_each_machine_is_refused():
         UserError,
         match="train.table_mib leaves 0.000275 MiB for frames; one clip of",
     ):
-        schedule(clips_of(CONFIG), MELS, 2 * 9 * 4 * MELS)
+        schedule(clips_of(CONFIG), 4 * MELS, 2 * 9 * 4 * MELS)
 
 
 def test_rows_of_a_window_are_its_clips_end_to_end_then_zeros():
     window = Window(True, np.array([3, 4, 70]), 0)
     expected = np.concatenate([*FRAMES.read_clips(window.clips), np.zeros((5, MELS))])
-    found = read_rows(FRAMES, window, 0, len(expected), MELS)
+    found = read_rows(FRAMES, window, 0, len(expected))
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(read_rows(FRAMES, window, 2, 9, MELS), expected[2:9])
+    np.testing.assert_array_equal(read_rows(FRAMES, window, 2, 9), expected[2:9])
     rows = first_rows(window, FRAMES.n_frames)
     for clip in window.clips:
         np.testing.assert_array_equal(found[rows[clip], 0], FRAMES.starts[clip])
