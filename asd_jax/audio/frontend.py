@@ -2,12 +2,7 @@
 
     waveforms (..., samples) → spectrogram (..., frames, bins) → mel bands → dB
 
-A pure tone leaves bands far from it 150 dB and more below its own. That is below the rounding of
-a float32 FFT, but librosa resolves it: it transforms in float64 and rounds the result. So the
-transform, and nothing else, is float64 here too on CPUs and GPUs, whatever the setting
-`jax_enable_x64`: results are within 1e-3 dB of librosa's in every band. TPUs have no float64 FFT
-and use float32, as does `precision="float32"` anywhere: then a band is within 1e-3 dB down to
-about 60 dB below the strongest band of its frame. Gradients are those of the float32 transform.
+The transform is float64 by default, see `asd_jax.audio.stft`.
 """
 
 import dataclasses
@@ -16,19 +11,14 @@ import math
 from typing import Any
 
 import jax
-import jax.custom_batching
 import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.mel import MelScale
-from asd_jax.audio.stft import (
-    FLOAT64_EPS,
-    TransformSettings,
-    checked_samples,
-    count_frames,
-    transform,
-)
+from asd_jax.audio.stft import Settings, count_frames, transform
 from asd_jax.errors import UserError
+
+FLOAT64_EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +132,7 @@ class FrontEnd:
         Returns:
             (..., frames, n_mels), in dB.
         """
-        return _log_mel(checked_samples(waveforms), self)
+        return _log_mel(_checked(waveforms), self)
 
 
 def log_mel(
@@ -234,7 +224,7 @@ def mel_spectrogram(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
         front_end.fmin,
         front_end.fmax,
     )
-    settings = TransformSettings(
+    settings = Settings(
         front_end.n_fft,
         front_end.hop_length,
         front_end.power,
@@ -242,7 +232,7 @@ def mel_spectrogram(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
         mel,
         front_end.precision,
     )
-    return transform(checked_samples(waveforms), settings)
+    return transform(_checked(waveforms), settings)
 
 
 def spectrogram(
@@ -281,8 +271,8 @@ def spectrogram(
     """
     # Only for its checks of the settings.
     FrontEnd(n_fft=n_fft, hop_length=hop_length, power=power, center=center, precision=precision)
-    settings = TransformSettings(n_fft, hop_length, power, center, None, precision)
-    return transform(checked_samples(waveforms), settings)
+    settings = Settings(n_fft, hop_length, power, center, None, precision)
+    return transform(_checked(waveforms), settings)
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -299,6 +289,16 @@ def _log_mel(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
     mel = mel_spectrogram(waveforms, front_end)
     floored = jnp.maximum(mel, front_end.eps) if front_end.db == "max" else mel + front_end.eps
     return 20.0 / front_end.power * jnp.log10(floored)
+
+
+def _checked(waveforms: jax.Array) -> jax.Array:
+    waveforms = jnp.asarray(waveforms)
+    if waveforms.ndim == 0 or not jnp.issubdtype(waveforms.dtype, jnp.floating):
+        raise UserError(
+            f"waveforms are {waveforms.dtype} of shape {waveforms.shape}; they must be floating "
+            "point (..., samples), full scale at 1"
+        )
+    return waveforms.astype(jnp.promote_types(waveforms.dtype, jnp.float32))
 
 
 def _is_integer(value: Any) -> bool:

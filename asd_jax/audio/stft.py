@@ -1,6 +1,11 @@
-"""The Fourier transform of frames, in float64 on CPUs and GPUs, and the mel product with it.
+"""Short-time Fourier transforms in float64 or float32, and their sums in mel bands, in JAX.
 
-`asd_jax.audio.frontend` says why the transform is float64, and is the place to call it from.
+A pure tone leaves bands far from it 150 dB and more below its own. That is below the rounding of
+a float32 FFT, but librosa resolves it: it transforms in float64 and rounds the result. So the
+transform, and nothing else, is float64 here too on CPUs and GPUs, whatever the setting
+`jax_enable_x64`: results are within 1e-3 dB of librosa's in every band. TPUs have no float64 FFT
+and use float32, as does `precision="float32"` anywhere: then a band is within 1e-3 dB down to
+about 60 dB below the strongest band of its frame. Gradients are those of the float32 transform.
 """
 
 import dataclasses
@@ -15,11 +20,9 @@ import numpy as np
 from asd_jax.audio.mel import MelScale, mel_bands
 from asd_jax.errors import UserError
 
-FLOAT64_EPS = float(np.finfo(np.float64).eps)
-
 
 @dataclasses.dataclass(frozen=True)
-class TransformSettings:
+class Settings:
     """Settings of a spectrogram; `mel` None leaves the bins of the transform."""
 
     n_fft: int
@@ -32,8 +35,16 @@ class TransformSettings:
 
 @functools.partial(jax.jit, static_argnums=1)
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def transform(waveforms: jax.Array, settings: TransformSettings) -> jax.Array:
-    """(..., samples) → (..., frames, bins or bands), magnitudes to the power of the settings."""
+def transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
+    """Computes spectrograms, linear or in mel bands.
+
+    Args:
+        waveforms: float32 or float64 (..., samples).
+        settings: of the spectrogram.
+
+    Returns:
+        (..., frames, bands), in the unit of magnitude ** power.
+    """
 
     def in_float64(x):  # (..., samples) → (..., frames, bands)
         with jax.enable_x64(True):
@@ -69,7 +80,7 @@ def transform(waveforms: jax.Array, settings: TransformSettings) -> jax.Array:
 
 
 @transform.__wrapped__.defjvp
-def _transform_jvp(settings: TransformSettings, primals, tangents):
+def _transform_jvp(settings: Settings, primals, tangents):
     # Differentiating the float64 transform would need x64 in the backward pass, outside the
     # context; a gradient has no use for its precision.
     (waveforms,), (direction,) = primals, tangents
@@ -86,7 +97,7 @@ def _transform_jvp(settings: TransformSettings, primals, tangents):
     return transform(waveforms, settings), _to_bands(slope, settings)
 
 
-def _spectrum(waveforms: jax.Array, settings: TransformSettings) -> jax.Array:
+def _spectrum(waveforms: jax.Array, settings: Settings) -> jax.Array:
     """Short-time Fourier transform (..., frames, n_fft // 2 + 1), in the waveforms' precision."""
     n_fft, hop_length = settings.n_fft, settings.hop_length
     n_frames = count_frames(waveforms.shape[-1], n_fft, hop_length, settings.center)
@@ -123,14 +134,22 @@ def _magnitude_power(squared: jax.Array, power: float) -> jax.Array:
     return jnp.sqrt(squared) if power == 1 else squared ** (power / 2)
 
 
-def _to_bands(values: jax.Array, settings: TransformSettings) -> jax.Array:
+def _to_bands(values: jax.Array, settings: Settings) -> jax.Array:
     if settings.mel is None:
         return values
     return mel_bands(values, settings.n_fft, settings.mel)
 
 
 def count_frames(n_samples: int, n_fft: int, hop_length: int, center: bool) -> int:
-    """Frames of a waveform; UserError for one that has none."""
+    """Counts the frames of a waveform; arguments as in `asd_jax.audio.FrontEnd`.
+
+    Raises:
+        UserError: the waveform is too short for a frame.
+
+    Examples:
+        >>> count_frames(16000, 1024, 512, center=False), count_frames(16000, 1024, 512, True)
+        (30, 32)
+    """
     shortest = 1 if center else n_fft
     if n_samples < shortest:
         raise UserError(
@@ -139,14 +158,3 @@ def count_frames(n_samples: int, n_fft: int, hop_length: int, center: bool) -> i
         )
     padded = n_samples + 2 * (n_fft // 2) if center else n_samples
     return 1 + (padded - n_fft) // hop_length
-
-
-def checked_samples(waveforms: jax.Array) -> jax.Array:
-    """The waveforms as an array; UserError where they are none of floating-point samples."""
-    waveforms = jnp.asarray(waveforms)
-    if waveforms.ndim == 0 or not jnp.issubdtype(waveforms.dtype, jnp.floating):
-        raise UserError(
-            f"waveforms are {waveforms.dtype} of shape {waveforms.shape}; they must be floating "
-            "point (..., samples), full scale at 1"
-        )
-    return waveforms.astype(jnp.promote_types(waveforms.dtype, jnp.float32))
