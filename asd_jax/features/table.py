@@ -1,6 +1,7 @@
 """Features of many clips as scoring needs them: in memory or on disk, in even batches."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -50,11 +51,16 @@ class ArrayFeatures:
         arrays: Sequence[np.ndarray],
         embeddings: np.ndarray | None = None,
     ):
-        self.clips = ClipTable.of(clips)
+        self._clips = clips
         self.embeddings = embeddings
         self._arrays = [np.asarray(array, np.float32) for array in arrays]
         self.n_frames = np.array([len(array) for array in self._arrays], np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.n_frames)[:-1]]).astype(np.int64)
+
+    @functools.cached_property
+    def clips(self) -> ClipTable:
+        """The clips, in columns as soon as they are asked for: most scores need none of them."""
+        return ClipTable.of(self._clips)
 
     def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
         """(frames, mels) of each clip."""

@@ -265,10 +265,11 @@ class FittedDetector:
             )
         return machine, str(section)
 
-    def _labels(self, clips: Sequence[Clip]) -> np.ndarray:
-        """(clips,) int32, see `Detector.by_section`."""
+    def _labels(self, features: Features, indices: Sequence[int]) -> np.ndarray:
+        """(indices,) int32, see `Detector.by_section`."""
         if not self.detector.by_section:
-            return np.zeros(len(clips), np.int32)
+            return np.zeros(len(indices), np.int32)
+        clips = features.clips[indices]
         return np.array([self.sections[c.machine].index(c.section) for c in clips], np.int32)
 
     def member_scores(
@@ -298,7 +299,7 @@ class FittedDetector:
         ):
             count = min(BATCH_CLIPS, len(indices) - first)
             labels = np.zeros(BATCH_CLIPS, np.int32)
-            labels[:count] = self._labels([features.clips[i] for i in indices[first:][:count]])
+            labels[:count] = self._labels(features, indices[first:][:count])
             embeddings = embedding_batch(features, indices[first : first + count])
             score = self._score_trained if trained_on else self._score
             found = score(weights, calibration, batch, n_frames, labels, embeddings)
