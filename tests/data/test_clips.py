@@ -241,7 +241,7 @@ def test_memory_of_a_clip():
         features = FeatureSet(
             clips=table[table.where(split="train")],
             n_frames=np.full(count, 313, np.int32),
-            n_mels=FrontEnd().n_mels,
+            width=FrontEnd().width,
             key="",
             _entries=tuple(Entry(f"/cache/{i:032x}", 128) for i in range(count // 1024 + 1)),
             _entry=np.arange(count, dtype=np.int32) // 1024,
