@@ -21,11 +21,14 @@ class DenseAutoencoder(nn.Module):
         dtype: of the computation; weights, running statistics and outputs are float32.
 
     Examples:
-        >>> network = DenseAutoencoder(hidden=(16,), latent=4)
-        >>> vectors = jnp.zeros((2, 640))
-        >>> variables = network.init(jax.random.key(0), vectors)
-        >>> network.apply(variables, vectors).shape
-        (2, 640)
+        >>> network, vectors = DenseAutoencoder(), jnp.zeros((2, 640))
+        >>> reconstruction, variables = jax.eval_shape(
+        ...     network.init_with_output, jax.random.key(0), vectors
+        ... )
+        >>> sizes = [leaf.size for name in ("params", "batch_stats")
+        ...          for leaf in jax.tree.leaves(variables[name])]
+        >>> reconstruction.shape, sum(sizes)
+        ((2, 640), 269992)
     """
 
     hidden: tuple[int, ...] = (128, 128, 128, 128)
