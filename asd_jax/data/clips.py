@@ -132,8 +132,13 @@ class ClipTable(Sequence[Clip]):
                 name: map(column.values.__getitem__, column.codes.tolist())
                 for name, column in part._columns.items()
             }
-            columns["name"] = map(part._names.string, range(len(part)))
-            columns["path"] = map(part.path, range(len(part)))
+            names = [part._names.string(row) for row in range(len(part))]
+            folders = map(part._folders.values.__getitem__, part._folders.codes.tolist())
+            columns["name"] = names
+            columns["path"] = [
+                folder + name if has_name else folder
+                for (folder, has_name), name in zip(folders, names, strict=True)
+            ]
             yield from map(Clip, *(columns[field.name] for field in dataclasses.fields(Clip)))
 
     def __add__(self, others: Iterable[Clip]) -> "ClipTable":

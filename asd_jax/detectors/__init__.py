@@ -1,32 +1,78 @@
-"""The systems of the zoo, one file each; a new file is found by itself."""
+"""The systems of the zoo, one file each; a new file is found by itself.
+
+A system's file has its name: `dense_ae` is in `dense_ae.py`. Only the systems that are asked for
+are imported.
+"""
 
 import functools
 import importlib
 import inspect
 import pkgutil
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 
 from asd_jax.config import Config
 from asd_jax.detectors.backends import on_embeddings
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
 
+_SHARED = ("backends", "base", "outliers")  # files that several systems share
+
+
+class _Systems(Mapping[str, type[Detector]]):
+    """The systems' classes by name; each file is imported when its system is first asked for."""
+
+    def __init__(self):
+        names = {info.name for info in pkgutil.iter_modules(__path__)}
+        self._names = sorted(names.difference(_SHARED))
+
+    def __getitem__(self, name: str) -> type[Detector]:
+        if name not in self._names:
+            raise KeyError(name)
+        module = importlib.import_module(f"{__name__}.{name}")
+        return next(
+            cls
+            for _, cls in inspect.getmembers(module, inspect.isclass)
+            if issubclass(cls, Detector) and cls.__module__ == module.__name__
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class _ConfigClasses(Mapping[str, type[DetectorConfig]]):
+    """The classes of the systems' settings by name."""
+
+    def __getitem__(self, name: str) -> type[DetectorConfig]:
+        return registry()[name].Config
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(registry())
+
+    def __len__(self) -> int:
+        return len(registry())
+
 
 @functools.cache
-def registry() -> MappingProxyType[str, type[Detector]]:
+def registry() -> Mapping[str, type[Detector]]:
     """The systems' classes by name."""
-    systems = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for _, cls in inspect.getmembers(module, inspect.isclass):
-            own = cls.__module__ == module.__name__
-            if own and issubclass(cls, Detector) and not inspect.isabstract(cls):
-                systems[cls.Config.name] = cls
-    return MappingProxyType(dict(sorted(systems.items())))
+    return _Systems()
+
+
+def config_classes() -> Mapping[str, type[DetectorConfig]]:
+    """The classes of the systems' settings by name, as `config.from_dict` takes them."""
+    return _ConfigClasses()
 
 
 def list_detectors() -> tuple[str, ...]:
-    """Names of all systems."""
+    """Names of all systems.
+
+    Examples:
+        >>> "dense_ae" in list_detectors()
+        True
+    """
     return tuple(registry())
 
 
@@ -35,11 +81,16 @@ def make_detector(config: Config) -> Detector:
 
     Raises:
         UserError: settings that the system has no use for.
+
+    Examples:
+        >>> from asd_jax.config import load_config
+        >>> make_detector(load_config("dense_ae")).views.length
+        5
     """
     system = registry()[config.detector.name]
     if config.embedding.kind != "none" and not system.Config.uses_embedding:
         raise UserError(
-            f"embedding is {config.embedding.kind}, of which {config.detector.name} has no use; "
+            f"embedding is {config.embedding.kind}, which {config.detector.name} does not use; "
             "leave it at none"
         )
     if config.backend.kind != "own":
@@ -47,4 +98,11 @@ def make_detector(config: Config) -> Detector:
     return system(config)
 
 
-__all__ = ["Detector", "DetectorConfig", "list_detectors", "make_detector", "registry"]
+__all__ = [
+    "Detector",
+    "DetectorConfig",
+    "config_classes",
+    "list_detectors",
+    "make_detector",
+    "registry",
+]

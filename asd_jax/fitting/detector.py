@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from asd_jax import config as configs
 from asd_jax.config import Config
-from asd_jax.detectors import Detector, make_detector, registry
+from asd_jax.detectors import Detector, config_classes, make_detector
 from asd_jax.errors import UserError
 from asd_jax.features.arrays import check_features, checked_waveforms
 from asd_jax.features.embeddings import Embedder, clip_means, embedder_of, embeddings_of
@@ -293,14 +293,13 @@ class FittedDetector(Fitted):
         Raises:
             UserError: the file is missing, damaged, or of a system this version lacks.
         """
-        kinds = {name: kind.Config for name, kind in registry().items()}
         try:
             arrays = read_arrays(path)
             meta = json.loads(str(arrays.pop("meta")))
             thresholds = arrays.pop("thresholds")
             trees = unflatten_dict(arrays, sep="/")
             return cls(
-                detector=make_detector(configs.from_dict(meta["config"], kinds)),
+                detector=make_detector(configs.from_dict(meta["config"], config_classes())),
                 members=tuple(Member(*member) for member in meta["members"]),
                 weights=trees["weights"],
                 calibration=trees.get("calibration", {}),

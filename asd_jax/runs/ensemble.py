@@ -16,7 +16,7 @@ import numpy as np
 from asd_jax.config import Config, EnsembleConfig, from_dict
 from asd_jax.config.types import ChoiceConfig, MembersConfig
 from asd_jax.data.layouts import find_clips
-from asd_jax.detectors import registry
+from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import (
     ScoreRow,
@@ -220,7 +220,6 @@ def ensemble(
     if len(paths) < 2:
         raise UserError(f"an ensemble needs two runs or more, not {len(paths)}; repeat --run_dir")
     run_dir = RunDirectory(out_dir)
-    kinds = {name: kind.Config for name, kind in registry().items()}
     runs, members, places = {}, {}, set()
     for path in paths:
         _, stored, _ = finished_run(path)
@@ -229,7 +228,7 @@ def ensemble(
             raise UserError(f"{path} is named twice; name each run once")
         places.add(place)
         name = place.name if place.name not in runs else str(place)
-        runs[name], members[name] = path, from_dict(stored, kinds)
+        runs[name], members[name] = path, from_dict(stored, config_classes())
     first = next(iter(members.values()))
     for name, member in members.items():
         if member.seeds != first.seeds:

@@ -112,7 +112,8 @@ def test_every_system_has_a_configuration_and_says_where_it_is_from():
     for cls in registry().values():
         assert cls.title
         assert cls.paper
-        assert cls.scope in ("machine", "section")
+        assert cls.scope in ("machine", "section", "machine by section")
+        assert cls.Config.name == cls.__module__.rpartition(".")[2]
 
 
 def test_scores_are_finite_and_differ_between_clips(fitted):

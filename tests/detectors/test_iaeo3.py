@@ -316,7 +316,7 @@ def test_settings_that_make_no_sense(settings, message):
 
 def test_a_system_without_use_for_an_embedding_refuses_it():
     for name in ("dense_ae", "interpolation_ae"):
-        with pytest.raises(UserError, match=f"embedding is log_mel, of which {name} has no use"):
+        with pytest.raises(UserError, match=f"embedding is log_mel, which {name} does not use"):
             make_detector(load_config(name, {"embedding": "log_mel"}))
 
 
