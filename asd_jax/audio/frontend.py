@@ -2,12 +2,7 @@
 
     waveforms (..., samples) → spectrogram (..., frames, bins) → mel bands → dB
 
-A pure tone leaves bands far from it 150 dB and more below its own. That is below the rounding of
-a float32 FFT, but librosa resolves it: it transforms in float64 and rounds the result. So the
-transform, and nothing else, is float64 here too on CPUs and GPUs, whatever the setting
-`jax_enable_x64`: results are within 1e-3 dB of librosa's in every band. TPUs have no float64 FFT
-and use float32, as does `precision="float32"` anywhere: then a band is within 1e-3 dB down to
-about 60 dB below the strongest band of its frame. Gradients are those of the float32 transform.
+The transform is float64 by default, see `asd_jax.audio.stft`.
 """
 
 import dataclasses
@@ -16,11 +11,11 @@ import math
 from typing import Any
 
 import jax
-import jax.custom_batching
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.mel import MelScale, mel_bands
+from asd_jax.audio.mel import MelScale
+from asd_jax.audio.stft import Settings, count_frames, transform
 from asd_jax.errors import UserError
 
 FLOAT64_EPS = float(np.finfo(np.float64).eps)
@@ -126,7 +121,7 @@ class FrontEnd:
         Raises:
             UserError: the waveform has no samples or, without centring, less than a frame.
         """
-        return _n_frames(n_samples, self.n_fft, self.hop_length, self.center)
+        return count_frames(n_samples, self.n_fft, self.hop_length, self.center)
 
     def __call__(self, waveforms: jax.Array) -> jax.Array:
         """Log-mel spectrogram, as `log_mel` returns it.
@@ -229,7 +224,7 @@ def mel_spectrogram(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
         front_end.fmin,
         front_end.fmax,
     )
-    settings = _Settings(
+    settings = Settings(
         front_end.n_fft,
         front_end.hop_length,
         front_end.power,
@@ -237,7 +232,7 @@ def mel_spectrogram(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
         mel,
         front_end.precision,
     )
-    return _spectrogram(_checked(waveforms), settings)
+    return transform(_checked(waveforms), settings)
 
 
 def spectrogram(
@@ -276,8 +271,8 @@ def spectrogram(
     """
     # Only for its checks of the settings.
     FrontEnd(n_fft=n_fft, hop_length=hop_length, power=power, center=center, precision=precision)
-    settings = _Settings(n_fft, hop_length, power, center, None, precision)
-    return _spectrogram(_checked(waveforms), settings)
+    settings = Settings(n_fft, hop_length, power, center, None, precision)
+    return transform(_checked(waveforms), settings)
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -289,131 +284,11 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Settings:
-    """Settings of a spectrogram; `mel` None leaves the bins of the transform."""
-
-    n_fft: int
-    hop_length: int
-    power: float
-    center: bool
-    mel: MelScale | None
-    precision: str
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def _log_mel(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
     mel = mel_spectrogram(waveforms, front_end)
     floored = jnp.maximum(mel, front_end.eps) if front_end.db == "max" else mel + front_end.eps
     return 20.0 / front_end.power * jnp.log10(floored)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _spectrogram(waveforms: jax.Array, settings: _Settings) -> jax.Array:
-    def in_float64(x):  # (..., samples) → (..., frames, bands)
-        with jax.enable_x64(True):
-            squared = _squared(_spectrum(x.astype(jnp.float64), settings)).astype(x.dtype)
-        return _to_bands(_magnitude_power(squared, settings.power), settings)
-
-    def in_float32(x):
-        squared = _squared(_spectrum(x, settings))
-        return _to_bands(_magnitude_power(squared, settings.power), settings)
-
-    in_precision = in_float64 if settings.precision == "float64" else in_float32
-
-    def clip_by_clip(x):
-        # One clip's frames fit into the processor's cache, those of a whole batch do not.
-        # Unrolling four clips keeps all cores busy.
-        flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (clips, samples)
-        _, bands = jax.lax.scan(lambda _, clip: (None, in_precision(clip)), None, flat, unroll=4)
-        return bands.reshape(x.shape[:-1] + bands.shape[1:])
-
-    # JAX's own batching rule of the FFT would run outside the float64 context, and round. As the
-    # functions above take any leading axes, batching needs no more than the batched array.
-    @jax.custom_batching.custom_vmap
-    def bands(x):
-        return jax.lax.platform_dependent(
-            x, cpu=clip_by_clip, cuda=in_precision, rocm=in_precision, default=in_float32
-        )
-
-    @bands.def_vmap
-    def _(axis_size, in_batched, x):
-        return bands(x), True
-
-    return bands(waveforms)
-
-
-@_spectrogram.__wrapped__.defjvp
-def _spectrogram_jvp(settings: _Settings, primals, tangents):
-    # Differentiating the float64 transform would need x64 in the backward pass, outside the
-    # context; a gradient has no use for its precision.
-    (waveforms,), (direction,) = primals, tangents
-    spectrum = _spectrum(waveforms, settings)  # (..., frames, n_fft // 2 + 1)
-    along = _spectrum(direction, settings)  # the transform is linear: its own derivative
-    squared = _squared(spectrum)
-    # The derivative of |X|², and for another power that of (|X|²) ** (power / 2) by the chain
-    # rule; its slope at X = 0 is taken as 0.
-    slope = 2 * (spectrum.real * along.real + spectrum.imag * along.imag)
-    if settings.power != 2:
-        safe = jnp.where(squared > 0, squared, 1)
-        factor = settings.power / 2 * safe ** (settings.power / 2 - 1)
-        slope = slope * jnp.where(squared > 0, factor, 0)
-    return _spectrogram(waveforms, settings), _to_bands(slope, settings)
-
-
-def _spectrum(waveforms: jax.Array, settings: _Settings) -> jax.Array:
-    """Short-time Fourier transform (..., frames, n_fft // 2 + 1), in the waveforms' precision."""
-    n_fft, hop_length = settings.n_fft, settings.hop_length
-    n_frames = _n_frames(waveforms.shape[-1], n_fft, hop_length, settings.center)
-    if settings.center:
-        widths = [(0, 0)] * (waveforms.ndim - 1) + [(n_fft // 2, n_fft // 2)]
-        waveforms = jnp.pad(waveforms, widths)
-    frames = _frames(waveforms, n_frames, n_fft, hop_length)  # (..., frames, n_fft)
-    # The periodic Hann window.
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    return jnp.fft.rfft(frames * window.astype(frames.dtype))
-
-
-def _frames(waveforms: jax.Array, n_frames: int, n_fft: int, hop_length: int) -> jax.Array:
-    """Overlapping frames (..., n_frames, n_fft) of waveforms (..., samples)."""
-    if n_fft % hop_length:
-        index = np.arange(n_frames)[:, None] * hop_length + np.arange(n_fft)  # (n_frames, n_fft)
-        return waveforms[..., index]
-    # A frame is `overlap` consecutive blocks of one hop. Slices of the blocks, side by side, need
-    # no gather, and no scatter in the gradient.
-    overlap = n_fft // hop_length
-    n_blocks = n_frames + overlap - 1
-    blocks = waveforms[..., : n_blocks * hop_length]
-    blocks = blocks.reshape(waveforms.shape[:-1] + (n_blocks, hop_length))
-    return jnp.concatenate([blocks[..., i : i + n_frames, :] for i in range(overlap)], axis=-1)
-
-
-def _squared(spectrum: jax.Array) -> jax.Array:
-    return spectrum.real**2 + spectrum.imag**2
-
-
-def _magnitude_power(squared: jax.Array, power: float) -> jax.Array:
-    if power == 2:
-        return squared
-    return jnp.sqrt(squared) if power == 1 else squared ** (power / 2)
-
-
-def _to_bands(values: jax.Array, settings: _Settings) -> jax.Array:
-    if settings.mel is None:
-        return values
-    return mel_bands(values, settings.n_fft, settings.mel)
-
-
-def _n_frames(n_samples: int, n_fft: int, hop_length: int, center: bool) -> int:
-    shortest = 1 if center else n_fft
-    if n_samples < shortest:
-        raise UserError(
-            f"a waveform of {n_samples} samples has no frame: at least {shortest} samples are "
-            "needed" + ("" if center else f" for n_fft {n_fft} without centring")
-        )
-    padded = n_samples + 2 * (n_fft // 2) if center else n_samples
-    return 1 + (padded - n_fft) // hop_length
 
 
 def _checked(waveforms: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """Tables of features: the protocol, tables in memory and on disk, and batches of their clips."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -118,12 +119,17 @@ class ArrayFeatures:
         arrays: Sequence[np.ndarray],
         embeddings: np.ndarray | None = None,
     ):
-        self.clips = ClipTable.of(clips)
+        self._clips = clips
         self.embeddings = embeddings
         self._arrays = [np.asarray(array) for array in arrays]
         self._arrays = [a.astype(np.float32) if a.dtype == np.float64 else a for a in self._arrays]
         self.n_frames = np.array([len(array) for array in self._arrays], np.int64)
         self.offsets = np.cumsum(self.n_frames) - self.n_frames
+
+    @functools.cached_property
+    def clips(self) -> ClipTable:
+        """The clips, in columns as soon as they are asked for: most scores need none of them."""
+        return ClipTable.of(self._clips)
 
     @property
     def width(self) -> int:

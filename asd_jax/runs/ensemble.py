@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +21,18 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation.results import (
     ScoreRow,
     TrainingRow,
-    read_scores_csv,
-    read_training_csv,
     write_training_csv,
 )
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
-from asd_jax.fitting.layout import Group
+from asd_jax.runs.aligned import (
+    RunScores,
+    aligned_scores,
+    check_there,
+    checked,
+    groups_of,
+    score_array,
+)
 from asd_jax.runs.clips import of_subset
 from asd_jax.runs.directory import RunDirectory, stored_differences
 from asd_jax.runs.report import finished_run, table, write_results
@@ -40,7 +45,7 @@ from asd_jax.scoring.threshold import gamma_threshold
 # The folder of a run directory in which the run directories of its members are.
 MEMBERS = "members"
 _FORMAT = 1  # of ensemble.json
-_CHOOSE = "choose"  # how ensemble.json calls a choice
+__chosen_scoresOSE = "choose"  # how ensemble.json calls a choice
 
 
 def combine_runs(
@@ -63,7 +68,7 @@ def combine_runs(
         UserError: runs that did not score the same clips by the same seeds, or that are damaged.
     """
     combine = _chosen_scores if isinstance(config, ChoiceConfig) else _ensemble_scores
-    rows, training, meta = combine(config, {name: _Scores.read(p) for name, p in runs.items()})
+    rows, training, meta = combine(config, {name: RunScores.read(p) for name, p in runs.items()})
     meta = {
         "format": _FORMAT,
         "members": [*runs],
@@ -103,64 +108,43 @@ def load_members(
         name: load_run(Path(os.path.normpath(path.parent / place)))
         for name, place in places.items()
     }
-    if meta["combine"] == _CHOOSE:
+    if meta["combine"] == __chosen_scoresOSE:
         return FittedChoice(members, meta["seeds"], meta["chosen"])
     return FittedEnsemble(members, meta["seeds"], meta["combine"], meta["scales"])
 
 
-class _Scores(NamedTuple):
-    """The scores that a finished run has in its files: by group, then by seed."""
-
-    path: os.PathLike | str
-    test: dict[Group, dict[int, list[ScoreRow]]]
-    training: dict[Group, dict[int, list[TrainingRow]]]
-
-    @classmethod
-    def read(cls, path: os.PathLike | str) -> "_Scores":
-        run_dir = RunDirectory(path)
-        test, training = (
-            read_scores_csv(run_dir.scores_csv),
-            read_training_csv(run_dir.training_csv),
-        )
-        return cls(path, _by_group(test), _by_group(training))
-
-
-def _groups_of(runs: Iterable[_Scores]) -> list[Group]:
-    return sorted({group for run in runs for part in (run.test, run.training) for group in part})
-
-
-def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, _Scores]):
+def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]):
     """Rows of the test and of the training clips, and what `ensemble.json` says of a choice."""
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
     chosen = {}
-    for group in _groups_of(runs.values()):
+    for group in groups_of(runs.values()):
         name = config.member_for(group[0])
         if name not in runs:  # another member was run on more machines than it serves
             continue
-        _check_there(group, [runs[name]])
-        own = _aligned(group, config.seeds, runs[name])
+        check_there(group, [runs[name]])
+        own = aligned_scores(group, config.seeds, runs[name])
         rows += [row for seed_rows in own.test for row in seed_rows]
         training += [row for seed_rows in own.training for row in seed_rows]
         chosen[group[0]] = name
-    return rows, training, {"combine": _CHOOSE, "chosen": chosen, "scales": []}
+    return rows, training, {"combine": __chosen_scoresOSE, "chosen": chosen, "scales": []}
 
 
-def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, _Scores]):
+def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, RunScores]):
     """Rows of the test and of the training clips, and what `ensemble.json` says of an ensemble."""
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
     scales: list[dict[str, Any]] = []
-    for group in _groups_of(runs.values()):
-        aligned = _checked(group, config.seeds, [*runs.values()])
+    for group in groups_of(runs.values()):
+        aligned = checked(group, config.seeds, [*runs.values()])
         first = aligned[0]
-        scale = [scale_of(_scores(each.training)) for each in aligned]
+        scale = [scale_of(score_array(each.training)) for each in aligned]
         mean, deviation = (np.stack(part)[:, :, None] for part in zip(*scale, strict=True))
         of_test, of_training = (  # (seeds, clips) each
             combine_scores(np.stack(part), mean, deviation, config.combine)
             for part in (
-                [_scores(each.test) for each in aligned],
-                [_scores(each.training) for each in aligned],
+                [score_array(each.test) for each in aligned],
+                [score_array(each.training) for each in aligned],
             )
         )
         quantile = config.threshold_quantile
@@ -187,16 +171,6 @@ def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, _Scores]):
     return rows, training, {"combine": config.combine, "chosen": {}, "scales": scales}
 
 
-def _checked(group: Group, seeds: Sequence[int], runs: Sequence[_Scores]) -> list["_Aligned"]:
-    """The rows of each run; UserError unless all scored the same clips by the same seeds."""
-    _check_there(group, runs)
-    aligned = [_aligned(group, seeds, run) for run in runs]
-    for run, own in zip(runs, aligned, strict=True):
-        _check_scored(own, run.path, group)
-        _check_alike(aligned[0], own, runs[0].path, run.path, group)
-    return aligned
-
-
 def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
     """The data description common to finished runs, which must be of one year.
 
@@ -219,88 +193,6 @@ def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
         "n_clips": max(data["n_clips"] for data in descriptions),
         "fingerprint": "+".join(dict.fromkeys(clips)),
     }
-
-
-class _Aligned(NamedTuple):
-    """A run's rows of one machine and section: a list a seed, in the order of the clips."""
-
-    test: list[list[ScoreRow]]
-    training: list[list[TrainingRow]]
-
-
-def _aligned(group: Group, seeds: Sequence[int], run: _Scores) -> _Aligned:
-    """The rows of a run, in the order of the seeds, which is that of its models.
-
-    Raises:
-        UserError: the run has scores of other seeds.
-    """
-    parts = [part.get(group, {}) for part in (run.test, run.training)]
-    for of_seeds in parts:
-        if of_seeds and set(of_seeds) != set(seeds):
-            raise UserError(
-                f"{group[0]}, section {group[1]}: {run.path} has scores of the seeds "
-                f"{_listed(sorted(of_seeds))}, not {_listed(seeds)}; an ensemble is formed seed by "
-                "seed, so train all with the same ones"
-            )
-    return _Aligned(
-        *(
-            [sorted(of_seeds.get(seed, []), key=lambda row: row.clip) for seed in seeds]
-            for of_seeds in parts
-        )
-    )
-
-
-def _by_group(rows) -> dict[Group, dict[int, list]]:
-    groups: dict[Group, dict[int, list]] = {}
-    for row in rows:
-        groups.setdefault((row.machine, row.section), {}).setdefault(row.seed, []).append(row)
-    return groups
-
-
-def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(map(str, values))
-
-
-def _scores(rows: Sequence[Sequence[Any]]) -> np.ndarray:
-    """(seeds, clips)."""
-    return np.array([[row.score for row in of_seed] for of_seed in rows], np.float64)
-
-
-def _check_there(group: Group, runs: Sequence[_Scores]) -> None:
-    """Raises UserError unless all runs have scores of the machine and section, or none has."""
-    for part in ("test", "training"):
-        has = [group in getattr(run, part) for run in runs]
-        if any(has) and not all(has):
-            raise UserError(
-                f"{runs[has.index(False)].path} has no scores of {group[0]}, section {group[1]}, "
-                "which another run has; combine runs on the same data"
-            )
-
-
-def _check_scored(run: _Aligned, path, group: Group) -> None:
-    """Raises UserError unless there are scores of training clips."""
-    if not run.training[0]:
-        raise UserError(
-            f"{group[0]}, section {group[1]}: {path} has no scores of training clips, by which "
-            "scores are brought to one scale; leave that section out of the data"
-        )
-
-
-def _check_alike(one: _Aligned, other: _Aligned, here, there, group: Group) -> None:
-    """Raises UserError unless all seeds of both scored the same clips, of the same labels."""
-
-    def clips(rows):
-        return [(row.clip, row.domain, getattr(row, "label", None)) for row in rows]
-
-    for part in one._fields:
-        first = clips(getattr(one, part)[0])
-        for rows in (*getattr(one, part), *getattr(other, part)):
-            if clips(rows) != first:
-                raise UserError(
-                    f"{group[0]}, section {group[1]}: {here} and {there} did not score the same "
-                    f"{part} clips ({len(first)} and {len(rows)}, or others, or with other "
-                    "labels); combine runs on the same data"
-                )
 
 
 def ensemble(

@@ -1,0 +1,21 @@
+"""The commands of `asd-jax`: their flags, and what each does.
+
+Each imports what it needs, so that a wrong flag is answered at once.
+"""
+
+from asd_jax.commands import data, finished, training
+from asd_jax.commands.base import CONFIG, Command
+
+COMMANDS = {
+    "list": data.LIST,
+    "synth": data.SYNTH,
+    "index": data.INDEX,
+    "run": training.RUN,
+    "reproduce": training.REPRODUCE,
+    "score": finished.SCORE,
+    "import": finished.IMPORT,
+    "ensemble": finished.ENSEMBLE,
+    "report": finished.REPORT,
+}
+
+__all__ = ["COMMANDS", "CONFIG", "Command"]

@@ -1,0 +1,141 @@
+"""Commands that train: run, reproduce."""
+
+from absl import flags
+
+from asd_jax.commands.base import Command, define_on_bad_clip, keep_compiled
+from asd_jax.config import load_config
+from asd_jax.errors import UserError
+from asd_jax.runtime import distributed
+
+
+def _define_run(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "config", None, "path of a configuration, or the name of a shipped one", flag_values=values
+    )
+    flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
+    flags.DEFINE_string("out_dir", None, "run directory to make or go on with", flag_values=values)
+    flags.DEFINE_string(
+        "cache_dir",
+        None,
+        "for features and compiled programs; a folder of yours",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "members_dir",
+        None,
+        "of an ensemble: where its members' runs are or are made, to be shared by several",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "say what it would take and stop; without --data_dir as if on DCASE 2020",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "of a run by several processes: HOST:PORT of the first (or JAX_COORDINATOR_ADDRESS)",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "how many there are (or JAX_NUM_PROCESSES)", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "which one this is, from 0 (or JAX_PROCESS_ID)", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "find the processes out from Slurm, Open MPI, Kubernetes or a TPU pod",
+        flag_values=values,
+    )
+    define_on_bad_clip(values)
+
+
+def _run(values, words, overrides) -> None:
+    config = load_config(values.config, overrides)
+    place = None
+    if not values.dry_run:
+        place = distributed.place_of(
+            values.coordinator, values.num_processes, values.process_id, values.distributed
+        )
+    if place is not None:
+        distributed.supervise()
+        distributed.join(place)
+    from asd_jax import pipeline
+
+    keep_compiled(values.cache_dir)
+    if values.dry_run:
+        print(pipeline.dry_run(config, values.data_dir))
+        return
+    table = pipeline.run(
+        config,
+        values.data_dir,
+        values.out_dir,
+        members_dir=values.members_dir,
+        cache_dir=values.cache_dir,
+        on_bad_clip=values.on_bad_clip,
+    )
+    if table:
+        print(table)
+    if place is not None:
+        distributed.leave()
+
+
+def _define_reproduce(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "paper",
+        None,
+        "whose tables: jalali2020, hassankhani2021, giri2020, grollmisch2020 or kazakova2022",
+        flag_values=values,
+    )
+    flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
+    flags.DEFINE_string(
+        "out_dir", None, "folder for the runs and tables, or to go on in", flag_values=values
+    )
+    flags.DEFINE_string(
+        "cache_dir",
+        None,
+        "for features and compiled programs; a folder of yours",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "say what would be trained, for how long and in how much memory, and stop; reports of "
+        "2020 without --data_dir as if on DCASE 2020",
+        flag_values=values,
+    )
+    define_on_bad_clip(values)
+
+
+def _reproduce(values, words, overrides) -> None:
+    from asd_jax.papers.reproduce import reproduce
+
+    keep_compiled(values.cache_dir)
+    outcome = reproduce(
+        values.paper,
+        values.data_dir,
+        values.out_dir,
+        overrides=overrides,
+        cache_dir=values.cache_dir,
+        on_bad_clip=values.on_bad_clip,
+        dry_run=values.dry_run,
+    )
+    print(outcome.text)
+    if outcome.failed and not values.dry_run:
+        raise UserError(
+            f"without {', '.join(outcome.failed)}, as said above; the same command goes on from "
+            "there",
+            exit_status=1,
+        )
+
+
+RUN = Command("train, score and evaluate", _define_run, _run, ("config", "data_dir", "out_dir"))
+REPRODUCE = Command(
+    "a report's tables: train what they need, ours beside the published numbers",
+    _define_reproduce,
+    _reproduce,
+    ("paper", "data_dir", "out_dir"),
+)

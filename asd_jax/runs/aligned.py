@@ -1,0 +1,132 @@
+"""Scores of several finished runs, aligned clip by clip, and checked to be of the same clips."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asd_jax.errors import UserError
+from asd_jax.evaluation.results import (
+    ScoreRow,
+    TrainingRow,
+    read_scores_csv,
+    read_training_csv,
+)
+from asd_jax.fitting.layout import Group
+from asd_jax.runs.directory import RunDirectory
+
+
+class RunScores(NamedTuple):
+    """The scores that a finished run has in its files: by group, then by seed."""
+
+    path: os.PathLike | str
+    test: dict[Group, dict[int, list[ScoreRow]]]
+    training: dict[Group, dict[int, list[TrainingRow]]]
+
+    @classmethod
+    def read(cls, path: os.PathLike | str) -> "RunScores":
+        """Reads the scores of a run directory; UserError where they are damaged."""
+        run_dir = RunDirectory(path)
+        test, training = (
+            read_scores_csv(run_dir.scores_csv),
+            read_training_csv(run_dir.training_csv),
+        )
+        return cls(path, _by_group(test), _by_group(training))
+
+
+class AlignedScores(NamedTuple):
+    """A run's rows of one machine and section: a list a seed, in the order of the clips."""
+
+    test: list[list[ScoreRow]]
+    training: list[list[TrainingRow]]
+
+
+def groups_of(runs: Iterable[RunScores]) -> list[Group]:
+    """Machines and sections of which a run has scores, ascending."""
+    return sorted({group for run in runs for part in (run.test, run.training) for group in part})
+
+
+def checked(group: Group, seeds: Sequence[int], runs: Sequence[RunScores]) -> list["AlignedScores"]:
+    """The rows of each run; UserError unless all scored the same clips by the same seeds."""
+    check_there(group, runs)
+    aligned = [aligned_scores(group, seeds, run) for run in runs]
+    for run, own in zip(runs, aligned, strict=True):
+        _check_scored(own, run.path, group)
+        _check_alike(aligned[0], own, runs[0].path, run.path, group)
+    return aligned
+
+
+def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> AlignedScores:
+    """The rows of a run, in the order of the seeds, which is that of its models.
+
+    Raises:
+        UserError: the run has scores of other seeds.
+    """
+    parts = [part.get(group, {}) for part in (run.test, run.training)]
+    for of_seeds in parts:
+        if of_seeds and set(of_seeds) != set(seeds):
+            raise UserError(
+                f"{group[0]}, section {group[1]}: {run.path} has scores of the seeds "
+                f"{_listed(sorted(of_seeds))}, not {_listed(seeds)}; an ensemble is formed seed by "
+                "seed, so train all with the same ones"
+            )
+    return AlignedScores(
+        *(
+            [sorted(of_seeds.get(seed, []), key=lambda row: row.clip) for seed in seeds]
+            for of_seeds in parts
+        )
+    )
+
+
+def _by_group(rows) -> dict[Group, dict[int, list]]:
+    groups: dict[Group, dict[int, list]] = {}
+    for row in rows:
+        groups.setdefault((row.machine, row.section), {}).setdefault(row.seed, []).append(row)
+    return groups
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def score_array(rows: Sequence[Sequence[Any]]) -> np.ndarray:
+    """(seeds, clips)."""
+    return np.array([[row.score for row in of_seed] for of_seed in rows], np.float64)
+
+
+def check_there(group: Group, runs: Sequence[RunScores]) -> None:
+    """Raises UserError unless all runs have scores of the machine and section, or none has."""
+    for part in ("test", "training"):
+        has = [group in getattr(run, part) for run in runs]
+        if any(has) and not all(has):
+            raise UserError(
+                f"{runs[has.index(False)].path} has no scores of {group[0]}, section {group[1]}, "
+                "which another run has; combine runs on the same data"
+            )
+
+
+def _check_scored(run: AlignedScores, path, group: Group) -> None:
+    """Raises UserError unless there are scores of training clips."""
+    if not run.training[0]:
+        raise UserError(
+            f"{group[0]}, section {group[1]}: {path} has no scores of training clips, by which "
+            "scores are brought to one scale; leave that section out of the data"
+        )
+
+
+def _check_alike(one: AlignedScores, other: AlignedScores, here, there, group: Group) -> None:
+    """Raises UserError unless all seeds of both scored the same clips, of the same labels."""
+
+    def clips(rows):
+        return [(row.clip, row.domain, getattr(row, "label", None)) for row in rows]
+
+    for part in one._fields:
+        first = clips(getattr(one, part)[0])
+        for rows in (*getattr(one, part), *getattr(other, part)):
+            if clips(rows) != first:
+                raise UserError(
+                    f"{group[0]}, section {group[1]}: {here} and {there} did not score the same "
+                    f"{part} clips ({len(first)} and {len(rows)}, or others, or with other "
+                    "labels); combine runs on the same data"
+                )
