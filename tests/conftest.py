@@ -1,11 +1,17 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and what the processes that run tests share."""
 
+import gc
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import shared_runs
 
 ROOT = Path(__file__).resolve().parent.parent
+# Compiled programs of many versions of the project: beyond this the cache starts anew.
+LARGEST_CACHE = 2 * 2**30
 
 
 @pytest.fixture(scope="session")
@@ -17,10 +23,100 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory) -> None:
-    """Programs that several tests compile are compiled once."""
+@pytest.fixture(scope="session")
+def keras():
+    """Keras on JAX; tests skip where it is not installed."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    return pytest.importorskip("keras")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """Two machines of two ids each; 2 s clips. Not to be changed, as all of the following."""
+    return shared_runs.made_once(tmp_path_factory, "data", shared_runs.make_data)
+
+
+@pytest.fixture(scope="session")
+def single(tmp_path_factory) -> Path:
+    """One machine of one id."""
+    return shared_runs.made_once(tmp_path_factory, "single", shared_runs.make_single)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """A folder of features, which grows."""
+    return shared_runs.made_once(tmp_path_factory, "cache", Path.mkdir)
+
+
+@pytest.fixture(scope="session")
+def finished(data, cache, tmp_path_factory) -> Path:
+    """A finished run on `data`."""
+    return shared_runs.made_once(
+        tmp_path_factory,
+        "finished",
+        lambda folder: shared_runs.run_to_its_end(shared_runs.run_arguments(data, cache, folder)),
+    )
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    """A copy of the finished run, to use and to damage."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process for each core that this one may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles every program once: workers, the commands they start and later runs share it.
+
+    The key of a program in the cache has the versions of JAX and XLA, XLA_FLAGS and the compiler's
+    options; the folder's name has the processor. `pytest --cache-clear` removes it.
+    """
+    starts_workers = config.getoption("numprocesses", None) and not is_worker(config)
+    folder = compiled_programs(config)
+    if folder is None:
+        return
+    if not is_worker(config):
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if size > LARGEST_CACHE:
+            shutil.rmtree(folder)
+    if starts_workers:
+        return
+
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    from asd_jax.runtime.compilation import keep_compiled
+
+    keep_compiled(folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # For the processes that tests start.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs tests for another one that hands them out."""
+    return hasattr(config, "workerinput")
+
+
+def compiled_programs(config: pytest.Config) -> Path | None:
+    """The folder of compiled programs; None where pytest keeps no cache."""
+    cache = getattr(config, "cache", None)
+    return None if cache is None else cache.mkdir("programs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modest_memory() -> Iterator[None]:
+    """Forgets the programs of a file's tests after them: hundreds, which add up to gigabytes."""
+    yield
+    import jax
+
+    jax.clear_caches()
+    gc.collect()

@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 from command_line import run_cli
+from shared_runs import rows_of
 
 from asd_jax import config as configs
 from asd_jax.config import load_config
@@ -52,11 +53,6 @@ def write_run(path, groups, *, year=2020, seeds=None, domain=""):
     write_results_csv(path / "results.csv", [])
     (path / "scores").mkdir(exist_ok=True)
     return path
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def numbers(rows, column="score"):

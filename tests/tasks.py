@@ -10,7 +10,8 @@ from asd_jax.training import Batch, TrainingStatistics
 def start(task, n_mels=128, seed=0):
     """A learner for input of mean 0, deviation 1, between −4 and 4."""
     ones = np.ones(n_mels, np.float32)
-    return task.init(jax.random.key(seed), TrainingStatistics(0 * ones, ones, -4 * ones, 4 * ones))
+    statistics = TrainingStatistics(0 * ones, ones, -4 * ones, 4 * ones)
+    return jax.jit(task.init)(jax.random.key(seed), statistics)
 
 
 def batch_of(views, labels=None):

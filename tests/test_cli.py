@@ -1,64 +1,15 @@
-"""The command line as a user meets it: commands, files, bad input, interruption."""
+"""The command line as a user meets it: commands, files, bad input."""
 
-import csv
 import json
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 from command_line import run_cli
+from shared_runs import rows_of, run_arguments
 
 import asd_jax
-from asd_jax.cli import main
 from asd_jax.config import load_config
-from asd_jax.data.synthetic.synthesis import synthesize
-
-SMALL = ["--config.train.epochs=2", "--config.train.batch_size=64", "--config.seeds=0,1"]
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory):
-    """Two machines, one of them with two ids; 2 s clips."""
-    folder = tmp_path_factory.mktemp("data") / "set"
-    synthesize(folder, machines=["fan", "valve"], sections=2, clips=10, duration=2.0)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def finished(data, cache, tmp_path_factory):
-    """A finished run."""
-    run_dir = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.raises(SystemExit) as ended:
-        main(run_arguments(data, cache, run_dir))
-    assert ended.value.code == 0
-    return run_dir
-
-
-def run_arguments(data, cache, run_dir, *more):
-    return [
-        "run",
-        "--config=dense_ae",
-        f"--data_dir={data}",
-        f"--cache_dir={cache}",
-        f"--out_dir={run_dir}",
-        *SMALL,
-        *more,
-    ]
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def copy_of(data, tmp_path):
@@ -82,7 +33,7 @@ def test_a_run_directory_has_what_the_contract_names(finished):
     packages = json.loads((finished / "environment.json").read_text())["packages"]
     assert packages["jax"] == __import__("jax").__version__
     log = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
-    assert [entry["epoch"] for entry in log] == [1, 2]
+    assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
     assert set(log[0]["loss"]) == {f"{m} seed {s}" for m in ("fan", "valve") for s in (0, 1)}
 
 
@@ -126,13 +77,13 @@ def test_challenge_files_are_there_for_every_seed(finished):
     assert len(files) == 2 * 4
 
 
-def test_the_table_and_the_report(finished, data, cache, capsys):
-    status, table, err = run_cli(capsys, *run_arguments(data, cache, finished))
+def test_the_table_and_the_report(copied, data, cache, capsys):
+    status, table, err = run_cli(capsys, *run_arguments(data, cache, copied))
     assert (status, "is finished; nothing to do" in err) == (0, True)
     assert "fan" in table and "±" in table
-    status, report, _ = run_cli(capsys, "report", f"--run_dir={finished}")
+    status, report, _ = run_cli(capsys, "report", f"--run_dir={copied}")
     assert (status, report) == (0, table)
-    status, report, _ = run_cli(capsys, "report", f"--run_dir={finished}", f"{finished}")
+    status, report, _ = run_cli(capsys, "report", f"--run_dir={copied}", f"{copied}")
     assert status == 0 and "fan" in report
 
 
@@ -140,7 +91,7 @@ def test_python_gives_the_numbers_of_the_command_line(finished, data):
     """Features of one's own, fit and score_features, against scores.csv: to float32 rounding."""
     import soundfile
 
-    config = load_config("dense_ae", {"train.epochs": "2", "train.batch_size": "64", "seeds": "0"})
+    config = load_config("dense_ae", {"train.epochs": "4", "train.batch_size": "64", "seeds": "0"})
 
     def features(paths):
         return [np.asarray(config.front_end(soundfile.read(p, dtype="float32")[0])) for p in paths]
@@ -238,21 +189,22 @@ def test_a_wrong_request_is_one_line_and_status_2(
     assert list(tmp_path.iterdir()) == [], "nothing is written before the request is right"
 
 
-def test_another_configuration_or_other_files_are_refused(finished, data, cache, tmp_path, capsys):
-    arguments = run_arguments(data, cache, finished, "--config.detector.latent=4")
+def test_another_configuration_or_other_files_are_refused(copied, data, cache, tmp_path, capsys):
+    arguments = run_arguments(data, cache, copied, "--config.detector.latent=4")
     status, _, err = run_cli(capsys, *arguments)
     assert status == 2
     assert "detector.latent is 8 there and 4 here" in err
-    (tmp_path / "notes.txt").write_text("mine")
-    status, _, err = run_cli(capsys, *run_arguments(data, cache, tmp_path))
+    (mine := tmp_path / "mine").mkdir()
+    (mine / "notes.txt").write_text("mine")
+    status, _, err = run_cli(capsys, *run_arguments(data, cache, mine))
     assert (status, "notes.txt" in err) == (2, True)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix] == ["notes.txt"]
+    assert [path.name for path in mine.iterdir() if path.suffix] == ["notes.txt"]
 
 
-def test_changed_recordings_are_noticed(finished, data, cache, tmp_path, capsys):
+def test_changed_recordings_are_noticed(copied, data, cache, tmp_path, capsys):
     spoiled = copy_of(data, tmp_path)
     next(spoiled.glob("**/fan/train/*.wav")).unlink()
-    status, _, err = run_cli(capsys, *run_arguments(spoiled, cache, finished))
+    status, _, err = run_cli(capsys, *run_arguments(spoiled, cache, copied))
     assert (status, "other recordings" in err) == (2, True)
 
 
@@ -328,103 +280,3 @@ def test_an_empty_folder_is_one_line(tmp_path, capsys):
     status, _, err = run_cli(capsys, *arguments, f"--out_dir={tmp_path}/run")
     assert status == 2 and err.count("\n") == 1 and "empty" in err
     assert not (tmp_path / "run").exists()
-
-
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "asd_jax", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(path, process, seconds=120):
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end and process.poll() is None, process.communicate()
-        time.sleep(0.02)
-
-
-LONGER = ("--config.train.epochs=60", "--config.train.checkpoint_every=3")
-
-
-@pytest.fixture(scope="module")
-def longer(data, cache, tmp_path_factory):
-    """scores.csv of a longer run that nothing interrupted."""
-    run_dir = tmp_path_factory.mktemp("longer") / "run"
-    with pytest.raises(SystemExit):
-        main(run_arguments(data, cache, run_dir, *LONGER))
-    return (run_dir / "scores.csv").read_bytes()
-
-
-def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(data, cache, tmp_path, capsys, longer):
-    arguments = run_arguments(data, cache, tmp_path / "run", *LONGER)
-    process = start(*arguments)
-    wait_for(tmp_path / "run" / "log.jsonl", process)
-    status, _, err = run_cli(capsys, *arguments)
-    assert (status, f"in use by process {process.pid}" in err) == (2, True)
-    while not (tmp_path / "run" / "log.jsonl").read_text():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, err
-    assert "stopped by SIGTERM after epoch" in err.splitlines()[-1]
-    assert "Traceback" not in err
-    assert run_cli(capsys, *arguments)[0] == 0
-    assert (tmp_path / "run" / "scores.csv").read_bytes() == longer
-    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in log] == list(range(1, 61))
-
-
-def last_epoch(run_dir):
-    """The last epoch in the log; 0 where there is none yet."""
-    log = run_dir / "log.jsonl"
-    lines = log.read_text().splitlines() if log.is_file() else []
-    return json.loads(lines[-1])["epoch"] if lines else 0
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(data, cache, tmp_path, longer):
-    run_dir = tmp_path / "run"
-    arguments = run_arguments(data, cache, run_dir, *LONGER)
-    rng = random.Random()
-    epochs = sorted(rng.sample(range(60), 5))
-    print("killed after epochs", epochs)  # shown where the test fails
-    for epoch in epochs:
-        process = start(*arguments)
-        while process.poll() is None and last_epoch(run_dir) < epoch:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.3 if epoch else 10))
-        process.kill()
-        _, err = process.communicate()
-        assert process.returncode in (-signal.SIGKILL, 0), err
-    process = start(*arguments)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    assert (run_dir / "scores.csv").read_bytes() == longer
-
-
-def test_a_full_disk_is_one_line_and_loses_nothing(data, cache, tmp_path, capsys, monkeypatch):
-    """The disk fills up while results are written; with room again the same command ends."""
-    from asd_jax.runs import report as reporting
-    from asd_jax.runtime import files
-
-    arguments = run_arguments(data, cache, tmp_path / "run")
-
-    def full(path, rows):
-        with files.atomic_write(path) as file:
-            file.write("half a line")
-            raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(reporting, "write_scores_csv", full)
-        status, _, err = run_cli(capsys, *arguments)
-    assert status == 1
-    assert "no space left on the disk" in err.splitlines()[-1]
-    assert not (tmp_path / "run" / "scores.csv").exists()
-    assert not list((tmp_path / "run").glob(".scores*"))
-    log = (tmp_path / "run" / "log.jsonl").read_text()
-    assert run_cli(capsys, *arguments)[0] == 0
-    assert (tmp_path / "run" / "log.jsonl").read_text() == log, "nothing is trained twice"

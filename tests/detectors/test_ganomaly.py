@@ -25,12 +25,16 @@ def detector(**settings):
 def networks(found, weights, x, train=False):
     """(reconstruction, latents), (logits, features of x), (logits, features of the former)."""
 
-    def apply(name, x):
-        own = {kind: weights[kind][name] for kind in ("params", "batch_stats")}
-        return getattr(found, name).apply(own, x, train=train, mutable=["batch_stats"])[0]
+    @jax.jit
+    def every(weights, x):
+        def apply(name, x):
+            own = {kind: weights[kind][name] for kind in ("params", "batch_stats")}
+            return getattr(found, name).apply(own, x, train=train, mutable=["batch_stats"])[0]
 
-    made = apply("generator", x)
-    return made, apply("discriminator", x), apply("discriminator", made[0])
+        made = apply("generator", x)
+        return made, apply("discriminator", x), apply("discriminator", made[0])
+
+    return every(weights, x)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
@@ -51,7 +55,8 @@ def test_the_loss_is_the_weighted_sum_of_the_three(activation, adversarial):
     else:
         difference = features - fake_features
     expected = np.mean((latent - again) ** 2) + 50 * np.mean(abs(x - fake)) + np.mean(difference**2)
-    np.testing.assert_allclose(task.loss(learner, batch_of(VIEWS)), expected, rtol=1e-5)
+    found = jax.jit(task.loss)(learner, batch_of(VIEWS))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_step_is_one_of_each_network_from_the_same_weights():
@@ -76,8 +81,10 @@ def test_a_step_is_one_of_each_network_from_the_same_weights():
 
     params = weights["params"]["discriminator"]
     rate = found.config.train.learning_rate
-    expected = jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(cross_entropy)(params))
-    stepped, _ = task.step(learner, batch_of(VIEWS), jax.random.key(0))
+    expected = jax.tree.map(
+        lambda p, g: p - rate * g, params, jax.jit(jax.grad(cross_entropy))(params)
+    )
+    stepped, _ = jax.jit(task.step)(learner, batch_of(VIEWS), jax.random.key(0))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
         stepped["params"]["discriminator"],
@@ -103,8 +110,9 @@ def test_rows_that_fill_a_batch_have_no_effect():
     learner = start(task, n_mels=8)
     filled = batch_of(np.concatenate([VIEWS, 100 * VIEWS]))
     filled = filled._replace(mask=np.arange(6) < 3)
-    alone = task.step(learner, batch_of(VIEWS), jax.random.key(0))
-    padded = task.step(learner, filled, jax.random.key(0))
+    step = jax.jit(task.step)
+    alone = step(learner, batch_of(VIEWS), jax.random.key(0))
+    padded = step(learner, filled, jax.random.key(0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), alone, padded)
 
 
@@ -117,7 +125,8 @@ def test_a_clip_is_the_mean_of_its_whole_pieces():
         for i in range(2)
         for made in [networks(found, weights, clip[None, 16 * i : 16 * i + 16, :, None] / 4)[0]]
     ]
-    score = found.score(weights, {}, ClipInput(clip, np.int32(40)))  # the third piece is cut short
+    shortened = ClipInput(clip, np.int32(40))  # the third piece is cut short
+    score = jax.jit(found.score)(weights, {}, shortened)
     np.testing.assert_allclose(score, np.mean(pieces), rtol=1e-5)
 
 

@@ -1,14 +1,10 @@
 """IAEO3 against NumPy, scikit-learn and the report's table; runs with and without a network."""
 
-import csv
 import dataclasses
-import shutil
 
 import jax
 import numpy as np
 import pytest
-import soundfile
-from command_line import run_cli
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
@@ -16,7 +12,6 @@ from sklearn.preprocessing import StandardScaler
 import asd_jax
 from asd_jax.audio import FrontEnd
 from asd_jax.config import load_config
-from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 
@@ -328,96 +323,3 @@ def test_embeddings_that_are_missing_are_asked_for(fitted):
     ):
         with pytest.raises(UserError, match=r"edgel3 embeddings .* missing; .*embedding=none"):
             call()
-
-
-# Runs.
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """One machine, 2 s clips."""
-    folder = tmp_path_factory.mktemp("data") / "set"
-    synthesize(folder, machines=["fan"], sections=1, clips=10, duration=2.0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-def run(capsys, data, cache, out_dir, *more):
-    settings = {**SETTINGS, "train.epochs": "1", "seeds": "0,"}
-    return run_cli(
-        capsys,
-        "run",
-        "--config=iaeo3",
-        f"--data_dir={data}",
-        f"--cache_dir={cache}",
-        f"--out_dir={out_dir}",
-        *(f"--config.{key}={text}" for key, text in settings.items()),
-        *more,
-    )
-
-
-def scores_of(out_dir):
-    """Test clip → score."""
-    with open(out_dir / "scores.csv", newline="") as file:
-        return {row["clip"]: float(row["score"]) for row in csv.DictReader(file)}
-
-
-@pytest.mark.parametrize("weights", ["", "missing.h5"])
-def test_without_weights_nothing_is_done(data, tmp_path, capsys, weights):
-    more = [f"--config.embedding.weights={tmp_path / weights}"] if weights else []
-    status, out, err = run(capsys, data, tmp_path / "cache", tmp_path / "run", *more)
-    assert status == 2 and not out
-    (line,) = [line for line in err.splitlines() if "openl3_audio_mel128_env" in line]
-    assert line == err.splitlines()[-1]
-    assert "--config.embedding.weights=PATH" in line
-    assert weights in line
-    assert not any(tmp_path.iterdir())
-
-
-def test_it_runs_by_the_errors_alone(data, cache, tmp_path, capsys):
-    status, _, err = run(capsys, data, cache, tmp_path / "run", "--config.embedding=none")
-    assert status == 0, err
-    scores = scores_of(tmp_path / "run")
-    assert set(scores) == {path.name for path in data.rglob("test/*.wav")}
-    assert np.isfinite([*scores.values()]).all()
-
-
-def test_it_runs_with_edgel3(shared, data, cache, tmp_path, capsys):
-    """The real weights: clips left out leave the others their embeddings, and a file of the
-    test clips scored by itself has the score of the run.
-    """
-    weights = shared / "weights/edgel3_sea/edgel3_sea_ust_audio_emb_64.h5"
-    embedding = {"kind": "edgel3", "weights": weights, "hop": "0.5"}
-    more = [f"--config.embedding.{key}={text}" for key, text in embedding.items()]
-    spoiled, without = (shutil.copytree(data, tmp_path / name) for name in ("spoiled", "without"))
-    train, test = (sorted(spoiled.rglob(f"{split}/*.wav"))[2] for split in ("train", "test"))
-    train.write_bytes(train.read_bytes()[:20])
-    # Enough for the network, which pads; too short for the autoencoder.
-    soundfile.write(test, np.full(300, 0.1), 16000)
-    for bad in (train, test):
-        (without / bad.relative_to(spoiled)).unlink()
-    found = {}
-    for folder in (spoiled, without):
-        out_dir = tmp_path / f"{folder.name}_run"
-        status, _, err = run(capsys, folder, cache, out_dir, *more, "--on_bad_clip=skip")
-        assert status == 0, err
-        assert (train.name in err and test.name in err) == (folder is spoiled)
-        found[folder] = scores_of(out_dir)
-    assert set(found[without]) == {path.name for path in without.rglob("test/*.wav")}
-    assert np.isfinite([*found[without].values()]).all()
-    # The same numbers in batches of other clips; one row off, and all scores would be others.
-    assert found[spoiled] == pytest.approx(found[without], rel=1e-3)
-
-    files = sorted(without.rglob("test/*.wav"))[::7]
-    command = ["score", f"--run_dir={out_dir}", "--machine=fan", "--section=00"]
-    status, out, err = run_cli(capsys, *command, *files)
-    assert status == 0, err
-    lines = out.splitlines()
-    assert len(lines) == len(files) > 1
-    for line, file in zip(lines, files, strict=True):
-        printed = float(line.split("score ")[1].split()[0])
-        assert printed == pytest.approx(found[without][file.name], rel=1e-3)

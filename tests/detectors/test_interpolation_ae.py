@@ -25,18 +25,19 @@ def weights(detector):
 def test_an_error_is_of_the_middle_frame_given_the_others(detector, weights):
     """Against a plain loop over the frames; to 1e-6 relative, the sums being the same."""
     clip = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
-    errors, mask = detector.frame_errors(weights, ClipInput(clip, 10))
+    errors, mask = jax.jit(detector.frame_errors)(weights, ClipInput(clip, 10))
+    apply = jax.jit(detector.module.apply)
     assert mask.tolist() == [True] * 6 + [False] * 2
     for i in range(6):
         neighbours = clip[[i, i + 1, i + 3, i + 4]][None]
-        predicted = np.asarray(detector.module.apply(weights, neighbours))[0]
+        predicted = np.asarray(apply(weights, neighbours))[0]
         np.testing.assert_allclose(errors[i], np.mean((predicted - clip[i + 2]) ** 2), rtol=1e-5)
 
 
 def test_the_target_does_not_reach_the_prediction(detector, weights):
     views = np.random.default_rng(1).normal(size=(1, 5, 6)).astype(np.float32)
-    gradient = jax.grad(lambda v: detector._errors(weights, v)[0])(views)[0, 2]
-    predicted = detector.module.apply(weights, np.delete(views, 2, axis=1))[0]
+    gradient = jax.jit(jax.grad(lambda v: detector._errors(weights, v)[0]))(views)[0, 2]
+    predicted = jax.jit(detector.module.apply)(weights, np.delete(views, 2, axis=1))[0]
     np.testing.assert_allclose(gradient, 2 * (views[0, 2] - predicted) / 6, rtol=1e-5)
 
 
@@ -49,11 +50,12 @@ def test_pooling_and_features(weights):
         )
         for pooling in ("mean", "max")
     }
-    errors, mask = made["mean"].frame_errors(weights, whole)
+    errors, mask = jax.jit(made["mean"].frame_errors)(weights, whole)
     assert mask.all()
-    np.testing.assert_allclose(made["mean"].score(weights, {}, whole), errors.mean(), rtol=1e-6)
-    np.testing.assert_allclose(made["max"].score(weights, {}, whole), errors.max(), rtol=1e-6)
-    features = np.asarray(made["mean"].error_statistics(weights, whole))
+    scores = {how: jax.jit(each.score)(weights, {}, whole) for how, each in made.items()}
+    np.testing.assert_allclose(scores["mean"], errors.mean(), rtol=1e-6)
+    np.testing.assert_allclose(scores["max"], errors.max(), rtol=1e-6)
+    features = np.asarray(jax.jit(made["mean"].error_statistics)(weights, whole))
     np.testing.assert_allclose(features[[0, 3]], [errors.mean(), errors.max()], rtol=1e-6)
 
 

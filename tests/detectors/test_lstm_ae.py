@@ -1,7 +1,5 @@
 """The LSTM autoencoder as a system: scaling, optimiser, loss and score."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,14 +39,12 @@ def test_it_has_the_report_s_755776_values():
     assert count_values(make_detector(load_config("lstm_ae")).task(), 128) == 755_776
 
 
-def test_the_optimiser_equals_keras():
+def test_the_optimiser_equals_keras(keras):
     """Against Keras with its schedule for the same decay, over gradients of 1 to 3.
 
     From zero, so that the moves of 1e-4 are seen to float32's 1e-6 and a few of its roundings;
     epsilon, which sits elsewhere in today's Keras, is below that.
     """
-    os.environ["KERAS_BACKEND"] = "jax"
-    keras = pytest.importorskip("keras")
     rng = np.random.default_rng(0)
     gradients = rng.choice([-1, 1], (50, 7)) * rng.uniform(1, 3, (50, 7))
     gradients = gradients.astype(np.float32)
@@ -76,21 +72,22 @@ def test_epsilon_is_beside_the_root():
 def test_the_loss_is_of_the_scaled_input(scaling):
     """By hand from the module's output; to 1e-5, the same float32 sums."""
     detector = small(scaling=scaling)
-    learner = detector.task().init(jax.random.key(0), STATISTICS)
+    learner = jax.jit(detector.task().init)(jax.random.key(0), STATISTICS)
     views = decibels(3, 4)
     x = views
     if scaling == "standard":
         x = (views - STATISTICS.mean) / [5, 4, 3, 2, 1, 1]
         assert 0.5 < np.std(x[..., :5]) < 1.5
-    output = detector.module.apply(variables(learner), x)
+    output = jax.jit(detector.module.apply)(variables(learner), x)
     expected = np.mean([np.mean((o - y) ** 2) for o, y in zip(output, x, strict=True)])
-    np.testing.assert_allclose(detector.task().loss(learner, batch_of(views)), expected, rtol=1e-5)
+    found = jax.jit(detector.task().loss)(learner, batch_of(views))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_step_drops_values_moves_statistics_and_keeps_the_scaling():
     detector = small()
     task = detector.task()
-    learner, batch = task.init(jax.random.key(0), STATISTICS), batch_of(decibels(8, 4))
+    learner, batch = jax.jit(task.init)(jax.random.key(0), STATISTICS), batch_of(decibels(8, 4))
     step = jax.jit(task.step)
     one, loss = step(learner, batch, jax.random.key(1))
     same, again = step(learner, batch, jax.random.key(1))
@@ -109,7 +106,7 @@ def test_a_step_drops_values_moves_statistics_and_keeps_the_scaling():
 def test_masked_rows_have_no_effect():
     """On the loss and on all that a step leaves: equal to float32 rounding."""
     task = small().task()
-    learner = task.init(jax.random.key(0), STATISTICS)
+    learner = jax.jit(task.init)(jax.random.key(0), STATISTICS)
     views = decibels(8, 4)
     batch = batch_of(views)._replace(mask=jnp.arange(8) < 5)
     garbage = batch._replace(views=batch.views.at[5:].add(100))
@@ -141,21 +138,20 @@ def test_it_learns():
 def test_a_clip_s_score_equals_a_plain_loop():
     """Over the sequences and their frames, the padding left out; to 1e-5, float32 sums."""
     detector = small()
-    weights = variables(detector.task().init(jax.random.key(0), STATISTICS))
+    weights = variables(jax.jit(detector.task().init)(jax.random.key(0), STATISTICS))
     clip = decibels(12, seed=1)
     clip[10:] = 1e3
     scale = np.array([5, 4, 3, 2, 1, 1], np.float32)
-    errors = []
+    errors, apply = [], jax.jit(detector.module.apply)
     for first in range(10 - 4 + 1):
         x = (clip[first : first + 4] - STATISTICS.mean) / scale
-        output = np.asarray(detector.module.apply(weights, x[None]))[0]
+        output = np.asarray(apply(weights, x[None]))[0]
         errors += [np.mean((output[frame] - x[frame]) ** 2) for frame in range(4)]
-    found, mask = detector.sequence_errors(weights, ClipInput(clip, 10))
+    found, mask = jax.jit(detector.sequence_errors)(weights, ClipInput(clip, 10))
     assert mask.tolist() == [True] * 7 + [False] * 2
     np.testing.assert_allclose(found[:7], np.reshape(errors, (7, 4)).mean(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(
-        detector.score(weights, {}, ClipInput(clip, 10)), np.mean(errors), rtol=1e-5
-    )
+    score = jax.jit(detector.score)(weights, {}, ClipInput(clip, 10))
+    np.testing.assert_allclose(score, np.mean(errors), rtol=1e-5)
 
 
 def test_the_configuration_is_the_report_s():

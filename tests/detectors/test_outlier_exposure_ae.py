@@ -56,25 +56,26 @@ def test_the_loss_is_that_of_the_report():
     learner = start(task, n_mels=6)  # v is 1: the statistics have deviation 1
     views = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
     weights = variables(learner)
+    weights = {name: weights[name] for name in ("params", "batch_stats")}
+    apply = jax.jit(found.module.apply)
 
     def error(view):
-        output = found.module.apply(
-            {name: weights[name] for name in ("params", "batch_stats")}, view.reshape(1, -1)
-        )
+        output = apply(weights, view.reshape(1, -1))
         return np.mean((np.asarray(output) - view.reshape(1, -1)) ** 2)
 
     e = np.array([error(views[0]), error(views[1]), error(views[2]), error(views[3][:, ::-1])])
     predicted = e / (1 + e)
     expected = np.mean([predicted[0], predicted[1], 1 - predicted[2], 1 - predicted[3]])
     np.testing.assert_allclose(
-        task.loss(learner, batch_of(views, [0, 0, 1, 2])), expected, rtol=1e-5
+        jax.jit(task.loss)(learner, batch_of(views, [0, 0, 1, 2])), expected, rtol=1e-5
     )
 
 
 def test_a_batch_of_outliers_alone_is_no_end_of_training():
     task = detector().task()
     views = np.random.default_rng(2).normal(size=(3, 5, 6)).astype(np.float32)
-    learner, loss = task.step(start(task, n_mels=6), batch_of(views, [1, 1, 1]), jax.random.key(0))
+    step, batch = jax.jit(task.step), batch_of(views, [1, 1, 1])
+    learner, loss = step(start(task, n_mels=6), batch, jax.random.key(0))
     assert np.isfinite(loss)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learner["params"]))
 

@@ -125,9 +125,10 @@ def test_threshold_and_score():
     detector = fitted.detector
     weights = jax.tree.map(lambda leaf: leaf[0], fitted.weights)
 
+    logits_of = jax.jit(lambda views: detector.module.apply(weights, detector.pictures(views)))
+
     def probability(clip):  # 25 frames have two pictures of 10
-        views = np.stack([clip[:10], clip[10:20]])
-        logits = detector.module.apply(weights, detector.pictures(views))
+        logits = logits_of(np.stack([clip[:10], clip[10:20]]))
         return softmax(np.asarray(logits, np.float64), axis=1)[:, 1].mean()
 
     threshold = 0.9 * np.mean([probability(clip) for clip in clips])
@@ -150,7 +151,10 @@ def test_its_own_pictures_upside_down_serve_where_there_is_no_other_machine():
     upside_down = loss(learner, batch_of(views, np.full(6, 2)))
     turned = loss(learner, batch_of(views[..., ::-1], np.ones(6, int)))
     np.testing.assert_allclose(upside_down, turned, rtol=1e-6)
-    logits = detector.module.apply(variables(learner), detector.pictures(views))
+    network = jax.jit(
+        lambda views: detector.module.apply(variables(learner), detector.pictures(views))
+    )
+    logits = network(views)
     expected = -np.log(softmax(np.asarray(logits, np.float64), axis=1)[:, 1]).mean()
     np.testing.assert_allclose(
         loss(learner, batch_of(views, np.zeros(6, int))), expected, rtol=1e-4

@@ -1,11 +1,10 @@
 """OpenL3's network against Keras's, and weights from files of Keras."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from keras_models import call, no_initial_values
 from openl3_files import random_layers, write_keras_file
 
 from asd_jax.audio.openl3_frontend import OpenL3FrontEnd
@@ -16,12 +15,6 @@ from asd_jax.models.pretrained.keras_file import read_keras_layers
 SMALL = OpenL3((2, 3, 4, 5), normalise_last=True, pool=(4, 4))
 EDGE = OpenL3((32, 32, 64, 64, 128, 128, 64, 64), normalise_last=True, pool=(8, 6))
 FILTERS = np.ones((5, 3), np.float32)
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ["KERAS_BACKEND"] = "jax"
-    return pytest.importorskip("keras")
 
 
 def keras_model(keras, size, channels, normalise_last, pools):
@@ -49,9 +42,7 @@ def set_random(model, network):
 
 def predict(model, pictures):
     """What Keras's functions give, as one program: (pictures, values) of each pool."""
-    kinds = (model.trainable_variables, model.non_trainable_variables)
-    values = [[variable.value for variable in kind] for kind in kinds]
-    found, _ = jax.jit(model.stateless_call)(*values, pictures)
+    found, _ = call(model, pictures)
     return [np.asarray(array) for array in (found if isinstance(found, list) else [found])]
 
 
@@ -78,7 +69,8 @@ def test_openl3_has_its_values():
 )
 def test_openl3_equals_keras_by_a_file_of_keras(keras, tmp_path, mels, pools):
     """Saved by Keras, read by the order of its layers, whose numbers are not ours."""
-    model = keras_model(keras, (mels, 199), OpenL3.channels, False, pools.values())
+    with no_initial_values(keras):
+        model = keras_model(keras, (mels, 199), OpenL3.channels, False, pools.values())
     set_random(model, OpenL3())
     model.save(tmp_path / "openl3.h5")
     read = read_keras_layers(tmp_path / "openl3.h5")
@@ -98,7 +90,8 @@ def test_openl3_equals_keras_by_a_file_of_keras(keras, tmp_path, mels, pools):
 def test_small_networks_equal_keras(keras, normalise_last, size):
     """Pools that do not come out even too."""
     network = OpenL3((2, 3, 4, 5), normalise_last, pool=(3, 2))
-    model = keras_model(keras, size, network.channels, normalise_last, [network.pool])
+    with no_initial_values(keras):
+        model = keras_model(keras, size, network.channels, normalise_last, [network.pool])
     set_random(model, network)
     arrays = {layer.name: layer.get_weights() for layer in model.layers}
     pictures = np.random.default_rng(1).normal(size=(3, *size, 1)).astype(np.float32)

@@ -1,11 +1,11 @@
 """A report's tables from synthetic recordings of its year."""
 
-import csv
 import json
 import statistics
 
 import pytest
 from command_line import run_cli
+from shared_runs import rows_of
 
 from asd_jax.config import load_config
 from asd_jax.data.synthetic.synthesis import synthesize
@@ -62,11 +62,6 @@ def arguments(place, data, *more, paper="jalali2020"):
         f"--cache_dir={place / 'cache'}",
         *more,
     ]
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_tables_of_a_report_and_again(place, data, capsys):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 from command_line import run_cli
-from ensemble_runs import RESULTS, combined, given, numbers, rows_of, write_run
+from ensemble_runs import RESULTS, combined, given, numbers, write_run
+from shared_runs import rows_of
 from sklearn.metrics import roc_auc_score
 
 

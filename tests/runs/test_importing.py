@@ -1,7 +1,6 @@
 """Keras models as run directories: they score as in Keras, and a run goes on with them."""
 
 import json
-import os
 import re
 
 import h5py
@@ -25,12 +24,6 @@ SETTINGS = {
 }
 WIDTHS = (7, 6, 3, 6, 7)
 SMALL = [f"--config.{key}={value}" for key, value in SETTINGS.items()]
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ["KERAS_BACKEND"] = "jax"
-    return pytest.importorskip("keras")
 
 
 def autoencoder(keras, *, widths=WIDTHS, inputs=16, epsilon=1e-3, activation=None, last="linear"):

@@ -1,84 +1,21 @@
 """Ensembles of runs that are trained, once for all tests."""
 
-import dataclasses
-import io
-import json
 import shutil
 
 import numpy as np
 import pytest
 import scipy.stats
 from command_line import run_cli
-from ensemble_runs import combined, numbers, rows_of
+from ensemble_runs import combined, numbers
+from shared_runs import rows_of
+from trained_ensembles import SEEDS, TINY, by_clip, files_of, mean_config, members, run
 
 import asd_jax
-from asd_jax import config as configs
-from asd_jax import pipeline
-from asd_jax.config import ChoiceConfig, EnsembleConfig, load_config, override
+from asd_jax.config import override
 from asd_jax.data import audio_files
-from asd_jax.data.clips import Clip
-from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.errors import UserError
 from asd_jax.fitting import recordings
 from asd_jax.runs import ensemble
-from asd_jax.runtime.progress import Reporter
-
-SUBSETS = (
-    "\nthe data has a development and an evaluation set; the first is used, "
-    "--config.data.subset=eval takes the other"
-)
-SEEDS = (1, 0)  # not ascending: models are in this order, files in that of their lines
-TINY = {"front_end.n_mels": "16", "train.epochs": "1", "train.batch_size": "64"}
-
-
-def members():
-    return {
-        "dense": load_config("dense_ae", {**TINY, "detector.hidden": "8", "detector.latent": "2"}),
-        "between": load_config("interpolation_ae", {**TINY, "detector.encoder": "8"}),
-    }
-
-
-def mean_config(**changes):
-    return EnsembleConfig(**{"members": members(), "seeds": SEEDS, "name": "pair"} | changes)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Two machines of two ids; 2 s clips."""
-    folder = tmp_path_factory.mktemp("data") / "set"
-    synthesize(folder, machines=["fan", "valve"], sections=2, clips=12, duration=2.0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def place(data, tmp_path_factory):
-    """A folder with the run `pair` and the runs of its members in `shared`."""
-    folder = tmp_path_factory.mktemp("runs")
-    run(mean_config(), data, folder, "pair")
-    return folder
-
-
-def run(config, data, folder, name, members_dir="shared"):
-    """Runs it in `folder/name`; returns what it said."""
-    said = io.StringIO()
-    pipeline.run(
-        config,
-        data,
-        folder / name,
-        members_dir=folder / members_dir if members_dir else None,
-        cache_dir=folder / "cache",
-        reporter=Reporter(said),
-    )
-    return said.getvalue()
-
-
-def by_clip(path):
-    """(machine, section, clip) → row, a dictionary a seed."""
-    found = {}
-    for row in rows_of(path):
-        key = row["machine"], row["section"], row["clip"]
-        found.setdefault(int(row["seed"]), {})[key] = row
-    return found
 
 
 def test_a_run_of_an_ensemble_against_numpy(place):
@@ -198,12 +135,6 @@ def test_published_numbers_are_those_of_the_combination(
 # Scoring recordings.
 
 
-def files_of(data, machine="*", section="*"):
-    files = sorted(data.rglob(f"{machine}/test/*_id_{section}_*.wav"))
-    assert files
-    return files
-
-
 def test_recordings_have_the_scores_of_the_run(place, data, capsys):
     """Files as the run had them: their mean over the seeds, to 1e-5 as from float32 scores.
 
@@ -267,7 +198,7 @@ def test_the_threshold_of_several_seeds_is_of_their_mean_score(place):
         ("noise.wav", (), "several machines were fitted; choose one with machine= (--machine=): "),
         ("noise.wav", ("--machine=fna",), "machine 'fna' was not fitted; did you"),
         ("noise.wav", ("--machine=fan",), "several sections of fan were fitted; choose one"),
-        ("noise.wav", ("--machine=fan", "--section=04"), "section of the recordings 04 was not"),
+        ("noise.wav", ("--machine=fan", "--section=04"), "fan: section 04 was not fitted"),
         ("gone.wav", ("--machine=fan", "--section=00"), "gone.wav"),
     ],
 )
@@ -336,138 +267,3 @@ def test_data_without_a_test_folder(place, data, tmp_path):
     rows = recordings.score_files(asd_jax.load(tmp_path / "run"), files_of(data, "fan", "00")[:2])
     assert np.isfinite([row.score for row in rows]).all()
     assert "nothing to do" in run(config, tmp_path / "data", tmp_path, "run")
-
-
-# One member for each machine type.
-
-
-def choose_config(**changes):
-    settings = {"members": members(), "seeds": SEEDS, "name": "chosen"} | changes
-    return ChoiceConfig(**settings, choices=("fan:between",), default="dense")
-
-
-def test_each_machine_has_the_rows_of_its_member(place, data, capsys):
-    """And scores and thresholds of recordings; runs of the members on all machines are used."""
-    said = run(choose_config(), data, place, "chosen")
-    assert "epoch" not in said
-    assert not list((place / "shared").glob("*-*"))
-    chosen = by_clip(place / "chosen/scores.csv")
-    of_members = {name: by_clip(place / f"shared/{name}/scores.csv") for name in members()}
-    for seed in SEEDS:
-        assert chosen[seed].keys() == of_members["dense"][seed].keys()
-        for key, row in chosen[seed].items():
-            assert row == of_members["between" if key[0] == "fan" else "dense"][seed][key]
-    fitted = asd_jax.load(place / "chosen")
-    assert fitted.machines == ("fan", "valve")
-    for machine, name in (("fan", "between"), ("valve", "dense")):
-        member = asd_jax.load(place / "shared" / name)
-        files = files_of(data, machine)[:2]
-        assert recordings.score_files(fitted, files) == recordings.score_files(member, files)
-        for seed in (None, *SEEDS):
-            where = {"machine": machine, "section": "00", "seed": seed}
-            assert fitted.threshold(**where) == member.threshold(**where)
-    # The dense autoencoder serves all ids alike, the other is fitted to each.
-    assert fitted.resolve("valve", None) == ("valve", "")
-    with pytest.raises(UserError, match="fan: section 04 was not fitted"):
-        fitted.resolve("fan", "04")
-    with pytest.raises(UserError, match="'pump' was not fitted"):
-        fitted.resolve("pump", "00")
-
-
-def test_an_unknown_section_is_skipped_where_a_member_is_chosen(place, data, tmp_path, capsys):
-    if not (place / "chosen").exists():
-        run(choose_config(), data, place, "chosen")
-    good = files_of(data, "fan")[0]
-    bad = tmp_path / "fan/test" / good.name.replace("_id_00_", "_id_04_")
-    bad.parent.mkdir(parents=True)
-    shutil.copy(good, bad)
-    status, out, err = run_cli(
-        capsys, "score", f"--run_dir={place / 'chosen'}", bad, good, "--on_bad_clip=skip"
-    )
-    assert (status, err.count("\n"), out.count("\n")) == (0, 1, 1)
-    assert f"left out: {bad}: fan: section 04 was not fitted" in err
-
-
-def test_members_are_trained_for_the_machines_they_serve(place, data):
-    """In a folder without runs on all machines; a member that serves none is not trained."""
-    config = choose_config(data=configs.DataConfig(machines=("fan",)))
-    config = dataclasses.replace(config, seeds=(0,))
-    run(config, data, place, "alone", members_dir=None)
-    made = place / "alone/members"
-    assert [path.name for path in made.iterdir()] == ["between-fan"]
-    stored = json.loads((made / "between-fan/config.json").read_text())
-    assert stored["data"]["machines"] == ["fan"]
-    assert rows_of(place / "alone/scores.csv") == rows_of(made / "between-fan/scores.csv")
-    assert asd_jax.load(place / "alone").machines == ("fan",)
-    said = run(config, data, place, "alone", members_dir=None)
-    assert f"{place / 'alone'} is finished; nothing to do" in said
-
-
-def test_members_that_are_chosen_are_of_the_subset(data, tmp_path, monkeypatch):
-    """In a data set whose evaluation set has other machine types than its development set."""
-    clips = [
-        Clip(machine, "00", "train", f"{i}.wav", f"/{machine}/{i}.wav", year=2023, subset=subset)
-        for machine, subset in (("fan", "dev"), ("valve", "dev"), ("Vacuum", "eval"))
-        for i in range(2)
-    ]
-    for module in (pipeline, ensemble):
-        monkeypatch.setattr(module, "find_clips", lambda *_: clips)
-    planned = []
-    monkeypatch.setattr(
-        pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"
-    )
-    for subset, plan, machines in (
-        ("auto", "member dense\n-\n\nmember between\n-", {"dense": "valve", "between": "fan"}),
-        ("eval", "member dense\n-", {"dense": "Vacuum"}),
-    ):
-        config = choose_config(data=configs.DataConfig(subset=subset))
-        assert pipeline.dry_run(config, data).replace(SUBSETS, "") == plan
-        assert {member.name: member.data.machines for member in planned} == {
-            name: (machine,) for name, machine in machines.items()
-        }
-        planned.clear()
-
-
-# The configurations of the reports, as far as no training shows it.
-
-
-def test_a_dry_run_prints_each_members_plan(data, capsys, monkeypatch):
-    """The plan itself is another test's; here, of which configurations it is."""
-    planned = []
-    monkeypatch.setattr(
-        pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"
-    )
-    status, out, err = run_cli(
-        capsys, "run", "--config=giri2020_system2", "--dry_run", "--config.train.epochs=3"
-    )
-    assert (status, err) == (0, "")
-    assert out == "member mobilenet_v2_id_mix\n-\n\nmember group_made\n-\n"
-    config = load_config("giri2020_system2", {"train.epochs": "3"})
-    assert planned == [*config.member_configs().values()]
-    assert [member.train.epochs for member in planned] == [3, 3]
-
-
-def test_the_reports_systems_share_their_members():
-    """A member of one name has one configuration, or a shared folder would be refused."""
-    systems = {n: load_config(f"giri2020_system{n}") for n in (1, 2, 3, 4)}
-    of_name = {}
-    for system in systems.values():
-        assert system.combine == "mean"
-        for name, member in system.member_configs().items():
-            assert of_name.setdefault(name, member) == member
-    assert [tuple(system.members) for system in systems.values()] == [
-        ("mobilenet_v2_id_mix", "resnet50_id_mix", "group_made"),
-        ("mobilenet_v2_id_mix", "group_made"),
-        ("mobilenet_v2_id_mix", "mobilenet_v2_arcface", "group_made"),
-        ("group_made",),
-    ]
-    assert of_name["group_made"] == load_config("group_made")  # an ordinary run is shared as well
-
-
-def test_kazakovas_table_is_the_reports():
-    """Kazakova et al. 2022, section 2, third system."""
-    config = load_config("kazakova2022_system3")
-    images = {m for m in config.choices if m.endswith(":picture_mobilenet")}
-    assert images == {f"{m}:picture_mobilenet" for m in ("slider", "gearbox", "valve")}
-    for machine in ("fan", "ToyCar", "ToyTrain", "bearing", "a machine it never saw"):
-        assert config.member_for(machine) == "outlier_exposure_ae"

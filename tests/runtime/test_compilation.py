@@ -1,5 +1,6 @@
 """How programs are compiled, and that they outlive the process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,10 +30,12 @@ print(*(hits.count(f"/jax/compilation_cache/cache_{what}") for what in ("hits", 
 
 
 def start(*folders) -> tuple[int, int]:
-    """Programs found and not found on disk by a process of its own."""
+    """Programs found and not found on disk by a process that shares no cache with the tests."""
+    cache = ("JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, folders)],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith(cache)},
         capture_output=True,
         text=True,
         check=True,

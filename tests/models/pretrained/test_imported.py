@@ -1,7 +1,6 @@
 """Weights of other programs: made-up ones, and the real ones where they are at hand."""
 
 import functools
-import os
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +18,6 @@ from asd_jax.models.pretrained.imported import (
 
 # Two sequences of blocks: an unnumbered and numbered ones, with and without expansion.
 SMALL = functools.partial(MobileNetV2, stages=MobileNetV2.stages[:2])
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ["KERAS_BACKEND"] = "jax"
-    return pytest.importorskip("keras")
 
 
 def slim_arrays(module, classes=None):
@@ -269,12 +262,25 @@ def test_real_weights_give_the_stored_features_and_logits(imagenet, size):
     pictures = [f"{name}_{size}" for name in ("chelsea", "coffee")]
     x = np.stack([stored[f"{picture}_uint8"] for picture in pictures]) / np.float32(127.5) - 1
     network, classifier = MobileNetV2(), MobileNetV2(classes=IMAGENET_CLASSES)
-    features = jax.jit(network.apply)(load_imagenet_mobilenet(path), x)
-    logits = jax.jit(classifier.apply)(load_imagenet_mobilenet(path, head=True), x)
+
+    @jax.jit
+    def both(variables, x):  # as one program, which computes the layers once
+        params = {name: v for name, v in variables["params"].items() if name != "predictions"}
+        features = network.apply({**variables, "params": params}, x)
+        return features, classifier.apply(variables, x)
+
+    features, logits = both(load_imagenet_mobilenet(path, head=True), x)
     for found, kind in ((features, "avgpool1280"), (logits, "logits1001")):
         expected = np.stack([stored[f"{picture}_{kind}"] for picture in pictures])
         assert expected.std() > 0.1
         np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_real_weights_without_their_classes(imagenet):
+    path, _ = imagenet
+    with_classes = load_imagenet_mobilenet(path, head=True)
+    del with_classes["params"]["predictions"]
+    jax.tree.map(np.testing.assert_array_equal, load_imagenet_mobilenet(path), with_classes)
 
 
 @pytest.mark.slow

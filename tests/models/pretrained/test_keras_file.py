@@ -1,7 +1,6 @@
 """Files that Keras wrote, files like Keras's of other years, and files that are none."""
 
 import json
-import os
 
 import h5py
 import numpy as np
@@ -9,12 +8,6 @@ import pytest
 
 from asd_jax.errors import UserError
 from asd_jax.models.pretrained.keras_file import read_keras_config, read_keras_layers
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ["KERAS_BACKEND"] = "jax"
-    return pytest.importorskip("keras")
 
 
 @pytest.fixture(scope="module")

@@ -10,124 +10,79 @@ import time
 import numpy as np
 import pytest
 from command_line import run_cli
+from shared_runs import run_arguments
 
-from asd_jax.cli import main
 from asd_jax.data.synthetic.synthesis import synthesize
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """One machine of one id; 2 s clips."""
-    folder = tmp_path_factory.mktemp("data") / "set"
-    synthesize(folder, machines=["fan"], sections=1, clips=10, duration=2.0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-def command(data, cache, run_dir, *more):
-    return [
-        "run",
-        "--config=dense_ae",
-        f"--data_dir={data}",
-        f"--cache_dir={cache}",
-        f"--out_dir={run_dir}",
-        "--config.train.epochs=4",
-        "--config.train.checkpoint_every=2",
-        "--config.train.batch_size=64",
-        "--config.seeds=0,",
-        *more,
-    ]
-
-
-@pytest.fixture(scope="module")
-def finished(data, cache, tmp_path_factory):
-    """A finished run, not to be changed."""
-    run_dir = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.raises(SystemExit) as ended:
-        main(command(data, cache, run_dir))
-    assert ended.value.code == 0
-    return run_dir
-
-
-@pytest.fixture
-def spoiled(finished, tmp_path):
-    """A copy of a finished run, to damage."""
-    return shutil.copytree(finished, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     "lost",
     ["model.npz", "training_scores.csv", "scores.csv", "results.csv", "results.md", "scores"],
 )
-def test_what_is_lost_is_made_again(data, cache, finished, spoiled, capsys, lost):
-    path = spoiled / lost
+def test_what_is_lost_is_made_again(data, cache, finished, copied, capsys, lost):
+    path = copied / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    status, out, err = run_cli(capsys, *command(data, cache, spoiled))
+    status, out, err = run_cli(capsys, *run_arguments(data, cache, copied))
     assert status == 0, err
     assert "nothing to do" not in err
     assert "fan" in out
-    assert (spoiled / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
-    assert (spoiled / "log.jsonl").read_bytes() == (finished / "log.jsonl").read_bytes()
+    assert (copied / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
+    assert (copied / "log.jsonl").read_bytes() == (finished / "log.jsonl").read_bytes()
     assert path.exists()
 
 
-@pytest.mark.parametrize("damage", [b"", b"no such format", None], ids=["empty", "text", "cut"])
-def test_a_damaged_model_is_named_and_made_again_once_removed(
-    data, cache, finished, spoiled, capsys, damage
-):
-    model = spoiled / "model.npz"
+def test_a_damaged_model_is_named_and_made_again_once_removed(data, cache, copied, capsys):
+    """Empty, text, cut off."""
+    model = copied / "model.npz"
     whole = model.read_bytes()
-    model.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     wav = next(data.rglob("*.wav"))
-    status, _, err = run_cli(capsys, "score", f"--run_dir={spoiled}", wav)
-    assert status == 2 and "model.npz is damaged" in err and err.count("\n") == 1
+    for damaged in (b"", b"no such format", whole[: len(whole) // 2]):
+        model.write_bytes(damaged)
+        status, _, err = run_cli(capsys, "score", f"--run_dir={copied}", wav)
+        assert status == 2 and "model.npz is damaged" in err and err.count("\n") == 1
     model.unlink()
-    assert run_cli(capsys, *command(data, cache, spoiled))[0] == 0
-    assert run_cli(capsys, "score", f"--run_dir={spoiled}", wav)[0] == 0
+    assert run_cli(capsys, *run_arguments(data, cache, copied))[0] == 0
+    assert run_cli(capsys, "score", f"--run_dir={copied}", wav)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "results.csv"])
 def test_a_damaged_table_is_named_and_made_again_once_removed(
-    data, cache, finished, spoiled, capsys, name
+    data, cache, finished, copied, capsys, name
 ):
-    (spoiled / name).write_text("cut sho")
-    status, _, err = run_cli(capsys, *command(data, cache, spoiled))
+    (copied / name).write_text("cut sho")
+    status, _, err = run_cli(capsys, *run_arguments(data, cache, copied))
     assert status == 2 and f"{name} is damaged" in err
-    (spoiled / name).unlink()
-    assert run_cli(capsys, *command(data, cache, spoiled))[0] == 0
-    assert (spoiled / name).read_bytes() == (finished / name).read_bytes()
+    (copied / name).unlink()
+    assert run_cli(capsys, *run_arguments(data, cache, copied))[0] == 0
+    assert (copied / name).read_bytes() == (finished / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["config.json", "data.json"])
 @pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
-def test_a_damaged_description_is_one_line(data, cache, spoiled, capsys, name, text):
-    (spoiled / name).write_text(text)
-    status, _, err = run_cli(capsys, *command(data, cache, spoiled))
+def test_a_damaged_description_is_one_line(data, cache, copied, capsys, name, text):
+    (copied / name).write_text(text)
+    status, _, err = run_cli(capsys, *run_arguments(data, cache, copied))
     assert status == 2 and f"{name} is damaged" in err
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_serves(
-    data, cache, finished, spoiled, tmp_path
+    data, cache, finished, copied, tmp_path
 ):
     for made in ("model.npz", "results.md"):
-        (spoiled / made).unlink()
-    for file in (spoiled / "checkpoints" / "4").rglob("*"):
+        (copied / made).unlink()
+    for file in (copied / "checkpoints" / "4").rglob("*"):
         if file.is_file() and file.stat().st_size > 1000:
             file.write_bytes(b"\0" * 100)
     # In a process of its own: threads of the checkpoint's reader write to standard error.
-    again = [sys.executable, "-m", "asd_jax", *map(str, command(data, cache, spoiled))]
+    again = [sys.executable, "-m", "asd_jax", *map(str, run_arguments(data, cache, copied))]
     ended = subprocess.run(again, capture_output=True, text=True)
     assert ended.returncode == 1, ended.stderr
     assert "checkpoints/4 is damaged" in ended.stderr and "Traceback" not in ended.stderr
-    shutil.rmtree(spoiled / "checkpoints" / "4")
+    shutil.rmtree(copied / "checkpoints" / "4")
     ended = subprocess.run(again, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "continuing after epoch 2" in ended.stderr
-    assert (spoiled / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
+    assert (copied / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
 
 
 def test_a_first_start_that_failed_leaves_the_folder_free(data, cache, tmp_path, capsys):
@@ -135,15 +90,15 @@ def test_a_first_start_that_failed_leaves_the_folder_free(data, cache, tmp_path,
     broken = sorted(copy.rglob("train/*.wav"))[0]
     broken.write_bytes(b"")
     run_dir = tmp_path / "run"
-    assert run_cli(capsys, *command(copy, cache, run_dir))[0] == 2
+    assert run_cli(capsys, *run_arguments(copy, cache, run_dir))[0] == 2
     # Another configuration is welcome: the first one never began.
-    assert run_cli(capsys, *command(data, cache, run_dir, "--config.train.epochs=1"))[0] == 0
+    assert run_cli(capsys, *run_arguments(data, cache, run_dir, "--config.train.epochs=1"))[0] == 0
 
 
 def test_sigterm_while_features_are_computed_is_one_line(tmp_path, cache):
     folder = tmp_path / "set"
     synthesize(folder, machines=["fan"], sections=1, clips=300, duration=2.0)
-    arguments = command(folder, tmp_path / "cache", tmp_path / "run")
+    arguments = run_arguments(folder, tmp_path / "cache", tmp_path / "run")
     process = subprocess.Popen(
         [sys.executable, "-m", "asd_jax", *map(str, arguments)], stderr=subprocess.PIPE, text=True
     )
@@ -158,14 +113,15 @@ def test_sigterm_while_features_are_computed_is_one_line(tmp_path, cache):
 
 def test_anomalous_training_clips_are_left_out(data, cache, tmp_path, capsys):
     copy = shutil.copytree(data, tmp_path / "set")
-    faulty = next(copy.rglob("test/anomaly_*.wav"))
-    shutil.copy(faulty, next(copy.rglob("train")) / faulty.name.replace("0000", "0900", 1))
-    status, _, err = run_cli(capsys, *command(copy, cache, tmp_path / "run"))
+    faulty = next(copy.rglob("fan/test/anomaly_*.wav"))
+    training = faulty.parent.parent / "train"
+    shutil.copy(faulty, training / faulty.name.replace("0000", "0900", 1))
+    status, _, err = run_cli(capsys, *run_arguments(copy, cache, tmp_path / "run"))
     assert status == 0 and "fan: 1 training clips are named anomalous" in err
 
 
 def test_a_huge_batch_is_all_of_the_data(data, cache, tmp_path, capsys):
-    arguments = command(data, cache, tmp_path / "run", "--config.train.batch_size=2000000000")
+    arguments = run_arguments(data, cache, tmp_path / "run", "--config.train.batch_size=2000000000")
     assert run_cli(capsys, *arguments)[0] == 0
 
 
@@ -179,7 +135,7 @@ def test_2021_without_domains_is_refused_before_training(data, cache, tmp_path, 
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(wav, folder / name)
-    arguments = command(folder.parent, cache, tmp_path / "run", "--config.data.year=2021")
+    arguments = run_arguments(folder.parent, cache, tmp_path / "run", "--config.data.year=2021")
     status, _, err = run_cli(capsys, *arguments)
     assert status == 2 and "have no domain" in err
     assert not (tmp_path / "run").exists()
@@ -193,14 +149,14 @@ def test_a_name_that_is_not_utf_8_is_left_out(data, cache, tmp_path, capsys):
         os.rename(os.fsencode(wav), name)
     except OSError:
         pytest.skip("this file system takes no such names")
-    status, _, err = run_cli(capsys, *command(copy, cache, tmp_path / "run"))
+    status, _, err = run_cli(capsys, *run_arguments(copy, cache, tmp_path / "run"))
     assert status == 0 and r"normal_\xff" in err
 
 
-def test_a_home_folder_is_understood(data, cache, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert run_cli(capsys, *command(data, cache, "~/run"))[0] == 0
-    assert (tmp_path / "run" / "results.md").is_file()
+def test_a_home_folder_is_understood(data, cache, copied, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(copied.parent))
+    status, _, err = run_cli(capsys, *run_arguments(data, cache, "~/run"))
+    assert status == 0 and "is finished; nothing to do" in err
     assert run_cli(capsys, "report", "--run_dir=~/run")[0] == 0
 
 
@@ -215,7 +171,7 @@ def test_scores_that_are_not_numbers_end_in_nan(data, cache, tmp_path, capsys):
     with np.errstate(all="ignore"):
         status, _, err = run_cli(
             capsys,
-            *command(data, cache, tmp_path / "run", "--config.train.learning_rate=1e30"),
+            *run_arguments(data, cache, tmp_path / "run", "--config.train.learning_rate=1e30"),
         )
     assert status == 0 and "the training loss is not finite" in err
 
@@ -231,6 +187,6 @@ def test_settings_that_do_not_fit_leave_the_folder_free(
     data, cache, tmp_path, capsys, setting, said
 ):
     out = tmp_path / "run"
-    status, _, err = run_cli(capsys, *command(data, cache, out), f"--config.{setting}")
+    status, _, err = run_cli(capsys, *run_arguments(data, cache, out), f"--config.{setting}")
     assert status == 2 and err.splitlines()[-1].startswith(f"asd-jax: {said}")
     assert not [path for path in out.iterdir() if not path.name.startswith(".")]

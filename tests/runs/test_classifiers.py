@@ -1,9 +1,8 @@
 """Classifiers from recordings to results: sections, changed recordings, weights."""
 
-import csv
-
 import pytest
 from command_line import run_cli
+from shared_runs import made_once, rows_of
 
 import asd_jax
 from asd_jax.data.synthetic.synthesis import synthesize
@@ -16,17 +15,14 @@ TINY = [
 ]
 
 
+def make_data(folder):
+    synthesize(folder, machines=["fan", "valve"], sections=2, clips=4, duration=2.0)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Two machines with two ids each; 2 s clips."""
-    folder = tmp_path_factory.mktemp("data") / "set"
-    synthesize(folder, machines=["fan", "valve"], sections=2, clips=4, duration=2.0)
-    return folder
-
-
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    """Two machines with two ids each; few clips, for they are used at several speeds."""
+    return made_once(tmp_path_factory, "few", make_data)
 
 
 def test_ids_with_resampled_recordings(data, tmp_path, capsys):

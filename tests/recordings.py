@@ -1,0 +1,22 @@
+"""Recordings of noise, and what is read of their features."""
+
+import numpy as np
+import soundfile
+
+from asd_jax.audio import FrontEnd
+from asd_jax.data.clips import Clip
+
+FRONT_END = FrontEnd(n_fft=512, hop_length=256, n_mels=32)
+
+
+def make_clip(folder, i, n_samples, machine="fan", split="train"):
+    path = folder / machine / split / f"normal_id_00_{i:08d}.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    waveform = 0.1 * np.random.default_rng(i).standard_normal(n_samples)
+    soundfile.write(path, waveform, 16000)
+    return Clip(machine, "00", split, path.name, str(path))
+
+
+def rows(found):
+    """All frames of a table."""
+    return found.read(0, found.total_frames)

@@ -1,0 +1,114 @@
+"""Runs that are stopped, killed or out of disk end with the bytes of one that was not."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from command_line import run_cli
+from shared_runs import made_once, run_arguments, run_to_its_end
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "asd_jax", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(path, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end and process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+LONGER = ("--config.train.epochs=60", "--config.train.checkpoint_every=3")
+
+
+@pytest.fixture(scope="module")
+def longer(data, cache, tmp_path_factory):
+    """scores.csv of a longer run that nothing interrupted."""
+    run_dir = made_once(
+        tmp_path_factory,
+        "longer",
+        lambda folder: run_to_its_end(run_arguments(data, cache, folder, *LONGER)),
+    )
+    return (run_dir / "scores.csv").read_bytes()
+
+
+def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(data, cache, tmp_path, capsys, longer):
+    arguments = run_arguments(data, cache, tmp_path / "run", *LONGER)
+    process = start(*arguments)
+    wait_for(tmp_path / "run" / "log.jsonl", process)
+    status, _, err = run_cli(capsys, *arguments)
+    assert (status, f"in use by process {process.pid}" in err) == (2, True)
+    while not (tmp_path / "run" / "log.jsonl").read_text():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "stopped by SIGTERM after epoch" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert run_cli(capsys, *arguments)[0] == 0
+    assert (tmp_path / "run" / "scores.csv").read_bytes() == longer
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in log] == list(range(1, 61))
+
+
+def last_epoch(run_dir):
+    """The last epoch in the log; 0 where there is none yet."""
+    log = run_dir / "log.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return json.loads(lines[-1])["epoch"] if lines else 0
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(data, cache, tmp_path, longer):
+    run_dir = tmp_path / "run"
+    arguments = run_arguments(data, cache, run_dir, *LONGER)
+    rng = random.Random()
+    epochs = sorted(rng.sample(range(60), 5))
+    print("killed after epochs", epochs)  # shown where the test fails
+    for epoch in epochs:
+        process = start(*arguments)
+        while process.poll() is None and last_epoch(run_dir) < epoch:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.3 if epoch else 10))
+        process.kill()
+        _, err = process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0), err
+    process = start(*arguments)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert (run_dir / "scores.csv").read_bytes() == longer
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(data, cache, tmp_path, capsys, monkeypatch):
+    """The disk fills up while results are written; with room again the same command ends."""
+    from asd_jax.runs import report as reporting
+    from asd_jax.runtime import files
+
+    arguments = run_arguments(data, cache, tmp_path / "run")
+
+    def full(path, rows):
+        with files.atomic_write(path) as file:
+            file.write("half a line")
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "write_scores_csv", full)
+        status, _, err = run_cli(capsys, *arguments)
+    assert status == 1
+    assert "no space left on the disk" in err.splitlines()[-1]
+    assert not (tmp_path / "run" / "scores.csv").exists()
+    assert not list((tmp_path / "run").glob(".scores*"))
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert run_cli(capsys, *arguments)[0] == 0
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log, "nothing is trained twice"
