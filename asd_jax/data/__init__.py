@@ -2,7 +2,8 @@
 
 | module | what it knows |
 |---|---|
-| `clips` | `Clip`, one row of the table |
+| `clips` | `ClipTable`, and `Clip`, one row of it |
+| `columns` | what its columns are: codes, strings in one buffer |
 | `layouts` | the challenge layouts of every year and MIMII's own: `find_clips`, `parse_clip` |
 | `index` | `describe`: what a folder holds and what is wrong with it |
 | `audio_files` | `inspect`, `read`, `read_batches`: any rate, channels and length |
@@ -11,7 +12,7 @@
 """
 
 from asd_jax.data.audio_files import AudioInfo, inspect, read, read_batches
-from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip
+from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.data.layouts import Scan, find_clips, parse_clip, scan
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "UNLABELLED",
     "AudioInfo",
     "Clip",
+    "ClipTable",
     "Scan",
     "find_clips",
     "inspect",
