@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _end(str(error), error.exit_status)
     except KeyboardInterrupt as interrupt:
         number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
-        _end(f"stopped by {number.name}; the same command goes on from there", 128 + number)
+        _end(f"stopped by {number.name}; the same command continues from there", 128 + number)
     except BrokenPipeError:  # the reader of a table went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:

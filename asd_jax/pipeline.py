@@ -57,7 +57,7 @@ def run(
 ) -> str:
     """Trains all models of a run, scores the test clips, evaluates, and writes everything.
 
-    Started again on the same folder it goes on where it was, and does nothing twice. Several
+    Started again on the same folder it continues where it was, and does nothing twice. Several
     processes call this alike; they share the work, and the first one alone writes.
 
     Args:
@@ -220,7 +220,7 @@ def _train(
     if received:  # too late to interrupt the training
         raise UserError(
             f"stopped by {received[0].name} after training, which is saved; the same command "
-            "goes on from there",
+            "continues from there",
             exit_status=128 + received[0],
         )
     return fitted
@@ -237,7 +237,7 @@ def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
         of = "" if received else " to another process"
         raise UserError(
             f"stopped by {number.name}{of} after epoch {interrupted.epoch}, which is saved; the "
-            "same command goes on from there",
+            "same command continues from there",
             exit_status=128 + number,
         ) from None
 

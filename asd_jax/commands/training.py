@@ -13,7 +13,7 @@ def _define_run(values: flags.FlagValues) -> None:
         "config", None, "path of a configuration, or the name of a shipped one", flag_values=values
     )
     flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
-    flags.DEFINE_string("out_dir", None, "run directory to make or go on with", flag_values=values)
+    flags.DEFINE_string("out_dir", None, "run directory to make or continue", flag_values=values)
     flags.DEFINE_string(
         "cache_dir",
         None,
@@ -126,7 +126,7 @@ def _reproduce(values, words, overrides) -> None:
     print(outcome.text)
     if outcome.failed and not values.dry_run:
         raise UserError(
-            f"without {', '.join(outcome.failed)}, as said above; the same command goes on from "
+            f"without {', '.join(outcome.failed)}, as said above; the same command continues from "
             "there",
             exit_status=1,
         )

@@ -2,7 +2,7 @@
 
     python -m asd_jax.data.download --year=2020 --machines=fan,pump --out_dir=data/dcase2020
 
-The clips come to `<out_dir>/<dev_data|eval_data>/<machine>/`. The same command goes on where an
+The clips come to `<out_dir>/<dev_data|eval_data>/<machine>/`. The same command continues where an
 interrupted one stopped, and does nothing where all is there. Their licences are on the pages of
 their records; read them before you use the sounds.
 """
@@ -37,7 +37,7 @@ from asd_jax.data.layouts import Archive, official_archives
 from asd_jax.errors import UserError
 from asd_jax.runtime.files import atomic_write, disk_errors
 
-_AGAIN = "run the same command again, it goes on where it stopped"
+_AGAIN = "run the same command again, it continues where it stopped"
 _TIMEOUT_S = (15, 60)  # to connect; between two pieces
 _PIECE = 1 << 18
 _JUNK = ("__MACOSX", ".DS_Store")

@@ -12,7 +12,7 @@ from asd_jax.evaluation.results import MEAN
 from asd_jax.published import Published
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """Layout of a table.
 
     Attributes:
@@ -36,7 +36,7 @@ class Paper(NamedTuple):
 
     source: str
     year: int
-    layouts: Mapping[str, Layout]
+    layouts: Mapping[str, TableLayout]
 
 
 def _areas(heading: str, **fields: str) -> tuple[tuple[tuple[str, ...], Mapping[str, str]], ...]:
@@ -45,20 +45,20 @@ def _areas(heading: str, **fields: str) -> tuple[tuple[tuple[str, ...], Mapping[
     return tuple(((heading, title), {**fields, "metric": metric}) for title, metric in metrics)
 
 
-def _jalali(machine: str) -> Layout:
+def _jalali(machine: str) -> TableLayout:
     columns = _areas("Dense-autoencoder", system="dense_ae")
     title = f"dense and LSTM autoencoder, {machine}"
-    return Layout(title, ("Machine ID",), columns + _areas("LSTM-autoencoder", system="lstm_ae"))
+    return TableLayout(title, ("Machine ID",), columns + _areas("LSTM-autoencoder", system="lstm_ae"))
 
 
-def _hassankhani(domain: str) -> Layout:
+def _hassankhani(domain: str) -> TableLayout:
     systems = (("AE", "dense_ae"), ("MobileNet", "mobilenet_v2_baseline"), ("Ours", "ganomaly"))
     columns = tuple(
         ((f"Section {section}", title), {"section": f"0{section}", "system": system})
         for section in range(3)
         for title, system in systems
     )
-    return Layout(f"AUC by section, {domain} domain", ("Devices",), columns)
+    return TableLayout(f"AUC by section, {domain} domain", ("Devices",), columns)
 
 
 def _algorithm(published: Published) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ PAPERS = {
         "Giri et al. 2020",
         2020,
         {
-            "Table 1": Layout(
+            "Table 1": TableLayout(
                 "AUC (pAUC) of the baseline and the four systems, means over ids",
                 ("Algorithm", "Crit."),
                 sum((_areas(title, machine=name) for title, name in _GIRI.items()), ()),
@@ -121,7 +121,7 @@ PAPERS = {
         "Grollmisch et al. 2020",
         2020,
         {
-            "Table 2": Layout(
+            "Table 2": TableLayout(
                 "IAEO3 with settings by machine, with one for all, and the baseline",
                 ("Machine", "ID"),
                 _areas("IAEO3_opt", system="iaeo3_opt")
@@ -135,7 +135,7 @@ PAPERS = {
         "Kazakova et al. 2022",
         2022,
         {
-            "Table 1": Layout(
+            "Table 1": TableLayout(
                 "fan, by the machine that serves as outliers",
                 ("",),
                 tuple(
@@ -146,10 +146,10 @@ PAPERS = {
                 + ((("pAUC",), {"metric": "pauc_mcclish", "section": MEAN}),),
                 rows=("clear AE", *(f"OE ({name})" for name in _EXPOSED)),
             ),
-            "Table 2": Layout(
+            "Table 2": TableLayout(
                 "the autoencoder with outlier exposure", _CLASSES, _EXPOSURE, _classes
             ),
-            "Table 3": Layout(
+            "Table 3": TableLayout(
                 "the picture network with outlier exposure",
                 _CLASSES,
                 _EXPOSURE,

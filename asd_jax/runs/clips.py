@@ -83,7 +83,7 @@ def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None])
 
 
 def describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
-    """What must be the same when a run goes on.
+    """Describes the data of a run, which must be the same when it is continued.
 
     Args:
         data_dir: the folder of recordings.

@@ -100,5 +100,5 @@ def finished_run(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:
     run_dir = RunDirectory(path)
     stored = read_config(run_dir.config)
     if not run_dir.finished:
-        raise UserError(f"{path} has no results yet; go on with the command that began it")
+        raise UserError(f"{path} has no results yet; continue with the command that began it")
     return run_dir, stored, run_dir.read_data()
