@@ -48,7 +48,9 @@ def _areas(heading: str, **fields: str) -> tuple[tuple[tuple[str, ...], Mapping[
 def _jalali(machine: str) -> TableLayout:
     columns = _areas("Dense-autoencoder", system="dense_ae")
     title = f"dense and LSTM autoencoder, {machine}"
-    return TableLayout(title, ("Machine ID",), columns + _areas("LSTM-autoencoder", system="lstm_ae"))
+    return TableLayout(
+        title, ("Machine ID",), columns + _areas("LSTM-autoencoder", system="lstm_ae")
+    )
 
 
 def _hassankhani(domain: str) -> TableLayout:
