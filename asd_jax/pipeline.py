@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,8 +86,8 @@ def run(
                 "--members_dir, then this"
             )
         members_dir = Path(members_dir or run_dir.path / MEMBERS)
-        options = {"cache_dir": cache_dir, "on_bad_clip": on_bad_clip, "reporter": reporter}
-        _run_members(config, data_dir, run_dir, members_dir, reporter, options)
+        settings = {"cache_dir": cache_dir, "on_bad_clip": on_bad_clip, "reporter": reporter}
+        _run_members(config, data_dir, run_dir, members_dir, reporter, settings)
         return table(out_dir)
     writes = distributed.is_primary()
     if not writes:
@@ -126,7 +127,7 @@ def _run_members(
     run_dir: RunDirectory,
     members_dir: Path,
     reporter: Reporter,
-    options: dict,
+    options: dict[str, Any],
 ) -> None:
     """Runs the members that are not finished, then combines all."""
     with run_dir.lock():
@@ -159,13 +160,17 @@ def dry_run(config: Config | MembersConfig, data_dir: os.PathLike | str | None =
     detector = make_detector(config)
     if data_dir is None:
         return plan_run(detector, None)
-    lines = []
+    lines: list[str] = []
     clips = find_clips(data_dir, config.data.year or None, lines.append)
     return "\n".join([plan_run(detector, choose_clips(detector, clips, lines.append)), *lines])
 
 
 def _fit(
-    detector: Detector, training: Features, layout: Layout, run_dir: RunDirectory, reporter
+    detector: Detector,
+    training: Features,
+    layout: Layout,
+    run_dir: RunDirectory,
+    reporter: Reporter,
 ) -> FittedDetector:
     """Loads the fitted detector with its thresholds, or makes what is missing of it.
 
@@ -173,7 +178,7 @@ def _fit(
     """
     writes = distributed.is_primary()
 
-    def stored():
+    def stored() -> bytes:
         return run_dir.model.read_bytes() if run_dir.model.is_file() else b""
 
     if data := distributed.from_primary(stored):
@@ -192,7 +197,11 @@ def _fit(
 
 
 def _train(
-    detector: Detector, training: Features, layout: Layout, run_dir: RunDirectory, reporter
+    detector: Detector,
+    training: Features,
+    layout: Layout,
+    run_dir: RunDirectory,
+    reporter: Reporter,
 ) -> FittedDetector:
     """Trains on from the last checkpoint, and saves the model."""
     if not distributed.is_primary():

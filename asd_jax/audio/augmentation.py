@@ -19,6 +19,7 @@ All functions are pure, for use inside a training step: they work under `jit`, `
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -207,7 +208,7 @@ def warp(views: jax.Array, coefficients: jax.Array) -> jax.Array:
     # Shifts are added to whole numbers, so that a zero shift changes no bit.
     positions = np.indices((frames, mels), np.float32) + half * shifts  # (batch, 2, frames, mels)
 
-    def one(view, at):
+    def one(view: jax.Array, at: Any) -> jax.Array:
         return map_coordinates(view, [at[0], at[1]], order=1, mode="nearest")
 
     return jax.vmap(one)(views, positions)

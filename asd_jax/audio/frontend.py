@@ -74,7 +74,7 @@ class FrontEnd:
     eps: float = FLOAT64_EPS
     precision: str = "float64"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels"):
             _require(
                 _is_integer(getattr(self, name)) and getattr(self, name) > 0,

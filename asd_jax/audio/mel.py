@@ -77,7 +77,7 @@ def mel_bands(values: jax.Array, n_fft: int, mel: MelScale) -> jax.Array:
     """
     filters = mel_filters(n_fft, mel).astype(values.dtype)
 
-    def product(low, high, first, last):
+    def product(low: int, high: int, first: int, last: int) -> jax.Array:
         # TF32, the default of GPUs for float32 products, would be off by 0.002 dB.
         part = filters[low:high, first:last]
         return jnp.matmul(values[..., low:high], part, precision=jax.lax.Precision.HIGHEST)
@@ -95,26 +95,26 @@ def mel_bands(values: jax.Array, n_fft: int, mel: MelScale) -> jax.Array:
     return jnp.concatenate(parts, axis=-1)
 
 
-def _slaney_mel(hz):
-    hz = np.asarray(hz, np.float64)
-    above = _CORNER_MEL + np.log(np.maximum(hz, _CORNER_HZ) / _CORNER_HZ) / _LOG_STEP
-    return np.where(hz < _CORNER_HZ, hz / _HZ_PER_MEL, above)
+def _slaney_mel(hz: float) -> np.ndarray:
+    frequency = np.asarray(hz, np.float64)
+    above = _CORNER_MEL + np.log(np.maximum(frequency, _CORNER_HZ) / _CORNER_HZ) / _LOG_STEP
+    return np.where(frequency < _CORNER_HZ, frequency / _HZ_PER_MEL, above)
 
 
-def _slaney_hz(mel):
+def _slaney_hz(mel: np.ndarray) -> np.ndarray:
     above = _CORNER_HZ * np.exp(_LOG_STEP * (mel - _CORNER_MEL))
     return np.where(mel < _CORNER_MEL, mel * _HZ_PER_MEL, above)
 
 
-def _htk_mel(hz):
+def _htk_mel(hz: float) -> np.ndarray:
     return 2595 * np.log10(1 + np.asarray(hz, np.float64) / 700)
 
 
-def _htk_hz(mel):
+def _htk_hz(mel: np.ndarray) -> np.ndarray:
     return 700 * (10 ** (mel / 2595) - 1)
 
 
-def _hz(hz):
+def _hz(hz: float | np.ndarray) -> np.ndarray:
     return np.asarray(hz, np.float64)
 
 

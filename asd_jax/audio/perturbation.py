@@ -41,7 +41,7 @@ _ZERO_CROSSINGS = 61
 _KAISER_BETA = 10.06
 
 
-def resample_waveform(waveforms: jax.Array, factor: float) -> jax.Array:
+def resample_waveform(waveforms: jax.Array | np.ndarray, factor: float) -> jax.Array:
     """Plays waveforms faster or slower, pitch and tempo together, on the device.
 
     Sample m of the result is the band-limited waveform at sample m * factor; outside the waveform

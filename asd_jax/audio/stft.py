@@ -46,18 +46,18 @@ def transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
         (..., frames, bands), in the unit of magnitude ** power.
     """
 
-    def in_float64(x):  # (..., samples) → (..., frames, bands)
+    def in_float64(x: jax.Array) -> jax.Array:  # (..., samples) → (..., frames, bands)
         with jax.enable_x64(True):
             squared = _squared(_spectrum(x.astype(jnp.float64), settings)).astype(x.dtype)
         return _to_bands(_magnitude_power(squared, settings.power), settings)
 
-    def in_float32(x):
+    def in_float32(x: jax.Array) -> jax.Array:
         squared = _squared(_spectrum(x, settings))
         return _to_bands(_magnitude_power(squared, settings.power), settings)
 
     in_precision = in_float64 if settings.precision == "float64" else in_float32
 
-    def clip_by_clip(x):
+    def clip_by_clip(x: jax.Array) -> jax.Array:
         # One clip's frames fit into the processor's cache, those of a whole batch do not.
         # Unrolling four clips keeps all cores busy.
         flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (clips, samples)
@@ -67,20 +67,22 @@ def transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
     # JAX's own batching rule of the FFT would run outside the float64 context, and round. As the
     # functions above take any leading axes, batching needs no more than the batched array.
     @jax.custom_batching.custom_vmap
-    def bands(x):
+    def bands(x: jax.Array) -> jax.Array:
         return jax.lax.platform_dependent(
             x, cpu=clip_by_clip, cuda=in_precision, rocm=in_precision, default=in_float32
         )
 
     @bands.def_vmap
-    def _(axis_size, in_batched, x):
+    def _(axis_size: int, in_batched: list[bool], x: jax.Array) -> tuple[jax.Array, bool]:
         return bands(x), True
 
     return bands(waveforms)
 
 
-@transform.__wrapped__.defjvp
-def _transform_jvp(settings: Settings, primals, tangents):
+@transform.__wrapped__.defjvp  # type: ignore[attr-defined]  # jit's type lacks the function
+def _transform_jvp(
+    settings: Settings, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     # Differentiating the float64 transform would need x64 in the backward pass, outside the
     # context; a gradient has no use for its precision.
     (waveforms,), (direction,) = primals, tangents

@@ -93,6 +93,7 @@ def load_config(
             f"{nearest(name_or_path, names)}; `asd-jax list` shows all"
         )
     spec = importlib.util.spec_from_file_location(f"asd_jax_config_{path.stem}", path)
+    assert spec and spec.loader  # as the name ends in .py
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -5,8 +5,8 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config.types import (
@@ -24,8 +24,15 @@ from asd_jax.config.types import (
 )
 from asd_jax.errors import UserError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def override(config, overrides: Mapping[str, str], *, root=None, prefix: str = ""):
+_Group = TypeVar("_Group", bound="DataclassInstance")
+
+
+def override(
+    config: _Group, overrides: Mapping[str, str], *, root: Any = None, prefix: str = ""
+) -> _Group:
     """Returns `config` with dotted keys set from text.
 
     Text is read by the field's type: `5`, `3e-4`, `true`, `none`, `0,1,2`, `fan,pump`.
@@ -44,7 +51,8 @@ def override(config, overrides: Mapping[str, str], *, root=None, prefix: str = "
     overrides = {former.get(key, key): text for key, text in overrides.items()}
     hints = typing.get_type_hints(type(config))
     names = [field.name for field in dataclasses.fields(config)]
-    values, groups = {}, {}
+    values: dict[str, Any] = {}
+    groups: dict[str, dict[str, str]] = {}
     for key, text in overrides.items():
         head, _, rest = key.partition(".")
         is_group = head in names and _is_group(getattr(config, head))
@@ -69,7 +77,12 @@ def override(config, overrides: Mapping[str, str], *, root=None, prefix: str = "
     return dataclasses.replace(config, **values)
 
 
-def _override_members(members, overrides: Mapping[str, str], root, prefix: str):
+def _override_members(
+    members: Mapping[str, Config | MembersConfig],
+    overrides: Mapping[str, str],
+    root: Any,
+    prefix: str,
+) -> dict[str, Config | MembersConfig]:
     """Named configurations with keys "NAME.KEY" set; arguments as in `override`."""
     of_member: dict[str, dict[str, str]] = {}
     for key, text in overrides.items():
@@ -88,11 +101,11 @@ def _override_members(members, overrides: Mapping[str, str], root, prefix: str):
     return {**members, **changed}
 
 
-def _is_group(value) -> bool:
+def _is_group(value: object) -> bool:
     return dataclasses.is_dataclass(value) or isinstance(value, Mapping)
 
 
-def keys(config, prefix: str = "") -> list[str]:
+def keys(config: Any, prefix: str = "") -> list[str]:
     """All dotted keys of a configuration."""
     found = []
     if isinstance(config, Mapping):
@@ -112,7 +125,7 @@ def nearest(wrong: str, right: Sequence[str]) -> str:
     return f"; did you mean {matches[0]}?" if matches else ""
 
 
-def _parse(text: str, kind, flag: str):
+def _parse(text: str, kind: Any, flag: str) -> Any:
     """Reads `text` as a value of the annotated type `kind`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -213,35 +226,38 @@ def from_dict(
     for cls, kind in _MEMBERS_KINDS.items():
         if name == kind.name:
             members = {k: from_dict(v, detector_configs) for k, v in data.pop("members").items()}
-            groups = _MEMBERS_GROUPS
-            values = {key: _build(groups[key], data.pop(key), key) for key in groups if key in data}
+            values = _built(_MEMBERS_GROUPS, data)
             return _build(cls, {"members": members, **values, **detector, **data})
     if name not in detector_configs:
         raise UserError(
             f"this version has no detector {name!r}{nearest(name, [*detector_configs])}"
         )
-    groups = _GROUPS
-    values = {key: _build(groups[key], data.pop(key), key) for key in groups if key in data}
+    values = _built(_GROUPS, data)
     return _build(
         Config, {"detector": _build(detector_configs[name], detector, "detector"), **values, **data}
     )
 
 
-_GROUPS = {
+_GROUPS: Mapping[str, type] = {
     "front_end": FrontEnd,
     "data": DataConfig,
     "train": TrainConfig,
     "embedding": EmbeddingConfig,
     "backend": BackendConfig,
 }
-_MEMBERS_GROUPS = {
+_MEMBERS_GROUPS: Mapping[str, type] = {
     "data": DataConfig,
     "train": MemberTrainConfig,
     "embedding": MemberEmbeddingConfig,
 }
 
 
-def _build(cls, values: Mapping[str, Any], where: str = "config"):
+def _built(groups: Mapping[str, type], data: dict[str, Any]) -> dict[str, Any]:
+    """The groups of settings that `data` has, which are taken out of it."""
+    return {key: _build(groups[key], data.pop(key), key) for key in groups if key in data}
+
+
+def _build(cls: type[_Group], values: Mapping[str, Any], where: str = "config") -> _Group:
     unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
     if unknown:
         raise UserError(
@@ -258,7 +274,7 @@ def _build(cls, values: Mapping[str, Any], where: str = "config"):
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Dotted keys in which two configurations' dictionaries differ, each with both values."""
 
-    def flatten(data, prefix=""):
+    def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, value in data.items():
             if isinstance(value, dict):
                 yield from flatten(value, f"{prefix}{key}.")

@@ -84,7 +84,7 @@ class EmbeddingConfig:
 
     SHORT_FOR: typing.ClassVar[str] = "kind"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.size not in (512, 6144):
             raise UserError(f"embedding.size is {self.size}; it must be 512 or 6144")
         if not self.hop > 0:
@@ -124,7 +124,7 @@ class BackendConfig:
 
     SHORT_FOR: typing.ClassVar[str] = "kind"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.neighbours < 1:
             raise UserError(f"backend.neighbours is {self.neighbours}; it must be 1 or more")
         if self.kind != "knn":
@@ -166,7 +166,7 @@ class TrainConfig:
 
     FORMER_NAMES: typing.ClassVar[Mapping[str, str]] = {"members": "driver"}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}; it must be 1 or more")
@@ -220,7 +220,7 @@ class Config:
     threshold_quantile: float = _QUANTILE
     name: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.seeds:
             raise UserError("seeds is empty; name at least one, as in seeds=0,")
         if not isinstance(self.seeds, tuple) or not all(type(seed) is int for seed in self.seeds):
@@ -292,32 +292,36 @@ class MembersConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     name: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.members:
             raise UserError("members is empty; an ensemble needs one or more")
         self.member_configs()
 
     def member_configs(self) -> "dict[str, Config | MembersConfig]":
         """The members' configurations with the settings that are for all."""
-        train = {k: v for k, v in dataclasses.asdict(self.train).items() if v is not None}
-        embedding = {
+        train: dict[str, Any] = {
+            k: v for k, v in dataclasses.asdict(self.train).items() if v is not None
+        }
+        embedding: dict[str, Any] = {
             k: v for k, v in dataclasses.asdict(self.embedding).items() if v not in ("", None)
         }
-        configs, embedded = {}, False
+        configs: dict[str, Config | MembersConfig] = {}
+        embedded = False
         for name, member in self.members.items():
             has_embedding = member.embedding.kind not in ("", "none")
             embedded |= has_embedding
-            configs[name] = dataclasses.replace(
-                member,
-                data=self.data,
-                train=dataclasses.replace(member.train, **train),
-                embedding=dataclasses.replace(
+            # A member of either kind has these fields, each of its kind's own type.
+            shared: dict[str, Any] = {
+                "data": self.data,
+                "train": dataclasses.replace(member.train, **train),
+                "embedding": dataclasses.replace(
                     member.embedding, **(embedding if has_embedding else {})
                 ),
-                precision=self.precision or member.precision,
-                seeds=self.seeds,
-                name=name,
-            )
+                "precision": self.precision or member.precision,
+                "seeds": self.seeds,
+                "name": name,
+            }
+            configs[name] = dataclasses.replace(member, **shared)
         if embedding and not embedded:
             raise UserError(f"embedding.{next(iter(embedding))}: no member has an embedding")
         return configs
@@ -337,14 +341,14 @@ class EnsembleConfig(MembersConfig):
     combine: Literal["mean", "max"] = "mean"
     threshold_quantile: float = _QUANTILE
 
-    def __new__(cls, *args, **settings):
+    def __new__(cls, *args: Any, **settings: Any) -> Any:
         """An `EnsembleConfig`; a `ChoiceConfig` where combine="choose", its former name."""
         if settings.get("combine") == "choose":
             del settings["combine"]
             return ChoiceConfig(*args, **settings)
         return super().__new__(cls)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         _check_quantile(self.threshold_quantile)
 
@@ -362,7 +366,7 @@ class ChoiceConfig(MembersConfig):
     choices: tuple[str, ...] = ()
     default: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         machines = [choice.partition(":")[0] for choice in self.choices]
         if len(set(machines)) < len(machines):

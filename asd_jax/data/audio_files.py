@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -121,11 +121,19 @@ def read_batches(
 
 
 def _batches(
-    paths, sample_rate, channel, batch_size, threads, on_bad_clip, report
+    paths: Sequence[os.PathLike | str],
+    sample_rate: int,
+    channel: int | str | None,
+    batch_size: int,
+    threads: int,
+    on_bad_clip: str,
+    report: Callable[[str], None],
 ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-    said = set()
+    said: set[str] = set()
+    future: Future | None
+    waveform: np.ndarray | None
 
-    def say_once(kind: str, line: str):
+    def say_once(kind: str, line: str) -> None:
         if kind not in said:
             said.add(kind)
             report(line)
@@ -220,7 +228,7 @@ def _check_request(sample_rate: int, channel: int | str | None) -> None:
         raise UserError(f'channel {channel!r} is neither a number from 0 nor "mean"')
 
 
-def _library(name: str):
+def _library(name: str) -> Any:
     """An audio library, which only reading needs."""
     try:
         return importlib.import_module(name)

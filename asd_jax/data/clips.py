@@ -4,6 +4,7 @@ import dataclasses
 import operator
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 
@@ -75,7 +76,9 @@ class ClipTable(Sequence[Clip]):
         """The table of some clips; one that there is already is given back."""
         if isinstance(clips, ClipTable):
             return clips
-        columns = {name: ({}, array("I")) for name in (*_CATEGORICAL, "folder")}
+        columns: dict[str, tuple[dict[Hashable, int], array[int]]] = {
+            name: ({}, array("I")) for name in (*_CATEGORICAL, "folder")
+        }
         text, lengths = bytearray(), array("I")
         get_fields = operator.attrgetter(*_CATEGORICAL)
         parts = [(*each, each[1].append) for each in columns.values()]
@@ -83,9 +86,9 @@ class ClipTable(Sequence[Clip]):
             row = (*get_fields(clip), _folder(clip.path, clip.name))
             for value, (known, _, append) in zip(row, parts, strict=True):
                 append(known.setdefault(value, len(known)))
-            name = encode(clip.name)
-            text += name
-            lengths.append(len(name))
+            encoded = encode(clip.name)
+            text += encoded
+            lengths.append(len(encoded))
         del parts
         built = {}
         for name in (*_CATEGORICAL, "folder"):
@@ -110,7 +113,13 @@ class ClipTable(Sequence[Clip]):
     def __len__(self) -> int:
         return len(self._names.starts)
 
-    def __getitem__(self, rows):
+    @overload
+    def __getitem__(self, rows: int | np.integer) -> Clip: ...
+
+    @overload
+    def __getitem__(self, rows: slice | np.ndarray | Sequence[int]) -> "ClipTable": ...
+
+    def __getitem__(self, rows: Any) -> "Clip | ClipTable":
         if not isinstance(rows, slice | np.ndarray | Sequence):
             row = operator.index(rows)
             if not -len(self) <= row < len(self):
@@ -149,7 +158,7 @@ class ClipTable(Sequence[Clip]):
             return NotImplemented
         return len(self) == len(other) and all(map(operator.eq, self, other))
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # how Python says that it has none
 
     def __repr__(self) -> str:
         return f"<ClipTable of {len(self)} clips>"

@@ -19,7 +19,7 @@ class Categorical:
     """
 
     codes: np.ndarray
-    values: tuple[Hashable, ...]
+    values: tuple[Any, ...]
 
     @classmethod
     def of(cls, codes: np.ndarray, values: Sequence[Hashable]) -> "Categorical":
@@ -55,7 +55,7 @@ class Categorical:
     def ranks(self) -> np.ndarray:
         """(n,) numbers in the order of the values."""
         ranks = np.empty(len(self.values), self.codes.dtype)
-        order = sorted(range(len(self.values)), key=self.values.__getitem__)
+        order = sorted(range(len(self.values)), key=lambda code: self.values[code])
         ranks[order] = np.arange(len(order))
         return ranks[self.codes]
 
@@ -139,7 +139,7 @@ def encode(string: str) -> bytes:
 
 def decode(text: bytes | np.ndarray) -> str:
     """The string of bytes that `encode` gave."""
-    return str(text, "utf-8", "surrogatepass")
+    return bytes(text).decode("utf-8", "surrogatepass")
 
 
 def _narrow(*columns: np.ndarray) -> list[np.ndarray]:

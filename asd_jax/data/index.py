@@ -6,6 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,9 @@ def read_headers(
     Returns:
         One `AudioInfo` a path, in their order; files alike share one.
     """
-    total = len(paths) if total is None else total
+    if total is None:
+        paths = [*paths]
+        total = len(paths)
     infos: list[AudioInfo] = []
     known: dict[AudioInfo, AudioInfo] = {}
     with ThreadPoolExecutor(threads) as pool:
@@ -204,7 +207,7 @@ def format_summary(summary: Summary, root: str = "") -> str:
 
 
 def _row(key: tuple, clips: ClipTable, seconds: np.ndarray) -> Row:
-    def count(**wanted) -> int:
+    def count(**wanted: Any) -> int:
         return int(clips.where(split="test", **wanted).sum())
 
     return Row(
@@ -235,25 +238,26 @@ def _odd_ones(
     """Clips unlike the majority: of all in rate and channels, of their machine in length."""
     found = defaultdict(list)
     for of, unit in (("sample_rate", "Hz"), ("channels", "channels")):
-        values = [getattr(infos[row], of) for row in np.flatnonzero(sound)]
+        sound_rows = np.flatnonzero(sound).tolist()
+        values = [getattr(infos[row], of) for row in sound_rows]
         usual = _most_common(values)
-        for row, value in zip(np.flatnonzero(sound), values, strict=True):
+        for row, value in zip(sound_rows, values, strict=True):
             if value != usual:
                 found[f"{value} {unit} where most have {usual}"].append(clips.path(row))
     for (machine,), rows in clips.groups("machine", rows=sound).items():
         lengths = [round(length, 3) for length in seconds[rows].tolist()]
         usual = _most_common(lengths)
         what = f"other length than most of {machine} ({usual:.2f} s)"
-        for row, length in zip(rows, lengths, strict=True):
+        for row, length in zip(rows.tolist(), lengths, strict=True):
             if length != usual:
                 found[what].append(clips.path(row))
     return _problems(found)
 
 
-def _most_common(values: Sequence):
+def _most_common(values: Sequence[Any]) -> Any:
     """The value that most have, the first of equals; None of none."""
     counts = Counter(values)
-    return max(counts, key=counts.get, default=None)
+    return max(counts, key=counts.__getitem__, default=None)
 
 
 def _clashes(clips: ClipTable) -> list[Problem]:

@@ -15,11 +15,13 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+import io
 import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -77,11 +79,11 @@ class Scan:
 def official_archives() -> tuple[Archive, ...]:
     """The challenge's published archives, 2020 to 2026."""
     table = importlib.resources.files("asd_jax.data").joinpath("downloads.csv")
-    with table.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            Archive(int(row["year"]), row["machine"], row["set"], row["url"])
-            for row in csv.DictReader(file)
-        )
+    file = io.StringIO(table.read_text(encoding="utf-8"))
+    return tuple(
+        Archive(int(row["year"]), row["machine"], row["set"], row["url"])
+        for row in csv.DictReader(file)
+    )
 
 
 def find_clips(
@@ -112,10 +114,10 @@ def find_clips(
     found = scan(data_dir, year)
     if not found.clips:
         n_files = len(found.strays) + len(found.supplemental)
-        first = (found.strays or found.supplemental)[0]
+        example = (found.strays or found.supplemental)[0]
         raise UserError(
             f"none of the {n_files} wav files under {data_dir} fits a data set layout, "
-            f"for example {first}; {EXPECTED}"
+            f"for example {example}; {EXPECTED}"
         )
     for first, second in duplicates(found.clips):
         raise UserError(
@@ -138,7 +140,8 @@ def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
     """
     if year is not None and year not in YEARS:
         raise UserError(f"year {year}: the challenge years are {YEARS[0]} to {YEARS[-1]}")
-    strays, supplemental = [], []
+    strays: list[str] = []
+    supplemental: list[str] = []
     clips = ClipTable.of(_found_clips(Path(data_dir), strays, supplemental))
     if not (clips or strays or supplemental):
         raise UserError(f"no wav file under {data_dir}; {EXPECTED}")
@@ -203,7 +206,8 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
     if match := _ID_NAME.fullmatch(path.stem):
         if folder.name not in ("train", "test"):
             return None
-        year, domain, attributes = 2020, "", ()
+        year, domain = 2020, ""
+        attributes: tuple[tuple[str, str], ...] = ()
     elif match := _SECTION_NAME.fullmatch(path.stem):
         domain = match["domain"] or ""
         by_folder = folder.name.removesuffix(split).rstrip("_")
@@ -240,7 +244,7 @@ def _wav_files(data_dir: Path) -> Iterator[Path]:
     if not data_dir.is_dir():
         raise UserError(f"{data_dir} is a file; give the folder of the data set")
 
-    def fail(error: OSError):
+    def fail(error: OSError) -> None:
         raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
     # Data sets are often put together from links to other disks; each folder is walked once,
@@ -257,8 +261,13 @@ def _wav_files(data_dir: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(files) if name.lower().endswith(".wav"))
 
 
+class _Place(TypedDict):
+    machine: str
+    subset: str
+
+
 @functools.lru_cache(maxsize=1024)  # thousands of clips share a machine's folder
-def _place(machine_folder: Path) -> dict[str, str] | None:
+def _place(machine_folder: Path) -> _Place | None:
     """Machine and subset, given the folder of the machine."""
     machine = machine_folder.name
     if not machine or machine == "raw" or _SUBSET_FOLDER.fullmatch(machine):
@@ -345,7 +354,7 @@ def _year(folder: Path, clips: ClipTable, has_supplemental: bool) -> int:
     if 2021 in clips.distinct("year"):
         return 2021
     if clips.distinct("section") != ["00"]:
-        candidates = (2022, 2021)
+        candidates: tuple[int, ...] = (2022, 2021)
     elif has_supplemental:
         candidates = (2025, 2026)
     elif any(os.path.splitext(c.name)[0].endswith(f"_{_NO_ATTRIBUTE}") for c in clips):

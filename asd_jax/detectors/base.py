@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec
-from asd_jax.config import Config
+from asd_jax.config import Config as RunConfig  # a system's own is `Detector.Config`
 from asd_jax.data.clips import Clip
 from asd_jax.features.table import ClipInput
 from asd_jax.scoring import pooling
@@ -45,7 +45,12 @@ class TrainingClips:
     Iterating gives (clip, statistics) pairs.
     """
 
-    def __init__(self, clips: Sequence[Clip], statistics, indices: np.ndarray | None = None):
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        statistics: Callable[[np.ndarray], Iterable[Any]],
+        indices: np.ndarray | None = None,
+    ):
         self._clips, self._statistics = clips, statistics
         self._indices = np.arange(len(clips)) if indices is None else indices
 
@@ -86,7 +91,7 @@ class Detector(abc.ABC):
     paper: ClassVar[str]
     scope: ClassVar[Literal["machine", "section", "machine by section"]]
 
-    def __init__(self, config: Config):
+    def __init__(self, config: RunConfig):
         self.config = config
 
     @property

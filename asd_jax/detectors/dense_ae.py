@@ -54,7 +54,7 @@ class DenseAutoencoderConfig(DetectorConfig):
     latent: int = 8
     score: Literal["mse", "mahalanobis"] = "mse"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.frames < 1 or self.latent < 1 or any(width < 1 for width in self.hidden):
             raise UserError(
                 "detector.frames, detector.hidden and detector.latent must be 1 or more"

@@ -77,7 +77,7 @@ class GANomalyConfig(DetectorConfig):
     adversarial_weight: float = 1.0
     momentum: float = 0.9
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.frames < 8 or self.frames % 8:
             raise UserError(f"detector.frames is {self.frames}; it must be a multiple of 8")
         if self.width < 1:

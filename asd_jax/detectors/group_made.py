@@ -68,7 +68,7 @@ class GroupMADEConfig(DetectorConfig):
     components: int = 10
     score: Literal["all", "last"] = "all"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.order) < 2 or sorted(self.order) != list(range(len(self.order))):
             raise UserError(
                 f"detector.order is {self.order}; name each frame of a view once, counted from 0, "

@@ -61,7 +61,7 @@ class IAEO3Config(DetectorConfig):
     predictor: Literal["mixture", "max"] = "mixture"
     components: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_shape(self.frames, self.encoder)
         for name in ("trainings", "principal", "components"):
             if getattr(self, name) < 1:

@@ -92,7 +92,7 @@ class IdClassifierConfig(DetectorConfig):
     resample: tuple[float, ...] = ()
     score: Literal["probability", "log_odds", "cosine"] = "probability"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         def require(condition, name, wanted):
             if not condition:
                 raise UserError(f"detector.{name} is {getattr(self, name)}; it must be {wanted}")

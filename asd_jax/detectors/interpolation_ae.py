@@ -49,7 +49,7 @@ class InterpolationAutoencoderConfig(DetectorConfig):
     encoder: tuple[int, ...] = (256, 128, 64, 32)
     pooling: Literal["mean", "max"] = "mean"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_shape(self.frames, self.encoder)
 
 

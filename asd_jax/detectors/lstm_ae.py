@@ -67,7 +67,7 @@ class LSTMAutoencoderConfig(DetectorConfig):
     decay: float = 0.01
     scaling: Literal["standard", "none"] = "standard"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.frames < 1:
             raise UserError(f"detector.frames is {self.frames}; it must be 1 or more")
         if not self.encoder or min(self.encoder) < 1:

@@ -78,7 +78,7 @@ class OutlierExposureConfig(DetectorConfig):
     outlier_weight: float = 1.0
     standardise: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.frames < 1 or self.latent < 1 or any(width < 1 for width in self.hidden):
             raise UserError(
                 "detector.frames, detector.hidden and detector.latent must be 1 or more"

@@ -104,7 +104,7 @@ class PictureMobileNetConfig(DetectorConfig):
     copies: int = 2
     alpha: float = 0.04
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("frames", "size", "clips"):
             if getattr(self, name) < 1:
                 raise UserError(f"detector.{name} is {getattr(self, name)}; it must be 1 or more")

@@ -101,7 +101,7 @@ class Embedder:
     weights_sha256: str
     variables: dataclasses.InitVar[Mapping[str, Any]]
 
-    def __post_init__(self, variables):
+    def __post_init__(self, variables: Mapping[str, Any]) -> None:
         _network(self.kind, self.size)
         if not (isinstance(self.hop, int | float) and 1 <= self.hop * self.sample_rate < 2**31):
             raise UserError(f"embeddings: hop {self.hop!r} must be a positive number of seconds")
@@ -223,8 +223,9 @@ class ClipTable(Protocol):
 
     n_frames: np.ndarray
 
-    def read_clips(self, indices: Sequence[int]) -> list[np.ndarray]:
+    def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """(windows, values) of each clip."""
+        ...
 
 
 def clip_embeddings(table: ClipTable) -> np.ndarray:
@@ -264,7 +265,9 @@ def _mean(clip: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _embed(variables, waveforms: jax.Array, settings: tuple[str, int, int, bool]) -> jax.Array:
+def _embed(
+    variables: Mapping[str, Any], waveforms: jax.Array, settings: tuple[str, int, int, bool]
+) -> jax.Array:
     kind, size, hop, center = settings
     front_end, network = _KINDS[kind].front_end, _network(kind, size)
     padded, count = pad_to_windows(waveforms, front_end.window, hop, center)
@@ -272,7 +275,7 @@ def _embed(variables, waveforms: jax.Array, settings: tuple[str, int, int, bool]
     together = min(_WINDOWS, total)
     rounds = -(-total // together)
 
-    def embed(indices):
+    def embed(indices: jax.Array) -> jax.Array:
         starts = jnp.stack([indices // count, indices % count * hop], axis=1)
         shape = (1, front_end.window)
         windows = jax.vmap(lambda start: jax.lax.dynamic_slice(padded, start, shape)[0])(starts)

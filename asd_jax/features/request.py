@@ -98,7 +98,7 @@ class Request:
                 files.append([path, None, None])
         front_end, channel, min_frames, fill_frames = self.settings
         channel = "mean" if channel is None else channel
-        depends_on = [_FORMAT, dataclasses.asdict(front_end), channel, min_frames, files]
+        depends_on: list[Any] = [_FORMAT, dataclasses.asdict(front_end), channel, min_frames, files]
         if any(self.perturbations):
             depends_on.append(self.perturbations)
         if fill_frames > min_frames:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -173,7 +173,7 @@ class FeatureSet:
     _entry: np.ndarray = dataclasses.field(repr=False)  # (clips,), place in `_entries`
     _rows: np.ndarray = dataclasses.field(repr=False)  # (clips,), first row in its entry
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         ends = np.cumsum(self.n_frames, dtype=np.int64)
         object.__setattr__(self, "offsets", ends - self.n_frames)
 
@@ -261,4 +261,6 @@ def clip_batches(
         if features.embeddings is not None:
             embeddings = np.zeros((BATCH_CLIPS, features.embeddings.shape[1]), np.float32)
             embeddings[: len(clips)] = features.embeddings[chosen]
-        yield first, ClipInput(batch, n_frames, of_sections, embeddings)
+        # NumPy's arrays: a jitted function takes them to the device itself.
+        arrays: tuple[Any, ...] = (batch, n_frames, of_sections, embeddings)
+        yield first, ClipInput(*arrays)

@@ -4,8 +4,8 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -30,6 +30,9 @@ from asd_jax.runtime import distributed
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
 from asd_jax.training import Member, fleet
+
+# (weights, calibration, clips) → (models, clips)
+_Score = Callable[[Any, Any, ClipInput], jax.Array | np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +78,9 @@ class FittedDetector(Fitted):
         """Sections of a machine type; None where one model scores all of them alike."""
         return None if self.detector.scope == "machine" else self.sections[machine]
 
-    def seed_scores(self, waveforms, sample_rate, group, seeds):
+    def seed_scores(
+        self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
+    ) -> np.ndarray:
         """(seeds, clips) scores of recordings by each seed."""
         features = self.features(waveforms, sample_rate)
         embeddings = self.embeddings(waveforms, sample_rate)
@@ -102,7 +107,7 @@ class FittedDetector(Fitted):
         )
         return np.stack(self._checked(features))
 
-    def _checked(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _checked(self, features: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         return check_features(features, self.config.front_end.n_mels, self.detector.views)
 
     def embeddings(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray | None:
@@ -129,7 +134,7 @@ class FittedDetector(Fitted):
         return embedder_of(self.config)
 
     @functools.cached_property
-    def _front_end(self):
+    def _front_end(self) -> Callable[[np.ndarray], jax.Array]:
         return jax.jit(self.config.front_end)
 
     def score_features(
@@ -248,16 +253,16 @@ class FittedDetector(Fitted):
         return np.fmin.reduce(of_seeds, axis=1)
 
     @functools.cached_property
-    def _score(self):
+    def _score(self) -> _Score:
         return self._compiled(self.detector.score)
 
     @functools.cached_property
-    def _score_trained(self):
+    def _score_trained(self) -> _Score:
         if type(self.detector).score_trained is Detector.score_trained:
             return self._score
         return self._compiled(self.detector.score_trained)
 
-    def _compiled(self, score_clip):
+    def _compiled(self, score_clip: Callable[[Any, Any, ClipInput], jax.Array]) -> _Score:
         """(weights, calibration, clips) → (models, clips)."""
         over_clips = jax.vmap(score_clip, in_axes=(None, None, 0))
         kind = self.detector.task().kind
@@ -267,7 +272,7 @@ class FittedDetector(Fitted):
         # On a CPU, models one after another, as in training.
         one = jit(over_clips)
 
-        def score(weights, calibration, clips: ClipInput):
+        def score(weights: Any, calibration: Any, clips: ClipInput) -> np.ndarray:
             count = len(jax.tree.leaves(weights)[0])
             return np.stack([one(*take((weights, calibration), m), clips) for m in range(count)])
 
@@ -282,13 +287,13 @@ class FittedDetector(Fitted):
             "sections": dict(self.sections),
         }
         trees = {"weights": self.weights, "calibration": self.calibration}
-        arrays = {k: np.asarray(v) for k, v in flatten_dict(trees, sep="/").items()}
+        arrays: dict[str, Any] = {k: np.asarray(v) for k, v in flatten_dict(trees, sep="/").items()}
         with atomic_write(path, "wb") as file:
             np.savez(file, meta=json.dumps(meta), thresholds=self.thresholds, **arrays)
 
     @classmethod
-    def load(cls, path: os.PathLike | str) -> "FittedDetector":
-        """Reads what `save` wrote.
+    def load(cls, path: os.PathLike | str | IO[bytes]) -> "FittedDetector":
+        """Reads what `save` wrote, from the file or its content.
 
         Raises:
             UserError: the file is missing, damaged, or of a system this version lacks.
@@ -298,8 +303,11 @@ class FittedDetector(Fitted):
             meta = json.loads(str(arrays.pop("meta")))
             thresholds = arrays.pop("thresholds")
             trees = unflatten_dict(arrays, sep="/")
+            config = configs.from_dict(meta["config"], config_classes())
+            if not isinstance(config, Config):
+                raise ValueError("its configuration is of an ensemble")
             return cls(
-                detector=make_detector(configs.from_dict(meta["config"], config_classes())),
+                detector=make_detector(config),
                 members=tuple(Member(*member) for member in meta["members"]),
                 weights=trees["weights"],
                 calibration=trees.get("calibration", {}),
@@ -326,6 +334,5 @@ def group_name(member: Member) -> str:
 
 def take(tree: Any, chosen: int | Sequence[int]) -> Any:
     """The chosen members of a stacked tree."""
-    if not isinstance(chosen, int):
-        chosen = np.asarray(chosen)
-    return jax.tree.map(lambda leaf: leaf[chosen], tree)
+    rows = chosen if isinstance(chosen, int) else np.asarray(chosen)
+    return jax.tree.map(lambda leaf: leaf[rows], tree)

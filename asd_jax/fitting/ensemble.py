@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,7 +38,9 @@ class FittedMembers(Fitted):
     ) -> np.ndarray:
         """(seeds, clips) from the same of each member that serves the group, in their order."""
 
-    def seed_scores(self, waveforms, sample_rate, group, seeds):
+    def seed_scores(
+        self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
+    ) -> np.ndarray:
         """(seeds, clips) scores of recordings by each seed."""
         machine, section = group
         scores = []
@@ -64,7 +66,7 @@ class FittedEnsemble(FittedMembers):
         self,
         members: Mapping[str, Fitted],
         seeds: Sequence[int],
-        combine: str,
+        combine: Literal["mean", "max"],
         scales: Sequence[Mapping[str, Any]],
     ):
         super().__init__(members, seeds)
@@ -84,7 +86,9 @@ class FittedEnsemble(FittedMembers):
         """All members."""
         return [*self.members]
 
-    def combined(self, scores, group, seeds):
+    def combined(
+        self, scores: Sequence[np.ndarray], group: Group, seeds: Sequence[int]
+    ) -> np.ndarray:
         """The mean or the largest of the members' standardised scores."""
         scale = self._scales[group]
         places = [self.seeds.index(seed) for seed in seeds]
@@ -128,7 +132,9 @@ class FittedChoice(FittedMembers):
         """The one member that serves a machine type."""
         return [self.chosen[machine]]
 
-    def combined(self, scores, group, seeds):
+    def combined(
+        self, scores: Sequence[np.ndarray], group: Group, seeds: Sequence[int]
+    ) -> np.ndarray:
         """The scores of the one member."""
         return np.asarray(scores[0])
 

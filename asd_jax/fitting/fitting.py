@@ -40,7 +40,7 @@ def fit_clips(
     layout: Layout,
     *,
     reporter: Reporter | None = None,
-    **training_options,
+    **training_options: Any,
 ) -> FittedDetector:
     """Fits all models of a run to normal clips; thresholds are left to `with_thresholds`.
 
@@ -74,15 +74,15 @@ def fit_clips(
 
 
 def _calibrate(
-    detector: Detector, features: Features, layout: Layout, weights, reporter: Reporter
+    detector: Detector, features: Features, layout: Layout, weights: Any, reporter: Reporter
 ) -> dict[str, np.ndarray]:
     """Each model's calibration from its training clips, then that of all of them together."""
 
     @functools.partial(jax.jit, compiler_options=compiler_options(detector.task().kind))
-    def statistics_of(weights, clips: ClipInput):
+    def statistics_of(weights: Any, clips: ClipInput) -> Any:
         return jax.vmap(detector.statistics, in_axes=(None, 0))(weights, clips)
 
-    def of_model(indices: np.ndarray, weights) -> TrainingClips:
+    def of_model(indices: np.ndarray, weights: Any) -> TrainingClips:
         """The training clips of a model; its statistics are computed batch by batch."""
 
         def statistics(chosen: np.ndarray) -> Iterator[Any]:
@@ -120,7 +120,9 @@ def _calibrate(
     return detector.calibrate_fleet(stacked, own, features.embeddings)
 
 
-def _of_all_processes(calibrations: list[dict[str, np.ndarray] | None]) -> list:
+def _of_all_processes(
+    calibrations: list[dict[str, np.ndarray] | None],
+) -> list[dict[str, np.ndarray] | None]:
     """A list of which each process has made some of the places, made whole."""
     if not distributed.several():
         return calibrations
@@ -183,18 +185,19 @@ def fit(
             not as many sections or domains as clips, or a domain of another name; a system
             that learns from changed recordings as well.
     """
-    config = configs.load_config(config) if isinstance(config, str) else config
-    if isinstance(config, configs.MembersConfig):
+    loaded = configs.load_config(config) if isinstance(config, str) else config
+    if isinstance(loaded, configs.MembersConfig):
         raise UserError(
-            f"{config.name or 'the configuration'} is an ensemble, which combines finished runs; "
-            f"fit its members one by one ({', '.join(config.members)}), or use `asd-jax run`"
+            f"{loaded.name or 'the configuration'} is an ensemble, which combines finished runs; "
+            f"fit its members one by one ({', '.join(loaded.members)}), or use `asd-jax run`"
         )
+    config = loaded
     detector = make_detector(config)
     features = check_features(features, config.front_end.n_mels, detector.views)
-    columns = {}
+    columns: dict[str, list[Any]] = {}
     for name, values in (("sections", sections), ("domains", domains)):
         one = isinstance(values, str | int)
-        columns[name] = [values] * len(features) if one else list(values)
+        columns[name] = [values] * len(features) if one else [*values]
         if len(columns[name]) != len(features):
             raise UserError(f"{len(features)} clips, but {len(columns[name])} {name}")
     for wrong in set(columns["domains"]) - {"", "source", "target"}:

@@ -1,7 +1,7 @@
 """Scoring recordings in files by a fitted run."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from asd_jax.data import audio_files
 from asd_jax.data.layouts import parse_clip
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
 
@@ -105,6 +106,7 @@ def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> di
     """(seeds,) scores of each wanted file that can be used."""
     if isinstance(fitted, FittedDetector):
         return _of_detector(fitted, request, wanted)
+    assert isinstance(fitted, FittedMembers)  # the other kind
     groups = {index: fitted.resolve(*request.whose[index]) for index in wanted}
     served = {index: fitted.serving(machine) for index, (machine, _) in groups.items()}
     scores: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
@@ -128,7 +130,7 @@ def _of_detector(
     config = fitted.config
     channel = None if config.data.channel < 0 else config.data.channel
 
-    def batches(sample_rate: int):
+    def batches(sample_rate: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:
         files = [request.files[index] for index in wanted]
         return audio_files.read_batches(
             files, sample_rate, channel, 32, on_bad_clip=request.on_bad_clip, report=request.report
@@ -139,6 +141,7 @@ def _of_detector(
         for positions, waveforms in batches(fitted.embedder.sample_rate):
             for position, waveform in zip(positions, waveforms, strict=True):
                 of_clip = fitted.embeddings(waveform, fitted.embedder.sample_rate)
+                assert of_clip is not None  # as the configuration names a network
                 embeddings[wanted[position]] = of_clip[0]
     scores = {}
     for positions, waveforms in batches(config.front_end.sample_rate):

@@ -75,14 +75,14 @@ def with_thresholds(
     by_section = fitted.detector.scope == "section"
     for row in rows:
         group = row.machine, row.section if by_section else ""
-        scores = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
-        scores[fitted.config.seeds.index(row.seed)].append(row.score)
+        of_seeds = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
+        of_seeds[fitted.config.seeds.index(row.seed)].append(row.score)
     thresholds, group_thresholds = np.full(len(fitted.members), np.nan), {}
     for group, lists in of_group.items():
         scores, chosen = np.array(lists, np.float32), _members_of(fitted, group)
         for m in chosen:
-            row = scores[fitted.config.seeds.index(fitted.members[m].seed)]
-            thresholds[m], fallback = threshold_of(fitted.config, row)
+            of_seed = scores[fitted.config.seeds.index(fitted.members[m].seed)]
+            thresholds[m], fallback = threshold_of(fitted.config, of_seed)
             if fallback and not fitted.members[m].repeat:
                 reporter.line(
                     f"{fitted.members[m].name}: threshold by the scores' own quantile ({fallback})"

@@ -134,10 +134,10 @@ def ranking_metrics(
         [0.8, 0.6, 0.733]
     """
     check_max_fpr(max_fpr)
-    inputs = [labels, scores, True if mask is None else mask]
-    if any(isinstance(x, jax.Array) for x in inputs):
-        return _ranking_metrics_jax(*inputs, max_fpr)
-    return _ranking_metrics(np, *inputs, max_fpr)
+    mask = True if mask is None else mask
+    if any(isinstance(x, jax.Array) for x in (labels, scores, mask)):
+        return _ranking_metrics_jax(labels, scores, mask, max_fpr)
+    return _ranking_metrics(np, labels, scores, mask, max_fpr)
 
 
 def _ranking_metrics(
@@ -208,6 +208,7 @@ class _Curve(NamedTuple):
 def _previous(xp: Any, corner: Array, counts: Array) -> Array:
     """The value of the non-decreasing `counts` at the corner before each element."""
     at_corners = xp.where(corner, counts, 0)
+    reached: Array
     if xp is np:
         reached = np.maximum.accumulate(at_corners, axis=-1)
     else:

@@ -136,7 +136,7 @@ class GANomalyGenerator(nn.Module):
     activation: str = "tanh"
     dtype: jnp.dtype = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         """Names the three networks as the report does."""
         self.encoder = Encoder(self.width, dtype=self.dtype)
         self.decoder = Decoder(self.width, self.activation, self.dtype)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from asd_jax.evaluation.results import (
 )
 from asd_jax.fitting.layout import Group
 from asd_jax.runs.directory import RunDirectory
+
+_Row = TypeVar("_Row", ScoreRow, TrainingRow)
 
 
 class RunScores(NamedTuple):
@@ -63,7 +65,7 @@ def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> Aligne
     Raises:
         UserError: the run has scores of other seeds.
     """
-    parts = [part.get(group, {}) for part in (run.test, run.training)]
+    parts: list[dict[int, list[Any]]] = [run.test.get(group, {}), run.training.get(group, {})]
     for of_seeds in parts:
         if of_seeds and set(of_seeds) != set(seeds):
             raise UserError(
@@ -71,16 +73,15 @@ def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> Aligne
                 f"{_listed(sorted(of_seeds))}, not {_listed(seeds)}; an ensemble is formed seed by "
                 "seed, so train all with the same ones"
             )
-    return AlignedScores(
-        *(
-            [sorted(of_seeds.get(seed, []), key=lambda row: row.clip) for seed in seeds]
-            for of_seeds in parts
-        )
+    test, training = (
+        [sorted(of_seeds.get(seed, []), key=lambda row: row.clip) for seed in seeds]
+        for of_seeds in parts
     )
+    return AlignedScores(test, training)
 
 
-def _by_group(rows) -> dict[Group, dict[int, list]]:
-    groups: dict[Group, dict[int, list]] = {}
+def _by_group(rows: Iterable[_Row]) -> dict[Group, dict[int, list[_Row]]]:
+    groups: dict[Group, dict[int, list[_Row]]] = {}
     for row in rows:
         groups.setdefault((row.machine, row.section), {}).setdefault(row.seed, []).append(row)
     return groups
@@ -106,7 +107,7 @@ def check_there(group: Group, runs: Sequence[RunScores]) -> None:
             )
 
 
-def _check_scored(run: AlignedScores, path, group: Group) -> None:
+def _check_scored(run: AlignedScores, path: os.PathLike | str, group: Group) -> None:
     """Raises UserError unless there are scores of training clips."""
     if not run.training[0]:
         raise UserError(
@@ -115,10 +116,16 @@ def _check_scored(run: AlignedScores, path, group: Group) -> None:
         )
 
 
-def _check_alike(one: AlignedScores, other: AlignedScores, here, there, group: Group) -> None:
+def _check_alike(
+    one: AlignedScores,
+    other: AlignedScores,
+    here: os.PathLike | str,
+    there: os.PathLike | str,
+    group: Group,
+) -> None:
     """Raises UserError unless all seeds of both scored the same clips, of the same labels."""
 
-    def clips(rows):
+    def clips(rows: Sequence[Any]) -> list[tuple[str, str, int | None]]:
         return [(row.clip, row.domain, getattr(row, "label", None)) for row in rows]
 
     for part in one._fields:

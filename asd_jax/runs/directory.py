@@ -223,7 +223,7 @@ def stored_differences(path: os.PathLike | str, config: Config | MembersConfig) 
 def environment() -> dict[str, Any]:
     """Versions, device and commit, as far as they can be known."""
 
-    def version(package):
+    def version(package: str) -> str | None:
         try:
             return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -244,7 +244,7 @@ def _commit() -> str | None:
     """The commit of the checkout that this file is of, "+" added where files differ from it."""
     folder = Path(__file__).resolve().parent
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,7 +45,11 @@ from asd_jax.scoring.threshold import gamma_threshold
 # The folder of a run directory in which the run directories of its members are.
 MEMBERS = "members"
 _FORMAT = 1  # of ensemble.json
-__chosen_scoresOSE = "choose"  # how ensemble.json calls a choice
+_CHOOSE = "choose"  # how ensemble.json calls a choice
+
+
+# Rows of the test and of the training clips, and what `ensemble.json` says of them.
+_Combined = tuple[list[ScoreRow], list[TrainingRow], dict[str, Any]]
 
 
 def combine_runs(
@@ -67,14 +71,18 @@ def combine_runs(
     Raises:
         UserError: runs that did not score the same clips by the same seeds, or that are damaged.
     """
-    combine = _chosen_scores if isinstance(config, ChoiceConfig) else _ensemble_scores
-    rows, training, meta = combine(config, {name: RunScores.read(p) for name, p in runs.items()})
+    scores = {name: RunScores.read(path) for name, path in runs.items()}
+    if isinstance(config, ChoiceConfig):
+        rows, training, how = _chosen_scores(config, scores)
+    else:
+        assert isinstance(config, EnsembleConfig)  # the other kind
+        rows, training, how = _ensemble_scores(config, scores)
     meta = {
         "format": _FORMAT,
         "members": [*runs],
         "paths": [os.path.relpath(path, run_dir.path) for path in runs.values()],
         "seeds": list(config.seeds),
-        **meta,
+        **how,
     }
     run_dir.claim(config, data)
     write_training_csv(run_dir.training_csv, training)
@@ -108,12 +116,12 @@ def load_members(
         name: load_run(Path(os.path.normpath(path.parent / place)))
         for name, place in places.items()
     }
-    if meta["combine"] == __chosen_scoresOSE:
+    if meta["combine"] == _CHOOSE:
         return FittedChoice(members, meta["seeds"], meta["chosen"])
     return FittedEnsemble(members, meta["seeds"], meta["combine"], meta["scales"])
 
 
-def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]):
+def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]) -> _Combined:
     """Rows of the test and of the training clips, and what `ensemble.json` says of a choice."""
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
@@ -127,10 +135,10 @@ def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]):
         rows += [row for seed_rows in own.test for row in seed_rows]
         training += [row for seed_rows in own.training for row in seed_rows]
         chosen[group[0]] = name
-    return rows, training, {"combine": __chosen_scoresOSE, "chosen": chosen, "scales": []}
+    return rows, training, {"combine": _CHOOSE, "chosen": chosen, "scales": []}
 
 
-def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, RunScores]):
+def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, RunScores]) -> _Combined:
     """Rows of the test and of the training clips, and what `ensemble.json` says of an ensemble."""
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
@@ -199,7 +207,7 @@ def ensemble(
     paths: Sequence[os.PathLike | str],
     out_dir: os.PathLike | str,
     *,
-    combine: str = "mean",
+    combine: Literal["mean", "max"] = "mean",
     reporter: Reporter | None = None,
 ) -> str:
     """Combines the scores of finished runs, of whatever systems and settings.

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,7 +71,7 @@ def _features_of(
     config, embedder = detector.config, options.embedder
     if not clips:
         return ArrayFeatures([], [])
-    embeddings = {}
+    embeddings: dict[Clip, np.ndarray] = {}
     if embedder is not None:
         windows = _compute(
             detector,
@@ -105,7 +105,7 @@ def _compute(
     clips: Sequence[Clip],
     front_end: ClipFrontEnd,
     options: FeatureOptions,
-    **settings,
+    **settings: Any,
 ) -> FeatureSet:
     """`compute_features` with a progress bar."""
     channel = detector.config.data.channel

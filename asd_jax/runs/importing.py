@@ -9,7 +9,7 @@ import numpy as np
 
 from asd_jax import config as configs
 from asd_jax.config import Config, MembersConfig
-from asd_jax.detectors import make_detector
+from asd_jax.detectors.dense_ae import DenseAutoencoderDetector
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector, group_name
 from asd_jax.fitting.scores import threshold_of
@@ -38,8 +38,8 @@ def import_keras(
         UserError: another system, one that also needs training clips to score, or a file that
             cannot be read or does not fit.
     """
-    system = config.detector.name if isinstance(config, Config) else "an ensemble"
-    if system != _SYSTEM:
+    if not isinstance(config, Config) or config.detector.name != _SYSTEM:
+        system = config.detector.name if isinstance(config, Config) else "an ensemble"
         raise UserError(f"--config is of {system}; models of Keras can be imported for {_SYSTEM}")
     if config.detector.score != "mse":
         raise UserError(
@@ -47,7 +47,7 @@ def import_keras(
             "import with --config.detector.score=mse"
         )
     config = dataclasses.replace(config, seeds=config.seeds[:1])
-    detector = make_detector(config)
+    detector = DenseAutoencoderDetector(config)
     n_values = detector.views.length * config.front_end.n_mels
     variables = load_keras_autoencoder(path, detector.module, n_values)
     member = Member(machine, "", config.seeds[0])

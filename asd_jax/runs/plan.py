@@ -16,7 +16,9 @@ from asd_jax.training.cost import Cost, estimate_cost
 
 def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
     """The training clips of DCASE 2020's development set and their frames, without the files."""
-    config, clips, frames = detector.config, [], {}
+    config = detector.config
+    clips: list[Clip] = []
+    frames = {}
     for machine, (sections, seconds) in TRAINING_CLIPS.items():
         if config.data.machines and machine not in config.data.machines:
             continue
@@ -25,8 +27,8 @@ def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
             clips += [Clip(machine, section, "train", f"{i}.wav", "", 2020) for i in range(count)]
     if not clips:
         raise UserError(f"data.machines: DCASE 2020 has {', '.join(TRAINING_CLIPS)}")
-    clips = with_perturbed(detector, clips)
-    return clips, np.array([frames[clip.machine] for clip in clips])
+    table = with_perturbed(detector, clips)
+    return table, np.array([frames[clip.machine] for clip in table])
 
 
 def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[ClipTable, np.ndarray]:

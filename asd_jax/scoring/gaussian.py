@@ -38,7 +38,7 @@ class Gaussian(NamedTuple):
     valid: Any
 
 
-def fit_gaussian(values, mask=None, *, shrinkage: float | None = None) -> Gaussian:
+def fit_gaussian(values: Any, mask: Any = None, *, shrinkage: float | None = None) -> Gaussian:
     """Fits mean and covariance to the rows of each of the leading axes, in float64.
 
     The covariance has n in its denominator, as in `sklearn.covariance`. The detectors fit both
@@ -69,7 +69,7 @@ def fit_gaussian(values, mask=None, *, shrinkage: float | None = None) -> Gaussi
     return gaussian
 
 
-def fit_domains(values, mask, target) -> tuple[Gaussian, Gaussian]:
+def fit_domains(values: Any, mask: Any, target: Any) -> tuple[Gaussian, Gaussian]:
     """Fits a Gaussian to the source and one to the target clips of each of the leading axes.
 
     A domain with fewer than two distinct clips has no Gaussian of its own: `valid` is false
@@ -96,11 +96,11 @@ def fit_domains(values, mask, target) -> tuple[Gaussian, Gaussian]:
         (True, False)
     """
     values, mask = rows.checked(values, mask)
-    target = np.broadcast_to(np.asarray(target, bool), mask.shape)
-    source = _fitted(values, mask & ~target)
-    target = _fitted(values, mask & target)
-    _check_valid(source.valid | target.valid, "clips of one domain")
-    return source, target
+    is_target = np.broadcast_to(np.asarray(target, bool), mask.shape)
+    of_source = _fitted(values, mask & ~is_target)
+    of_target = _fitted(values, mask & is_target)
+    _check_valid(of_source.valid | of_target.valid, "clips of one domain")
+    return of_source, of_target
 
 
 def distance(gaussian: Gaussian, values: jax.Array) -> jax.Array:
@@ -162,17 +162,19 @@ def _fitted(values: np.ndarray, mask: np.ndarray, shrinkage: float | None = None
 
 
 @functools.partial(jax.jit, static_argnames="one_by_one")
-def _fit_all(values, mask, shrinkage, *, one_by_one):
+def _fit_all(
+    values: jax.Array, mask: jax.Array, shrinkage: float | None, *, one_by_one: bool
+) -> Gaussian:
     """Gaussians of rows (models, n, d)."""
 
-    def fit(values, mask):
+    def fit(values: jax.Array, mask: jax.Array) -> Gaussian:
         # Widened model by model, as all embeddings in float64 might not fit into memory.
         return _fit(values.astype(jnp.float64), mask, shrinkage)
 
     return rows.each(fit, one_by_one)(values, mask)
 
 
-def _fit(values: jax.Array, mask: jax.Array, shrinkage) -> Gaussian:
+def _fit(values: jax.Array, mask: jax.Array, shrinkage: float | jax.Array | None) -> Gaussian:
     """The Gaussian of the rows (n, d) of one model."""
     count, d = jnp.maximum(jnp.sum(mask), 1), values.shape[-1]
     mean = jnp.sum(values, axis=0, where=mask[:, None]) / count

@@ -49,17 +49,20 @@ class MixtureFit(NamedTuple):
         converged: (...), true if it stopped by `tol`, false if by `max_iter`.
     """
 
-    log_likelihood: np.ndarray
-    n_iter: np.ndarray
-    converged: np.ndarray
+    log_likelihood: Any
+    n_iter: Any
+    converged: Any
+
+
+_State = tuple[GaussianMixture, MixtureFit]
 
 
 def fit_mixture(
-    values,
-    mask=None,
+    values: Any,
+    mask: Any = None,
     *,
     n_components: int = 3,
-    seed=0,
+    seed: Any = 0,
     restarts: int = 1,
     max_iter: int = 100,
     tol: float = 1e-3,
@@ -113,11 +116,11 @@ def fit_mixture(
     seeds = np.broadcast_to(np.asarray(seed, np.uint32), leading).ravel()
     if start is not None:
         shapes = ((n_components,), (n_components, d), (n_components, d, d))
-        start = [np.asarray(part, np.float64) for part in start]
-        if [part.shape for part in start] != [leading + shape for shape in shapes]:
+        parts = [np.asarray(part, np.float64) for part in start]
+        if [part.shape for part in parts] != [leading + shape for shape in shapes]:
             raise UserError(f"the start is not of {n_components} components in {d} dimensions")
         start = GaussianMixture(
-            *(part.reshape(-1, *s) for part, s in zip(start, shapes, strict=True))
+            *(part.reshape(-1, *s) for part, s in zip(parts, shapes, strict=True))
         )
     with jax.enable_x64(True):
         fitted = _fit_all(
@@ -160,7 +163,7 @@ def log_likelihood(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
         0.3989
     """
 
-    def density(*arguments):
+    def density(*arguments: jax.Array) -> jax.Array:
         *parts, values = arguments
         return jax.nn.logsumexp(_log_densities(GaussianMixture(*parts), values), axis=-1)
 
@@ -182,16 +185,29 @@ def _log_densities(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("n_components", "restarts", "max_iter", "one_by_one"))
-def _fit_all(values, mask, seeds, start, tol, *, n_components, restarts, max_iter, one_by_one):
+def _fit_all(
+    values: jax.Array,
+    mask: jax.Array,
+    seeds: jax.Array,
+    start: GaussianMixture | None,
+    tol: float,
+    *,
+    n_components: int,
+    restarts: int,
+    max_iter: int,
+    one_by_one: bool,
+) -> tuple[GaussianMixture, MixtureFit]:
     """Fits of (models, n, d), one after another or all until the last has converged."""
 
-    def fit(values, mask, seed, start):
+    def fit(
+        values: jax.Array, mask: jax.Array, seed: jax.Array, start: GaussianMixture | None
+    ) -> tuple[GaussianMixture, MixtureFit]:
         values = values.astype(jnp.float64)
         # Centred rows have the most exact products; the means are moved back at the end.
         centre = rows.mean(values, mask)
         values = rows.centred(values, mask, centre)
 
-        def run(restart):
+        def run(restart: jax.Array) -> _State:
             if start is not None:
                 first = start._replace(means=start.means - centre)
             else:
@@ -209,14 +225,16 @@ def _fit_all(values, mask, seeds, start, tol, *, n_components, restarts, max_ite
     return rows.each(fit, one_by_one)(values, mask, seeds, start)
 
 
-def _em(values, mask, mixture, tol, max_iter):
+def _em(
+    values: jax.Array, mask: jax.Array, mixture: GaussianMixture, tol: float, max_iter: int
+) -> _State:
     """Expectation maximisation of one mixture, starting from `mixture`."""
 
-    def going(state):
+    def going(state: _State) -> jax.Array:
         _, fit = state
         return (fit.n_iter < max_iter) & ~fit.converged
 
-    def step(state):
+    def step(state: _State) -> _State:
         mixture, last = state
         # Expectation: each component's share in each row, at the mixture so far.
         densities = _log_densities(mixture, values)  # (n, k)
@@ -255,7 +273,7 @@ def _inverse_triangular(lower: jax.Array) -> jax.Array:
     BLAS shares these small products among threads, which wait for one another.
     """
 
-    def step(i, inverse):
+    def step(i: jax.Array, inverse: jax.Array) -> jax.Array:
         # Row i of L L⁻¹ = 1, solved for row i of L⁻¹; the rows below are still zero.
         row = jax.lax.dynamic_index_in_dim(lower, i, axis=-2)
         pivot = jax.lax.dynamic_index_in_dim(row, i, axis=-1)
@@ -275,14 +293,14 @@ def _plus_plus(values: jax.Array, mask: jax.Array, key: jax.Array, k: int) -> ja
     trials = 2 + int(math.log(k))  # candidates for each centre, as in scikit-learn
     alike = mask.astype(values.dtype)  # (n,), equal weights
 
-    def draw(i, weights, shape):
+    def draw(i: int, weights: jax.Array, shape: int) -> jax.Array:
         """Draws row numbers (shape,) with probabilities proportional to weights (n,)."""
         cumulative = jnp.cumsum(weights)
         # In (0, 1], so that no row without weight is ever drawn.
         uniform = 1 - jax.random.uniform(jax.random.fold_in(key, i), (shape, 1), values.dtype)
         return jnp.sum(cumulative < uniform * cumulative[-1], axis=-1)
 
-    def squared_distances(chosen):  # (c,) → (c, n)
+    def squared_distances(chosen: jax.Array) -> jax.Array:  # (c,) → (c, n)
         return jnp.sum((values - values[chosen][:, None]) ** 2, axis=-1) * alike
 
     chosen = [draw(0, alike, 1)[0]]
@@ -301,18 +319,18 @@ def _kmeans(values: jax.Array, mask: jax.Array, centres: jax.Array) -> jax.Array
     components = jnp.arange(len(centres))
     variance = jnp.sum(values**2) / jnp.sum(mask) / values.shape[-1]
 
-    def assign(centres):
+    def assign(centres: jax.Array) -> jax.Array:
         """The nearest centre (n,) of each row; |x|² is the same for all centres."""
         return jnp.argmin(jnp.sum(centres**2, axis=-1) - 2 * values @ centres.T, axis=-1)
 
-    def one_hot(labels):  # (n,) → (n, k)
+    def one_hot(labels: jax.Array) -> jax.Array:  # (n,) → (n, k)
         return ((labels[:, None] == components) & mask[:, None]).astype(values.dtype)
 
-    def going(state):
+    def going(state: tuple[jax.Array, ...]) -> jax.Array:
         _, _, moving, i = state
         return moving & (i < _KMEANS_ITERATIONS)
 
-    def step(state):
+    def step(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         centres, last, _, i = state
         labels = assign(centres)
         share = one_hot(labels)
@@ -324,5 +342,5 @@ def _kmeans(values: jax.Array, mask: jax.Array, centres: jax.Array) -> jax.Array
         moving = jnp.any((labels != last) & mask) & (shift > _KMEANS_TOLERANCE * variance)
         return moved, labels, moving, i + 1
 
-    first = (centres, jnp.full(len(values), -1), True, 0)
+    first: tuple[Any, ...] = (centres, jnp.full(len(values), -1), True, 0)
     return one_hot(assign(jax.lax.while_loop(going, step, first)[0]))

@@ -7,6 +7,7 @@ of its few neighbours. So each domain has its own k nearest clips, and a clip's 
 distance from the nearer domain.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -78,7 +79,12 @@ def knn_distance(
     if width != bank_width:
         raise UserError(f"queries have {width} columns, the bank has {bank_width}")
 
-    def one_bank(queries, embeddings, mask, target):  # (q, d), (n, d), (n,), (n,)
+    def one_bank(
+        queries: jax.Array,  # (q, d)
+        embeddings: jax.Array,  # (n, d)
+        mask: jax.Array,  # (n,)
+        target: jax.Array,  # (n,)
+    ) -> jax.Array:
         # Rows that do not count may be NaN, which a product with 0 would keep.
         embeddings = jnp.where(mask[:, None], embeddings, 0)
         if metric == "cosine":
@@ -88,7 +94,7 @@ def knn_distance(
         moved = jnp.where(mask[:, None], embeddings - middle, 0)  # (n, d)
         lengths = jnp.sum(moved**2, axis=-1)  # (n,)
 
-        def block(queries):
+        def block(queries: jax.Array) -> jax.Array:
             # |q − x|² = |q|² − (2 q·x − |x|²): the nearest row has the largest closeness.
             products = jnp.matmul(queries - middle, moved.T, precision="highest")  # (q, n)
             closeness = 2 * products - lengths
@@ -104,11 +110,18 @@ def knn_distance(
     return over(queries, *bank)
 
 
-def _mean_nearest(queries, embeddings, closeness, rows, k: int, metric: str) -> jax.Array:
+def _mean_nearest(
+    queries: jax.Array,
+    embeddings: jax.Array,
+    closeness: jax.Array,
+    rows: jax.Array,
+    k: int,
+    metric: str,
+) -> jax.Array:
     """Mean distance (q,) from the k nearest of the rows (n,) that count."""
     _, candidates = jax.lax.top_k(jnp.where(rows, closeness, -jnp.inf), min(k + _SPARE, len(rows)))
 
-    def distance(candidate):
+    def distance(candidate: jax.Array) -> jax.Array:
         distances = _distance(queries, embeddings[candidate], metric)
         return jnp.where(rows[candidate], distances, jnp.inf)
 
@@ -140,7 +153,9 @@ def _directions(vectors: jax.Array) -> jax.Array:
     return scaled / jnp.where(length > 0, length, 1)
 
 
-def _in_blocks(function, queries: jax.Array, size: int) -> jax.Array:
+def _in_blocks(
+    function: Callable[[jax.Array], jax.Array], queries: jax.Array, size: int
+) -> jax.Array:
     """`function` of queries (q, d), `size` queries at a time."""
     q = len(queries)
     if q <= size:

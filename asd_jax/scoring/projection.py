@@ -27,7 +27,9 @@ class Projection(NamedTuple):
     components: Any
 
 
-def fit_projection(values, mask=None, *, n_components: int, standardize: bool = True) -> Projection:
+def fit_projection(
+    values: Any, mask: Any = None, *, n_components: int, standardize: bool = True
+) -> Projection:
     """Fits standardisation and principal components for each of the leading axes, in float64.
 
     Equal to scikit-learn's `StandardScaler` followed by `PCA(svd_solver="full")`, signs
@@ -108,12 +110,14 @@ def project(projection: Projection, values: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("n_components", "standardize", "one_by_one"))
-def _fit_all(values, mask, *, n_components, standardize, one_by_one):
+def _fit_all(
+    values: jax.Array, mask: jax.Array, *, n_components: int, standardize: bool, one_by_one: bool
+) -> Projection:
     fit = functools.partial(_fit, n_components=n_components, standardize=standardize)
     return rows.each(fit, one_by_one)(values, mask)
 
 
-def _fit(values, mask, *, n_components, standardize):
+def _fit(values: jax.Array, mask: jax.Array, *, n_components: int, standardize: bool) -> Projection:
     """The projection of the rows (n, d) of one model."""
     # Widened model by model, as all embeddings in float64 might not fit into memory.
     values = values.astype(jnp.float64)

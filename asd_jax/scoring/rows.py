@@ -4,6 +4,9 @@ A fit reads (..., rows, columns) and a mask (..., rows) and makes one model for 
 leading axes; rows that do not count may hold anything. Fits run in float64.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +14,7 @@ import numpy as np
 from asd_jax.errors import UserError
 
 
-def checked(values, mask) -> tuple[np.ndarray, np.ndarray]:
+def checked(values: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
     """Rows and mask as NumPy arrays; rows that do not count become zero.
 
     Args:
@@ -71,7 +74,7 @@ def in_turn() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def each(function, one_by_one: bool):
+def each(function: Callable[..., Any], one_by_one: bool) -> Callable[..., Any]:
     """Maps `function` over the first axis of its arguments, one by one or all at once.
 
     Examples:
