@@ -4,13 +4,12 @@
 |---|---|
 | `compute` | `compute_features`: from recordings to a `FeatureSet`, through the cache |
 | `cache` | the entries of the cache |
-| `table` | tables of features, `ClipInput`, batches of clips |
+| `table` | tables of features, `ClipInput`, batches of clips, checks of a user's arrays |
 | `embeddings` | embeddings of recordings by pretrained networks |
-| `arrays` | checks of features and waveforms that a user hands in |
 """
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["arrays", "cache", "compute", "embeddings", "table"]
+    __name__, ["cache", "compute", "embeddings", "table"]
 )

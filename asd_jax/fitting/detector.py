@@ -15,13 +15,14 @@ from asd_jax import config as configs
 from asd_jax.config import Config
 from asd_jax.detectors import Detector, config_classes, make_detector
 from asd_jax.errors import UserError
-from asd_jax.features.arrays import check_features, checked_waveforms
 from asd_jax.features.embeddings import Embedder, clip_means, embedder_of, embeddings_of
 from asd_jax.features.table import (
     BATCH_CLIPS,
     ArrayFeatures,
     ClipInput,
     Features,
+    check_features,
+    checked_waveforms,
     clip_batches,
 )
 from asd_jax.fitting.fitted import Fitted
@@ -181,7 +182,8 @@ class FittedDetector(Fitted):
             (seeds, clips).
         """
         table = ArrayFeatures((), self._checked(features), embeddings)
-        table.embeddings = embeddings_of(self.config, table)
+        if embeddings is not None or self.config.embedding.kind != "none":
+            table.embeddings = embeddings_of(self.config, table)
         indices, label = range(len(features)), self.label_of(group)
         labels = np.full(len(features), label, np.int32)
         return self.model_scores(self.models_of(group, seeds), table, indices, labels)
@@ -249,7 +251,8 @@ class FittedDetector(Fitted):
             scores[:, first : first + count] = score(weights, calibration, clips)[:, :count]
         scores = np.sum(distributed.gather(scores), axis=0)  # zeros where others scored
         # A training that diverged, which training reported, leaves its seed to the others.
-        of_seeds = scores.reshape(-1, self.detector.repeats, len(indices))
+        n_seeds = len({self.members[m].seed for m in chosen})
+        of_seeds = scores.reshape(n_seeds, -1, len(indices))  # (seeds, trainings, clips)
         return np.fmin.reduce(of_seeds, axis=1)
 
     @functools.cached_property

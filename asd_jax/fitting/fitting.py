@@ -16,13 +16,13 @@ from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.base import Detector, TrainingClips
 from asd_jax.errors import UserError
-from asd_jax.features.arrays import check_features
 from asd_jax.features.embeddings import embeddings_of
 from asd_jax.features.table import (
     BATCH_CLIPS,
     ArrayFeatures,
     ClipInput,
     Features,
+    check_features,
     clip_batches,
 )
 from asd_jax.fitting.detector import FittedDetector, take
