@@ -64,6 +64,14 @@ def copied(finished, tmp_path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 
 
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """Runs draw no spectrograms, which take most of a small run; `finished` has its own."""
+    from asd_jax.evaluation import analysis
+
+    monkeypatch.setattr(analysis, "write_spectrograms", lambda *arguments: None)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One process for each core that this one may use."""

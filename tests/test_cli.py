@@ -11,6 +11,8 @@ from shared_runs import rows_of, run_arguments
 import asd_jax
 from asd_jax.config import load_config
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def copy_of(data, tmp_path):
     """A data set to spoil."""
@@ -28,7 +30,9 @@ def test_a_run_directory_has_what_the_contract_names(finished):
         "scores.csv",
         "results.csv",
         "results.md",
+        "analysis.md",
     } <= names
+    assert {path.name for path in (finished / "spectrograms").iterdir()} == {"fan.png", "valve.png"}
     assert json.loads((finished / "config.json").read_text())["detector"]["name"] == "dense_ae"
     packages = json.loads((finished / "environment.json").read_text())["packages"]
     assert packages["jax"] == __import__("jax").__version__

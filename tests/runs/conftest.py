@@ -7,6 +7,11 @@ from shared_runs import made_once
 from trained_ensembles import mean_config, run
 
 
+@pytest.fixture(autouse=True)
+def quick(no_pictures):
+    """As its name says."""
+
+
 @pytest.fixture(scope="module")
 def place(data, tmp_path_factory):
     """A folder with the run `pair` and the runs of its members in `shared`."""

@@ -93,9 +93,8 @@ def test_pictures_with_changed_recordings(data, tmp_path, capsys):
     ]
     status, _, err = run_cli(capsys, *arguments, "--config.detector.frames=8")
     assert status == 2 and "--config.detector.weights=FILE" in err
-    status, out, err = run_cli(
-        capsys, *arguments, "--config.detector.frames=8", "--config.detector.from_scratch=true"
-    )
+    arguments += ["--config.detector.from_scratch=true", "--config.detector.width=0.35"]
+    status, out, err = run_cli(capsys, *arguments, "--config.detector.frames=8")
     assert status == 0, err
     # 8 training clips of each machine, and 2 copies of 3 of them.
     assert "features of training clips 28/28" in err + out
