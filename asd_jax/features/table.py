@@ -85,10 +85,25 @@ class Features(Protocol):
         embeddings: (clips, values) by a pretrained network; None without.
     """
 
-    clips: ClipTable
-    n_frames: np.ndarray
-    offsets: np.ndarray
-    embeddings: np.ndarray | None
+    @property
+    def clips(self) -> ClipTable:
+        """The clips."""
+        ...
+
+    @property
+    def n_frames(self) -> np.ndarray:
+        """Frames of each clip."""
+        ...
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """First frame of each clip."""
+        ...
+
+    @property
+    def embeddings(self) -> np.ndarray | None:
+        """Embeddings of the clips; None without."""
+        ...
 
     @property
     def width(self) -> int:
