@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -283,7 +283,7 @@ def clip_batches(
 
 
 def check_features(
-    features: Sequence[np.ndarray], n_mels: int, views: ViewSpec
+    features: Iterable[np.ndarray], n_mels: int, views: ViewSpec
 ) -> list[np.ndarray]:
     """Checks features and makes them float32; a clip shorter than a view is repeated to fill one.
 
