@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -25,7 +26,8 @@ def keep_compiled(cache_dir: os.PathLike | str) -> None:
             with different processors may share a home folder. Without permission to write there,
             programs are compiled again, and nothing else changes.
     """
-    if jax.config.read("jax_compilation_cache_dir") or "://" in os.fspath(cache_dir):
+    settings: Any = jax.config  # whose type does not list them
+    if settings.jax_compilation_cache_dir or "://" in os.fspath(cache_dir):
         return
     kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]
     jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir) / "compiled" / kind))
