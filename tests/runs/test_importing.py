@@ -256,3 +256,12 @@ def test_the_model_of_mlperf_tiny_scores_like_keras(keras, shared, tmp_path, cap
     assert model.count_params() == 269_992
     scores = asd_jax.load(run_dir).score_features(clips(128))
     np.testing.assert_allclose(scores, keras_scores(model, clips(128), 5), rtol=1e-5)
+
+
+def test_weights_that_end_too_early_are_refused(saved):
+    with h5py.File(saved, "r+") as file:
+        del file.attrs["model_config"]
+        weights = file["model_weights"]
+        weights.attrs["layer_names"] = weights.attrs["layer_names"][:-1]
+    with pytest.raises(UserError, match="there are no more layers where the configuration has"):
+        import_keras(CONFIG, saved)
