@@ -7,7 +7,8 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -67,7 +68,7 @@ class _Terminated(KeyboardInterrupt):
 def _terminable() -> Iterator[None]:
     """Ends with a line at SIGTERM, as at SIGINT."""
 
-    def terminate(number, frame):
+    def terminate(number: int, frame: FrameType | None) -> None:
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)
@@ -107,7 +108,7 @@ def _dispatch(arguments: list[str]) -> None:
     for flag in ("data_dir", "out_dir", "run_dir", "cache_dir", "members_dir", "keras"):
         if flag in values and values[flag].value:
             # The shell leaves the tilde of --flag=~/place to us.
-            given = values[flag].value
+            given: Any = values[flag].value
             one = isinstance(given, str)
             values[flag].value = (
                 os.path.expanduser(given) if one else [os.path.expanduser(path) for path in given]
@@ -148,8 +149,8 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str
             continue
         key, separator, text = argument.removeprefix(CONFIG).partition("=")
         if not separator:
-            text = next(waiting, None)
-            if text is None or text.startswith("--"):
+            text = next(waiting, "--")
+            if text.startswith("--"):
                 raise UserError(f"{argument} needs a value; write {argument}=…")
         overrides[key] = text
     return overrides, rest
@@ -172,7 +173,7 @@ def _help() -> str:
 
 
 def _command_help(name: str, command: Command, values: flags.FlagValues) -> str:
-    def usage(flag):
+    def usage(flag: Any) -> str:
         default = "" if flag.value in (None, "", []) else f" (default {flag.default_as_str})"
         needed = " (required)" if flag.name in command.required else ""
         return f"  --{flag.name}: {flag.help}{default}{needed}"

@@ -11,16 +11,18 @@ ToyConveyor 80.0/64.7, fan 79.6/67.6, pump 84.8/72.2, slider 90.9/70.8, valve 99
 """
 
 import dataclasses
+from typing import Any
 
 from asd_jax.audio import FrontEnd
-from asd_jax.config import ChoiceConfig, EmbeddingConfig, load_config
+from asd_jax.config import ChoiceConfig, Config, EmbeddingConfig, load_config
 
 
 def get_config() -> ChoiceConfig:
     """The report's table."""
     general = load_config("iaeo3")
+    assert isinstance(general, Config)
 
-    def spectrogram(**settings):
+    def spectrogram(**settings: Any) -> Config:
         return dataclasses.replace(general, front_end=FrontEnd(**settings))
 
     fan = spectrogram(n_mels=256, sample_rate=4000)

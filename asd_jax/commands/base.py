@@ -1,11 +1,14 @@
 """What a command is, and flags and services that several have."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from absl import flags
 
 CONFIG = "--config."  # what settings of a configuration begin with
+
+
+_T = TypeVar("_T")
 
 
 class Command(NamedTuple):
@@ -31,14 +34,14 @@ def define_none(values: flags.FlagValues) -> None:
     """No flags."""
 
 
-def with_progress(label: str, work: Callable):
+def with_progress(label: str, work: Callable[[Callable[[int, int], None]], _T]) -> _T:
     """Does `work(progress)` with a bar that begins at its first call."""
     from asd_jax.runtime.progress import Reporter
 
     reporter = Reporter()
     begun = False
 
-    def progress(done, total):
+    def progress(done: int, total: int) -> None:
         nonlocal begun
         if not begun:
             reporter.start(label, total)

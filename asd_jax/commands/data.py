@@ -3,14 +3,15 @@
 from absl import flags
 
 from asd_jax.commands.base import Command, define_none, with_progress
-from asd_jax.config import EnsembleConfig, MembersConfig, load_config, shipped_configs
+from asd_jax.config import Config, EnsembleConfig, MembersConfig, load_config, shipped_configs
 
 
-def _list(values, words, overrides) -> None:
+def _list(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.detectors import make_detector, registry
     from asd_jax.training.task import count_values
 
-    names, ensembles = {}, {}
+    names: dict[str, list[tuple[str, Config]]] = {}
+    ensembles = {}
     for name in shipped_configs():
         config = load_config(name)
         if isinstance(config, MembersConfig):
@@ -67,7 +68,7 @@ def _define_synth(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("seed", 0, "of all that is random", flag_values=values)
 
 
-def _synth(values, words, overrides) -> None:
+def _synth(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.data.synthetic import synthesize
 
     made = with_progress(
@@ -99,7 +100,7 @@ def _define_index(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("year", None, "challenge year, if not told", flag_values=values)
 
 
-def _index(values, words, overrides) -> None:
+def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.data.index import describe
 
     print(

@@ -17,7 +17,7 @@ def _define_score(values: flags.FlagValues) -> None:
     define_on_bad_clip(values)
 
 
-def _score(values, words, overrides) -> None:
+def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax import pipeline
     from asd_jax.fitting import recordings
 
@@ -49,7 +49,7 @@ def _define_import(values: flags.FlagValues) -> None:
     )
 
 
-def _import(values, words, overrides) -> None:
+def _import(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     config = load_config(values.config, overrides)
     from asd_jax.runs import importing
 
@@ -70,7 +70,7 @@ def _define_report(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("run_dir", [], "run directory; may be repeated", flag_values=values)
 
 
-def _report(values, words, overrides) -> None:
+def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.runs import report as reporting
 
     print(reporting.report([*values.run_dir, *words]))
@@ -88,7 +88,7 @@ def _define_ensemble(values: flags.FlagValues) -> None:
     )
 
 
-def _ensemble(values, words, overrides) -> None:
+def _ensemble(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.runs.ensemble import ensemble
 
     print(ensemble([*values.run_dir, *words], values.out_dir, combine=values.combine))

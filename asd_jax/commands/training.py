@@ -53,7 +53,7 @@ def _define_run(values: flags.FlagValues) -> None:
     define_on_bad_clip(values)
 
 
-def _run(values, words, overrides) -> None:
+def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     config = load_config(values.config, overrides)
     place = None
     if not values.dry_run:
@@ -110,7 +110,7 @@ def _define_reproduce(values: flags.FlagValues) -> None:
     define_on_bad_clip(values)
 
 
-def _reproduce(values, words, overrides) -> None:
+def _reproduce(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.papers.reproduce import reproduce
 
     keep_compiled(values.cache_dir)

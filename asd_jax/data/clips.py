@@ -137,7 +137,7 @@ class ClipTable(Sequence[Clip]):
         # Some rows at a time: lists are read faster than arrays, one number after another.
         for first in range(0, len(self), _BLOCK):
             part = self[first : first + _BLOCK]
-            columns = {
+            columns: dict[str, Iterable[Any]] = {
                 name: map(column.values.__getitem__, column.codes.tolist())
                 for name, column in part._columns.items()
             }

@@ -18,8 +18,9 @@ import stat
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from absl import flags
@@ -129,7 +130,7 @@ def download(
         (out_dir / "downloads").rmdir()
 
 
-def _md5():
+def _md5() -> Any:
     return hashlib.md5(usedforsecurity=False)
 
 
@@ -153,7 +154,7 @@ def _refuse_other_year(out_dir: Path, year: int) -> None:
             raise UserError(f"{out_dir} holds data of {other}; give {year} a folder of its own")
 
 
-def _requests():
+def _requests() -> Any:
     try:
         import requests
     except ImportError as error:
@@ -246,7 +247,7 @@ def _shown(
     have: int,
     total: int | None,
     report: Callable[[str], None],
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Passes the pieces on: a bar on a terminal, or else a line every tenth of the way."""
     console = Console(stderr=True)
     columns = (
@@ -258,7 +259,7 @@ def _shown(
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total, completed=have)
-        tenth = 10 * have // total if total else None
+        tenth = 10 * have // total if total else 0
         for piece in pieces:
             yield piece
             have += len(piece)
@@ -268,7 +269,7 @@ def _shown(
                 report(f"{name}: {10 * tenth} %")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The innermost cause of a network error, which says most in the fewest words."""
     while error.__context__ is not None:
         error = error.__context__

@@ -21,7 +21,7 @@ _SHARED = ("backends", "base", "outliers")  # files that several systems share
 class _Systems(Mapping[str, type[Detector]]):
     """The systems' classes by name; each file is imported when its system is first asked for."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         names = {info.name for info in pkgutil.iter_modules(__path__)}
         self._names = sorted(names.difference(_SHARED))
 

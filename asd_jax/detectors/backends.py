@@ -6,13 +6,16 @@ several sections and distinguishes them, a clip is compared with those of its ow
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.detectors.base import Detector
+from asd_jax.detectors.base import Detector, TrainingClips
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.scoring.gaussian import Gaussian, fit_domains, selective_distance
 from asd_jax.scoring.neighbours import Bank, knn_distance
 
@@ -34,7 +37,7 @@ def on_embeddings(system: type[Detector]) -> type[Detector]:
     return type("OnEmbeddings", (_OnEmbeddings, system), {})
 
 
-class _OnEmbeddings:
+class _OnEmbeddings(Detector):
     """Replaces a system's own score by the distance of its embeddings."""
 
     @property
@@ -42,21 +45,26 @@ class _OnEmbeddings:
         """One: trainings of a seed differ in the system's own score only."""
         return 1
 
-    def statistics(self, weights, clip):
+    def statistics(self, weights: Any, clip: ClipInput) -> jax.Array:
         """A clip's embedding."""
         return self.embed(weights, clip)
 
-    def calibrate(self, clips):
+    def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """Embeddings of the training clips, their domains, and the places of their sections."""
-        clips, embeddings = zip(*clips, strict=True)
-        sections = sorted({clip.section for clip in clips})
+        own, embeddings = zip(*clips, strict=True)
+        sections = sorted({clip.section for clip in own})
         return {
             "embeddings": np.stack(embeddings),
-            "target": np.array([clip.domain == "target" for clip in clips], np.float32),
-            "section": np.array([sections.index(c.section) for c in clips], np.float32),
+            "target": np.array([clip.domain == "target" for clip in own], np.float32),
+            "section": np.array([sections.index(clip.section) for clip in own], np.float32),
         }
 
-    def calibrate_fleet(self, calibrations, clips, embeddings):
+    def calibrate_fleet(
+        self,
+        calibrations: dict[str, np.ndarray],
+        clips: Sequence[np.ndarray],
+        embeddings: np.ndarray | None,
+    ) -> dict[str, Any]:
         """Each section's embeddings, or a Gaussian of each section and domain.
 
         Sections have an axis of their own, after the models': one of all clips where the
@@ -69,11 +77,11 @@ class _OnEmbeddings:
             return banks
         return _fit_gaussians(banks["embeddings"], banks["target"] == 1)
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Distance of one clip's embedding from those of the training clips."""
         return self._distance(calibration, self.embed(weights, clip), clip.label, trained=False)
 
-    def score_trained(self, weights, calibration, clip):
+    def score_trained(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """The same of a training clip, from the others: its own neighbour is itself."""
         return self._distance(calibration, self.embed(weights, clip), clip.label, trained=True)
 
@@ -81,7 +89,9 @@ class _OnEmbeddings:
     def _by_section(self) -> bool:
         return self.scope == "machine by section"
 
-    def _distance(self, calibration, query, label, *, trained: bool):
+    def _distance(
+        self, calibration: Any, query: jax.Array, label: jax.Array | int, *, trained: bool
+    ) -> jax.Array:
         """() distance of a query (values,) from the normal clips of its section."""
         backend, distances = self.config.backend, []
         # Section by section, not only the clip's own: gathering that one would make an array of

@@ -58,7 +58,7 @@ class TrainingClips:
         return len(self._indices)
 
     def __iter__(self) -> Iterator[tuple[Clip, Any]]:
-        clips = (self._clips[i] for i in self._indices)
+        clips = (self._clips[i] for i in self._indices.tolist())
         return zip(clips, self._statistics(self._indices), strict=True)
 
     def take(self, chosen: np.ndarray) -> "TrainingClips":

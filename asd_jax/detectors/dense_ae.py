@@ -21,6 +21,7 @@ Decided here:
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -29,12 +30,13 @@ import numpy as np
 import optax
 
 from asd_jax.audio.views import ViewSpec
-from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
+from asd_jax.config import Config as RunConfig
+from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips, mean_latent
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import DenseAutoencoder
 from asd_jax.scoring import mahalanobis
-from asd_jax.training.task import Task, gradient_task
+from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ class DenseAutoencoderDetector(Detector):
     paper = "DCASE Challenge task 2 baselines, 2020 to 2026"
     scope = "machine"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: DenseAutoencoderConfig = config.detector
         self.module = DenseAutoencoder(
@@ -85,10 +87,12 @@ class DenseAutoencoderDetector(Detector):
         """Mean squared error, minimised by Adam."""
         n_values = self.settings.frames * self.config.front_end.n_mels
 
-        def init(key, statistics):
+        def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
             return self.module.init(key, jnp.zeros((1, n_values)))
 
-        def loss(variables, batch, key, train):
+        def loss(
+            variables: Any, batch: Batch, key: jax.Array, train: bool
+        ) -> tuple[jax.Array, Mapping[str, Any]]:
             x = batch.views.reshape(-1, n_values)
             output, updates = self.module.apply(
                 variables,
@@ -113,15 +117,15 @@ class DenseAutoencoderDetector(Detector):
             (views, frames in a view, mels), and (views,) true where a view has no padding.
         """
         views, mask = clip.views(self.views)  # (views, frames, mels)
-        output = self.module.apply(weights, views.reshape(len(views), -1))  # (views, values)
+        output: Any = self.module.apply(weights, views.reshape(len(views), -1))  # (views, values)
         return views - output.reshape(views.shape), mask
 
-    def embed(self, weights, clip):
+    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """Mean of the narrow layer over a clip's vectors."""
         views, mask = clip.views(self.views)
         return mean_latent(self.module, weights, views.reshape(len(views), -1), mask)
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Mean squared error, or the smaller Mahalanobis distance, of one clip."""
         residuals, mask = self.residuals(weights, clip)
         if self.settings.score == "mse":
@@ -131,17 +135,17 @@ class DenseAutoencoderDetector(Detector):
             mean, calibration["source_precision"], calibration["target_precision"]
         )
 
-    def statistics(self, weights, clip):
+    def statistics(self, weights: Any, clip: ClipInput) -> mahalanobis.Moments:
         """Moments of a clip's residuals; each frame of each view is a sample."""
         residuals, mask = self.residuals(weights, clip)
         frames = residuals.reshape(-1, residuals.shape[-1])  # (views × frames, mels)
         return mahalanobis.moments(frames, jnp.repeat(mask, self.settings.frames))
 
-    def calibrate(self, clips):
+    def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """Inverse covariances of the source's and the target's residuals."""
         if self.settings.score == "mse":
             return {}
-        totals = {}
+        totals: dict[str, mahalanobis.Moments] = {}
         for clip, moments in clips:
             domain = "target" if clip.domain == "target" else "source"
             known = [totals[domain]] if domain in totals else []

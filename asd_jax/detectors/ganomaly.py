@@ -45,10 +45,12 @@ import jax.numpy as jnp
 import optax
 
 from asd_jax.audio.views import ViewSpec
+from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.models import GANomalyDiscriminator, GANomalyGenerator
-from asd_jax.training.task import Batch, Task, variables
+from asd_jax.training.task import Batch, Learner, Task, TrainingStatistics, variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ class GANomalyDetector(Detector):
     paper = "Hassankhani et al. 2021"
     scope = "section"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: GANomalyConfig = config.detector
         if config.front_end.n_mels % 8:
@@ -120,7 +122,7 @@ class GANomalyDetector(Detector):
         optimizer = optax.sgd(self.config.train.learning_rate, momentum=self.settings.momentum)
         networks = {"generator": self.generator, "discriminator": self.discriminator}
 
-        def init(key, statistics):
+        def init(key: jax.Array, statistics: TrainingStatistics) -> Learner:
             x = jnp.zeros((1, self.settings.frames, self.config.front_end.n_mels, 1))
             made = {
                 name: network.init(jax.random.fold_in(key, i), x)
@@ -137,11 +139,11 @@ class GANomalyDetector(Detector):
                 "opt_state": {name: optimizer.init(each) for name, each in params.items()},
             }
 
-        def step(learner: dict[str, Any], batch: Batch, key):
+        def step(learner: Learner, batch: Batch, key: jax.Array) -> tuple[Learner, jax.Array]:
             weights = variables(learner)
             x = self._scaled(weights, batch.views)
 
-            def generator_loss(params):
+            def generator_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
                 moved = {**weights, "params": {**weights["params"], "generator": params}}
                 return self._generator_loss(moved, x, batch, train=True)
 
@@ -149,7 +151,7 @@ class GANomalyDetector(Detector):
             (loss, (fake, generator_stats)), gradients = gradient(weights["params"]["generator"])
             fake = jax.lax.stop_gradient(fake)
 
-            def discriminator_loss(params):
+            def discriminator_loss(params: Any) -> tuple[jax.Array, Any]:
                 stats, losses = weights["batch_stats"]["discriminator"], []
                 for judged, label in ((x, 1.0), (fake, 0.0)):
                     moved = {
@@ -178,7 +180,7 @@ class GANomalyDetector(Detector):
                 "opt_state": opt_state,
             }, loss
 
-        def evaluate(learner, batch):
+        def evaluate(learner: Learner, batch: Batch) -> jax.Array:
             weights = variables(learner)
             x = self._scaled(weights, batch.views)
             return self._generator_loss(weights, x, batch, train=False)[0]
@@ -192,7 +194,7 @@ class GANomalyDetector(Detector):
             scaled = 2 * scaled - 1
         return scaled[..., None]
 
-    def _apply(self, name: str, weights: Any, x, batch: Batch, train: bool):
+    def _apply(self, name: str, weights: Any, x: jax.Array, batch: Batch, train: bool) -> Any:
         """Outputs of a network, and its running statistics after the batch."""
         found, updates = getattr(self, name).apply(
             {"params": weights["params"][name], "batch_stats": weights["batch_stats"][name]},
@@ -203,7 +205,9 @@ class GANomalyDetector(Detector):
         )
         return found, updates["batch_stats"]
 
-    def _generator_loss(self, weights: Any, x: jax.Array, batch: Batch, train: bool):
+    def _generator_loss(
+        self, weights: Any, x: jax.Array, batch: Batch, train: bool
+    ) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         """Total loss, with the reconstruction and the generator's running statistics."""
         (fake, latent, latent_of_fake), stats = self._apply("generator", weights, x, batch, train)
         judged = [
@@ -214,7 +218,7 @@ class GANomalyDetector(Detector):
         else:
             real, false = (features for _, features in judged)
 
-        def mean(values):
+        def mean(values: jax.Array) -> jax.Array:
             return batch.mean(values.reshape(len(values), -1).mean(axis=-1))
 
         loss = (
@@ -224,16 +228,17 @@ class GANomalyDetector(Detector):
         )
         return loss, (fake, stats)
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Mean squared difference of the latents of one clip's views and their reconstructions."""
         views, mask = clip.views(self.views)
         x = self._scaled(weights, views)  # (views, frames, mels, 1)
-        _, latent, latent_of_fake = self.generator.apply(
+        outputs: Any = self.generator.apply(
             {
                 "params": weights["params"]["generator"],
                 "batch_stats": weights["batch_stats"]["generator"],
             },
             x,
         )
+        _, latent, latent_of_fake = outputs
         distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))
         return jnp.mean(distances, where=mask)

@@ -32,6 +32,7 @@ Decided here, where the report is silent:
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -39,11 +40,13 @@ import jax.numpy as jnp
 import optax
 
 from asd_jax.audio.views import ViewSpec, gather_views
+from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.models.group_made import GroupMADE, log_density
 from asd_jax.scoring import pooling
-from asd_jax.training.task import Task, gradient_task
+from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 # Views of a clip whose outputs, 19,200 a view, are in memory at once when it is scored.
 _VIEWS_AT_ONCE = 16
@@ -91,7 +94,7 @@ class GroupMADEDetector(Detector):
     paper = "Giri et al. 2020, section 2.1"
     scope = "machine"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: GroupMADEConfig = config.detector
         self.module = GroupMADE(
@@ -110,14 +113,16 @@ class GroupMADEDetector(Detector):
         """Negative log likelihood of views, minimised by Adam."""
         shape = (1, self.views.length, self.config.front_end.n_mels)
 
-        def init(key, statistics):
+        def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
             mean, scale = standardisation(statistics)
             return {
                 **self.module.init(key, jnp.zeros(shape)),
                 "input": {"mean": mean, "scale": scale},
             }
 
-        def loss(variables, batch, key, train):
+        def loss(
+            variables: Any, batch: Batch, key: jax.Array, train: bool
+        ) -> tuple[jax.Array, Mapping[str, Any]]:
             return batch.mean(-jnp.sum(self.log_densities(variables, batch.views), axis=-1)), {}
 
         return gradient_task(
@@ -140,11 +145,11 @@ class GroupMADEDetector(Detector):
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
         return log_density(x, *self.module.apply({"params": weights["params"]}, x))
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Mean negative log likelihood of one clip's views, or of their last frames."""
         starts, mask = clip.starts(self.views)
 
-        def log_densities(start):
+        def log_densities(start: jax.Array) -> jax.Array:
             view = gather_views(clip.features, start, self.views.length)
             return self.log_densities(weights, view[None])[0]
 

@@ -24,16 +24,19 @@ Decided here, where the report is silent:
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.config import Config as RunConfig
 from asd_jax.config.types import check_no_effect
-from asd_jax.detectors.base import DetectorConfig
+from asd_jax.detectors.base import DetectorConfig, TrainingClips
 from asd_jax.detectors.interpolation_ae import InterpolationDetector, check_shape
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.scoring import pooling
 from asd_jax.scoring.mixture import GaussianMixture, fit_mixture, log_likelihood
 from asd_jax.scoring.projection import Projection, fit_projection, project
@@ -79,7 +82,7 @@ class IAEO3Detector(InterpolationDetector):
     paper = "Grollmisch et al. 2020, section 3"
     scope = "section"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: IAEO3Config = config.detector
         if self.settings.predictor == "max" and config.embedding.kind != "none":
@@ -98,27 +101,33 @@ class IAEO3Detector(InterpolationDetector):
         """Trainings of each seed."""
         return self.settings.trainings
 
-    def embed(self, weights, clip):
+    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """The pretrained network's embedding of a clip."""
-        return clip.embedding
+        embedding: Any = clip.embedding  # there, as the settings name a network
+        return embedding
 
-    def statistics(self, weights, clip):
+    def statistics(self, weights: Any, clip: ClipInput) -> jax.Array:
         """(5,) statistics of a clip's errors."""
         return self.error_statistics(weights, clip)
 
-    def calibrate(self, clips):
+    def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """Statistics of the training clips' errors, (clips, 5)."""
         if self.settings.predictor == "max":
             return {}
         return {"errors": np.stack([errors for _, errors in clips])}
 
-    def calibrate_fleet(self, calibrations, clips, embeddings):
+    def calibrate_fleet(
+        self,
+        calibrations: dict[str, np.ndarray],
+        clips: Sequence[np.ndarray],
+        embeddings: np.ndarray | None,
+    ) -> dict[str, Any]:
         """Principal components of each machine and id, and the mixture of each model."""
         if self.settings.predictor == "max":
             return calibrations
         values = calibrations["errors"]
         mask = np.arange(values.shape[1]) < np.array([len(own) for own in clips])[:, None]
-        found = {}
+        found: dict[str, Any] = {}
         if embeddings is not None:
             # The trainings and seeds of a machine and id have their clips in common.
             alike = {id(own): own for own in clips}
@@ -136,14 +145,14 @@ class IAEO3Detector(InterpolationDetector):
                 name: np.asarray(leaf)[place] for name, leaf in projection._asdict().items()
             }
         # An autoencoder whose training diverged has errors that no mixture can be fitted to.
-        broken = ~np.isfinite(np.where(mask[..., None], values, 0)).all(axis=(1, 2))
+        broken: Any = ~np.isfinite(np.where(mask[..., None], values, 0)).all(axis=(1, 2))
         values = np.where(broken[:, None, None], 0, values)
         mixture, _ = fit_mixture(values, mask, n_components=self.settings.components)
         means = np.where(broken[:, None, None], np.nan, mixture.means)
         found["mixture"] = mixture._replace(means=means)._asdict()
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), found)
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Negative log probability of one clip's embedding and errors, or its largest error."""
         errors = self.error_statistics(weights, clip)  # (5,)
         if self.settings.predictor == "max":

@@ -30,6 +30,7 @@ Decided here, where the reports are silent:
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -40,14 +41,16 @@ from jax.scipy.special import logsumexp, xlog1py, xlogy
 
 from asd_jax.audio.augmentation import draw_pairs, draw_warp, mix, warp
 from asd_jax.audio.views import ViewSpec
+from asd_jax.config import Config as RunConfig
 from asd_jax.config.types import check_no_effect
-from asd_jax.data.clips import ClipTable
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.models import MobileNetV2, ResNet50
 from asd_jax.models.layers import heads
 from asd_jax.scoring import pooling
-from asd_jax.training.task import Batch, Task, gradient_task
+from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 _SHARE = 0.5  # of the images that are mixed, and of those that are warped
 
@@ -93,7 +96,7 @@ class IdClassifierConfig(DetectorConfig):
     score: Literal["probability", "log_odds", "cosine"] = "probability"
 
     def __post_init__(self) -> None:
-        def require(condition, name, wanted):
+        def require(condition: bool, name: str, wanted: str) -> None:
             if not condition:
                 raise UserError(f"detector.{name} is {getattr(self, name)}; it must be {wanted}")
 
@@ -121,7 +124,7 @@ class IdClassifierConfig(DetectorConfig):
             check_no_effect("detector", self, ("width",), why)
 
 
-_NETWORKS = {"mobilenet_v2": MobileNetV2, "resnet50": ResNet50}
+_NETWORKS: dict[str, Any] = {"mobilenet_v2": MobileNetV2, "resnet50": ResNet50}
 
 
 class IdClassifierDetector(Detector):
@@ -132,7 +135,7 @@ class IdClassifierDetector(Detector):
     paper = "Giri et al. 2020, section 2.2; DCASE 2021 and 2022 baseline"
     scope = "machine by section"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: IdClassifierConfig = config.detector
         network = _NETWORKS[self.settings.network]
@@ -148,14 +151,16 @@ class IdClassifierDetector(Detector):
         """Images of consecutive frames."""
         return ViewSpec(self.settings.frames, self.settings.hop)
 
-    def perturbed(self, clips, seeds):
+    def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> Sequence[Clip]:
         """Each training clip at each of the settings' speeds, the same for all seeds."""
         copies = ClipTable.of(clips).replace(split="perturbed")
         return ClipTable.concatenate(
             copies.replace(perturbation=f"resample {factor!r}") for factor in self.settings.resample
         )
 
-    def examples(self, own, clips, seed):
+    def examples(
+        self, own: np.ndarray, clips: Sequence[Clip], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Own clips by their ids, and after these classes the resampled ones, speed by speed."""
         clips = ClipTable.of(clips)
         machine = clips[own[0]].machine
@@ -180,7 +185,7 @@ class IdClassifierDetector(Detector):
         """Cross-entropy or ArcFace's loss of augmented images, minimised by Adam."""
         columns = n_labels * (2 if self.settings.warp else 1)
 
-        def init(key, statistics):
+        def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
             for_network, for_head = jax.random.split(key)
             image = jnp.zeros((1, self.settings.frames, self.config.front_end.n_mels, 3))
             variables = self.module.init(for_network, image)
@@ -197,7 +202,9 @@ class IdClassifierDetector(Detector):
                 "labels": {"count": jnp.int32(statistics.n_labels)},
             }
 
-        def loss(variables, batch: Batch, key, train):
+        def loss(
+            variables: Any, batch: Batch, key: jax.Array, train: bool
+        ) -> tuple[jax.Array, Mapping[str, Any]]:
             if not train:
                 embeddings, _ = self._embed(variables, batch.views)
                 return batch.mean(self._cross_entropy(variables, embeddings, batch.labels)), {}
@@ -220,7 +227,9 @@ class IdClassifierDetector(Detector):
             kind="convolution",
         )
 
-    def _augment(self, variables, batch: Batch, key) -> tuple[Batch, jax.Array, jax.Array]:
+    def _augment(
+        self, variables: Any, batch: Batch, key: jax.Array
+    ) -> tuple[Batch, jax.Array, jax.Array]:
         """The batch with warps and mixtures; each row's partner and its own proportion."""
         rows = len(batch.views)
         for_choice, for_warp, for_space, for_share, for_pairs = jax.random.split(key, 5)
@@ -247,7 +256,9 @@ class IdClassifierDetector(Detector):
         views = jnp.where(mixed[:, None, None], combined, views)
         return batch._replace(views=views, labels=labels), partners, proportions
 
-    def _embed(self, weights: Any, views: jax.Array, mask: jax.Array | None = None):
+    def _embed(
+        self, weights: Any, views: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         """(views, values) of (views, frames, mels), and the running statistics.
 
         With a mask (views,) normalisation is by the batch, of which that marks what counts.
@@ -264,7 +275,9 @@ class IdClassifierDetector(Detector):
     def _classes(self, weights: Any) -> jax.Array:
         return weights["labels"]["count"] * (2 if self.settings.warp else 1)
 
-    def _logits(self, weights: Any, embeddings: jax.Array, labels: jax.Array | None = None):
+    def _logits(
+        self, weights: Any, embeddings: jax.Array, labels: jax.Array | None = None
+    ) -> jax.Array:
         """(views, columns); with labels (views,), these have ArcFace's margin."""
         head, classes = heads.Head(**weights["params"]["head"]), self._classes(weights)
         if self.settings.head == "softmax":
@@ -282,14 +295,14 @@ class IdClassifierDetector(Detector):
         logits = self._logits(weights, embeddings, labels)
         return logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
 
-    def embed(self, weights, clip):
+    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """Mean over a clip's images of the last layer's input, scaled to length 1."""
         views, mask = clip.views(self.views)
         embeddings, _ = self._embed(weights, views)  # (views, values)
         mean = jnp.mean(embeddings, axis=0, where=mask[:, None])
         return mean / jnp.maximum(jnp.linalg.norm(mean), 1e-12)
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Mean over one clip's images of how far they are from being classified as its own id."""
         views, mask = clip.views(self.views)
         embeddings, _ = self._embed(weights, views)  # (views, values)

@@ -19,6 +19,7 @@ Decided here, where the report is silent:
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -26,12 +27,13 @@ import jax.numpy as jnp
 import optax
 
 from asd_jax.audio.views import ViewSpec
+from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import InterpolationAutoencoder
 from asd_jax.scoring import pooling
-from asd_jax.training.task import Task, gradient_task
+from asd_jax.training.task import Batch, Task, gradient_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +66,15 @@ def check_shape(frames: int, encoder: tuple[int, ...]) -> None:
 class InterpolationDetector(Detector):
     """The interpolation autoencoder as a system."""
 
-    Config = InterpolationAutoencoderConfig
+    Config: ClassVar[type[DetectorConfig]] = InterpolationAutoencoderConfig
+    settings: Any  # `frames` and `encoder`, as `Config` has them
     title = "interpolation autoencoder (IDNN, IAE)"
     paper = "Grollmisch et al. 2020, section 3.1"
     scope = "section"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
-        self.settings: InterpolationAutoencoderConfig = config.detector
+        self.settings = config.detector
         self.module = InterpolationAutoencoder(self.settings.encoder, jnp.dtype(config.precision))
 
     @property
@@ -83,7 +86,9 @@ class InterpolationDetector(Detector):
         """Mean squared error of the middle frame, minimised by Adam."""
         shape = (1, self.settings.frames - 1, self.config.front_end.n_mels)
 
-        def loss(variables, batch, key, train):
+        def loss(
+            variables: Any, batch: Batch, key: jax.Array, train: bool
+        ) -> tuple[jax.Array, Mapping[str, Any]]:
             return batch.mean(self._errors(variables, batch.views)), {}
 
         return gradient_task(
@@ -97,7 +102,8 @@ class InterpolationDetector(Detector):
         """(views,) mean squared errors of (views, frames, mels)."""
         middle = self.settings.frames // 2
         neighbours = jnp.delete(views, middle, axis=1)
-        return jnp.mean((self.module.apply(weights, neighbours) - views[:, middle]) ** 2, axis=-1)
+        predicted: Any = self.module.apply(weights, neighbours)
+        return jnp.mean((predicted - views[:, middle]) ** 2, axis=-1)
 
     def frame_errors(self, weights: Any, clip: ClipInput) -> tuple[jax.Array, jax.Array]:
         """Errors of all frames of a clip that have neighbours on both sides.
@@ -116,13 +122,13 @@ class InterpolationDetector(Detector):
         """(5,) statistics of a clip's errors, as `pooling.STATISTICS`; arguments as above."""
         return pooling.statistics(*self.frame_errors(weights, clip))
 
-    def embed(self, weights, clip):
+    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """Mean of the narrow layer over a clip's views."""
         views, mask = clip.views(self.views)  # (views, frames, mels)
         neighbours = jnp.delete(views, self.settings.frames // 2, axis=1)
         return mean_latent(self.module, weights, neighbours, mask)
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Mean or maximum of one clip's frame errors."""
         pool = pooling.mean if self.settings.pooling == "mean" else pooling.maximum
         return pool(*self.frame_errors(weights, clip))

@@ -32,6 +32,7 @@ Decided here, where the report is silent:
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -39,12 +40,13 @@ import jax.numpy as jnp
 import optax
 
 from asd_jax.audio.views import ViewSpec
+from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent, standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import LSTMAutoencoder
 from asd_jax.scoring import pooling
-from asd_jax.training.task import Task, gradient_task
+from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ class LSTMAutoencoderDetector(Detector):
     paper = "Jalali et al. 2020"
     scope = "section"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: LSTMAutoencoderConfig = config.detector
         self.module = LSTMAutoencoder(
@@ -109,15 +111,19 @@ class LSTMAutoencoderDetector(Detector):
         """Mean squared error, minimised by RMSprop with a decaying rate."""
         n_mels = self.config.front_end.n_mels
 
-        def init(key, statistics):
+        def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
             variables = self.module.init(key, jnp.zeros((1, self.settings.frames, n_mels)))
             mean, scale = jnp.zeros(n_mels), jnp.ones(n_mels)
             if self.settings.scaling == "standard":
                 mean, scale = standardisation(statistics)
             return {**variables, "input": {"mean": mean, "scale": scale}}
 
-        def loss(variables, batch, key, train):
-            options = {"mask": batch.mask, "rngs": {"dropout": key}} if train else {}
+        def loss(
+            variables: Any, batch: Batch, key: jax.Array, train: bool
+        ) -> tuple[jax.Array, Mapping[str, Any]]:
+            options: dict[str, Any] = (
+                {"mask": batch.mask, "rngs": {"dropout": key}} if train else {}
+            )
             errors, updates = self._errors(variables, batch.views, train=train, **options)
             return batch.mean(errors), updates
 
@@ -129,7 +135,7 @@ class LSTMAutoencoderDetector(Detector):
             kind="recurrent",
         )
 
-    def _errors(self, weights: Any, views: jax.Array, **options):
+    def _errors(self, weights: Any, views: jax.Array, **options: Any) -> tuple[jax.Array, Any]:
         """(views,) mean squared errors of (views, frames, mels), and updated statistics."""
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
         output, updates = self.module.apply(weights, x, mutable=["batch_stats"], **options)
@@ -150,12 +156,12 @@ class LSTMAutoencoderDetector(Detector):
         errors, _ = self._errors(weights, views)
         return errors, mask
 
-    def embed(self, weights, clip):
+    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """Mean of the narrow layer over a clip's sequences."""
         views, mask = clip.views(self.views)  # (views, frames, mels)
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
         return mean_latent(self.module, weights, x, mask)
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Mean squared error over all sequences of one clip."""
         return pooling.mean(*self.sequence_errors(weights, clip))

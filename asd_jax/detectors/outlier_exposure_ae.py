@@ -30,6 +30,7 @@ Decided here, where the report is silent:
 """
 
 import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -38,12 +39,15 @@ import numpy as np
 import optax
 
 from asd_jax.audio.views import ViewSpec
+from asd_jax.config import Config as RunConfig
+from asd_jax.data.clips import Clip
 from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent, standardisation
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
 from asd_jax.models import DenseAutoencoder
 from asd_jax.scoring import pooling
-from asd_jax.training.task import Batch, Task, gradient_task
+from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +104,7 @@ class OutlierExposureDetector(Detector):
     paper = "Kazakova et al. 2022, sections 2 and 3.1"
     scope = "machine"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: OutlierExposureConfig = config.detector
         self.module = DenseAutoencoder(
@@ -112,11 +116,13 @@ class OutlierExposureDetector(Detector):
         """Input vectors: consecutive frames laid end to end."""
         return ViewSpec(self.settings.frames)
 
-    def other_machine(self, machine, machines):
+    def other_machine(self, machine: str, machines: Collection[str]) -> str | None:
         """The outliers' type: that of the settings, else the first other one by name."""
         return outliers.other_machine(self.settings.outliers, machine, machines)
 
-    def examples(self, own, clips, seed):
+    def examples(
+        self, own: np.ndarray, clips: Sequence[Clip], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """As many outliers as own clips, labelled 1; or the own clips again, labelled 2."""
         rng = np.random.default_rng(seed)
         chosen = outliers.draw(rng, own, self.settings.clips)
@@ -126,7 +132,7 @@ class OutlierExposureDetector(Detector):
         """Losses near 0 for the machine and near 1 for outliers, by Adam."""
         n_values = self.settings.frames * self.config.front_end.n_mels
 
-        def init(key, statistics):
+        def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
             variables = self.module.init(key, jnp.zeros((1, n_values)))
             if self.settings.standardise:
                 mean, std = standardisation(statistics)
@@ -137,7 +143,9 @@ class OutlierExposureDetector(Detector):
                 scaling = {"mean": 0 * ones, "std": ones, "variance": variance}
             return {**variables, "input": scaling}
 
-        def loss(variables, batch: Batch, key, train):
+        def loss(
+            variables: Any, batch: Batch, key: jax.Array, train: bool
+        ) -> tuple[jax.Array, Mapping[str, Any]]:
             own = batch.labels == outliers.OWN
             reversed_ = (batch.labels == outliers.REVERSED)[:, None, None]
             views = jnp.where(reversed_, batch.views[..., ::-1], batch.views)
@@ -155,7 +163,9 @@ class OutlierExposureDetector(Detector):
             view_length=self.settings.frames,
         )
 
-    def _loss(self, weights: Any, views: jax.Array, mask: jax.Array | None = None):
+    def _loss(
+        self, weights: Any, views: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         """loss_pred of (views, frames, mels), (views,); and the running statistics.
 
         With a mask (views,), those of the views that it marks are what is normalised by.
@@ -175,13 +185,13 @@ class OutlierExposureDetector(Detector):
             jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
         ), updates
 
-    def embed(self, weights, clip):
+    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """Mean of the narrow layer over a clip's vectors."""
         views, mask = clip.views(self.views)  # (views, frames, mels)
         x = (views - weights["input"]["mean"]) / weights["input"]["std"]
         return mean_latent(self.module, weights, x.reshape(len(x), -1), mask)
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Mean of loss_pred over one clip's views."""
         views, mask = clip.views(self.views)
         losses, _ = self._loss(weights, views)

@@ -35,6 +35,7 @@ Decided here, where the report is silent:
 
 import dataclasses
 import zlib
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -44,10 +45,11 @@ import optax
 from jax.scipy.special import logsumexp
 
 from asd_jax.audio.views import ViewSpec
+from asd_jax.config import Config as RunConfig
 from asd_jax.config.types import check_no_effect
-from asd_jax.data.clips import ClipTable
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import outliers
-from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
 from asd_jax.features.cache import default_cache_dir
 from asd_jax.features.table import ClipInput
@@ -55,7 +57,7 @@ from asd_jax.models import MobileNetV2
 from asd_jax.models.pretrained.imported import load_imagenet_mobilenet
 from asd_jax.models.pretrained.weights import weights_file
 from asd_jax.scoring import pooling
-from asd_jax.training.task import Batch, Task, gradient_task
+from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 _RANGE_DB = 80.0
 _TARGET = 1  # the network's output for the machine itself; 0 is for outliers
@@ -142,7 +144,7 @@ class PictureMobileNetDetector(Detector):
     paper = "Kazakova et al. 2022, sections 2.1 and 3.2"
     scope = "machine"
 
-    def __init__(self, config):
+    def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: PictureMobileNetConfig = config.detector
         stages = MobileNetV2.stages[: self.settings.stages or None]
@@ -160,11 +162,11 @@ class PictureMobileNetDetector(Detector):
         frames = self.settings.frames
         return ViewSpec(frames, hop=frames, fewest_frames=-(-frames // 4))
 
-    def other_machine(self, machine, machines):
+    def other_machine(self, machine: str, machines: Collection[str]) -> str | None:
         """The outliers' type: that of the settings, else the first other one by name."""
         return outliers.other_machine(self.settings.outliers, machine, machines)
 
-    def perturbed(self, clips, seeds):
+    def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> Sequence[Clip]:
         """Copies of each seed's clips, each with a pitch shift and a time stretch of its own."""
         copies = []
         for seed in seeds:
@@ -181,7 +183,9 @@ class PictureMobileNetDetector(Detector):
                 ]
         return copies
 
-    def examples(self, own, clips, seed):
+    def examples(
+        self, own: np.ndarray, clips: Sequence[Clip], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The seed's clips with their copies, labelled 0, and as many outliers.
 
         Raises:
@@ -199,7 +203,7 @@ class PictureMobileNetDetector(Detector):
         copies = np.flatnonzero(clips.where(split="perturbed", machine=machine, attributes=of_seed))
         rng = np.random.default_rng(seed)
         if len(copies):
-            drawn = {clips.path(i) for i in copies}
+            drawn = {clips.path(i) for i in copies.tolist()}
             chosen = np.array([i for i in own if clips.path(i) in drawn] + [*copies])
         else:
             chosen = outliers.draw(rng, own, self.settings.clips)
@@ -208,9 +212,9 @@ class PictureMobileNetDetector(Detector):
     def task(self, n_labels: int = 1) -> Task:
         """Cross-entropy of the machine against outliers, minimised by Adam."""
 
-        def init(key, statistics):
+        def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
             image = jnp.zeros((1, self.settings.size, self.settings.size, 3))
-            variables = self.module.init(key, image)
+            variables: Mapping[str, Any] = self.module.init(key, image)
             if self.settings.weights:
                 loaded = load_imagenet_mobilenet(
                     weights_file(
@@ -222,7 +226,9 @@ class PictureMobileNetDetector(Detector):
                 variables = {name: {**variables[name], **loaded[name]} for name in variables}
             return variables
 
-        def loss(variables, batch: Batch, key, train):
+        def loss(
+            variables: Any, batch: Batch, key: jax.Array, train: bool
+        ) -> tuple[jax.Array, Mapping[str, Any]]:
             upside_down = (batch.labels == outliers.REVERSED)[:, None, None]
             views = jnp.where(upside_down, batch.views[..., ::-1], batch.views)
             logits, updates = self._logits(variables, views, batch.mask if train else None)
@@ -257,7 +263,9 @@ class PictureMobileNetDetector(Detector):
         grey = jax.image.resize(grey, (len(grey), size, size), "linear")
         return jnp.repeat(grey[..., None], 3, axis=-1)
 
-    def _logits(self, weights: Any, views: jax.Array, mask: jax.Array | None = None):
+    def _logits(
+        self, weights: Any, views: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         """(views, 2), and the running statistics; with a mask, by the statistics of the batch."""
         return self.module.apply(
             {"params": weights["params"], "batch_stats": weights["batch_stats"]},
@@ -275,18 +283,18 @@ class PictureMobileNetDetector(Detector):
         logs = jnp.where(counts, jax.nn.log_softmax(logits), -jnp.inf)
         return logsumexp(logs, axis=0) - jnp.log(jnp.sum(counts))
 
-    def embed(self, weights, clip):
+    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """Mean over a clip's pictures of the last layer's input."""
         views, mask = clip.views(self.views)
         variables = {"params": weights["params"], "batch_stats": weights["batch_stats"]}
-        pooled = self.module.clone(classes=None).apply(variables, self.pictures(views))
+        pooled: Any = self.module.clone(classes=None).apply(variables, self.pictures(views))
         return pooling.mean(pooled.T, mask)
 
-    def statistics(self, weights, clip):
+    def statistics(self, weights: Any, clip: ClipInput) -> jax.Array:
         """Probability that one clip is of the machine, a mean over its pictures."""
         return jnp.exp(self._log_probabilities(weights, clip)[_TARGET])
 
-    def calibrate(self, clips):
+    def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """The log odds of the threshold, (1 − α) times the mean of that probability.
 
         It is a mean over as many training clips as a model learns from, drawn anew.
@@ -295,9 +303,9 @@ class PictureMobileNetDetector(Detector):
         clips = clips.take(outliers.draw(np.random.default_rng(0), places, self.settings.clips))
         probability = np.mean([value for _, value in clips], dtype=np.float64)
         threshold = np.clip((1 - self.settings.alpha) * probability, 1e-30, 1 - 1e-7)
-        return {"threshold": np.float32(np.log(threshold / (1 - threshold)))}
+        return {"threshold": np.asarray(np.log(threshold / (1 - threshold)), np.float32)}
 
-    def score(self, weights, calibration, clip):
+    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """How far one clip's log odds lie below those of the threshold."""
         logs = self._log_probabilities(weights, clip)
         return calibration["threshold"] - (logs[_TARGET] - logs[1 - _TARGET])

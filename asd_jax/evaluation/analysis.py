@@ -69,11 +69,11 @@ def decisions_of(rows: Sequence[ScoreRow]) -> dict[str, Decisions]:
         with np.errstate(invalid="ignore"):
             made[machine] = Decisions(
                 counts,
-                tpr=counts.tp / anomalous,
-                fpr=counts.fp / normal,
-                precision=metrics.precision(counts),
-                accuracy=(counts.tp + counts.tn) / (normal + anomalous),
-                f1=metrics.f1(counts),
+                tpr=np.asarray(counts.tp / anomalous),
+                fpr=np.asarray(counts.fp / normal),
+                precision=np.asarray(metrics.precision(counts)),
+                accuracy=np.asarray((counts.tp + counts.tn) / (normal + anomalous)),
+                f1=np.asarray(metrics.f1(counts)),
             )
     return made
 

@@ -136,7 +136,7 @@ def _weighted_metrics(
     if np.isnan(pos).any() or np.isnan(neg).any():
         return np.full((3, pos_weights.shape[1]), np.nan)
     # Every sum is a whole number of at most 2 n_pos n_neg, exact in float32 up to 2^24.
-    dtype = np.float32 if 2 * n_pos * n_neg < 2**24 else np.float64
+    dtype: Any = np.float32 if 2 * n_pos * n_neg < 2**24 else np.float64
     # Weight of the k highest anomalies, for every k.
     order = np.argsort(pos)
     above = _cumulate(pos_weights[order[::-1]].astype(dtype, copy=False))

@@ -309,7 +309,7 @@ def number(value: Any) -> str:
     return str(value) if isinstance(value, np.floating) else repr(float(value))
 
 
-def _write_csv(path: os.PathLike | str, row_type: type, rows: Iterable[Any]) -> None:
+def _write_csv(path: os.PathLike | str, row_type: Any, rows: Iterable[Any]) -> None:
     floats = [kind is float for kind in row_type.__annotations__.values()]
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -320,7 +320,7 @@ def _write_csv(path: os.PathLike | str, row_type: type, rows: Iterable[Any]) -> 
             )
 
 
-def _read_csv(path: os.PathLike | str, row_type: type) -> tuple[Any, ...]:
+def _read_csv(path: os.PathLike | str, row_type: Any) -> tuple[Any, ...]:
     kinds: Sequence[type] = tuple(row_type.__annotations__.values())
     try:
         with open(path, encoding="utf-8", newline="") as file:

@@ -114,7 +114,7 @@ class _Piece(NamedTuple):
     """An entry of the cache that is there, with the digest of what it depends on."""
 
     entry: Entry
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides the method of tuples
     digest: str
 
 
@@ -230,7 +230,7 @@ def _fill(
     n_frames = [0] * len(request.paths)
     lines: list[str] = []
 
-    def report_and_keep(line: str):
+    def report_and_keep(line: str) -> None:
         lines.append(line)
         report(line)
 

@@ -105,6 +105,7 @@ class Embedder:
         _network(self.kind, self.size)
         if not (isinstance(self.hop, int | float) and 1 <= self.hop * self.sample_rate < 2**31):
             raise UserError(f"embeddings: hop {self.hop!r} must be a positive number of seconds")
+        self._variables: Mapping[str, Any]
         object.__setattr__(self, "_variables", variables)
 
     @property
@@ -138,7 +139,7 @@ class Embedder:
         """
         return count_windows(n_samples, self.n_fft, self._hop, self.center)
 
-    def __call__(self, waveforms: jax.Array) -> jax.Array:
+    def __call__(self, waveforms: jax.Array | np.ndarray) -> jax.Array:
         """Embeddings of the windows of waveforms.
 
         A window past a waveform's end sees zeros, so that zeros behind a waveform change none of
@@ -221,7 +222,10 @@ def save_weights(embedder: Embedder, path: os.PathLike | str) -> None:
 class ClipTable(Protocol):
     """What `clip_embeddings` needs of an `FeatureSet`."""
 
-    n_frames: np.ndarray
+    @property
+    def n_frames(self) -> np.ndarray:
+        """(clips,) windows of each clip."""
+        ...
 
     def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """(windows, values) of each clip."""
@@ -279,7 +283,9 @@ def _embed(
         starts = jnp.stack([indices // count, indices % count * hop], axis=1)
         shape = (1, front_end.window)
         windows = jax.vmap(lambda start: jax.lax.dynamic_slice(padded, start, shape)[0])(starts)
-        return network.apply(variables, front_end(windows)[..., None])
+        embeddings = network.apply(variables, front_end(windows)[..., None])
+        assert isinstance(embeddings, jax.Array)  # nothing is mutable here
+        return embeddings
 
     # The last window fills up the last round.
     indices = np.minimum(np.arange(rounds * together, dtype=np.int32), total - 1)

@@ -4,9 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from asd_jax.data.clips import ClipTable
 
@@ -20,6 +18,8 @@ class ClipFrontEnd(Protocol):
     JSON has. Frames see zeros past a waveform's end, so that zeros behind it change none of its
     own.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def sample_rate(self) -> int:
@@ -45,7 +45,7 @@ class ClipFrontEnd(Protocol):
         """Frames of a waveform; UserError for one that has none."""
         ...
 
-    def __call__(self, waveforms: np.ndarray) -> Any:
+    def __call__(self, waveforms: Any) -> Any:
         """(rows, samples) → (rows, frames, width), an array of the device."""
         ...
 
@@ -98,7 +98,8 @@ class Request:
                 files.append([path, None, None])
         front_end, channel, min_frames, fill_frames = self.settings
         channel = "mean" if channel is None else channel
-        depends_on: list[Any] = [_FORMAT, dataclasses.asdict(front_end), channel, min_frames, files]
+        fields = dataclasses.asdict(front_end)
+        depends_on: list[Any] = [_FORMAT, fields, channel, min_frames, files]
         if any(self.perturbations):
             depends_on.append(self.perturbations)
         if fill_frames > min_frames:

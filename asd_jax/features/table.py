@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -85,10 +85,25 @@ class Features(Protocol):
         embeddings: (clips, values) by a pretrained network; None without.
     """
 
-    clips: ClipTable
-    n_frames: np.ndarray
-    offsets: np.ndarray
-    embeddings: np.ndarray | None
+    @property
+    def clips(self) -> ClipTable:
+        """The clips."""
+        ...
+
+    @property
+    def n_frames(self) -> np.ndarray:
+        """Frames of each clip."""
+        ...
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """First frame of each clip."""
+        ...
+
+    @property
+    def embeddings(self) -> np.ndarray | None:
+        """Embeddings of the clips; None without."""
+        ...
 
     @property
     def width(self) -> int:
@@ -268,7 +283,7 @@ def clip_batches(
 
 
 def check_features(
-    features: Sequence[np.ndarray], n_mels: int, views: ViewSpec
+    features: Iterable[np.ndarray], n_mels: int, views: ViewSpec
 ) -> list[np.ndarray]:
     """Checks features and makes them float32; a clip shorter than a view is repeated to fill one.
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any
 
 import jax
@@ -108,7 +108,7 @@ class FittedDetector(Fitted):
         )
         return np.stack(self._checked(features))
 
-    def _checked(self, features: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+    def _checked(self, features: Iterable[np.ndarray]) -> list[np.ndarray]:
         return check_features(features, self.config.front_end.n_mels, self.detector.views)
 
     def embeddings(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray | None:
@@ -140,7 +140,7 @@ class FittedDetector(Fitted):
 
     def score_features(
         self,
-        features: Sequence[np.ndarray],
+        features: Sequence[np.ndarray] | np.ndarray,
         *,
         machine: str | None = None,
         section: str | None = None,
@@ -165,7 +165,7 @@ class FittedDetector(Fitted):
 
     def seed_feature_scores(
         self,
-        features: Sequence[np.ndarray],
+        features: Sequence[np.ndarray] | np.ndarray,
         group: Group,
         seeds: Sequence[int],
         embeddings: np.ndarray | None = None,

@@ -154,7 +154,7 @@ def _stack(*leaves: np.ndarray) -> np.ndarray:
 
 def fit(
     config: Config | str,
-    features: Sequence[np.ndarray],
+    features: Sequence[np.ndarray] | np.ndarray,
     *,
     machine: str = "machine",
     sections: Sequence[str | int] | str | int = "00",
@@ -196,8 +196,10 @@ def fit(
     features = check_features(features, config.front_end.n_mels, detector.views)
     columns: dict[str, list[Any]] = {}
     for name, values in (("sections", sections), ("domains", domains)):
-        one = isinstance(values, str | int)
-        columns[name] = [values] * len(features) if one else [*values]
+        if isinstance(values, str | int):
+            columns[name] = [values] * len(features)
+        else:
+            columns[name] = [*values]
         if len(columns[name]) != len(features):
             raise UserError(f"{len(features)} clips, but {len(columns[name])} {name}")
     for wrong in set(columns["domains"]) - {"", "source", "target"}:

@@ -1,13 +1,14 @@
 """The dense autoencoder of the challenge's baselines since 2020."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 # Keras's batch normalisation, which the challenge's programs use.
-_BATCH_NORM = {"momentum": 0.99, "epsilon": 1e-3, "use_fast_variance": False}
+_BATCH_NORM: dict[str, Any] = {"momentum": 0.99, "epsilon": 1e-3, "use_fast_variance": False}
 
 
 class DenseAutoencoder(nn.Module):
@@ -36,7 +37,9 @@ class DenseAutoencoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         """Reconstructs `x`.
 
         Args:

@@ -14,7 +14,7 @@ _KERNEL = (5, 5)
 _kernel_init = nn.initializers.normal(0.02)
 
 
-def _scale_init(key, shape):
+def _scale_init(key: jax.Array, shape: Sequence[int]) -> jax.Array:
     return 1 + 0.02 * jax.random.normal(key, shape, jnp.float32)
 
 
@@ -46,7 +46,9 @@ class Encoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         """(batch, frames, mels, 1) → (batch, frames / 8, mels / 8, 2 · width)."""
         layers = ((1, 2), (1, 1), (2, 2), (2, 2))
         for i, (factor, stride) in enumerate(layers):
@@ -103,7 +105,9 @@ class Decoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array, train: bool = False, mask: jax.Array | None = None):
+    def __call__(
+        self, z: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         """(batch, t, f, channels) → (batch, 8 · t, 8 · f, 1)."""
 
         for _ in range(2):
@@ -184,7 +188,9 @@ class GANomalyDiscriminator(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
         """Classifies spectrograms as real or reconstructed.
 
         Args:

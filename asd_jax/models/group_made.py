@@ -34,7 +34,7 @@ class MaskedDense(nn.Module):
             (batch, units).
         """
 
-        def kernel_init(key, shape):
+        def kernel_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
             variance = self.gain / np.maximum(mask.sum(axis=0), 1)
             return jax.random.normal(key, shape) * np.sqrt(variance).astype(np.float32)
 
@@ -103,7 +103,7 @@ class GroupMADE(nn.Module):
         bounded = LOG_VARIANCE_BOUND * jnp.tanh(log_variances / LOG_VARIANCE_BOUND)
         return logits, means, bounded
 
-    def _initial_biases(self, key, shape):
+    def _initial_biases(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Means at evenly spaced quantiles of a standard normal distribution, the rest 0.
 
         The biases of equal Gaussians would have equal gradients, so that they never differed.

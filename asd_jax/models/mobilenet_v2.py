@@ -58,7 +58,9 @@ class MobileNetV2(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         """Computes features or logits of images.
 
         Args:
@@ -71,15 +73,17 @@ class MobileNetV2(nn.Module):
             (batch, 1280) up to width 1.
         """
 
-        def normalise(x, name):
+        def normalise(x: jax.Array, name: str) -> jax.Array:
             return BatchNorm(self.momentum, 1e-3, name=name)(x, train, mask)
 
-        def dense(x, features, kernel_size, stride, name):
+        def dense(
+            x: jax.Array, features: int, kernel_size: tuple[int, int], stride: int, name: str
+        ) -> jax.Array:
             return Convolution(
                 features, kernel_size, stride, use_bias=False, dtype=self.dtype, name=name
             )(x)
 
-        def block(x, features, stride, expansion, name):
+        def block(x: jax.Array, features: int, stride: int, expansion: int, name: str) -> jax.Array:
             """Widens by a 1×1 convolution, filters each channel, narrows by another 1×1."""
             y = x
             if expansion > 1:

@@ -56,7 +56,7 @@ class OpenL3(nn.Module):
             (batch, values), the pooled map flattened in the order mels, frames, channels.
         """
 
-        def normalise(x, i):
+        def normalise(x: jax.Array, i: int) -> jax.Array:
             return BatchNorm(0.99, 1e-3, name=f"batch_normalization_{i}")(x)
 
         count = len(self.channels)
@@ -127,7 +127,7 @@ def openl3_from_keras(
 def _names(module: OpenL3) -> list[tuple[str, ...]]:
     """Names of layers in the order of the network."""
     count = len(module.channels)
-    names = [("batch_normalization_1",)]
+    names: list[tuple[str, ...]] = [("batch_normalization_1",)]
     names += [(f"conv2d_{i}", f"batch_normalization_{i + 1}") for i in range(1, count)]
     last = (f"batch_normalization_{count + 1}",) if module.normalise_last else ()
     return [*names, (_LAST, *last)]

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from asd_jax.models.layers.batch_norm import BatchNorm
 from asd_jax.models.layers.convolution import Convolution
+from asd_jax.models.layers.operations import Padding
 
 # Channels of the inner convolutions, blocks, stride of the first block.
 _STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
@@ -43,7 +44,9 @@ class ResNet50(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+    def __call__(
+        self, x: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
         """Computes features or logits of images.
 
         Args:
@@ -56,14 +59,21 @@ class ResNet50(nn.Module):
             the image.
         """
 
-        def convolve(x, features, kernel_size, stride, name, padding="SAME"):
+        def convolve(
+            x: jax.Array,
+            features: int,
+            kernel_size: tuple[int, int],
+            stride: int,
+            name: str,
+            padding: Padding = "SAME",
+        ) -> jax.Array:
             """A convolution and its normalisation."""
             x = Convolution(
                 features, kernel_size, stride, padding, dtype=self.dtype, name=f"{name}_conv"
             )(x)
             return BatchNorm(self.momentum, 1.001e-5, name=f"{name}_bn")(x, train, mask)
 
-        def block(x, features, stride, first, name):
+        def block(x: jax.Array, features: int, stride: int, first: bool, name: str) -> jax.Array:
             """Three convolutions beside a shortcut, which the first block of a stage projects."""
             y = nn.relu(convolve(x, features, (1, 1), stride, f"{name}_1"))
             y = nn.relu(convolve(y, features, (3, 3), 1, f"{name}_2"))

@@ -12,6 +12,7 @@ from asd_jax import pipeline
 from asd_jax.config import (
     ChoiceConfig,
     Config,
+    EnsembleConfig,
     MembersConfig,
     difference,
     keys,
@@ -121,6 +122,8 @@ def reproduce(
     prepared = _prepare(paper, data_dir, overrides or {})
     if dry_run:
         return Outcome(_plan(data_dir, prepared), tuple(prepared.failed))
+    if data_dir is None or out_dir is None:
+        raise UserError(f"{paper} needs --data_dir= and --out_dir=; only a dry run does without")
     out_dir = Path(out_dir)
     runs = out_dir / "runs"
     for run in prepared.ready:
@@ -163,7 +166,13 @@ def reproduce(
     return Outcome(_write(paper, out_dir, results, [*settings, *lines], synthetic), tuple(failed))
 
 
-def _write(paper, out_dir: Path, results, lines: Sequence[str], synthetic: bool) -> str:
+def _write(
+    paper: str,
+    out_dir: Path,
+    results: Mapping[str, Sequence[ResultRow]],
+    lines: Sequence[str],
+    synthetic: bool,
+) -> str:
     """Writes the tables; gives them as text."""
     tables = paper_tables.fill(paper_tables.tables_of(paper), results)
     notes = [*lines, *[_SYNTHETIC] * synthetic]
@@ -175,7 +184,9 @@ def _write(paper, out_dir: Path, results, lines: Sequence[str], synthetic: bool)
     return "\n".join([paper_tables.as_text(tables), *notes])
 
 
-def _prepare(paper: str, data_dir, overrides: Mapping[str, str]) -> _Prepared:
+def _prepare(
+    paper: str, data_dir: os.PathLike | str | None, overrides: Mapping[str, str]
+) -> _Prepared:
     """Checks all that can be known before any work."""
     prepared = _Prepared([], [], [])
     known: dict[int, Sequence[Clip]] = {}
@@ -234,6 +245,7 @@ def _trainings(
     Raises:
         UserError: a system cannot learn from the clips.
     """
+    configs: Mapping[str, Config | MembersConfig]
     if isinstance(config, Config):
         configs = {name: config}
     elif not isinstance(config, ChoiceConfig):
@@ -246,15 +258,14 @@ def _trainings(
 
         runs = chosen_members(config, config.data.machines, is_done)
         configs = {folder: member for folder, (_, member) in runs.items()}
-    return {
-        name: _Training(
-            config,
-            None
-            if clips is None
-            else choose_clips(make_detector(config), clips, lambda line: None),
-        )
-        for name, config in configs.items()
-    }
+    trainings = {}
+    for folder, member in configs.items():
+        assert isinstance(member, Config)  # the reports have no ensembles of ensembles
+        chosen = None
+        if clips is not None:
+            chosen = choose_clips(make_detector(member), clips, lambda line: None)
+        trainings[folder] = _Training(member, chosen)
+    return trainings
 
 
 def _check_folders(ready: Sequence[_Ready]) -> None:
@@ -340,7 +351,7 @@ def _has(config: Config | MembersConfig, key: str) -> bool:
     return any(own == key or own.startswith(f"{key}.") for own in keys(config))
 
 
-def _clips(paper: str, data_dir, year: int) -> Sequence[Clip]:
+def _clips(paper: str, data_dir: os.PathLike | str, year: int) -> Sequence[Clip]:
     """The recordings, of the report's year."""
     clips = find_clips(data_dir, year or None)
     wanted = PAPERS[paper].year
@@ -354,26 +365,27 @@ def _clips(paper: str, data_dir, year: int) -> Sequence[Clip]:
     return clips
 
 
-def _plan(data_dir, prepared: _Prepared) -> str:
+def _plan(data_dir: os.PathLike | str | None, prepared: _Prepared) -> str:
     """What the runs would take."""
     blocks, plans = [], {}
     for run in prepared.ready:
         for name, training in run.trainings.items():
             if name not in plans:
                 plans[name] = plan_clips(make_detector(training.config), training.clips, timed=True)
-                lines = "\n".join(f"  {line}" for line in describe(plans[name]).splitlines())
+                cost = "\n".join(f"  {line}" for line in describe(plans[name]).splitlines())
                 machines = ", ".join(training.config.data.machines)
-                blocks.append(f"{name} ({machines})\n{lines}")
+                blocks.append(f"{name} ({machines})\n{cost}")
         if isinstance(run.config, MembersConfig):
-            is_choice = isinstance(run.config, ChoiceConfig)
-            how = "one for each machine" if is_choice else f"the {run.config.combine}"
+            how = "one for each machine"
+            if isinstance(run.config, EnsembleConfig):
+                how = f"the {run.config.combine}"
             blocks.append(f"{run.name}: of {', '.join(run.trainings)}, {how}")
     where = "as if on the development set of DCASE 2020, without --data_dir"
     if data_dir is not None:
         where = "by the headers of the recordings"
     lines = [*prepared.lines, f"{len(plans)} trainings, {where}; nothing was started."]
     if plans:
-        seconds = sum(plan.seconds for plan in plans.values())
+        seconds = sum(plan.seconds or 0.0 for plan in plans.values())
         most = max(plan.total_bytes for plan in plans.values())
         lines += [
             f"In all at most {about(seconds)} of training on this device, in at most {size(most)}.",

@@ -157,7 +157,8 @@ def _runs(paper: str) -> dict[str, NeededRun]:
 
 def _run_names(numbers: Sequence[Published]) -> dict[Published, str]:
     """The run of each number: one for a system, and one for each further kind of its outliers."""
-    names, pairs = {}, {}
+    names: dict[Published, str] = {}
+    pairs: dict[tuple[str, str], str] = {}
     for published in numbers:
         outliers = outliers_of(published)
         name = published.system
@@ -183,7 +184,7 @@ def tables_of(paper: str) -> tuple[PaperTable, ...]:
     numbers = _printed(paper)
     runs = _run_names(numbers)
 
-    def cell(row_numbers, fields):
+    def cell(row_numbers: Sequence[Published], fields: Mapping[str, str]) -> Cell:
         """The cell of the one number of a row that has a column's fields."""
         (number,) = [p for p in row_numbers if all(getattr(p, k) == v for k, v in fields.items())]
         return Cell(number, runs[number])
@@ -218,7 +219,7 @@ def fill(
         results: rows of results.csv by the run's name; runs may be missing.
     """
 
-    def filled(cell):
+    def filled(cell: Cell) -> Cell:
         machines = _runs(tables[0].paper)[cell.run].machines
         return _filled(cell, machines, results.get(cell.run, ()))
 

@@ -17,6 +17,7 @@ and there the outliers that Table 2 names come first.
 
 import csv
 import importlib.resources
+import io
 from typing import NamedTuple
 
 
@@ -55,7 +56,6 @@ def load_published(system: str | None = None, year: int | None = None) -> tuple[
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".csv")), key=lambda f: f.name)
     rows = []
     for file in files:
-        with file.open(encoding="utf-8", newline="") as lines:
-            for line in csv.DictReader(lines):
-                rows.append(Published(**{**line, "year": int(line["year"])}))
+        for line in csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))):
+            rows.append(Published(year=int(line.pop("year")), **line))
     return tuple(row for row in rows if system in (None, row.system) and year in (None, row.year))

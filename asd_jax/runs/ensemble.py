@@ -56,7 +56,7 @@ def combine_runs(
     run_dir: RunDirectory,
     config: MembersConfig,
     runs: Mapping[str, os.PathLike | str],
-    data: Mapping[str, Any],
+    data: dict[str, Any],
 ) -> None:
     """Writes the result files of finished runs combined, and what scoring other clips needs.
 

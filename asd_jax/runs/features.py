@@ -93,7 +93,7 @@ def _features_of(
         fill_frames=detector.views.length,
     )
     if embedder is not None:
-        values = np.array([embeddings[clip] for clip in table.clips])
+        values: np.ndarray | None = np.array([embeddings[clip] for clip in table.clips])
     else:
         values = embeddings_of(config, table)
     return dataclasses.replace(table, embeddings=values)

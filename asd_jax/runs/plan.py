@@ -62,9 +62,9 @@ def size(n: int) -> str:
 
 def about(seconds: float) -> str:
     """A time for people, in two digits at most."""
-    for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60), ("seconds", 1)):
-        if seconds >= 1.5 * length or unit == "seconds":
-            return f"about {float(f'{seconds / length:.2g}'):g} {unit}"
+    lengths = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
+    unit = next((unit for unit, length in lengths.items() if seconds >= 1.5 * length), "seconds")
+    return f"about {float(f'{seconds / lengths[unit]:.2g}'):g} {unit}"
 
 
 def describe(cost: Cost) -> str:

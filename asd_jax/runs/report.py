@@ -82,7 +82,9 @@ def report(paths: Sequence[os.PathLike | str]) -> str:
     """Finished runs side by side, with published numbers; one alone with its intervals."""
     if len(paths) == 1:
         return table(paths[0])
-    runs, numbers, notes = [], [], []
+    runs: list[tables.Run] = []
+    numbers: list[Published] = []
+    notes: list[str] = []
     names = [Path(path).resolve().name for path in paths]
     for path, name in zip(paths, names, strict=True):
         run_dir, stored, data = finished_run(path)

@@ -25,7 +25,7 @@ def keep_compiled(cache_dir: os.PathLike | str) -> None:
             with different processors may share a home folder. Without permission to write there,
             programs are compiled again, and nothing else changes.
     """
-    if jax.config.jax_compilation_cache_dir or "://" in os.fspath(cache_dir):
+    if jax.config.read("jax_compilation_cache_dir") or "://" in os.fspath(cache_dir):
         return
     kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]
     jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir) / "compiled" / kind))

@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -106,8 +106,8 @@ def save_arrays(**arrays: np.ndarray) -> bytes:
         >>> load_arrays(save_arrays(scores=np.arange(3)))
         {'scores': array([0, 1, 2])}
     """
-    file = io.BytesIO()
-    np.savez(file, **arrays)
+    file, named = io.BytesIO(), dict[str, Any](arrays)
+    np.savez(file, **named)
     return file.getvalue()
 
 
@@ -128,7 +128,7 @@ class Place(NamedTuple):
 
     coordinator: str | None = None
     processes: int | None = None
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # hides the method of tuples
 
 
 def place_of(
@@ -152,7 +152,7 @@ def place_of(
         >>> place_of("10.0.0.1:1234", 4, 0, detect=False)
         Place(coordinator='10.0.0.1:1234', processes=4, index=0)
     """
-    options = [
+    options: list[tuple[str, str, Any]] = [
         ("--coordinator", "JAX_COORDINATOR_ADDRESS", coordinator),
         ("--num_processes", "JAX_NUM_PROCESSES", processes),
         ("--process_id", "JAX_PROCESS_ID", index),
@@ -165,20 +165,22 @@ def place_of(
         return None
     if missing and not detect:
         raise UserError(f"a run by several processes also needs {missing[0]}")
+    numbers: list[int | None] = []
     for flag, _, _ in options[1:]:
+        value = values[flag]
         try:
-            values[flag] = None if values[flag] in (None, "") else int(values[flag])
+            numbers.append(None if value in (None, "") else int(value))
         except ValueError:
-            raise UserError(f"{flag} is {values[flag]!r}; it must be a whole number") from None
-    place = Place(*values.values())
-    if place.coordinator and not re.fullmatch(r".+:\d+", place.coordinator):
-        raise UserError(f"--coordinator is {place.coordinator!r}; it must be HOST:PORT")
-    if not missing and not 0 <= place.index < place.processes:
+            raise UserError(f"{flag} is {value!r}; it must be a whole number") from None
+    address, (processes, index) = values["--coordinator"], numbers
+    if address and not re.fullmatch(r".+:\d+", address):
+        raise UserError(f"--coordinator is {address!r}; it must be HOST:PORT")
+    if processes is not None and index is not None and not missing and not 0 <= index < processes:
         raise UserError(
-            f"--process_id is {place.index}; with --num_processes={place.processes} it must be "
-            f"from 0 to {place.processes - 1}"
+            f"--process_id is {index}; with --num_processes={processes} it must be "
+            f"from 0 to {processes - 1}"
         )
-    return place
+    return Place(address, processes, index)
 
 
 def join(place: Place) -> None:
@@ -241,7 +243,7 @@ def supervise() -> None:
     os.close(read)
     os.close(life_write)
 
-    def end_with_parent():
+    def end_with_parent() -> None:
         os.read(life_read, 1)  # returns when the parent has ended, for any reason
         os._exit(1)
 

@@ -3,6 +3,8 @@
 import contextlib
 import signal
 from collections.abc import Iterator
+from types import FrameType
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -21,9 +23,9 @@ def stop_signals() -> Iterator[list[signal.Signals]]:
         (3, [])
     """
     received: list[signal.Signals] = []
-    before = {}
+    before: dict[signal.Signals, Any] = {}
 
-    def receive(number, frame):
+    def receive(number: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(number))
         for each, handler in before.items():
             signal.signal(each, handler)

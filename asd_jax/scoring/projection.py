@@ -77,7 +77,7 @@ def fit_projection(
     return jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
 
 
-def project(projection: Projection, values: jax.Array) -> jax.Array:
+def project(projection: Projection, values: jax.Array | np.ndarray) -> jax.Array:
     """Projects rows onto the principal components; jit-able, in the precision of its arguments.
 
     Args:

@@ -2,7 +2,8 @@
 
 import functools
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from asd_jax.config import TrainConfig
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.training import Batch, TrainingStatistics, fleet
 from asd_jax.training.members import FleetClips, FleetData, Views
-from asd_jax.training.task import Task, count_values
+from asd_jax.training.task import Learner, Task, count_values
 from asd_jax.training.trainer import table_bytes
 from asd_jax.training.windows import schedule
 
@@ -84,15 +85,14 @@ def estimate_cost(
     widths = windows.training_width, windows.validation_width
     at_once = 1 if windows.resident else 2  # the next window is read while one is trained on
 
-    def shape(*axes, dtype=jnp.int32):
+    def shape(*axes: int, dtype: Any = jnp.int32) -> Any:
         return jax.ShapeDtypeStruct(axes, dtype)
 
     count = len(fleet_clips.members)
+    band = shape(count, n_mels, dtype=jnp.float32)
     data = FleetData(
         key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
-        statistics=TrainingStatistics(
-            *[shape(count, n_mels, dtype=jnp.float32)] * 4, n_labels=shape(count)
-        ),
+        statistics=TrainingStatistics(band, band, band, band, n_labels=shape(count)),
         training=Views(shape(count, widths[0]), shape(count, widths[0]), shape(count)),
         validation=Views(shape(count, widths[1]), shape(count, widths[1]), shape(count)),
     )
@@ -106,7 +106,7 @@ def estimate_cost(
     key = jax.eval_shape(lambda: jax.random.key(0))
     jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
     compiled = jit(task.step, donate_argnums=0).lower(learner, batch, key).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     driver = fleet.choose_driver(settings, task.kind)
     step_bytes = memory.temp_size_in_bytes + _bytes(batch)
     limits = jax.devices()[0].memory_stats() or {}
@@ -128,7 +128,8 @@ def estimate_cost(
     )
     if not timed:
         return cost
-    step, loss, turns = compiled, jit(task.loss), [sum(column) for column in steps]
+    step: Callable[..., Any] = compiled
+    loss, turns = jit(task.loss), [sum(column) for column in steps]
     if driver == "vmap":
         step = jit(jax.vmap(task.step), donate_argnums=0)
         loss, turns = jit(jax.vmap(task.loss)), [max(column) for column in steps]
@@ -137,15 +138,21 @@ def estimate_cost(
     return cost._replace(seconds=settings.epochs * float(np.dot(turns, seconds)))
 
 
-def _stacked(tree, count: int):
+def _stacked(tree: Any, count: int) -> Any:
     """Shapes with an added leading axis."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), tree)
 
 
-def _seconds_of_steps(step, loss, learner, batch, key) -> tuple[float, float]:
+def _seconds_of_steps(
+    step: Callable[..., Any],
+    loss: Callable[..., Any],
+    learner: Learner,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[float, float]:
     """Median seconds of a training and of a validation step on trees of shapes."""
 
-    def made_up(tree):
+    def made_up(tree: Any) -> Any:
         # Small numbers other than 0, as some hardware multiplies zeros faster.
         return jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01).astype(leaf.dtype), tree)
 
@@ -167,7 +174,7 @@ def _seconds_of_steps(step, loss, learner, batch, key) -> tuple[float, float]:
     return medians[0], medians[1]
 
 
-def _bytes(tree) -> int:
+def _bytes(tree: Any) -> int:
     return sum(
         int(np.prod(leaf.shape, dtype=np.int64)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)

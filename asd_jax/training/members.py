@@ -3,7 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -58,7 +58,7 @@ class Views(NamedTuple):
 
     starts: jax.Array
     labels: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides the method of tuples
 
 
 class FleetData(NamedTuple):
@@ -214,7 +214,8 @@ def lay_out_views(
     count = np.array([len(row) for row in starts], np.int32)
     if width is None:
         width = whole_batches(int(count.max()), fleet.batch_size)
-    return Views(_pad(starts, width), _pad(labels, width), count)
+    arrays: tuple[Any, ...] = (_pad(starts, width), _pad(labels, width), count)
+    return Views(*arrays)
 
 
 def whole_batches(views: int, batch_size: int) -> int:

@@ -134,7 +134,7 @@ class Placement:
         """NumPy copies of arrays with an axis of all models, without padding."""
         if self._by_process:
             tree = multihost_utils.process_allgather(tree, tiled=True)
-        elif distributed.several():
+        elif self.mesh is not None and distributed.several():
             tree = _replicate(NamedSharding(self.mesh, PartitionSpec()))(tree)
         # Sliced on the host: slicing an array that lies on several devices compiles a program
         # with exchanges between them, for each array. And copied: the arrays are donated to the
@@ -155,6 +155,6 @@ def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
 
 
 @functools.cache
-def _replicate(sharding: NamedSharding):
+def _replicate(sharding: NamedSharding) -> Callable[[Any], Any]:
     """The identity that replicates a tree; cached, so that it compiles once for each form."""
     return jax.jit(lambda tree: tree, out_shardings=sharding)

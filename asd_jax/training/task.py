@@ -1,7 +1,7 @@
 """The interface between a system and the trainer: how one model starts, steps and is evaluated."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -80,8 +80,8 @@ def variables(learner: Learner) -> dict[str, Any]:
 
 
 def gradient_task(
-    init: Callable[[jax.Array, TrainingStatistics], dict[str, Any]],
-    loss: Callable[..., tuple[jax.Array, dict[str, Any]]],
+    init: Callable[[jax.Array, TrainingStatistics], Mapping[str, Any]],
+    loss: Callable[..., tuple[jax.Array, Mapping[str, Any]]],
     optimizer: optax.GradientTransformation,
     *,
     view_length: int,
@@ -117,7 +117,7 @@ def gradient_task(
         (9.0, 3.0, 0.0)
     """
 
-    def start(key, statistics):
+    def start(key: jax.Array, statistics: TrainingStatistics) -> Learner:
         model_state = dict(init(key, statistics))
         params = model_state.pop("params")
         return {
@@ -126,8 +126,8 @@ def gradient_task(
             "opt_state": optimizer.init(params),
         }
 
-    def step(learner, batch, key):
-        def objective(params):
+    def step(learner: Learner, batch: Batch, key: jax.Array) -> tuple[Learner, jax.Array]:
+        def objective(params: Any) -> tuple[jax.Array, Mapping[str, Any]]:
             return loss({"params": params, **learner["model_state"]}, batch, key, True)
 
         (value, changed), gradients = jax.value_and_grad(objective, has_aux=True)(learner["params"])
@@ -138,7 +138,7 @@ def gradient_task(
             "opt_state": opt_state,
         }, value
 
-    def evaluate(learner, batch):
+    def evaluate(learner: Learner, batch: Batch) -> jax.Array:
         return loss(variables(learner), batch, None, False)[0]
 
     return Task(start, step, evaluate, view_length, kind)
@@ -146,8 +146,9 @@ def gradient_task(
 
 def abstract_learner(task: Task, n_mels: int) -> Learner:
     """Shapes of a task's learner; nothing is computed."""
-    band = jax.ShapeDtypeStruct((n_mels,), jnp.float32)
-    return jax.eval_shape(task.init, jax.random.key(0), TrainingStatistics(*[band] * 4))
+    band: Any = jax.ShapeDtypeStruct((n_mels,), jnp.float32)
+    statistics = TrainingStatistics(band, band, band, band)
+    return jax.eval_shape(task.init, jax.random.key(0), statistics)
 
 
 def count_values(task: Task, n_mels: int) -> int:

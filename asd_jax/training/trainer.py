@@ -16,10 +16,20 @@ from asd_jax.runtime import distributed
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import fleet
 from asd_jax.training.checkpoints import Checkpoints
-from asd_jax.training.members import FleetClips, FleetData, Member, lay_out_views, member_key
+from asd_jax.training.members import (
+    Examples,
+    FleetClips,
+    FleetData,
+    Member,
+    Views,
+    lay_out_views,
+    member_key,
+)
 from asd_jax.training.placement import Placement, fleet_mesh
 from asd_jax.training.task import Task
 from asd_jax.training.windows import (
+    Schedule,
+    Window,
     first_rows,
     one_ahead,
     read_rows,
@@ -80,11 +90,12 @@ def train(
     looped = fleet.choose_driver(config, task.kind) == "loop"
     mesh = None if looped else fleet_mesh(len(members), config, devices)
     placement = Placement(mesh, len(members))
+    no_views: Any = None  # before there is a table
     data = FleetData(
         jnp.stack([member_key(member) for member in members]),
         training_statistics(source, clips),
-        None,
-        None,
+        no_views,
+        no_views,
     )
     state = jax.device_get(jax.jit(lambda data: fleet.init_state(task, data, config))(data))
     first, state = _restored(checkpoints, state)
@@ -97,7 +108,8 @@ def train(
     data, state = placement.put_members((data, state))
     run_epoch = None
     reporter.start("epoch", config.epochs, first)
-    begin, trained, unhealthy = time.monotonic(), 0, set()
+    begin, trained = time.monotonic(), 0
+    unhealthy: set[int] = set()
     stopped = placement.fetch(state.stopped)
     try:
         for epoch in range(first + 1, config.epochs + 1):
@@ -110,7 +122,7 @@ def train(
             losses, stopped = placement.fetch((losses, state.stopped))
             trained += int(running.sum())
             log(_entry(epoch, members, losses))
-            for m in np.flatnonzero(running & ~np.isfinite(losses["loss"])):
+            for m in np.flatnonzero(running & ~np.isfinite(losses["loss"])).tolist():
                 if m not in unhealthy:
                     unhealthy.add(m)
                     reporter.line(
@@ -156,30 +168,45 @@ def check_fit(clips: FleetClips, config: TrainConfig, row_bytes: int, kind: str)
     schedule(clips, row_bytes, table_bytes(config))
 
 
-def _restored(checkpoints: Checkpoints | None, state: fleet.FleetState):
+def _restored(
+    checkpoints: Checkpoints | None, state: fleet.FleetState
+) -> tuple[int, fleet.FleetState]:
     """The epoch of the newest checkpoint and its state; without one, 0 and the given state.
 
     The first of several processes reads the checkpoint and sends it to the others.
     """
     epoch = 0 if checkpoints is None else checkpoints.latest or 0
-    epoch = int(distributed.gather(np.int32(epoch))[0])
+    epoch = int(distributed.gather(np.asarray(epoch, np.int32))[0])
     if not epoch:
         return 0, state
     leaves, structure = jax.tree.flatten(state)
 
-    def read():
-        restored = jax.tree.leaves(checkpoints.restore(epoch, state))
+    def restore() -> fleet.FleetState:
+        assert checkpoints is not None  # as it has an epoch
+        return checkpoints.restore(epoch, state)
+
+    def read() -> bytes:
+        restored = jax.tree.leaves(restore())
         return distributed.save_arrays(
             **{str(i): np.asarray(leaf) for i, leaf in enumerate(restored)}
         )
 
     if not distributed.several():
-        return epoch, checkpoints.restore(epoch, state)
+        return epoch, restore()
     arrays = distributed.load_arrays(distributed.from_primary(read))
-    return epoch, structure.unflatten([arrays[str(i)] for i in range(len(leaves))])
+    return epoch, jax.tree.unflatten(structure, [arrays[str(i)] for i in range(len(leaves))])
 
 
-def _epochs(task, clips, source, config, data, placement, first, reporter):
+def _epochs(
+    task: Task,
+    clips: FleetClips,
+    source: Features,
+    config: TrainConfig,
+    data: FleetData,
+    placement: Placement,
+    first: int,
+    reporter: Reporter,
+) -> Callable[[fleet.FleetState], tuple[fleet.FleetState, dict[str, jax.Array]]]:
     """Builds the function that trains all models for the next epoch.
 
     Returns:
@@ -194,11 +221,11 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
         for window in plan.windows(epoch)
     )
 
-    def fetch_window():
+    def fetch_window() -> tuple[Window, jax.Array, FleetData]:
         window, table, training, validation = next(loads)
-        views = placement.put_members((training, validation))
-        views = dict(zip(("training", "validation"), views, strict=True))
-        return window, placement.share_table(table), data._replace(**views)
+        training, validation = placement.put_members((training, validation))
+        part = data._replace(training=training, validation=validation)
+        return window, placement.share_table(table), part
 
     if plan.resident:
         _, table, whole = fetch_window()
@@ -211,7 +238,7 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
         f"{row_bytes * plan.rows / 2**20:.0f} MiB an epoch, and {plan.n_validation} to validate"
     )
 
-    def epoch(state):
+    def epoch(state: fleet.FleetState) -> tuple[fleet.FleetState, dict[str, jax.Array]]:
         progress, state = fleet.begin_epoch(state), state._replace(learner={})
         for _ in range(plan.n_training + plan.n_validation):
             window, table, part = fetch_window()
@@ -229,11 +256,13 @@ def _epochs(task, clips, source, config, data, placement, first, reporter):
     return epoch
 
 
-def _load(placement, clips, source, plan, window):
+def _load(
+    placement: Placement, clips: FleetClips, source: Features, plan: Schedule, window: Window
+) -> tuple[Window, jax.Array, Views, Views]:
     """Reads a window's table to the device, and lists its views, still on the host."""
     rows = first_rows(window, clips.n_frames)
 
-    def views(examples, included, width):
+    def views(examples: Sequence[Examples], included: bool, width: int) -> Views:
         # A window without views of a kind has one batch of padding.
         table_rows = rows if included else np.full_like(rows, -1)
         return lay_out_views(clips, examples, table_rows, width if included else clips.batch_size)
@@ -245,11 +274,10 @@ def _load(placement, clips, source, plan, window):
     table = placement.read_table(
         plan.rows, lambda start, stop: read_rows(source, window, start, stop)
     )
-    padded = (
-        jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), part)
-        for part in (training, validation)
+    training, validation = jax.tree.map(
+        lambda leaf: _repeat_last(leaf, placement.fill), (training, validation)
     )
-    return window, table, *padded
+    return window, table, training, validation
 
 
 def table_bytes(config: TrainConfig) -> int:
@@ -269,7 +297,7 @@ def _repeat_last(leaf: jax.Array, times: int) -> jax.Array:
 def _entry(epoch: int, members: Sequence[Member], losses: Mapping[str, np.ndarray]) -> dict:
     """The log's entry of an epoch: finite losses by the models' names."""
 
-    def by_name(values):
+    def by_name(values: np.ndarray) -> dict[str, float]:
         return {
             member.name: float(value)
             for member, value in zip(members, values, strict=True)
@@ -282,7 +310,7 @@ def _entry(epoch: int, members: Sequence[Member], losses: Mapping[str, np.ndarra
 def _note(losses: Mapping[str, np.ndarray], stopped: int, rate: float) -> str:
     """The progress bar's text: mean losses over the models, and speed."""
 
-    def mean(values):
+    def mean(values: np.ndarray) -> str:
         finite = values[np.isfinite(values)]
         return f"{finite.mean():.4g}" if finite.size else "–"
 

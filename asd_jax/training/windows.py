@@ -10,7 +10,7 @@ code drives both cases.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Window(NamedTuple):
 
     training: bool
     clips: np.ndarray
-    index: int
+    index: int  # type: ignore[assignment]  # hides the method of tuples
 
 
 class Schedule(NamedTuple):
@@ -99,21 +99,31 @@ def schedule(fleet: FleetClips, row_bytes: int, table_bytes: int) -> Schedule:
     total = int(fleet.n_frames[used].sum(dtype=np.int64))
     rows_allowed = min(table_bytes // row_bytes, _MOST_ROWS)
     if total <= rows_allowed:
-        widths = (_width(fleet, parts) for parts in (fleet.training, fleet.validation))
+        widths = _width(fleet, fleet.training), _width(fleet, fleet.validation)
         return Schedule(1, 0, total, *widths, training, validation)
     # Half the memory for a window, as the next one is read while one is trained on.
-    sizes = [
-        _fewest(fleet, parts, groups, rows_allowed // 2)
-        for parts, groups in ((fleet.training, training), (fleet.validation, validation))
-    ]
-    for count, rows, _ in sizes:
+    counts: list[int] = []
+    batches: list[int] = []
+    most_rows = 0
+    for parts, groups in ((fleet.training, training), (fleet.validation, validation)):
+        count, rows, width = _fewest(fleet, parts, groups, rows_allowed // 2)
         if count is None:
             raise UserError(
                 f"train.table_mib leaves {table_bytes / 2**20:.3g} MiB for frames; one clip of "
                 f"each machine at a time needs {2 * rows * row_bytes / 2**20:.3g}"
             )
-    counts, rows, widths = zip(*sizes, strict=True)
-    return Schedule(*counts, max(rows), *widths, training, validation)
+        counts.append(count)
+        batches.append(width)
+        most_rows = max(most_rows, rows)
+    return Schedule(
+        n_training=counts[0],
+        n_validation=counts[1],
+        rows=most_rows,
+        training_width=batches[0],
+        validation_width=batches[1],
+        training_groups=training,
+        validation_groups=validation,
+    )
 
 
 def _groups(parts: Sequence[Examples]) -> tuple[np.ndarray, ...]:
@@ -133,7 +143,9 @@ def _runs(group: np.ndarray, count: int) -> list[np.ndarray]:
     return np.split(group, range(length, len(group), length))
 
 
-def _deal(groups, count: int, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
+def _deal(
+    groups: Sequence[np.ndarray], count: int, rng: np.random.Generator | None
+) -> Iterator[np.ndarray]:
     """Deals each group's runs out among `count` windows; yields each one's ascending indices."""
     if not count:
         return
@@ -154,7 +166,12 @@ def _width(fleet: FleetClips, parts: Sequence[Examples]) -> int:
     return whole_batches(most, fleet.batch_size)
 
 
-def _fewest(fleet, parts, groups, rows_allowed) -> tuple[int | None, int, int]:
+def _fewest(
+    fleet: FleetClips,
+    parts: Sequence[Examples],
+    groups: Sequence[np.ndarray],
+    rows_allowed: int,
+) -> tuple[int | None, int, int]:
     """Finds the smallest number of windows that never exceed `rows_allowed` rows.
 
     Returns:
@@ -270,8 +287,11 @@ def training_statistics(source: Features, fleet: FleetClips) -> TrainingStatisti
         max(int(part.labels.max(initial=0)) for part in parts) + 1
         for parts in zip(fleet.training, fleet.validation, strict=True)
     ]
-    statistics = (values.astype(np.float32) for values in (mean, std, low, high))
-    return TrainingStatistics(*statistics, np.array(n_labels, np.int32))
+    arrays: tuple[Any, ...] = (
+        *(values.astype(np.float32) for values in (mean, std, low, high)),
+        np.array(n_labels, np.int32),
+    )
+    return TrainingStatistics(*arrays)
 
 
 def one_ahead(makers: Iterator[Callable[[], T]]) -> Iterator[T]:

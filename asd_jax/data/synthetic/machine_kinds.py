@@ -231,7 +231,9 @@ def factory(seed: int) -> tuple[Place, ...]:
     return tuple(places)
 
 
-def _order_table(design, own, mesh: int, highest: int) -> np.ndarray:
+def _order_table(
+    design: np.random.Generator, own: np.random.Generator, mesh: int, highest: int
+) -> np.ndarray:
     """One revolution of the tones: shaft orders, and mesh orders with sidebands."""
     angle = np.arange(_TABLE + 1) * (2 * np.pi / _TABLE)
     table = np.zeros(_TABLE + 1)

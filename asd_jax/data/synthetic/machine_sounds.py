@@ -66,6 +66,7 @@ def render(
     """
     is_worn = cause in machine_wear.CAUSES
     if is_worn:
+        assert cause is not None and fault_rng is not None
         machine = machine_wear.worn(machine, cause, level_offset_db, fault_rng)
     motion = Motion(machine, condition, rng, samples, sample_rate)
     steady, cyclic = _sources(machine, condition, rng, motion)
@@ -82,9 +83,10 @@ def render(
     recording = gain * sound + hall
 
     fault = None
-    if is_worn:
+    if is_worn and cause is not None:
         fault = machine_faults.Fault(cause, math.nan, math.nan, 0)
     elif cause is not None:
+        assert fault_rng is not None
         typical_db = machine.family.faults[cause] + level_offset_db
         source = machine_faults.source(
             cause, motion, steady, cyclic, machine, level_offset_db, fault_rng

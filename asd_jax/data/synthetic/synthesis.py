@@ -18,6 +18,7 @@ import time
 import wave
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,12 +128,12 @@ def synthesize(
     started = time.monotonic()
     workers = os.cpu_count() or 1 if workers is None else workers
     _check_whole("workers", workers, 1)
+    unchecked: dict[str, Any] = {"machines": machines, "sections": sections}
     settings = _checked(
         Settings(
             year=year,
             subset=subset,
-            machines=machines,
-            sections=sections,
+            **unchecked,
             clips=clips,
             seed=seed,
             duration=duration,

@@ -226,7 +226,7 @@ def _hidden_orders(settings, machine, section, groups) -> dict[str, int]:
             keys.setdefault(folder, []).extend(
                 f"{split}/{domain}/{label}/{index}" for index in range(count)
             )
-    orders = {}
+    orders: dict[str, int] = {}
     for folder, inside in keys.items():
         rng = machine_kinds.stream(settings.seed, machine, section, folder, "order")
         orders.update(zip(inside, map(int, rng.permutation(len(inside))), strict=True))

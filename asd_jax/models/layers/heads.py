@@ -40,7 +40,7 @@ def init_head(key: jax.Array, inputs: int, columns: int, classes: jax.Array | in
     """
     limit = jnp.sqrt(6 / (inputs + classes))
 
-    def column(i):
+    def column(i: jax.Array) -> jax.Array:
         return jax.random.uniform(jax.random.fold_in(key, i), (inputs,), minval=-1, maxval=1)
 
     kernel = limit * jax.vmap(column, out_axes=1)(jnp.arange(columns))
@@ -84,7 +84,7 @@ def cosines(head: Head, embeddings: jax.Array) -> jax.Array:
         [0.6, 0.8]
     """
 
-    def unit(x, axis):
+    def unit(x: jax.Array, axis: int) -> jax.Array:
         return x * jax.lax.rsqrt(jnp.sum(x * x, axis=axis, keepdims=True) + 1e-12)
 
     return unit(embeddings, -1) @ unit(head.kernel, 0)

@@ -107,12 +107,16 @@ def _on_cpu() -> bool:
 
 def _geometry(x, kernel, strides, padding: Padding) -> tuple[tuple[int, int], Pads]:
     """Stride of each direction and padding of each side."""
-    strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
+    down, across = (strides, strides) if isinstance(strides, int) else strides
+    pads: Sequence[tuple[int, int]]
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+        pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (down, across), padding)
     elif isinstance(padding, int):
-        padding = ((padding, padding),) * 2
-    return strides, tuple((int(low), int(high)) for low, high in padding)
+        pads = ((padding, padding),) * 2
+    else:
+        pads = padding
+    (top, bottom), (left, right) = pads
+    return (down, across), ((int(top), int(bottom)), (int(left), int(right)))
 
 
 def _native(x, kernel, strides, pads, **options) -> jax.Array:
@@ -183,13 +187,13 @@ class _Blocks(NamedTuple):
 
     Attributes:
         places: blocks that the kernel reaches over.
-        count: blocks to compute.
+        number: blocks to compute.
         pads: zeros before and behind the output's gradient; negative numbers cut off.
         start: first pixel of the image in the computed blocks.
     """
 
     places: int
-    count: int
+    number: int
     pads: tuple[int, int]
     start: int
 
@@ -212,7 +216,10 @@ def _blocks(taps: int, stride: int, pad: int, size: int, outputs: int) -> _Block
 def _both_blocks(x, gradient, kernel, strides, pads) -> tuple[_Blocks, _Blocks]:
     """Blocks of the rows and of the columns of images `x`."""
     sizes = zip(kernel.shape[:2], strides, pads, x.shape[1:3], gradient.shape[1:3], strict=True)
-    return tuple(_blocks(taps, stride, low, size, n) for taps, stride, (low, _), size, n in sizes)
+    rows, columns = (
+        _blocks(taps, stride, low, size, n) for taps, stride, (low, _), size, n in sizes
+    )
+    return rows, columns
 
 
 def _is_tiny(x: jax.Array, kernel_size: Sequence[int]) -> bool:
@@ -267,8 +274,8 @@ def _input_gradient(x, gradient, kernel, strides, pads) -> jax.Array:
     y = _convolve(gradient, kernel, (1, 1), (rows.pads, columns.pads))
     if strides != (1, 1):
         # The channels hold the pixels of a block: move them beside one another.
-        y = y.reshape(-1, rows.count, columns.count, *strides, inputs)
-        y = y.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), rows.count * stride_h, -1, inputs)
+        y = y.reshape(-1, rows.number, columns.number, *strides, inputs)
+        y = y.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), rows.number * stride_h, -1, inputs)
     # Cut the padding off.
     height, width = x.shape[1:3]
     return y[:, rows.start : rows.start + height, columns.start : columns.start + width]
@@ -325,14 +332,14 @@ def _convolve_depthwise_backward(strides, pads, saved, gradient):
     def pixel(i, j):
         """The gradient of pixel (i, j) of all blocks; some places have no tap for a pixel."""
         parts = [
-            padded[:, h : h + rows.count, w : w + columns.count] * kernel[k, m, 0]
+            padded[:, h : h + rows.number, w : w + columns.number] * kernel[k, m, 0]
             for k in range(i, taps[0], strides[0])
             for m in range(j, taps[1], strides[1])
             for h, w in [(rows.places - 1 - k // strides[0], columns.places - 1 - m // strides[1])]
         ]
         if parts:
             return functools.reduce(operator.add, parts)
-        return jnp.zeros((len(x), rows.count, columns.count, x.shape[-1]), x.dtype)
+        return jnp.zeros((len(x), rows.number, columns.number, x.shape[-1]), x.dtype)
 
     if strides == (1, 1):
         x_gradient = pixel(0, 0)
@@ -340,7 +347,7 @@ def _convolve_depthwise_backward(strides, pads, saved, gradient):
         # The pixels of each block beside one another, then the padding cut off.
         x_gradient = jnp.stack(
             [jnp.stack([pixel(i, j) for j in range(strides[1])], 3) for i in range(strides[0])], 2
-        ).reshape(len(x), rows.count * strides[0], -1, x.shape[-1])
+        ).reshape(len(x), rows.number * strides[0], -1, x.shape[-1])
     height, width = x.shape[1:3]
     x_gradient = x_gradient[
         :, rows.start : rows.start + height, columns.start : columns.start + width

@@ -7,7 +7,8 @@ layer's arrays in a fixed order, and TensorFlow's depthwise kernels are (height,
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -139,7 +140,7 @@ def from_slim(
                 f"{source}: {_SLIM_SCALE} is missing or not a number for each row of "
                 f"{_SLIM_HEAD['kernel']}; get the file again, or leave the last layer out"
             )
-        values[_HEAD, "kernel"] = (weights * np.float32(scale)[:, None]).T
+        values[_HEAD, "kernel"] = (weights * np.asarray(scale, np.float32)[:, None]).T
     return _variables(places, values, source, _slim_name)
 
 
@@ -200,7 +201,9 @@ def _slim_name(layer: str, name: str) -> str:
     return f"{layer}_BatchNorm_{_SLIM_STATISTICS[name]}"
 
 
-def _variables(places: _Places, values: _Values, source: str, label) -> dict:
+def _variables(
+    places: _Places, values: _Values, source: str, label: Callable[[str, str], str]
+) -> dict[str, Any]:
     """The values in the form of the network, after checks that all exist and have its shapes."""
     missing = [label(*place) for place in places if place not in values]
     if missing:

@@ -7,7 +7,7 @@ files: Dense → BatchNormalization → ReLU layers and a linear Dense layer at 
 import itertools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from asd_jax.models.pretrained.keras_file import read_keras_config, read_keras_l
 _BLOCK = ("Dense", "BatchNormalization", "ReLU")
 # Kind of layer and settings under which a Keras layer equals ours, by class name. A missing
 # setting is Keras's default, the value here.
-_SETTINGS = {
+_SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "Dense": ("Dense", {"activation": "linear", "use_bias": True}),
     "BatchNormalization": (
         "BatchNormalization",
@@ -75,17 +75,17 @@ def load_keras_autoencoder(
         _check_architecture(config, path)
     layers = {name: arrays for name, arrays in read_keras_layers(path).items() if arrays}
     widths = (n_values, *module.hidden, module.latent, *reversed(module.hidden), n_values)
-    expected = []
+    expected: list[tuple[str, Sequence[tuple[str, str]], list[tuple[int, ...]]]] = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         expected.append((f"Dense_{i}", _DENSE, [(inputs, outputs), (outputs,)]))
         expected.append((f"BatchNorm_{i}", _NORM, [(outputs,)] * 4))
     expected.pop()  # the last layer has no normalisation
-    variables = {"params": {}, "batch_stats": {}}
+    variables: dict[str, dict[str, dict[str, np.ndarray]]] = {"params": {}, "batch_stats": {}}
     # Layers of the file beside those of the network; the shorter list is filled up.
-    for (name, arrays), (layer, places, shapes) in itertools.zip_longest(
-        layers.items(), expected, fillvalue=("", (), ())
-    ):
-        if [array.shape for array in arrays] != list(shapes):
+    for of_file, of_network in itertools.zip_longest(layers.items(), expected):
+        name, arrays = of_file or ("", [])
+        layer, places, shapes = of_network or ("", (), [])
+        if [array.shape for array in arrays] != shapes:
             ours = _shapes(shapes) if layer else "no more layers"
             theirs = (
                 f"layer {name} has {_shapes([array.shape for array in arrays])}"
@@ -101,7 +101,7 @@ def load_keras_autoencoder(
     return variables
 
 
-def _shapes(shapes) -> str:
+def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
     return "arrays of " + ", ".join("×".join(map(str, shape)) or "one value" for shape in shapes)
 
 

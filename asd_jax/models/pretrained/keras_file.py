@@ -108,7 +108,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str] | None:
         return [_text(name) for name in group.attrs[attribute]]
     if f"{attribute}0" not in group.attrs:
         return None
-    parts = []
+    parts: list[list[str]] = []
     while (part := f"{attribute}{len(parts)}") in group.attrs:
         parts.append([_text(name) for name in group.attrs[part]])
     return [name for names in parts for name in names]

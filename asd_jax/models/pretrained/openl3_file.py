@@ -31,7 +31,7 @@ def save_openl3(path: os.PathLike | str, kind: str, variables: Mapping[str, Any]
         kind: of the embedding, written to the file.
         variables: as `OpenL3.apply` takes them.
     """
-    arrays = {k: np.asarray(v) for k, v in flatten_dict(variables, sep="/").items()}
+    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in flatten_dict(variables, sep="/").items()}
     with atomic_write(path, "wb") as file:
         np.savez(file, kind=kind, **arrays)
 
