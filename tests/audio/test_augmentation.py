@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from asd_jax.audio.augmentation import draw_pairs, draw_warp, exponents, mix, warp
+from asd_jax.audio import augmentation
+from asd_jax.audio.augmentation import exponents
 from asd_jax.errors import UserError
+
+# As programs: operation by operation, each is compiled by itself.
+mix = jax.jit(augmentation.mix, static_argnums=3)
+warp = jax.jit(augmentation.warp)
+draw_pairs = jax.jit(augmentation.draw_pairs)
+draw_warp = jax.jit(augmentation.draw_warp, static_argnums=(1, 2, 3), static_argnames="strength")
 
 
 def decibels(*shape, seed=0):
@@ -33,8 +40,9 @@ def test_mixing_by_definition(space, shape):
     found = mix(views, partners, proportions, space)
     assert found.shape == shape and found.dtype == jnp.float32
     np.testing.assert_allclose(found, mixed(views, partners, proportions, space), atol=1e-4)
-    jitted = jax.jit(mix, static_argnums=3)(views, partners, proportions, space)
-    np.testing.assert_allclose(jitted, found, atol=1e-4)  # fused roundings
+    if shape == (2, 1, 5):
+        one_by_one = augmentation.mix(views, partners, proportions, space)
+        np.testing.assert_allclose(one_by_one, found, atol=1e-4)  # fused roundings
 
 
 def test_mixing_by_hand():
@@ -119,10 +127,10 @@ def test_rows_that_only_fill_have_no_effect():
 def test_pairs_differ_by_row_and_by_key():
     mask = np.ones(64, bool)
     one, same, other = (draw_pairs(jax.random.key(seed), mask) for seed in (0, 0, 1))
-    jitted = jax.jit(draw_pairs)(jax.random.key(0), mask)
-    for values, again, different, compiled in zip(one, same, other, jitted, strict=True):
+    one_by_one = augmentation.draw_pairs(jax.random.key(0), mask)
+    for values, again, different, not_compiled in zip(one, same, other, one_by_one, strict=True):
         np.testing.assert_array_equal(values, again)
-        np.testing.assert_array_equal(values, compiled)
+        np.testing.assert_array_equal(values, not_compiled)
         assert (values != different).mean() > 0.9
         assert len(np.unique(values)) > 30
 
@@ -152,8 +160,11 @@ def test_warping_equals_scipy(degree, shape):
     found = warp(views, coefficients)
     for view, of_view, result in zip(views, np.asarray(coefficients), found, strict=True):
         np.testing.assert_allclose(result, warped(view, of_view, degree), atol=5e-3)
-    np.testing.assert_allclose(jax.jit(warp)(views, coefficients), found, atol=5e-3)
-    np.testing.assert_allclose(jax.vmap(warp)(views[None], coefficients[None])[0], found, atol=5e-3)
+    if shape == (2, 7):
+        one_by_one = augmentation.warp(views, coefficients)
+        np.testing.assert_allclose(one_by_one, found, atol=5e-3)
+        mapped = jax.jit(jax.vmap(augmentation.warp))(views[None], coefficients[None])
+        np.testing.assert_allclose(mapped[0], found, atol=5e-3)
 
 
 def test_a_shift_by_hand():
@@ -205,8 +216,8 @@ def test_warps_differ_by_row_and_by_key():
     one, same, other = (draw_warp(jax.random.key(seed), 8) for seed in (0, 0, 1))
     assert one.shape == (8, 2, 10) and one.dtype == jnp.float32
     np.testing.assert_array_equal(one, same)
-    jitted = jax.jit(lambda key: draw_warp(key, 8))(jax.random.key(0))
-    np.testing.assert_allclose(jitted, one, rtol=1e-6)  # the order of the magnitudes' sum
+    one_by_one = augmentation.draw_warp(jax.random.key(0), 8)
+    np.testing.assert_allclose(one_by_one, one, rtol=1e-6)  # the order of the magnitudes' sum
     assert len(np.unique(one)) == one.size
     assert not np.isin(one, other).any()
     # The magnitudes add up to the strength; to a few roundings.
@@ -224,7 +235,9 @@ def test_one_warp_for_the_whole_batch():
 def test_gradient_of_a_warp_by_hand():
     # Half a band lower: an inner band is read twice with weight 1/2, the first once more by the
     # edge, the last once.
-    gradient = jax.grad(lambda x: warp(x, jnp.array([[0.0], [-0.5]])).sum())(jnp.zeros((1, 1, 3)))
+    gradient = jax.jit(jax.grad(lambda x: warp(x, jnp.array([[0.0], [-0.5]])).sum()))(
+        jnp.zeros((1, 1, 3))
+    )
     np.testing.assert_allclose(gradient.ravel(), [1.5, 1.0, 0.5], atol=1e-6)
 
 
