@@ -128,7 +128,7 @@ def test_features_of_a_data_set(load, tmp_path):
     lines = []
     options = {"cache_dir": tmp_path / "features", "report": lines.append, "batch_size": 2}
     table = compute_features(clips, embedder, **options)
-    assert table.n_frames.tolist() == [2, 3, 2, 1, 2] and table.n_mels == 64
+    assert table.n_frames.tolist() == [2, 3, 2, 1, 2] and table.width == 64
     means = clip_embeddings(table)
     for i, (n, rate) in enumerate(sizes):
         waveform = resample(noise(n, i), rate, 8000) if rate != 8000 else noise(n, i)
@@ -142,7 +142,7 @@ def test_features_of_a_data_set(load, tmp_path):
 def test_a_recording_of_16_khz_for_openl3(openl3_file, tmp_path):
     """Resampled to 48 kHz, with OpenL3's own network; half a second in one window."""
     embedder = load_embedder("openl3_mel128", str(openl3_file), cache_dir=tmp_path)
-    assert (embedder.sample_rate, embedder.n_mels) == (48000, 512)
+    assert (embedder.sample_rate, embedder.width) == (48000, 512)
     clip = make_clip(tmp_path / "data", 0, 8000, rate=16000)
     report = [].append
     table = compute_features([clip], embedder, cache_dir=tmp_path, report=report)
@@ -218,7 +218,7 @@ def test_sizes_of_openl3(openl3_file, tmp_path, kind, size, shape):
     embedder = load_embedder(kind, str(path), size=size, cache_dir=tmp_path)
     waveforms = jax.ShapeDtypeStruct((2, 48000), jnp.float32)
     assert jax.eval_shape(embedder, waveforms).shape == shape
-    assert embedder.n_mels == size
+    assert embedder.width == size
 
 
 def test_memory_does_not_grow_with_the_windows(load):

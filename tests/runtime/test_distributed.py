@@ -22,7 +22,7 @@ QUIET = {name: value for name, value in os.environ.items() if "_proxy" not in na
 # The command line, which also writes down which recordings it reads.
 PROGRAM = """
 import sys
-from asd_jax.features.compute import compute as features
+from asd_jax.features import compute as features
 from asd_jax.cli import main
 read_batches = features.read_batches
 def noted(paths, *rest):
