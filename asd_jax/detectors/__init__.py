@@ -1,7 +1,7 @@
-"""The systems of the zoo, one file each; a new file is found by itself.
+"""The systems of the zoo, one file each; a new file is registered by its presence.
 
-A system's file has its name: `dense_ae` is in `dense_ae.py`. Only the systems that are asked for
-are imported.
+A system's file has its name: `dense_ae` is in `dense_ae.py`. A system is imported when it is first
+asked for.
 """
 
 import functools

@@ -19,7 +19,7 @@ from asd_jax.features.table import ClipInput
 from asd_jax.scoring.gaussian import Gaussian, fit_domains, selective_distance
 from asd_jax.scoring.neighbours import Bank, knn_distance
 
-# Of its largest value: embeddings closer than this are of the same clip.
+# Relative to the largest value of an embedding: closer ones are of the same clip.
 _SAME = 1e-5
 
 
@@ -28,7 +28,7 @@ def on_embeddings(system: type[Detector]) -> type[Detector]:
     """The system, scored by distances of its embeddings.
 
     Raises:
-        UserError: it has none.
+        UserError: the system has no embedding.
     """
     if system.embed is Detector.embed:
         raise UserError(
@@ -67,8 +67,8 @@ class _OnEmbeddings(Detector):
     ) -> dict[str, Any]:
         """Each section's embeddings, or a Gaussian of each section and domain.
 
-        Sections have an axis of their own, after the models': one of all clips where the
-        system does not distinguish them.
+        Arrays are (models, sections, …). A system that does not distinguish sections has one
+        for all clips.
         """
         rows = {name: calibrations[name] for name in ("embeddings", "target")}
         place = calibrations["section"] * (1 if self._by_section else 0)
@@ -82,7 +82,7 @@ class _OnEmbeddings(Detector):
         return self._distance(calibration, self.embed(weights, clip), clip.label, trained=False)
 
     def score_trained(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """The same of a training clip, from the others: its own neighbour is itself."""
+        """Distance of a training clip from the others; it would be its own neighbour."""
         return self._distance(calibration, self.embed(weights, clip), clip.label, trained=True)
 
     @property
@@ -94,8 +94,8 @@ class _OnEmbeddings(Detector):
     ) -> jax.Array:
         """() distance of a query (values,) from the normal clips of its section."""
         backend, distances = self.config.backend, []
-        # Section by section, not only the clip's own: gathering that one would make an array of
-        # all embeddings for each clip of a batch.
+        # All sections, not only the clip's own: gathering that one would copy a section's
+        # embeddings for each clip of a batch.
         for place in range(len(jax.tree.leaves(calibration)[0])):
             own = jax.tree.map(lambda leaf, place=place: leaf[place], calibration)
             if backend.kind == "mahalanobis":
@@ -116,21 +116,27 @@ class _OnEmbeddings(Detector):
 
 
 def _by_section(rows: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows (models, rows, …) as (models, sections, rows, …), by their places (models, rows).
+    """Groups rows by section, with padding.
 
-    NaN where a model has no place, no such section, or fewer rows in it than others.
+    Args:
+        rows: arrays (models, rows, …).
+        place: (models, rows) index of each row's section; NaN for padding.
+
+    Returns:
+        Arrays (models, sections, rows, …); NaN where a model lacks a section, or has fewer
+        rows in it than others.
     """
     n_sections = int(np.nanmax(place)) + 1
     chosen = [[np.flatnonzero(own == section) for section in range(n_sections)] for own in place]
     most = max(len(own) for of_model in chosen for own in of_model)
-    found = {}
+    banks = {}
     for name, values in rows.items():
         shape = len(values), n_sections, most, *values.shape[2:]
-        found[name] = np.full(shape, np.nan, np.float32)
+        banks[name] = np.full(shape, np.nan, np.float32)
         for m, of_model in enumerate(chosen):
             for section, own in enumerate(of_model):
-                found[name][m, section, : len(own)] = values[m, own]
-    return found
+                banks[name][m, section, : len(own)] = values[m, own]
+    return banks
 
 
 def _from_all(query: jax.Array, bank: Bank, k: int, metric: str) -> jax.Array:
@@ -138,14 +144,18 @@ def _from_all(query: jax.Array, bank: Bank, k: int, metric: str) -> jax.Array:
 
 
 def _from_others(query: jax.Array, bank: Bank, k: int, metric: str) -> jax.Array:
-    """Of a row of the bank from the others: itself is one of its own domain, at no distance."""
-    # Computed in another batch, an embedding is itself to rounding only.
-    apart = jnp.max(jnp.abs(bank.embeddings - query), axis=-1)
+    """Distance of a row of the bank from the other rows.
+
+    The row itself is among the k + 1 nearest of its domain, at distance 0: the mean over k + 1,
+    scaled by (k + 1) / k, is the mean over the k others.
+    """
+    # Computed in another batch, an embedding equals itself only up to rounding.
+    apart = jnp.max(jnp.abs(bank.embeddings - query), axis=-1)  # (rows,)
     itself = apart <= _SAME * jnp.max(jnp.abs(query))
     distances = []
     for mask in (bank.mask & ~bank.target, bank.mask & bank.target):
         domain = bank._replace(mask=mask)
-        count = jnp.minimum(jnp.sum(mask), k + 1)
+        count = jnp.minimum(jnp.sum(mask), k + 1)  # small banks have fewer neighbours
         with_itself = count * _from_all(query, domain, k + 1, metric)
         others = jnp.where(count > 1, with_itself / jnp.maximum(count - 1, 1), jnp.inf)
         is_own = jnp.any(mask & itself)
@@ -154,15 +164,20 @@ def _from_others(query: jax.Array, bank: Bank, k: int, metric: str) -> jax.Array
 
 
 def _fit_gaussians(values: np.ndarray, target: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """Gaussians, float32, of the source and the target rows of (models, sections, rows, values).
+    """Fits Gaussians, float32, to the source and to the target rows of each model and section.
 
-    Without two distinct rows of one domain, distances are NaN.
+    Args:
+        values: (models, sections, rows, values) embeddings; NaN for padding.
+        target: (models, sections, rows) true for the target domain.
+
+    Returns:
+        Both domains' Gaussians; distances are NaN where no domain has two distinct rows.
 
     Raises:
-        UserError: that is so everywhere.
+        UserError: no model has two distinct rows of one domain.
     """
-    mask = np.isfinite(values).all(axis=-1)
-    usable = np.zeros(mask.shape[:-1], bool)
+    mask = np.isfinite(values).all(axis=-1)  # (models, sections, rows)
+    usable = np.zeros(mask.shape[:-1], bool)  # (models, sections)
     for domain in (mask & ~target, mask & target):
         high = np.where(domain[..., None], values, -np.inf).max(axis=-2)
         low = np.where(domain[..., None], values, np.inf).min(axis=-2)
@@ -172,8 +187,8 @@ def _fit_gaussians(values: np.ndarray, target: np.ndarray) -> dict[str, dict[str
             "backend=mahalanobis needs two clips of one domain whose embeddings differ, and no "
             "model has them; choose another backend, or more clips"
         )
-    lacking = ~usable[..., None]
-    # Any distinct rows stand in for what is not there.
+    lacking = ~usable[..., None]  # (models, sections, 1)
+    # Any distinct rows keep the fit finite where rows are lacking; NaN replaces its mean below.
     stand_in = np.arange(values.shape[-2])[:, None]
     fitted = fit_domains(
         np.where(lacking[..., None], stand_in, values), mask | lacking, target & ~lacking

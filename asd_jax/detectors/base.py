@@ -26,8 +26,8 @@ class DetectorConfig:
 
     Attributes:
         name: of the system.
-        uses_embedding: whether the system has a use for a pretrained network's embedding of a
-            clip (`Config.embedding`), which is then in `ClipInput.embedding`.
+        uses_embedding: whether the system reads a pretrained network's embedding of a clip
+            (`Config.embedding`) from `ClipInput.embedding`.
     """
 
     name: ClassVar[str] = ""
@@ -35,12 +35,12 @@ class DetectorConfig:
 
 
 class TrainingClips:
-    """A model's training clips with their statistics, which are computed as they are asked for.
+    """A model's training clips with their statistics, which are computed on demand.
 
     Args:
         clips: the clips.
         statistics: (indices into `clips`) → each one's `Detector.statistics`, as NumPy arrays.
-        indices: which of the clips; all by default.
+        indices: (n,) chosen clips; all by default.
 
     Iterating gives (clip, statistics) pairs.
     """
@@ -62,16 +62,16 @@ class TrainingClips:
         return zip(clips, self._statistics(self._indices), strict=True)
 
     def take(self, chosen: np.ndarray) -> "TrainingClips":
-        """Those at some places."""
+        """The clips at some places among these."""
         return TrainingClips(self._clips, self._statistics, self._indices[chosen])
 
 
 class Detector(abc.ABC):
     """A system: how one model is trained, and how it scores a clip.
 
-    An instance holds settings only. Weights, and what is computed from the training clips
-    after training (the calibration), are passed in, so that every method is a pure
-    function that can be vmapped over the models of a fleet.
+    An instance holds settings only. Weights and calibration (arrays computed from the training
+    clips after training) are passed in, so that every method is a pure function that can be
+    vmapped over the models of a fleet.
 
     A system defines `Config`, `title`, `paper`, `scope`, `views`, `task` and `score`; the other
     methods have defaults that suit most systems.
@@ -80,7 +80,7 @@ class Detector(abc.ABC):
         Config: the class of `config.detector`; its `name` is the system's name.
         title: the system in a few words.
         paper: the report it is from.
-        scope: what one model serves: a "machine" type; a "section" (machine id) of it; or a
+        scope: one model serves a "machine" type; a "section" (machine id) of it; or a
             "machine by section", a machine type whose sections the model distinguishes: the
             section must be known to score a clip, and `ClipInput.label` is its place among the
             sections of the machine's training clips.
@@ -97,15 +97,15 @@ class Detector(abc.ABC):
     @property
     @abc.abstractmethod
     def views(self) -> ViewSpec:
-        """How a clip is cut into views."""
+        """Length and hop of the views that a clip is cut into."""
 
     @property
     def repeats(self) -> int:
-        """Trainings of each seed; the smallest of their scores of a clip counts."""
+        """Number of trainings of each seed; a clip gets the smallest of their scores."""
         return 1
 
     def other_machine(self, machine: str, machines: Collection[str]) -> str | None:
-        """The machine type whose normal clips a model of `machine` learns from as well.
+        """Second machine type whose normal clips a model of `machine` also learns from.
 
         Args:
             machine: a machine type.
@@ -131,16 +131,16 @@ class Detector(abc.ABC):
     def examples(
         self, own: np.ndarray, clips: Sequence[Clip], seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What one model learns from.
+        """Chooses and labels the clips that one model learns from.
 
         Args:
             own: (n,) indices of the training clips of its machine, or machine and section.
             clips: the whole table of clips.
-            seed: of whatever is drawn.
+            seed: of the random draws.
 
         Returns:
-            (m,) indices of clips and (m,) int32 labels, from 0, which `Batch.labels` shows for
-            their views. By default its own clips, labelled 0.
+            (m,) indices of clips and (m,) int32 labels, from 0, which their views have in
+            `Batch.labels`. By default its own clips, labelled 0.
 
         Raises:
             UserError: the system cannot learn from these clips.
@@ -149,10 +149,10 @@ class Detector(abc.ABC):
 
     @abc.abstractmethod
     def task(self, n_labels: int = 1) -> Task:
-        """How one model is trained.
+        """Training of one model: initialisation, step and validation loss.
 
         Args:
-            n_labels: the most labels that a model of the fleet has.
+            n_labels: largest number of labels of a model of the fleet.
         """
 
     @abc.abstractmethod
@@ -161,7 +161,7 @@ class Detector(abc.ABC):
 
         Args:
             weights: of one model, as a linen module's `apply` takes them.
-            calibration: of that model, as `calibrate` gave it.
+            calibration: of that model, from `calibrate`.
             clip: the clip.
 
         Returns:
@@ -169,10 +169,10 @@ class Detector(abc.ABC):
         """
 
     def score_trained(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Scores one of the model's own training clips, as if it had not been one.
+        """Scores one of the model's own training clips as if the model had not seen it.
 
-        Where a score compares a clip with the training clips themselves, this leaves the clip
-        out; by default it is the same as `score`, whose arguments it has.
+        A score that compares with the training clips themselves leaves the clip out here. The
+        default is `score`; the arguments are the same.
         """
         return self.score(weights, calibration, clip)
 
@@ -185,14 +185,13 @@ class Detector(abc.ABC):
         raise NotImplementedError(f"{type(self).__name__} needs no statistics")
 
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
-        """Computes from a model's training clips what it needs to score others.
+        """Computes arrays from a model's training clips that its scores need.
 
         Args:
             clips: its training clips; a system that asks for no statistics costs nothing.
 
         Returns:
-            Arrays. Those of a fleet are stacked; where their first axes differ in length, the
-            shorter ones are filled up with NaN.
+            Arrays. Those of a fleet are stacked; shorter first axes are padded with NaN.
         """
         return {}
 
@@ -202,12 +201,12 @@ class Detector(abc.ABC):
         clips: Sequence[np.ndarray],
         embeddings: np.ndarray | None,
     ) -> dict[str, np.ndarray]:
-        """Calibrates all models at once, from what `calibrate` computed of each.
+        """Calibrates all models at once from their single calibrations.
 
         Args:
             calibrations: stacked results of `calibrate`.
-            clips: indices of each model's training clips; the same array for models of the same
-                clips.
+            clips: indices of each model's training clips; models with the same clips share
+                one array.
             embeddings: (clips, values) of the whole table of clips; None without.
 
         Returns:
@@ -222,7 +221,7 @@ def mean_latent(module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Ar
     Args:
         module: one that sows "latent".
         weights: its variables.
-        inputs: (views, …) as it takes them.
+        inputs: (views, …) inputs of the module.
         mask: (views,) true where a view counts.
 
     Returns:
@@ -240,6 +239,6 @@ def standardisation(statistics: TrainingStatistics) -> tuple[jax.Array, jax.Arra
         statistics: of the training frames.
 
     Returns:
-        (mels,) and (mels,), in dB. A band that never changes has no scale of its own: 1 dB.
+        (mels,) and (mels,), in dB. The scale of a band that never changes is 1 dB.
     """
     return statistics.mean, jnp.where(statistics.std > _LEAST_STD_DB, statistics.std, 1.0)

@@ -21,20 +21,20 @@ Where the report and its authors' published program differ, there is a setting f
 
 Taken from the program, where the report is silent: strides, widths and normalisation; initial
 weights; momentum 0.9; the discriminator minimises the cross-entropy of real and reconstructed
-input (minimising the report's total loss would teach it to see no difference); losses are means.
+input (minimising the report's total loss would train it to see no difference); losses are means.
 
 Decided here:
     Input is scaled to the output's range, −1 to 1 or 0 to 1, by the smallest and the largest
     value of the training frames: no tanh or ReLU can give decibels.
     The discriminator learns from the reconstruction made before the generator's step.
-    Batch normalisation uses its running statistics for scores; the program keeps normalising
-    by the batch, so that there a clip's score depends on its neighbours.
-    The learning rate is 1e-3: of the powers of ten the largest at which the generator's loss on
+    Batch normalisation uses its running statistics for scores; the program normalises
+    by the batch, which makes a clip's score depend on its neighbours.
+    The learning rate is 1e-3, the largest power of ten at which the generator's loss on
         training clips falls steadily from the first step (at 1e-2 it rises again).
     No clip is held out and the last epoch's weights are kept; the program keeps those of the
     best test AUC.
-    Clips of more than 312 frames are read in as many whole pieces as they have, the score
-    being the pieces' mean. What is left of a last piece is not read.
+    A clip of more than 312 frames is read in whole pieces; its score is their mean. An
+    incomplete last piece is not read.
 """
 
 import dataclasses
@@ -118,7 +118,7 @@ class GANomalyDetector(Detector):
         return ViewSpec(frames, hop=frames, fewest_frames=-(-frames // 4))
 
     def task(self, n_labels: int = 1) -> Task:
-        """Two networks, each with its own gradient descent, a step of both at a time."""
+        """Generator and discriminator, each with its own gradient descent, in one step."""
         optimizer = optax.sgd(self.config.train.learning_rate, momentum=self.settings.momentum)
         networks = {"generator": self.generator, "discriminator": self.discriminator}
 
@@ -141,7 +141,7 @@ class GANomalyDetector(Detector):
 
         def step(learner: Learner, batch: Batch, key: jax.Array) -> tuple[Learner, jax.Array]:
             weights = variables(learner)
-            x = self._scaled(weights, batch.views)
+            x = self._scaled(weights, batch.views)  # (views, frames, mels, 1)
 
             def generator_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
                 moved = {**weights, "params": {**weights["params"], "generator": params}}
@@ -149,10 +149,12 @@ class GANomalyDetector(Detector):
 
             gradient = jax.value_and_grad(generator_loss, has_aux=True)
             (loss, (fake, generator_stats)), gradients = gradient(weights["params"]["generator"])
-            fake = jax.lax.stop_gradient(fake)
+            # Made before the generator's step; the discriminator must not train the generator.
+            fake = jax.lax.stop_gradient(fake)  # (views, frames, mels, 1)
 
             def discriminator_loss(params: Any) -> tuple[jax.Array, Any]:
                 stats, losses = weights["batch_stats"]["discriminator"], []
+                # Running statistics after the real batch go into that of the reconstructions.
                 for judged, label in ((x, 1.0), (fake, 0.0)):
                     moved = {
                         "params": {"discriminator": params},
@@ -196,14 +198,14 @@ class GANomalyDetector(Detector):
 
     def _apply(self, name: str, weights: Any, x: jax.Array, batch: Batch, train: bool) -> Any:
         """Outputs of a network, and its running statistics after the batch."""
-        found, updates = getattr(self, name).apply(
+        outputs, updates = getattr(self, name).apply(
             {"params": weights["params"][name], "batch_stats": weights["batch_stats"][name]},
             x,
             train=train,
             mask=batch.mask if train else None,
             mutable=["batch_stats"],
         )
-        return found, updates["batch_stats"]
+        return outputs, updates["batch_stats"]
 
     def _generator_loss(
         self, weights: Any, x: jax.Array, batch: Batch, train: bool
@@ -240,5 +242,5 @@ class GANomalyDetector(Detector):
             x,
         )
         _, latent, latent_of_fake = outputs
-        distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))
+        distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))  # (views,)
         return jnp.mean(distances, where=mask)

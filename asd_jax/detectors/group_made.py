@@ -1,6 +1,6 @@
 """Group MADE: how likely are five frames, each given some of the others?
 
-Source: Giri et al. 2020 (DCASE), section 2.1, there in ensembles and, as their system 4, alone;
+Source: Giri et al. 2020 (DCASE), section 2.1, used in ensembles and, as their system 4, alone;
 after the masked autoencoder for distribution estimation (MADE) of Germain et al. 2015.
 
 As there:
@@ -14,9 +14,9 @@ As there:
     Score: negative log likelihood.
 
 Decided here, where the report is silent:
-    The order of the four other frames, which it leaves open: as they come, 0, 1, 3, 4.
-    The score of a clip is the mean over its views; with `score` = "last" of the last frame's
-    conditional density alone. The whole density is trained either way.
+    The order of the four other frames: ascending, 0, 1, 3, 4.
+    The score of a clip is the mean over its views; with `score` = "last", only the last
+    frame's conditional density counts. The whole density is trained either way.
     Log-mels are standardised by the training frames' mean and deviation of each band; a band
     with a deviation below 1e-3 is only centred. The density is that of the standardised values:
     the density in dB would add a constant to every score of a model.
@@ -24,10 +24,9 @@ Decided here, where the report is silent:
         start with variance 2 / connections of the unit (He et al. 2015, cut ones not counted),
         or the signal would fade on its way through ten layers; the last layer's with 0.01 /
         connections, so that the biases are what the mixtures start from.
-    The Gaussians' means start at quantiles of a standard normal distribution: ten that start
-        alike would stay so in the first frame, which only biases reach.
-    Log variances are 7·tanh(x/7), so that no view, however far off, and no band that never
-        changes gives infinite numbers.
+    The Gaussians' means start at quantiles of a standard normal distribution: only biases
+        reach the first frame, where ten equal means would stay equal.
+    Log variances are 7·tanh(x/7), so that distant views and constant bands stay finite.
     20 epochs of batches of 512. No clip is held out and the last epoch's weights are kept.
 """
 
@@ -48,7 +47,7 @@ from asd_jax.models.group_made import GroupMADE, log_density
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
-# Views of a clip whose outputs, 19,200 a view, are in memory at once when it is scored.
+# Views scored at a time, to bound memory: each has 19,200 outputs.
 _VIEWS_AT_ONCE = 16
 
 
@@ -142,7 +141,7 @@ class GroupMADEDetector(Detector):
         Returns:
             (views, frames), in nats, of the standardised values.
         """
-        x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
+        x = (views - weights["input"]["mean"]) / weights["input"]["scale"]  # (views, frames, mels)
         return log_density(x, *self.module.apply({"params": weights["params"]}, x))
 
     def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
@@ -150,10 +149,10 @@ class GroupMADEDetector(Detector):
         starts, mask = clip.starts(self.views)
 
         def log_densities(start: jax.Array) -> jax.Array:
-            view = gather_views(clip.features, start, self.views.length)
+            view = gather_views(clip.features, start, self.views.length)  # (frames, mels)
             return self.log_densities(weights, view[None])[0]
 
-        densities = jax.lax.map(log_densities, starts, batch_size=_VIEWS_AT_ONCE)
+        densities = jax.lax.map(log_densities, starts, batch_size=_VIEWS_AT_ONCE)  # (views, frames)
         if self.settings.score == "last":
             densities = densities[:, self.settings.order[-1]]
         else:

@@ -9,17 +9,17 @@ As there:
         autoencoder's errors over a clip's frames.
     Predictor (3.1): a Gaussian mixture with three components over both, fitted to the training
         clips of the machine and id; the score is its negative weighted log probability.
-    Five trainings of the autoencoder, each with its mixture; of their scores the smallest.
+    Five trainings of the autoencoder, each with its mixture; the smallest score counts.
     IAEO3_opt (3.2, Table 1), configuration iaeo3_opt: other spectrograms and encoders for some
         machine types; for valves no embedding and no mixture, but the largest error of a clip
         (`predictor="max"`).
 
 Decided here, where the report is silent:
-    Embeddings are standardised, and their components found, by the training clips of the model's
+    Standardisation and principal components are fitted to the training clips of the model's
     machine and id: "all files" would let test clips in. With fewer clips than components, those
-    past the clips' rank are 0. The errors enter the mixture as they are. The mixture starts as
-    scikit-learn's of that time, whose defaults it has: k-means, one start, full covariances,
-    1e-6 on their diagonals.
+    past the clips' rank are 0. The errors enter the mixture as they are. The mixture has
+    the defaults of scikit-learn at that time: k-means, one start, full covariances, 1e-6 on
+    their diagonals.
     For valves, too, the smallest of five trainings' scores counts.
 """
 
@@ -49,7 +49,7 @@ class IAEO3Config(DetectorConfig):
     Attributes:
         frames: as of the interpolation autoencoder.
         encoder: as of the interpolation autoencoder.
-        trainings: trainings of each seed, of whose scores the smallest counts.
+        trainings: trainings of each seed; the smallest of their scores counts.
         principal: principal components of the embedding.
         predictor: "mixture", or "max" for the largest error of a clip alone.
         components: Gaussians of the mixture.
@@ -125,13 +125,14 @@ class IAEO3Detector(InterpolationDetector):
         """Principal components of each machine and id, and the mixture of each model."""
         if self.settings.predictor == "max":
             return calibrations
-        values = calibrations["errors"]
+        values = calibrations["errors"]  # (models, clips, 5), padded with NaN
         mask = np.arange(values.shape[1]) < np.array([len(own) for own in clips])[:, None]
-        found: dict[str, Any] = {}
+        fitted: dict[str, Any] = {}
         if embeddings is not None:
-            # The trainings and seeds of a machine and id have their clips in common.
+            # Trainings and seeds of one machine and id share their clips, hence one projection.
             alike = {id(own): own for own in clips}
             place = np.array([[*alike].index(id(own)) for own in clips])
+            # (groups, clips, values), with zeros for padding
             padded = np.zeros((len(alike), values.shape[1], embeddings.shape[1]), np.float32)
             for row, own in zip(padded, alike.values(), strict=True):
                 row[: len(own)] = embeddings[own]
@@ -139,18 +140,18 @@ class IAEO3Detector(InterpolationDetector):
             projection = fit_projection(
                 padded, mask[first], n_components=min(self.settings.principal, padded.shape[-1])
             )
-            principal = project(projection, padded)
+            principal = project(projection, padded)  # (groups, clips, components)
             values = np.concatenate([principal[place], values], axis=-1)
-            found["projection"] = {
+            fitted["projection"] = {
                 name: np.asarray(leaf)[place] for name, leaf in projection._asdict().items()
             }
-        # An autoencoder whose training diverged has errors that no mixture can be fitted to.
+        # No mixture can be fitted to the errors of a diverged training: its means become NaN.
         broken: Any = ~np.isfinite(np.where(mask[..., None], values, 0)).all(axis=(1, 2))
         values = np.where(broken[:, None, None], 0, values)
         mixture, _ = fit_mixture(values, mask, n_components=self.settings.components)
         means = np.where(broken[:, None, None], np.nan, mixture.means)
-        found["mixture"] = mixture._replace(means=means)._asdict()
-        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), found)
+        fitted["mixture"] = mixture._replace(means=means)._asdict()
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), fitted)
 
     def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Negative log probability of one clip's embedding and errors, or its largest error."""
@@ -159,6 +160,7 @@ class IAEO3Detector(InterpolationDetector):
             return errors[pooling.STATISTICS.index("max")]
         values = errors
         if clip.embedding is not None:
+            # (components,)
             principal = project(Projection(**calibration["projection"]), clip.embedding)
             values = jnp.concatenate([principal, errors])
         return -log_likelihood(GaussianMixture(**calibration["mixture"]), values[None])[0]

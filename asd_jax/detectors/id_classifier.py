@@ -1,4 +1,4 @@
-"""Classification of a machine type's ids: a sound that is not taken for its own id is strange.
+"""Classification of a machine type's ids: a clip not recognised as its own id is anomalous.
 
 Sources: Giri et al. 2020 (DCASE), section 2.2; Deng et al. 2019 for ArcFace; and the MobileNetV2
 baseline of the challenges of 2021 and 2022, with which Hassankhani et al. 2021 compare.
@@ -7,8 +7,8 @@ As in Giri et al.:
     Input (2.2.2): images of 64 log-mel frames of 128 bands, 8 frames from one to the next.
     Networks (2.2.1): Keras's MobileNetV2 of width 0.5, Keras's ResNet-50; one model a machine
         type, trained on the normal clips of all its ids.
-    Score (2.2): the negative softmax of the clip's own id; here averaged over its images, and
-        plus 1, which changes no order and keeps what is small apart from 0.
+    Score (2.2): the negative softmax of the clip's own id; here averaged over its images, plus
+        1, which keeps the order and the precision of scores near 0.
     Label augmentation (2.2.3), each by a setting: mixtures of two images in random proportions,
         in power or in dB, learned by the Kullback-Leibler divergence (`mix`); polynomial warps,
         whose results are a class of their own for every id (`warp`); resampled recordings,
@@ -23,10 +23,10 @@ As in the baseline of 2021 and 2022 (configuration mobilenet_v2_baseline):
 Decided here, where the reports are silent:
     Images are repeated to three channels, as in the baseline and as Keras's parameter counts
     say. For Giri et al.: bands are standardised by the training frames; Adam at 1e-3, batches
-    of 32, 20 epochs, no clip held out; half of the images are mixed, half of them warped; which
-    machine gets which augmentation the report does not say, so each has its configuration.
+    of 32, 20 epochs, no clip held out; half of the images are mixed, half of them warped. The
+    report does not assign augmentations to machines, so each has its configuration.
     ArcFace's margin 0.5 and scale 30.
-    Of images that are mixed, each of the two labels has the margin in its own share of the loss.
+    Each of the two labels of a mixed image has the margin in its own share of the loss.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ from asd_jax.models.layers import heads
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
-_SHARE = 0.5  # of the images that are mixed, and of those that are warped
+_SHARE = 0.5  # share of the images that are mixed, and share of those that are warped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,8 @@ class IdClassifierConfig(DetectorConfig):
     Attributes:
         network: "mobilenet_v2" or "resnet50".
         width: of MobileNetV2, a factor of its numbers of channels.
-        stages: how many of the network's sequences of blocks are used, from its input on; 0
-            for all. Fewer make a smaller network for trials.
+        stages: number of the network's sequences of blocks that are used, from its input on;
+            0 for all. Fewer make a smaller network for trials.
         momentum: of the batch normalisation's running statistics.
         frames: frames in an image.
         hop: frames from one image to the next.
@@ -74,7 +74,7 @@ class IdClassifierConfig(DetectorConfig):
         scale: of ArcFace's cosines.
         mix: images are mixed in mel "power", in dB ("log"), in one of them at random ("both"),
             or not ("none").
-        warp: the most that a warp moves a point, as a share of half an image; 0 for no warps.
+        warp: largest displacement by a warp, as a share of half an image; 0 for no warps.
         resample: factors by which recordings are played faster; each makes a class of every id.
         score: "probability", "log_odds", or, with ArcFace, "cosine".
     """
@@ -161,7 +161,7 @@ class IdClassifierDetector(Detector):
     def examples(
         self, own: np.ndarray, clips: Sequence[Clip], seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Own clips by their ids, and after these classes the resampled ones, speed by speed."""
+        """Own clips with a class for each id, then resampled ones with a class for id and speed."""
         clips = ClipTable.of(clips)
         machine = clips[own[0]].machine
         sections = clips[own].distinct("section")
@@ -211,11 +211,12 @@ class IdClassifierDetector(Detector):
             batch, partners, proportions = self._augment(variables, batch, key)
             embeddings, updates = self._embed(variables, batch.views, batch.mask)
             others = batch.labels[partners]
+            # (views,) entropy of the labels' proportions; 0 where both labels are the same.
             entropy = -xlogy(proportions, proportions) - xlog1py(1 - proportions, -proportions)
             entropy = jnp.where(batch.labels == others, 0, entropy)
             own = self._cross_entropy(variables, embeddings, batch.labels)
             other = self._cross_entropy(variables, embeddings, others)
-            # The divergence from the proportions; of an image that is not mixed, cross-entropy.
+            # Kullback-Leibler divergence from the proportions; cross-entropy if not mixed.
             divergence = proportions * own + (1 - proportions) * other - entropy
             return batch.mean(divergence), updates
 
@@ -238,6 +239,7 @@ class IdClassifierDetector(Detector):
             chosen = jax.random.bernoulli(for_choice, _SHARE, (rows,))
             coefficients = draw_warp(for_warp, rows, strength=self.settings.warp)
             views = jnp.where(chosen[:, None, None], warp(views, coefficients), views)
+            # Warped images are classes of their own, after the others.
             labels = jnp.where(chosen, labels + variables["labels"]["count"], labels)
         partners, proportions = draw_pairs(for_pairs, batch.mask)
         if self.settings.mix == "none":
@@ -261,9 +263,9 @@ class IdClassifierDetector(Detector):
     ) -> tuple[jax.Array, Any]:
         """(views, values) of (views, frames, mels), and the running statistics.
 
-        With a mask (views,) normalisation is by the batch, of which that marks what counts.
+        With a mask (views,), normalisation is by the marked views of the batch.
         """
-        x = (views - weights["input"]["mean"]) / weights["input"]["std"]
+        x = (views - weights["input"]["mean"]) / weights["input"]["std"]  # (views, frames, mels)
         return self.module.apply(
             {"params": weights["params"]["network"], "batch_stats": weights["batch_stats"]},
             jnp.repeat(x[..., None], 3, axis=-1),
@@ -278,20 +280,20 @@ class IdClassifierDetector(Detector):
     def _logits(
         self, weights: Any, embeddings: jax.Array, labels: jax.Array | None = None
     ) -> jax.Array:
-        """(views, columns); with labels (views,), these have ArcFace's margin."""
+        """(views, columns) logits; with labels (views,), those have ArcFace's margin."""
         head, classes = heads.Head(**weights["params"]["head"]), self._classes(weights)
         if self.settings.head == "softmax":
             return heads.logits(head, embeddings, classes)
         margin = self.settings.margin
         if labels is None:
             margin, labels = 0.0, jnp.zeros(len(embeddings), jnp.int32)
-        cosines = heads.cosines(head, embeddings)
+        cosines = heads.cosines(head, embeddings)  # (views, columns)
         return heads.arcface_logits(
             cosines, labels, classes, margin=margin, scale=self.settings.scale
         )
 
     def _cross_entropy(self, weights: Any, embeddings: jax.Array, labels: jax.Array) -> jax.Array:
-        """(views,)."""
+        """(views,) cross-entropies of (views, values) embeddings and (views,) labels."""
         logits = self._logits(weights, embeddings, labels)
         return logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
 
@@ -299,20 +301,20 @@ class IdClassifierDetector(Detector):
         """Mean over a clip's images of the last layer's input, scaled to length 1."""
         views, mask = clip.views(self.views)
         embeddings, _ = self._embed(weights, views)  # (views, values)
-        mean = jnp.mean(embeddings, axis=0, where=mask[:, None])
+        mean = jnp.mean(embeddings, axis=0, where=mask[:, None])  # (values,)
         return mean / jnp.maximum(jnp.linalg.norm(mean), 1e-12)
 
     def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Mean over one clip's images of how far they are from being classified as its own id."""
+        """Mean over one clip's images of their distance from its own id (`detector.score`)."""
         views, mask = clip.views(self.views)
         embeddings, _ = self._embed(weights, views)  # (views, values)
         if self.settings.score == "cosine":
             head = heads.Head(**weights["params"]["head"])
             values = -heads.cosines(head, embeddings)[:, clip.label]
         else:
-            logits = self._logits(weights, embeddings)
+            logits = self._logits(weights, embeddings)  # (views, columns)
             others = jnp.where(jnp.arange(logits.shape[-1]) == clip.label, -jnp.inf, logits)
-            log_odds = logsumexp(others, axis=-1) - logits[:, clip.label]
+            log_odds = logsumexp(others, axis=-1) - logits[:, clip.label]  # log(1 − p) − log(p)
             probability = self.settings.score == "probability"
             values = jax.nn.sigmoid(log_odds) if probability else log_odds
         return pooling.mean(values, mask)

@@ -1,8 +1,8 @@
 """The interpolation autoencoder: how badly is a frame predicted from its neighbours?
 
-Source: Grollmisch et al. 2020 (DCASE), section 3.1 and Table 1, there as a branch of a larger
-system and, for valves, as a system of its own with the largest error of a clip as the score;
-after the interpolation network of Suefusa et al. 2020, which they name IAE.
+Source: Grollmisch et al. 2020 (DCASE), section 3.1 and Table 1: a branch of a larger system
+and, for valves, a system of its own with the largest error of a clip as the score; after the
+interpolation network of Suefusa et al. 2020, which they name IAE.
 
 As there:
     Input: five consecutive log-mel frames without the middle one, which is the target.
@@ -12,9 +12,9 @@ As there:
         errors, as features for other detectors (`InterpolationDetector.error_statistics`).
 
 Decided here, where the report is silent:
-    ReLU between the layers, no normalisation, the last layer linear: that gives 250,912 values.
+    ReLU between the layers, no normalisation, the last layer linear: 250,912 values.
     Log-mels in dB as they are and batches of 512, as in the challenge's baseline. No clip is
-    held out, as the report speaks of none, and the last epoch's weights are kept.
+    held out, since the report mentions none, and the last epoch's weights are kept.
     The score of a clip is the mean of its frames' errors unless `pooling` is "max".
 """
 
@@ -101,8 +101,8 @@ class InterpolationDetector(Detector):
     def _errors(self, weights: Any, views: jax.Array) -> jax.Array:
         """(views,) mean squared errors of (views, frames, mels)."""
         middle = self.settings.frames // 2
-        neighbours = jnp.delete(views, middle, axis=1)
-        predicted: Any = self.module.apply(weights, neighbours)
+        neighbours = jnp.delete(views, middle, axis=1)  # (views, frames − 1, mels)
+        predicted: Any = self.module.apply(weights, neighbours)  # (views, mels)
         return jnp.mean((predicted - views[:, middle]) ** 2, axis=-1)
 
     def frame_errors(self, weights: Any, clip: ClipInput) -> tuple[jax.Array, jax.Array]:
@@ -113,7 +113,7 @@ class InterpolationDetector(Detector):
             clip: the clip.
 
         Returns:
-            (views,) errors, and (views,) true where they are not of the padding.
+            (views,) errors, and (views,) false for padding.
         """
         views, mask = clip.views(self.views)
         return self._errors(weights, views), mask
@@ -125,7 +125,7 @@ class InterpolationDetector(Detector):
     def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
         """Mean of the narrow layer over a clip's views."""
         views, mask = clip.views(self.views)  # (views, frames, mels)
-        neighbours = jnp.delete(views, self.settings.frames // 2, axis=1)
+        neighbours = jnp.delete(views, self.settings.frames // 2, axis=1)  # (…, frames − 1, mels)
         return mean_latent(self.module, weights, neighbours, mask)
 
     def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:

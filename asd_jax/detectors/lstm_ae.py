@@ -1,6 +1,6 @@
-"""The LSTM autoencoder: is a machine's sound told again from eight numbers in half a second?
+"""The LSTM autoencoder: how well are 15 frames reconstructed from a vector of eight numbers?
 
-Source: Jalali et al. 2020 (DCASE), sections 2 and 3, and their tables 1 to 6 beside the
+Source: Jalali et al. 2020 (DCASE), sections 2 and 3; tables 1 to 6 compare it with the
 challenge's dense autoencoder.
 
 As there:
@@ -21,14 +21,14 @@ Decided here, where the report is silent:
         error, the score's over all sequences of the clip.
     The threshold is the mean of the training clips' scores: the report's shares of true and
         false alarms fit that better than a high quantile.
-    Keras's RMSprop as it was in 2020: ρ 0.9, epsilon 1e-7 beside the root (today's has it
-        under), the learning rate divided by 1 + 0.01 × updates.
-    Each band has its mean over the training frames subtracted and is divided by its standard
-        deviation: a value moves by about the learning rate in an update, with that decay by
-        0.01 · log(1 + 0.01 × updates) in all, a few hundredths, which no level in dB is.
-    Batches of 32, Keras's default: on a CPU an epoch takes no longer than with 512, and one of
-        it brought the validation loss further down than six of those.
-    The tenth held out is of whole clips, and the weights of its lowest loss are kept.
+    Keras's RMSprop of 2020: ρ 0.9, epsilon 1e-7 added outside the root (inside it today), the
+        learning rate divided by 1 + 0.01 × updates.
+    Each band is standardised by the mean and standard deviation of the training frames. An
+        update moves a weight by about the learning rate, in all by 0.01 · log(1 + 0.01 ×
+        updates) with that decay: a few hundredths, too little to reach levels in dB.
+    Batches of 32, Keras's default: on a CPU an epoch takes no longer than with 512, and one
+        such epoch lowered the validation loss more than six with 512.
+    Whole clips, a tenth of them, are held out; the weights of their lowest loss are kept.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ class LSTMAutoencoderConfig(DetectorConfig):
 
 
 def decaying_rmsprop(learning_rate: float, decay: float) -> optax.GradientTransformation:
-    """RMSprop as Keras had it in 2020, with its decay of the learning rate by updates."""
+    """RMSprop of Keras in 2020, whose learning rate decays with the updates."""
     return optax.rmsprop(
         lambda count: learning_rate / (1 + decay * count), decay=0.9, eps=1e-7, eps_in_sqrt=False
     )
@@ -138,6 +138,7 @@ class LSTMAutoencoderDetector(Detector):
     def _errors(self, weights: Any, views: jax.Array, **options: Any) -> tuple[jax.Array, Any]:
         """(views,) mean squared errors of (views, frames, mels), and updated statistics."""
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
+        # (views, frames, mels)
         output, updates = self.module.apply(weights, x, mutable=["batch_stats"], **options)
         return jnp.mean((output - x) ** 2, axis=(1, 2)), updates
 
@@ -149,10 +150,10 @@ class LSTMAutoencoderDetector(Detector):
             clip: the clip.
 
         Returns:
-            (views,) errors, of values scaled as the model's input, and (views,) true where
-            they are not of the padding.
+            (views,) errors, of values scaled as the model's input, and (views,) false for
+            padding.
         """
-        views, mask = clip.views(self.views)
+        views, mask = clip.views(self.views)  # (views, frames, mels)
         errors, _ = self._errors(weights, views)
         return errors, mask
 

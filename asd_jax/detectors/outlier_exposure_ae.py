@@ -12,14 +12,13 @@ As there:
 
 Decided here, where the report is silent:
     loss_pred = e / (v + e) for a view's mean squared error e in dB² and the bands' mean variance
-        v over the training frames: between 0 and 1, and 1/2 for a model that knows no more than
-        the mean. The error alone has no upper end, and |1 − e| would teach the model to
-        reconstruct those outliers better that are far from the machine. Training minimises the
-        mean of |loss_true − loss_pred|.
+        v over the training frames: between 0 and 1, and 1/2 for a model that predicts the mean.
+        The error alone is unbounded, and |1 − e| would train the model to reconstruct distant
+        outliers better. Training minimises the mean of |loss_true − loss_pred|.
     Log-mels in dB as they are, as in the baseline. `standardise` subtracts each band's mean and
         divides by its standard deviation instead; then v is 1.
     Batch normalisation takes its statistics from the machine's own views alone, as only such
-        views are scored later: with both kinds together, exposure was found to do harm.
+        views are scored later: with both kinds together, exposure did harm.
     As many outliers as own clips, both drawn by the model's seed where there are more.
     A machine that the table lacks, or whose outliers are not in the data, takes the first other
         type by name. Where the data has no other type, the machine's own clips serve as
@@ -60,7 +59,7 @@ class OutlierExposureConfig(DetectorConfig):
         latent: width of the bottleneck.
         outliers: machine types that serve as outliers, each as "machine:outliers"; a type
             alone serves every machine that is not named.
-        clips: the most clips of either kind that a model learns from.
+        clips: largest number of clips of either kind that a model learns from.
         outlier_weight: weight of the outliers' loss; 0 trains without them.
         standardise: whether bands are standardised by the training frames.
     """
@@ -149,8 +148,8 @@ class OutlierExposureDetector(Detector):
             own = batch.labels == outliers.OWN
             reversed_ = (batch.labels == outliers.REVERSED)[:, None, None]
             views = jnp.where(reversed_, batch.views[..., ::-1], batch.views)
-            normalising = batch.mask & own
-            # A short last batch may have none of its own views.
+            normalising = batch.mask & own  # (views,)
+            # A short last batch may lack views of the machine itself.
             normalising = jnp.where(jnp.any(normalising), normalising, batch.mask)
             predicted, updates = self._loss(variables, views, normalising if train else None)
             distance = jnp.where(own, predicted, self.settings.outlier_weight * (1 - predicted))
@@ -166,12 +165,12 @@ class OutlierExposureDetector(Detector):
     def _loss(
         self, weights: Any, views: jax.Array, mask: jax.Array | None = None
     ) -> tuple[jax.Array, Any]:
-        """loss_pred of (views, frames, mels), (views,); and the running statistics.
+        """(views,) loss_pred of (views, frames, mels), and the running statistics.
 
-        With a mask (views,), those of the views that it marks are what is normalised by.
+        With a mask (views,), normalisation is by the marked views of the batch.
         """
         x = (views - weights["input"]["mean"]) / weights["input"]["std"]
-        x = x.reshape(len(x), -1)
+        x = x.reshape(len(x), -1)  # (views, frames × mels)
         output, updates = self.module.apply(
             {"params": weights["params"], "batch_stats": weights["batch_stats"]},
             x,
@@ -179,8 +178,8 @@ class OutlierExposureDetector(Detector):
             mask=mask,
             mutable=["batch_stats"],
         )
-        error = jnp.mean((output - x) ** 2, axis=-1)
-        # e / (v + e), written so that the huge errors of outliers overflow nowhere.
+        error = jnp.mean((output - x) ** 2, axis=-1)  # (views,)
+        # e / (v + e) as a sigmoid, so that huge errors of outliers do not overflow.
         return jax.nn.sigmoid(
             jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
         ), updates

@@ -1,4 +1,4 @@
-"""Clips of another machine type as outliers: which type, and which of its clips."""
+"""Clips of another machine type as outliers: choice of the type, and draw of its clips."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,8 +7,8 @@ import numpy as np
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 
-# Labels of views: a machine's own; those of another machine; own ones that serve as outliers
-# with their bands in reverse order, where the data has no other machine.
+# Labels of views: of the machine itself; of another machine; of the machine itself with its
+# bands in reverse order, which serve as outliers where the data has no other machine.
 OWN, OUTLIER, REVERSED = 0, 1, 2
 
 
@@ -31,8 +31,8 @@ def other_machine(pairs: Sequence[str], machine: str, machines: Collection[str])
         machines: all that have training clips.
 
     Returns:
-        The type that the pairs name; the first other one by name where they name none or one
-        that is not there; None where there is no other.
+        The type that the pairs name; the first other type by name where they name none, or a
+        type without clips; None where there is no other type.
     """
     named = {target: outliers for target, outliers in (p.rpartition(":")[::2] for p in pairs)}
     wanted = named.get(machine, named.get(""))
@@ -43,14 +43,14 @@ def other_machine(pairs: Sequence[str], machine: str, machines: Collection[str])
 
 
 def draw(rng: np.random.Generator, indices: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the indices, in ascending order."""
+    """Draws at most `most` of the indices, in ascending order."""
     return np.sort(rng.permutation(indices)[:most])
 
 
 def with_outliers(
     rng: np.random.Generator, own: np.ndarray, clips: Sequence[Clip], pairs: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Adds as many outliers as there are own clips, or as many as there are.
+    """Adds as many outliers as there are own clips, or all outliers if they are fewer.
 
     Args:
         rng: draws them.
@@ -68,7 +68,7 @@ def with_outliers(
     if other is None:
         outliers, label = own, REVERSED
     else:
-        found = np.flatnonzero(normal & clips.where(machine=other))
-        outliers, label = draw(rng, found, len(own)), OUTLIER
+        candidates = np.flatnonzero(normal & clips.where(machine=other))
+        outliers, label = draw(rng, candidates, len(own)), OUTLIER
     labels = np.repeat(np.array([OWN, label], np.int32), [len(own), len(outliers)])
     return np.concatenate([own, outliers]), labels

@@ -1,12 +1,11 @@
-"""An image network on pictures of spectrograms, taught the machine against another one.
+"""An image network on pictures of spectrograms, trained to classify machine and outliers.
 
 Source: Kazakova et al. 2022 (DCASE), sections 2, 2.1, 2.2 and 3.2.
 
 As there:
     Picture (2.1): spectrogram with windows of 256 ms that overlap by half, reduced to 320 × 320.
-    Network (2): MobileNetV2 trained on images, fine-tuned to tell the target machine from an
-        outlier machine; which machine serves which is the report's Table 3, the default of
-        `outliers`.
+    Network (2): MobileNetV2 trained on images, fine-tuned to distinguish the target machine
+        from an outlier machine; the report's Table 3 pairs them, the default of `outliers`.
     Training data (2.1): 500 clips of the machine, drawn at random, and 1,000 made of them by a
         pitch shift and then a time stretch of the library audiomentations, cut to the clip's
         length; besides them clips of the outlier machine.
@@ -15,20 +14,20 @@ As there:
 
 Decided here, where the report is silent:
     Reduced in frequency by 320 evenly spaced triangular bands (front_end.scale "linear"), in
-    time by linear interpolation; in dB, of which the 80 below the picture's largest value are
-    kept (librosa's default for pictures), scaled to −1 to 1 over the picture, low frequencies at
+    time by linear interpolation; in dB, clipped at 80 dB below the picture's largest value
+    (librosa's default for pictures), scaled to −1 to 1 over the picture, low frequencies at
     the bottom, grey in all three channels.
-    A picture shows `frames` frames, of a longer clip from its start on, as many as fit side by
-    side; a clip's probability is the mean over its pictures.
-    The report's network knew 90 classes, of which it names none; here the weights are of
-    ImageNet, MobileNetV2 1.0, from a file (`weights`). There is no training from random weights
+    A picture shows `frames` frames. A longer clip has as many pictures as fit side by side from
+    its start; its probability is their mean.
+    The report's network had 90 classes, which are not named; here the weights are of ImageNet,
+    MobileNetV2 1.0, from a file (`weights`). There is no training from random weights
     unless `from_scratch` says so.
-    Score: how far the clip's probability lies below the threshold, so that it is anomalous
-    above 0 (`threshold` "zero"); measured in log odds, which order clips as the
-    probabilities do but still tell those apart that are 1 but for a millionth.
-    As many outlier clips as clips of the machine, changed ones included, or as many as there
-    are. A changed clip that is shorter than it was begins again, so that all fill a picture.
-    All is drawn by the model's seed; the 500 clips of the threshold by one seed for all.
+    Score: distance of the clip's probability below the threshold, so that it is anomalous
+    above 0 (`threshold` "zero"); measured in log odds, which order clips as the probabilities
+    do and still distinguish those within a millionth of 1.
+    As many outlier clips as clips of the machine, changed ones included, or all if they are
+    fewer. A clip shortened by its change is repeated, so that it fills a picture. The model's
+    seed draws all of them; the 500 clips of the threshold are drawn by one seed for all.
     Adam at 1e-4, batches of 32, 10 epochs; all weights are trained. Where the data has no other
     machine, the machine's own pictures upside down serve as outliers.
 """
@@ -73,13 +72,13 @@ class PictureMobileNetConfig(DetectorConfig):
         weights_sha256: its checksum, needed for a URL.
         from_scratch: whether to train from random weights where `weights` names none.
         width: of MobileNetV2; other than 1 only from scratch.
-        stages: how many of the network's sequences of blocks are used, from its input on; 0 for
-            all, fewer only from scratch.
+        stages: number of the network's sequences of blocks that are used, from its input on; 0
+            for all, fewer only from scratch.
         momentum: of the batch normalisation's running statistics.
         frames: frames in a picture.
         size: height and width of a picture.
         outliers: as in the autoencoder with outlier exposure.
-        clips: clips of the machine that a model learns from, and of the threshold.
+        clips: number of the machine's clips that a model learns from, and of the threshold's.
         copies: changed copies of each of them.
         alpha: the threshold's α.
     """
@@ -189,7 +188,7 @@ class PictureMobileNetDetector(Detector):
         """The seed's clips with their copies, labelled 0, and as many outliers.
 
         Raises:
-            UserError: there are no weights to start from, and that was not asked for.
+            UserError: there are no weights to start from, and `from_scratch` is off.
         """
         if not self.settings.weights and not self.settings.from_scratch:
             raise UserError(
@@ -229,6 +228,7 @@ class PictureMobileNetDetector(Detector):
         def loss(
             variables: Any, batch: Batch, key: jax.Array, train: bool
         ) -> tuple[jax.Array, Mapping[str, Any]]:
+            # Outliers made of the machine itself, where the data has no other machine.
             upside_down = (batch.labels == outliers.REVERSED)[:, None, None]
             views = jnp.where(upside_down, batch.views[..., ::-1], batch.views)
             logits, updates = self._logits(variables, views, batch.mask if train else None)
@@ -255,18 +255,18 @@ class PictureMobileNetDetector(Detector):
             are frequencies from high to low, columns are times.
         """
         size = self.settings.size
-        loudest = jnp.max(views, axis=(1, 2), keepdims=True)
+        loudest = jnp.max(views, axis=(1, 2), keepdims=True)  # (views, 1, 1)
         views = jnp.maximum(views, loudest - _RANGE_DB)
         quietest = jnp.min(views, axis=(1, 2), keepdims=True)
         grey = 2 * (views - quietest) / jnp.maximum(loudest - quietest, 1e-3) - 1
-        grey = jnp.swapaxes(grey[..., ::-1], 1, 2)
-        grey = jax.image.resize(grey, (len(grey), size, size), "linear")
+        grey = jnp.swapaxes(grey[..., ::-1], 1, 2)  # (views, bands, frames)
+        grey = jax.image.resize(grey, (len(grey), size, size), "linear")  # (views, size, size)
         return jnp.repeat(grey[..., None], 3, axis=-1)
 
     def _logits(
         self, weights: Any, views: jax.Array, mask: jax.Array | None = None
     ) -> tuple[jax.Array, Any]:
-        """(views, 2), and the running statistics; with a mask, by the statistics of the batch."""
+        """(views, 2) logits, and the running statistics; a mask selects normalisation by batch."""
         return self.module.apply(
             {"params": weights["params"], "batch_stats": weights["batch_stats"]},
             self.pictures(views),
@@ -280,6 +280,7 @@ class PictureMobileNetDetector(Detector):
         views, mask = clip.views(self.views)
         logits, _ = self._logits(weights, views)  # (views, 2)
         counts = mask[:, None]
+        # The mean of probabilities, computed from their logarithms so that none rounds to 0 or 1.
         logs = jnp.where(counts, jax.nn.log_softmax(logits), -jnp.inf)
         return logsumexp(logs, axis=0) - jnp.log(jnp.sum(counts))
 
@@ -287,6 +288,7 @@ class PictureMobileNetDetector(Detector):
         """Mean over a clip's pictures of the last layer's input."""
         views, mask = clip.views(self.views)
         variables = {"params": weights["params"], "batch_stats": weights["batch_stats"]}
+        # (views, values)
         pooled: Any = self.module.clone(classes=None).apply(variables, self.pictures(views))
         return pooling.mean(pooled.T, mask)
 
@@ -297,7 +299,7 @@ class PictureMobileNetDetector(Detector):
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """The log odds of the threshold, (1 − α) times the mean of that probability.
 
-        It is a mean over as many training clips as a model learns from, drawn anew.
+        The mean is over as many training clips as a model learns from, drawn anew.
         """
         places = np.arange(len(clips))
         clips = clips.take(outliers.draw(np.random.default_rng(0), places, self.settings.clips))
@@ -306,6 +308,6 @@ class PictureMobileNetDetector(Detector):
         return {"threshold": np.asarray(np.log(threshold / (1 - threshold)), np.float32)}
 
     def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """How far one clip's log odds lie below those of the threshold."""
+        """Log odds of the threshold minus those of one clip."""
         logs = self._log_probabilities(weights, clip)
         return calibration["threshold"] - (logs[_TARGET] - logs[1 - _TARGET])
