@@ -42,11 +42,11 @@ class FittedDetector(Fitted):
 
     Attributes:
         detector: the system, with the configuration it was fitted with.
-        members: its models, in the order of the leading axis of what follows.
+        members: its models, in the order of the leading axis of the arrays below.
         weights: stacked weights.
         calibration: stacked results of `Detector.calibrate`.
-        thresholds: (members,) above which the score of a model's seed is a decision for
-            "anomalous"; NaN where there is none.
+        thresholds: (members,) decision threshold of the scores of each model's seed; NaN where
+            there is none.
         group_thresholds: "machine/section" (the section empty where one model serves a
             machine type) → threshold of the mean score over the seeds.
         sections: machine → sections that had training clips, ascending.
@@ -98,8 +98,8 @@ class FittedDetector(Fitted):
             (clips, frames, mels) float32.
 
         Raises:
-            UserError: waveforms of other shapes, with samples that are no finite numbers, or
-                too short.
+            UserError: waveforms of other shapes, with samples that are not finite, or too
+                short.
         """
         features = np.asarray(
             self._front_end(
@@ -122,7 +122,7 @@ class FittedDetector(Fitted):
             (clips, values) float32; None where no network is named.
 
         Raises:
-            UserError: as `features`, or the network's weights are not there.
+            UserError: as `features`, or the network's weights are missing.
         """
         if not self.config.embedding.pretrained:
             return None
@@ -147,15 +147,15 @@ class FittedDetector(Fitted):
         seed: int | None = None,
         embeddings: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Scores clips of which the features are at hand.
+        """Scores clips from their features.
 
         Args:
             features: (frames, mels) a clip, of any lengths.
             machine: as in `score`.
             section: as in `score`.
             seed: as in `score`.
-            embeddings: (clips, values) as `embeddings` gives them, where the configuration names
-                a pretrained network.
+            embeddings: (clips, values) from `embeddings`, where the configuration names a
+                pretrained network.
 
         Returns:
             (clips,).
@@ -174,7 +174,7 @@ class FittedDetector(Fitted):
 
         Args:
             features: as in `score_features`.
-            group: machine and section of the clips, as `resolve` gave them.
+            group: machine and section of the clips, from `resolve`.
             seeds: some of its seeds.
             embeddings: as in `score_features`.
 
@@ -199,7 +199,7 @@ class FittedDetector(Fitted):
         """Indices of the models that serve a machine and section.
 
         Args:
-            group: machine and section, as `resolve` gave them.
+            group: machine and section, from `resolve`.
             seeds: of the models; all by default.
         """
         machine, section = group
@@ -230,27 +230,26 @@ class FittedDetector(Fitted):
         """Scores clips by several models; several processes call this alike and share the work.
 
         Args:
-            chosen: indices of the models, as `models_of` gives them: all trainings of a seed side
-                by side.
+            chosen: indices of the models, from `models_of`: all trainings of a seed are adjacent.
             features: a table of clips; only the clips asked for are read.
             indices: of the clips, which must be of the models' machine and sections.
-            labels: int32 (clips,), `ClipInput.label` of each, as `label_of` gives it.
+            labels: int32 (clips,), `ClipInput.label` of each, from `label_of`.
             trained_on: whether they are training clips, see `Detector.score_trained`.
 
         Returns:
-            (seeds, clips) float32; the smallest of the scores of a seed's trainings.
+            (seeds, clips) float32; the smallest score among a seed's trainings.
         """
         weights, calibration = take((self.weights, self.calibration), chosen)
         score = self._score_trained if trained_on else self._score
         padding = self.detector.views.length
-        scores = np.zeros((len(chosen), len(indices)), np.float32)
+        scores = np.zeros((len(chosen), len(indices)), np.float32)  # (models, clips)
         for first, clips in clip_batches(
             features, indices, labels, padding_frames=padding, share=True
         ):
             count = min(BATCH_CLIPS, len(indices) - first)
             scores[:, first : first + count] = score(weights, calibration, clips)[:, :count]
-        scores = np.sum(distributed.gather(scores), axis=0)  # zeros where others scored
-        # A training that diverged, which training reported, leaves its seed to the others.
+        scores = np.sum(distributed.gather(scores), axis=0)  # 0 where another process scored
+        # NaN of a diverged training, already reported, leaves the seed to its other trainings.
         n_seeds = len({self.members[m].seed for m in chosen})
         of_seeds = scores.reshape(n_seeds, -1, len(indices))  # (seeds, trainings, clips)
         return np.fmin.reduce(of_seeds, axis=1)
@@ -266,7 +265,7 @@ class FittedDetector(Fitted):
         return self._compiled(self.detector.score_trained)
 
     def _compiled(self, score_clip: Callable[[Any, Any, ClipInput], jax.Array]) -> _Score:
-        """(weights, calibration, clips) → (models, clips)."""
+        """Compiles (weights, calibration, clips) → (models, clips)."""
         over_clips = jax.vmap(score_clip, in_axes=(None, None, 0))
         kind = self.detector.task().kind
         jit = functools.partial(jax.jit, compiler_options=compiler_options(kind))
@@ -331,7 +330,7 @@ class FittedDetector(Fitted):
 
 
 def group_name(member: Member) -> str:
-    """What the members that differ only in their seed have in common: "machine/section"."""
+    """Name that members share which differ only in their seed: "machine/section"."""
     return f"{member.machine}/{member.section}"
 
 

@@ -12,7 +12,7 @@ from asd_jax.scoring import ensemble
 
 
 class FittedMembers(Fitted):
-    """What an ensemble and a choice have in common.
+    """Base of an ensemble and a choice.
 
     Args:
         members: the fitted systems by their names.
@@ -36,7 +36,7 @@ class FittedMembers(Fitted):
     def combined(
         self, scores: Sequence[np.ndarray], group: Group, seeds: Sequence[int]
     ) -> np.ndarray:
-        """(seeds, clips) from the same of each member that serves the group, in their order."""
+        """(seeds, clips) scores from (seeds, clips) of each member that serves the group."""
 
     def seed_scores(
         self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
@@ -96,6 +96,7 @@ class FittedEnsemble(FittedMembers):
             np.array(scale[name])[:, places, None]  # (members, seeds, 1)
             for name in ("mean", "deviation")
         )
+        # (members, seeds, clips) → (seeds, clips)
         return ensemble.combine(np.stack(scores), mean, deviation, self.combine)
 
     def group_threshold(self, group: Group, seed: int | None) -> float:
@@ -125,7 +126,7 @@ class FittedChoice(FittedMembers):
         return tuple(self.chosen)
 
     def sections_of(self, machine: str) -> tuple[str, ...] | None:
-        """Those of the member that serves the machine type."""
+        """Sections of the member that serves the machine type."""
         return self._member_for(machine).sections_of(machine)
 
     def serving(self, machine: str) -> list[str]:

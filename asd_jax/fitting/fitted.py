@@ -1,4 +1,4 @@
-"""The interface of everything that is fitted: a detector, an ensemble, a choice among them."""
+"""The interface of fitted detectors, ensembles, and choices among them."""
 
 import abc
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ class Fitted(abc.ABC):
     """Scores recordings of the machines and sections that it was fitted to.
 
     Attributes:
-        seeds: of its models; scores of each seed are computed apart and averaged by default.
+        seeds: of its models; scores are computed for each seed, and averaged by default.
         machines: machine types that it scores.
     """
 
@@ -41,7 +41,7 @@ class Fitted(abc.ABC):
         Args:
             waveforms: as in `score`.
             sample_rate: as in `score`.
-            group: their machine and section, as `resolve` gave them.
+            group: their machine and section, from `resolve`.
             seeds: some of its seeds.
 
         Returns:
@@ -50,7 +50,7 @@ class Fitted(abc.ABC):
 
     @abc.abstractmethod
     def group_threshold(self, group: Group, seed: int | None) -> float:
-        """`threshold` of a machine and section, as `resolve` gave them."""
+        """`threshold` of a machine and section, from `resolve`."""
 
     def score(
         self,
@@ -68,8 +68,8 @@ class Fitted(abc.ABC):
                 of any width.
             sample_rate: Hz; resampled where it is not the front end's.
             machine: machine type; may be left out where there is only one.
-            section: section or machine id; may be left out where it does not matter, as with
-                models that serve all sections of a machine alike, or there is only one.
+            section: section or machine id; may be left out where there is only one, or where
+                models score all sections of a machine alike.
             seed: the model of that seed; the mean over all seeds by default.
 
         Returns:
@@ -89,18 +89,18 @@ class Fitted(abc.ABC):
         section: str | int | None = None,
         seed: int | None = None,
     ) -> float:
-        """The score above which a clip is decided to be anomalous; arguments as in `score`."""
+        """Score above which a clip is called anomalous; arguments as in `score`."""
         self._seeds(seed)
         return self.group_threshold(self.resolve(machine, section), seed)
 
     def resolve(self, machine: str | None, section: str | int | None) -> Group:
-        """Infers what is left out of machine and section, where there is one choice only.
+        """Infers a machine or section that is left out, where there is only one.
 
         Returns:
             Machine and section; the section is "" where all are scored alike.
 
         Raises:
-            UserError: there are several to choose from, or it was not fitted.
+            UserError: there are several to choose from, or the given one was not fitted.
         """
         machines = self.machines
         if machine is None and len(machines) == 1:
@@ -132,7 +132,7 @@ class Fitted(abc.ABC):
         return machine, str(section)
 
     def _seeds(self, seed: int | None) -> tuple[int, ...]:
-        """All seeds, or one of them; UserError for one that was not fitted."""
+        """All seeds, or the given one; UserError where it was not fitted."""
         if seed is None:
             return self.seeds
         if seed not in self.seeds:

@@ -42,12 +42,12 @@ def fit_clips(
     reporter: Reporter | None = None,
     **training_options: Any,
 ) -> FittedDetector:
-    """Fits all models of a run to normal clips; thresholds are left to `with_thresholds`.
+    """Fits all models of a run to normal clips; `with_thresholds` adds thresholds.
 
     Args:
         detector: the system, with the run's configuration.
         features: features of the training clips.
-        layout: of these clips, by `lay_out`.
+        layout: of these clips, from `lay_out`.
         reporter: shows progress; none by default.
         **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
@@ -76,7 +76,11 @@ def fit_clips(
 def _calibrate(
     detector: Detector, features: Features, layout: Layout, weights: Any, reporter: Reporter
 ) -> dict[str, np.ndarray]:
-    """Each model's calibration from its training clips, then that of all of them together."""
+    """Calibrates each model from its training clips, then all models together.
+
+    Several processes calibrate some of the models each. A model that cannot be calibrated is
+    reported and gets NaN.
+    """
 
     @functools.partial(jax.jit, compiler_options=compiler_options(detector.task().kind))
     def statistics_of(weights: Any, clips: ClipInput) -> Any:
@@ -97,6 +101,7 @@ def _calibrate(
     members = layout.fleet.members
     calibrations: list[dict[str, np.ndarray] | None] = [None] * len(members)
     problem = None
+    # Indices (clips,) of each model's training clips.
     own = [layout.groups[member.machine, member.section] for member in members]
     reporter.start("calibrating", len(members))
     for m, (member, indices) in enumerate(zip(members, own, strict=True)):
@@ -109,11 +114,12 @@ def _calibrate(
             problem = error
         reporter.advance(m + 1)
     reporter.stop()
+    # From here on every process has the calibrations of all models.
     calibrations = _of_all_processes(calibrations)
     sound = next((each for each in calibrations if each is not None), None)
     if sound is None:
         raise problem or UserError("no model could be calibrated; another process says why")
-    # A model without a calibration gets NaN, so that its scores are NaN and the others' are not.
+    # NaN for a model without a calibration makes its scores NaN, and no other model's.
     nothing = {name: np.full_like(leaf, np.nan) for name, leaf in sound.items()}
     filled = [nothing if each is None else each for each in calibrations]
     stacked = {name: _stack(*[each[name] for each in filled]) for name in sound}
@@ -123,14 +129,15 @@ def _calibrate(
 def _of_all_processes(
     calibrations: list[dict[str, np.ndarray] | None],
 ) -> list[dict[str, np.ndarray] | None]:
-    """A list of which each process has made some of the places, made whole."""
+    """Gathers a list that each process has filled in part."""
     if not distributed.several():
         return calibrations
     own = {
         f"{m} {name}": np.asarray(value)
-        for m, found in enumerate(calibrations)
-        if found is not None
-        for name, value in [("", np.zeros(0)), *found.items()]
+        for m, calibration in enumerate(calibrations)
+        if calibration is not None
+        # The entry without a name marks a calibration that has no arrays.
+        for name, value in [("", np.zeros(0)), *calibration.items()]
     }
     whole: list[dict[str, np.ndarray] | None] = [None] * len(calibrations)
     for part in map(
@@ -143,7 +150,7 @@ def _of_all_processes(
 
 
 def _stack(*leaves: np.ndarray) -> np.ndarray:
-    """Stacked arrays; where their first axes differ, the shorter ones end in NaN."""
+    """Stacks arrays; where their first axes differ, shorter ones are padded with NaN."""
     if len({leaf.shape for leaf in leaves}) == 1:
         return np.stack(leaves)
     stacked = np.full((len(leaves), max(map(len, leaves)), *leaves[0].shape[1:]), np.nan)
@@ -163,17 +170,17 @@ def fit(
     embeddings: np.ndarray | None = None,
     reporter: Reporter | None = None,
 ) -> FittedDetector:
-    """Fits a system to features of one's own.
+    """Fits a system to features in memory.
 
     Args:
         config: a configuration, or the name of one.
         features: (frames, mels) of each normal clip, of any lengths.
         machine: the machine type's name; the models' random numbers depend on it.
         sections: the section or machine id of each clip, or one for all.
-        domains: "source" or "target" of each clip, or one for all; for systems that tell
-            them apart.
-        outliers: (frames, mels) of each clip of another machine; for systems that learn from
-            such clips too.
+        domains: "source" or "target" of each clip, or one for all; for systems that
+            distinguish them.
+        outliers: (frames, mels) of each clip of another machine; for systems that also learn
+            from such clips.
         embeddings: (clips, values) of each clip, by the network that the configuration names.
         reporter: shows progress; none by default.
 
@@ -181,9 +188,9 @@ def fit(
         The fitted system.
 
     Raises:
-        UserError: features of a wrong shape, NaN values, fewer frames than a view has, or
-            not as many sections or domains as clips, or a domain of another name; a system
-            that learns from changed recordings as well.
+        UserError: features of a wrong shape, with NaN, or with fewer frames than a view; not as
+            many sections or domains as clips; a domain of another name; or a system that also
+            learns from changed recordings.
     """
     loaded = configs.load_config(config) if isinstance(config, str) else config
     if isinstance(loaded, configs.MembersConfig):

@@ -1,4 +1,4 @@
-"""The layout of a run: which models there are, and what each learns from."""
+"""The layout of a run: its models, and the clips that each learns from."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ Group = tuple[str, str]  # machine and section; the section is "" where a model 
 
 
 class Layout(NamedTuple):
-    """Which models there are and what each learns from.
+    """The models of a run, and the clips that each learns from.
 
     Attributes:
-        fleet: the models, and what each learns from: what `Detector.examples` gave.
+        fleet: the models, each with its clips and labels from `Detector.examples`.
         groups: indices (clips,) of the training clips of each machine and section that has
             models of its own.
         sections: each machine's sections that have training clips, ascending.
-        settings: the training settings, with a batch no larger than the views of the model
-            that has the most.
-        n_labels: the most labels that a model has.
+        settings: the training settings, with a batch no larger than the largest number of views
+            of a model.
+        n_labels: largest number of labels of a model.
     """
 
     fleet: FleetClips
@@ -58,7 +58,7 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
         detector.examples(groups[member.machine, member.section], clips, member.seed)
         for member in members
     ]
-    n_views = count_views(n_frames, spec.length, spec.hop)
+    n_views = count_views(n_frames, spec.length, spec.hop)  # (clips,)
     most = max(int(n_views[indices].sum()) for indices, _ in examples)
     size = min(config.train.batch_size, most)
     settings = dataclasses.replace(config.train, batch_size=size)
@@ -75,7 +75,7 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
 
 
 def check_clips(detector: Detector, clips: Sequence[Clip]) -> None:
-    """Raises UserError where the system cannot learn from these clips, whatever is in them."""
+    """Raises UserError where the system cannot learn from these clips; reads no recording."""
     for own in groups_of(detector, clips).values():
         detector.examples(own, clips, detector.config.seeds[0])
 
@@ -91,7 +91,7 @@ def groups_of(detector: Detector, clips: Sequence[Clip]) -> dict[Group, np.ndarr
 
 
 def with_perturbed(detector: Detector, clips: Sequence[Clip]) -> ClipTable:
-    """The clips, and the changed copies of training clips that the system learns from."""
+    """The clips, followed by the changed copies of training clips that the system learns from."""
     clips = ClipTable.of(clips)
     training = clips.groups("machine", rows=clips.where(split="train")).values()
     copies = [detector.perturbed(clips[rows], detector.config.seeds) for rows in training]

@@ -1,4 +1,4 @@
-"""Scoring recordings in files by a fitted run."""
+"""Scores recordings in files by a fitted run."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ class FileScore(NamedTuple):
         file: as given.
         machine: machine type whose models scored it.
         score: mean over the seeds.
-        threshold: above which it is anomalous; NaN where the run has none.
+        threshold: a larger score is anomalous; NaN where the run has none.
         decision: 1 if it is called anomalous, else 0.
     """
 
@@ -64,7 +64,7 @@ def score_files(
             has several.
         section: their section; inferred from each file's name by default, where needed.
         on_bad_clip: "stop" or "skip".
-        report: called with a line about each recording that is left out, resampled or mixed.
+        report: called with a line about each recording that is left out, resampled or downmixed.
     """
     several = len(fitted.machines) > 1
     whose = []
@@ -103,7 +103,7 @@ def score_files(
 
 
 def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-    """(seeds,) scores of each wanted file that can be used."""
+    """(seeds,) scores of each wanted file that can be used, by its index."""
     if isinstance(fitted, FittedDetector):
         return _of_detector(fitted, request, wanted)
     assert isinstance(fitted, FittedMembers)  # the other kind
@@ -116,7 +116,7 @@ def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> di
         for index in own:
             if index in of_member:
                 scores[index].append(of_member[index][:, None])
-            else:  # reported, and of no use to the other members
+            else:  # reported; scores of the other members alone cannot be combined
                 del scores[index]
     return {
         index: fitted.combined(of_members, groups[index], fitted.seeds)[:, 0]

@@ -30,7 +30,7 @@ def score_training(
 
     Args:
         fitted: a fitted system, with or without thresholds.
-        features: of its training clips; others in the table are left out.
+        features: a table with its training clips; other clips are left out.
         groups: indices of the training clips, as in `Layout`.
         reporter: shows progress.
 
@@ -50,6 +50,7 @@ def score_training(
         chosen = _members_of(fitted, group)
         clips = [*features.clips[indices]]
         labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
+        # (seeds, clips)
         scores = fitted.model_scores(chosen, features, indices, labels, trained_on=True)
         for seed, row in zip(fitted.config.seeds, scores, strict=True):
             for clip, score in zip(clips, row, strict=True):
@@ -68,8 +69,8 @@ def with_thresholds(
 
     Args:
         fitted: the system.
-        rows: as `score_training` gave them.
-        reporter: told where a threshold is not what the configuration asks for.
+        rows: from `score_training`.
+        reporter: shows a line where a threshold is not the one that the configuration asks for.
     """
     of_group: dict[tuple[str, str], list[list[float]]] = {}
     by_section = fitted.detector.scope == "section"
@@ -79,6 +80,7 @@ def with_thresholds(
         of_seeds[fitted.config.seeds.index(row.seed)].append(row.score)
     thresholds, group_thresholds = np.full(len(fitted.members), np.nan), {}
     for group, lists in of_group.items():
+        # (seeds, clips), and the models of the group
         scores, chosen = np.array(lists, np.float32), _members_of(fitted, group)
         for m in chosen:
             of_seed = scores[fitted.config.seeds.index(fitted.members[m].seed)]
@@ -108,7 +110,7 @@ def _members_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
 
 
 def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
-    """Scores test clips by all the models that serve their machine and section."""
+    """Scores test clips by all models that serve their machine and section."""
     groups = features.clips.groups("machine", "section")
     rows: list[ScoreRow] = []
     reporter.start("scoring", len(groups))
