@@ -1,9 +1,9 @@
 """Features of many clips: computed once on the device, kept on disk, read in even batches.
 
-| module | what |
+| module | content |
 |---|---|
 | `compute` | `compute_features`: from recordings to a `FeatureSet`, through the cache |
-| `cache` | the entries of the cache |
+| `cache` | entries of the cache |
 | `table` | tables of features, `ClipInput`, batches of clips, checks of a user's arrays |
 | `embeddings` | embeddings of recordings by pretrained networks |
 """

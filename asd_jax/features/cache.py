@@ -1,10 +1,10 @@
 """The feature cache's entries: tables of frames on disk or in a bucket.
 
     <cache>/<digest>/table/      a Zarr array of frames (rows, width)
-    <cache>/<digest>/index.json  frames of each clip; written last: an entry without it is none
+    <cache>/<digest>/index.json  frames of each clip; written last, so that it marks a whole entry
 
-Two processes that write the same entry write the same values to the same places. Chunks have a
-checksum, and reading one that is missing is an error, so a damaged entry never passes for sound.
+Two processes that write the same entry write the same values to the same places. Chunks have
+checksums, and a missing chunk is an error, so that damage is always noticed.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from asd_jax.errors import UserError
 from asd_jax.runtime.files import disk_errors
 
 _CHUNK_FRAMES = 2048  # 1 MiB of 128 bands
-# How TensorStore's errors of a damaged table begin; the last one is a chunk that is missing.
+# Beginnings of TensorStore's errors for a damaged table; the last is that of a missing chunk.
 _DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
-# Rows of the Zarr array as declared: an entry's length is known when its last clip is read, and
-# a shape that is the same for all lets two processes open one array. Also the limit of int32.
+# Declared rows of the Zarr array: an entry's length is known only when its last clip is read, and
+# one shape for all lets two processes open the same array. Also the limit of int32.
 MAX_FRAMES = 2**31 - 1
 
 
@@ -36,7 +36,7 @@ class Index:
 
     Attributes:
         n_frames: of each clip of the group; 0 for one left out.
-        lines: what was reported while the entry was computed.
+        lines: lines reported while the entry was computed.
     """
 
     n_frames: list[int]
@@ -74,12 +74,12 @@ class Entry:
         """The index of a finished entry; None where there is none or it is damaged."""
         with _cache_errors("read", self.place):
             files = ts.KvStore.open(_kvstore(self.place)).result()
-            found = files.read("index.json").result()
-            if found.state != "value":
+            stored = files.read("index.json").result()
+            if stored.state != "value":
                 return None
             names = set(files.list().result())
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            index = Index.parse(found.value, n_clips)
+            index = Index.parse(stored.value, n_clips)
             chunks = range(math.ceil(sum(index.n_frames) / _CHUNK_FRAMES))
             if names.issuperset(f"table/c/{i}/0".encode() for i in chunks):
                 if chunks:
@@ -95,7 +95,7 @@ class Entry:
         spec = {
             "driver": "zarr3",
             "kvstore": _kvstore(child(self.place, "table")),
-            # Every chunk is written, so that one which went missing is an error, not sound.
+            # Chunks of the fill value are written too, so that a missing chunk is an error.
             "store_data_equal_to_fill_value": True,
             "fill_missing_data_reads": False,
             "metadata": {
@@ -115,7 +115,7 @@ class Entry:
         return ts.open(spec, open=True, create=create).result()
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows of the table; a damaged entry is discarded and raises UserError."""
+        """Reads rows of the table; discards a damaged entry and raises UserError."""
         with _cache_errors("read", self.place):
             try:
                 rows = self.open()[start:stop].read().result()
@@ -142,7 +142,7 @@ class Entry:
 
 
 class Writer:
-    """Appends frames to an entry's table, whole chunks at a time, one of them under way."""
+    """Appends frames to an entry's table in whole chunks, and writes one in the background."""
 
     def __init__(self, entry: Entry):
         self._place = entry.place
@@ -165,13 +165,13 @@ class Writer:
                 self._write()
 
     def flush(self) -> None:
-        """Writes what is left and waits until all of it is on disk."""
+        """Writes the last, incomplete chunk and waits until all chunks are on disk."""
         if self._filled:
             self._write()
         self._wait()
 
     def close(self) -> None:
-        """Waits for what is under way after a failure, whose own error is the one to show."""
+        """Waits for a chunk that is being written; hides its error in favour of an earlier one."""
         with contextlib.suppress(UserError):
             self._wait()
 
@@ -208,7 +208,7 @@ def _kvstore(place: str) -> str | dict[str, str]:
 
 @contextlib.contextmanager
 def _cache_errors(verb: str, place: str) -> Iterator[None]:
-    """Turns TensorStore's errors, which hold the system's in their text, into one line."""
+    """Turns TensorStore's errors, whose text holds the system's error, into one line."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,12 +1,12 @@
-"""Features of many clips: computed once on the device, kept on disk, read as they are needed.
+"""Features of many clips: computed once on the device, kept on disk, read on demand.
 
-The cache has one entry for each thousand clips of a year, machine, subset and split, because
-that is what changes together: a recording that is edited costs its own entry's computation and no
-other's, while an entry is still many clips in a few large files. Several processes of a run
-compute a share of the entries each, into one cache, and read those of all. An entry is named
+The cache has one entry for each thousand clips of a year, machine, subset and split, which change
+together: an edited recording costs the computation of its own entry alone, while an entry still
+has many clips in a few large files. Several processes of a run compute a share of the entries
+each, into one cache, and read all of them. An entry is named
 after a digest of what it depends on: every file's path, size and modification time, how
-recordings are perturbed, the channel and every setting of the front end. So a changed file or
-setting is another entry, never a stale one.
+recordings are perturbed, the channel and every setting of the front end. A changed file or
+setting therefore makes another entry, and none is stale.
 """
 
 import contextlib
@@ -52,22 +52,22 @@ def compute_features(
 
     Args:
         clips: the recordings.
-        front_end: what to compute, on JAX's default device.
+        front_end: computes the features, on JAX's default device.
         channel: of recordings with several, from 0; None or "mean" for the mean of all.
         cache_dir: folder, or URL that TensorStore knows (gs://..., s3://...); by default that
             of `default_cache_dir`.
         on_bad_clip: "stop" raises on a clip that has no features: not readable, shorter than
             `min_frames`, or with values that are not finite; "skip" reports it and leaves it out.
-        report: called with each line that the user should see; those about a group's
-            recordings come again when its features are found in the cache.
+        report: called with each line for the user; lines about an entry's recordings are
+            repeated when its features are read from the cache.
         progress: called with the number of clips done.
         min_frames: frames that a clip must have, such as the length of a view.
-        fill_frames: frames up to which a clip is repeated where it has fewer.
+        fill_frames: frames up to which a shorter clip is repeated.
         batch_size: clips a batch.
         threads: files read at once.
 
     Returns:
-        The features of the clips that have some.
+        Features of the clips that have some.
 
     Raises:
         UserError: no clip is left, a clip is bad and `on_bad_clip` is "stop", a recording
@@ -81,28 +81,28 @@ def compute_features(
     pieces = _pieces(clips)
     progress = progress or (lambda done: None)
     if distributed.several():
-        # Each process computes its own pieces; then all are in the cache.
+        # Each process computes its own pieces; after the barrier the cache has all of them.
         done = 0
         for i, rows in enumerate(pieces):
             if distributed.is_own(i):
                 _find_or_compute(clips[rows], settings, options, _silent, _after(done, progress))
                 done += len(rows)
         distributed.barrier("features")
-    found, done = [], 0
+    entries, done = [], 0
     for rows in pieces:
         piece = clips[rows]
         if distributed.several():
-            found.append(_find_shared(piece, settings, options, report))
+            entries.append(_find_shared(piece, settings, options, report))
         else:
             after = _after(done, progress)
-            found.append(_find_or_compute(piece, settings, options, report, after))
+            entries.append(_find_or_compute(piece, settings, options, report, after))
         done += len(rows)
         progress(done)
-    return _joined(clips, front_end, pieces, found)
+    return _joined(clips, front_end, pieces, entries)
 
 
 class _Options(NamedTuple):
-    """How features are computed; they do not depend on it."""
+    """Options of the computation that do not change the features."""
 
     cache_dir: str
     on_bad_clip: str
@@ -111,7 +111,7 @@ class _Options(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """An entry of the cache that is there, with the digest of what it depends on."""
+    """A finished entry of the cache, with the digest of its `Request`."""
 
     entry: Entry
     index: Index  # type: ignore[assignment]  # hides the method of tuples
@@ -119,7 +119,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(clips: ClipTable) -> list[np.ndarray]:
-    """Rows of the clips of each entry of the cache: clips that change together."""
+    """Rows of each entry's clips, which change together."""
     return [
         rows[first : first + _ENTRY_CLIPS]
         for rows in clips.groups("year", "subset", "machine", "split").values()
@@ -132,21 +132,21 @@ def _silent(line: str) -> None:
 
 
 def _after(done: int, progress: Callable[[int], None]) -> Callable[[int], None]:
-    """Progress within a piece, before which so many clips were done."""
+    """Progress within a piece, after `done` clips of earlier pieces."""
     return lambda count: progress(done + count)
 
 
 def _find(
     clips: ClipTable, settings: FeatureSettings, options: _Options, report: Callable[[str], None]
 ) -> tuple["Request", Entry, str, Index | None]:
-    """A piece's entry, and its index where it is in the cache and can be used."""
+    """Finds a piece's entry, and its index where the cache has one that can be used."""
     request = Request.of(clips, settings)
     digest = request.digest()
     front_end = settings.front_end
     entry = Entry(child(options.cache_dir, digest), front_end.width, front_end.dtype)
     index = entry.load_index(len(clips), report)
     if index is not None and options.on_bad_clip == "stop" and 0 in index.n_frames:
-        index = None  # it has left out what this run must stop at
+        index = None  # the entry left out a clip at which this run must stop
     if index is not None:
         for line in index.lines:
             report(line)
@@ -156,7 +156,7 @@ def _find(
 def _find_shared(
     clips: ClipTable, settings: FeatureSettings, options: _Options, report: Callable[[str], None]
 ) -> _Piece:
-    """A piece that one of several processes has computed."""
+    """Finds a piece that one of several processes has computed."""
     _, entry, digest, index = _find(clips, settings, options, report)
     if index is None:
         raise UserError(
@@ -174,7 +174,7 @@ def _find_or_compute(
     report: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> _Piece:
-    """A piece from the cache, computed into it where it is not there."""
+    """Finds a piece in the cache, or computes it into the cache."""
     request, entry, digest, index = _find(clips, settings, options, report)
     if index is None:
         index = _fill(entry, request, options, report, progress)
@@ -192,13 +192,13 @@ def _joined(
     clips: ClipTable,
     front_end: ClipFrontEnd,
     pieces: Sequence[np.ndarray],
-    found: Sequence[_Piece],
+    entries: Sequence[_Piece],
 ) -> FeatureSet:
-    """The features of all pieces, of the clips that have some."""
+    """Joins all pieces; clips without features are left out."""
     n_frames = np.zeros(len(clips), np.int32)
     rows = np.zeros(len(clips), np.int64)  # first row of each clip in its entry
     entry_of_clip = np.zeros(len(clips), np.int32)
-    for place, (positions, piece) in enumerate(zip(pieces, found, strict=True)):
+    for place, (positions, piece) in enumerate(zip(pieces, entries, strict=True)):
         counts = np.array(piece.index.n_frames)
         n_frames[positions] = counts
         rows[positions] = np.cumsum(counts) - counts
@@ -206,14 +206,14 @@ def _joined(
     kept = np.flatnonzero(n_frames)
     if not len(kept):
         raise UserError(f"none of the {len(clips)} clips has features")
-    key = hashlib.sha256("".join(piece.digest for piece in found).encode()).hexdigest()[:32]
+    key = hashlib.sha256("".join(piece.digest for piece in entries).encode()).hexdigest()[:32]
     return FeatureSet(
         clips=clips[kept],
         n_frames=n_frames[kept],
         width=front_end.width,
         dtype=np.dtype(front_end.dtype),
         key=key,
-        _entries=tuple(piece.entry for piece in found),
+        _entries=tuple(piece.entry for piece in entries),
         _entry=entry_of_clip[kept],
         _rows=rows[kept],
     )
@@ -226,7 +226,7 @@ def _fill(
     report: Callable[[str], None],
     progress: Callable[[int], None],
 ) -> Index:
-    """Computes an entry's table; its index is for the caller to commit."""
+    """Computes an entry's table, and returns the index, which the caller commits."""
     n_frames = [0] * len(request.paths)
     lines: list[str] = []
 
@@ -267,18 +267,18 @@ def _features(
 
 
 class _Launched(NamedTuple):
-    """A batch on the device: index and frames of each row that is a clip, and the features."""
+    """A batch on the device: index and frames of each row's clip (no padding), and features."""
 
     counts: list[tuple[int, int]]
     features: Any
 
 
 class _Launcher:
-    """Starts the device on batches of waveforms and collects what it computed.
+    """Starts the device on batches of waveforms and collects their features.
 
     Args:
         request: the clips and the settings.
-        options: how features are computed.
+        options: of the computation.
         report: called with a line about each clip that is left out.
     """
 
@@ -300,6 +300,7 @@ class _Launcher:
         for length, clips in of_length.items():
             most = _BATCH_SECONDS * front_end.sample_rate // length
             rows = max(1, min(self._options.batch_size, most))
+            # Few clips need fewer rows: a power of two, so that few programs are compiled.
             rows = min(rows, 1 << (len(request.paths) - 1).bit_length())
             for first in range(0, len(clips), rows):
                 part = clips[first : first + rows]
@@ -313,7 +314,7 @@ class _Launcher:
         return launched
 
     def collect(self, launched: Sequence[_Launched]) -> Iterator[tuple[int, np.ndarray]]:
-        """Waits for the device; index and features (frames, width) of each sound clip."""
+        """Waits for the device; index and features (frames, width) of each clip without NaN."""
         features = {}
         for counts, batch in launched:
             values = np.asarray(batch)  # (rows, frames, width)
@@ -328,7 +329,7 @@ class _Launcher:
                 )
 
     def _has_frames(self, i: int, waveform: np.ndarray) -> bool:
-        """Whether a clip has enough frames; if not, it is left out or ends the computation."""
+        """Whether a clip has enough frames; otherwise leaves it out or raises UserError."""
         try:
             n = self._settings.front_end.frames(len(waveform))
         except UserError as error:

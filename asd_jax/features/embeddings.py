@@ -2,16 +2,16 @@
 
     waveforms (rows, samples) → windows of a second → pictures → embeddings (rows, windows, size)
 
-The weights are not part of this package; its user names a file. That file is one of Keras, as
-the networks' authors publish them, or one that `save_weights` wrote.
+The weights are not part of this package; its user names a file: one of Keras, as the networks'
+authors publish them, or one from `save_weights`.
 
 A window costs OpenL3 10 GFLOP, EdgeL3 a fortieth of that. With a window each tenth of a second, a
 clip of 10 s has 96, for OpenL3 some 20 s on two CPU cores: data sets want a GPU, or a larger `hop`.
 
-An `Embedder` stands where a front end stands in `compute_features`, which
-computes a data set once and keeps the embeddings of all windows on disk; `clip_embeddings` makes
-one of each clip. Recordings of other sample rates are resampled by soxr there; the networks'
-authors used resampy, from which it differs near half the lower rate.
+An `Embedder` takes the place of a front end in `compute_features`, which computes a data set once
+and keeps the embeddings of all windows on disk; `clip_embeddings` averages them for each clip.
+Recordings of other sample rates are resampled by soxr; the networks' authors used resampy, which
+differs near half the lower rate.
 """
 
 import dataclasses
@@ -35,18 +35,18 @@ from asd_jax.models.openl3 import OpenL3
 from asd_jax.models.pretrained.openl3_file import load_openl3, save_openl3
 from asd_jax.models.pretrained.weights import weights_file
 
-# Clips a batch that `compute_features` does well with: the device gets its work in windows, and
-# rows that only fill up a batch cost as much as clips.
+# Clips a batch for `compute_features`: few, since the device works window by window, and padding
+# rows of a batch cost as much as clips.
 EMBED_CLIPS = 4
 
-_WINDOWS = 16  # that the network sees together: 100 MiB of intermediate values of OpenL3
-_READ_WINDOWS = 4096  # of a cache, in memory together
+_WINDOWS = 16  # windows in a batch of the network: 100 MiB of intermediate values of OpenL3
+_READ_WINDOWS = 4096  # windows of a cache in memory at a time
 
 
 class _Kind(NamedTuple):
-    """A pretrained network and what goes before it."""
+    """A pretrained network and its front end."""
 
-    source: str  # of its weights, for people
+    source: str  # of its weights, for messages
     front_end: OpenL3FrontEnd
     networks: Mapping[int, OpenL3]  # by the size of the embedding
 
@@ -77,21 +77,20 @@ KINDS = tuple(_KINDS)
 class Embedder:
     """A pretrained network with its front end; calling it embeds waveforms.
 
-    It has what `compute_features` asks of a front end, whose frames are here
-    windows and whose bands are the values of an embedding. The fields are all that embeddings
-    depend on. `load_embedder` makes one.
+    It implements `ClipFrontEnd`: frames are windows, and bands are values of an embedding. The
+    fields are all that embeddings depend on. `load_embedder` makes one.
 
     Attributes:
         kind: one of `KINDS`.
         size: values of an embedding.
         hop: seconds from one window's start to the next one's.
-        center: half a second of zeros is in front of a clip, so that the first window is centred
-            on its start.
+        center: whether half a second of zeros precedes a clip, so that the first window is
+            centred on its start.
         weights_sha256: checksum of the file of weights.
         variables: of the network; no field, so that settings alone are compared and hashed.
 
     Raises:
-        UserError: a setting has a value that makes no sense.
+        UserError: a setting is out of range.
     """
 
     kind: str
@@ -110,7 +109,7 @@ class Embedder:
 
     @property
     def sample_rate(self) -> int:
-        """Of the waveforms, in Hz."""
+        """Sample rate of the waveforms, in Hz."""
         return _KINDS[self.kind].front_end.sample_rate
 
     @property
@@ -142,9 +141,9 @@ class Embedder:
     def __call__(self, waveforms: jax.Array | np.ndarray) -> jax.Array:
         """Embeddings of the windows of waveforms.
 
-        A window past a waveform's end sees zeros, so that zeros behind a waveform change none of
-        its own `frames(samples)` embeddings. The windows are computed a few at a time, whatever
-        their number.
+        A window past a waveform's end sees zeros, so that padding with zeros changes none of its
+        own `frames(samples)` embeddings. A few windows are computed at a time, whatever their
+        number.
 
         Args:
             waveforms: floating point (rows, samples), full scale at 1.
@@ -162,7 +161,7 @@ class Embedder:
 
     @property
     def _hop(self) -> int:
-        # The networks' authors cut the product off, too.
+        # Truncated, as by the networks' authors.
         return int(self.hop * self.sample_rate)
 
 
@@ -176,20 +175,20 @@ def load_embedder(
     center: bool = True,
     cache_dir: os.PathLike | str,
 ) -> Embedder:
-    """An embedder with the weights of a file.
+    """Loads an embedder with the weights of a file.
 
     Args:
         kind: one of `KINDS`.
-        weights: path or URL of the file, see `weights_file`: one of Keras
-            (.h5), packed by gzip or not, or one of `save_weights`.
+        weights: path or URL of the file, see `weights_file`: one of Keras (.h5), compressed by
+            gzip or not, or one of `save_weights`.
         sha256: its checksum; needed for a URL.
-        size: values of an embedding of OpenL3, 512 or 6144; EdgeL3's have 64 whatever is given.
+        size: values of an embedding of OpenL3, 512 or 6144; ignored for EdgeL3, which has 64.
         hop: seconds from one window's start to the next one's.
         center: see `Embedder`.
-        cache_dir: where fetched files are kept.
+        cache_dir: folder of fetched files.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it is not for this kind.
+        UserError: the file is missing, damaged, or not for this kind.
     """
     sizes = _chosen(kind).networks
     size = size if len(sizes) > 1 else next(iter(sizes))
@@ -213,14 +212,14 @@ def save_weights(embedder: Embedder, path: os.PathLike | str) -> None:
     """Writes a network's weights to an .npz file, which `load_embedder` reads as well as Keras's.
 
     Args:
-        embedder: whose weights.
-        path: the file; `kind` in it says what the arrays are for.
+        embedder: the network.
+        path: the file; its entry `kind` names the kind of network.
     """
     save_openl3(path, embedder.kind, embedder._variables)
 
 
 class ClipTable(Protocol):
-    """What `clip_embeddings` needs of an `FeatureSet`."""
+    """Part of a `FeatureSet` that `clip_embeddings` needs."""
 
     @property
     def n_frames(self) -> np.ndarray:
@@ -236,13 +235,13 @@ def clip_embeddings(table: ClipTable) -> np.ndarray:
     """One embedding a clip, the mean over its windows.
 
     Args:
-        table: embeddings of windows as `compute_features` keeps them; some
-            thousand are in memory at a time.
+        table: embeddings of windows from `compute_features`; some thousand are in memory at a
+            time.
 
     Returns:
         (clips, values) float32.
     """
-    # Clips that lie side by side are read together.
+    # Adjacent clips are read together, about `_READ_WINDOWS` windows at a time.
     ends = np.cumsum(table.n_frames, dtype=np.int64)
     groups = np.split(
         np.arange(len(ends)), np.flatnonzero(np.diff((ends - 1) // _READ_WINDOWS)) + 1
@@ -255,7 +254,7 @@ def clip_means(embedder: Embedder, waveforms: np.ndarray) -> np.ndarray:
     """One embedding a clip of waveforms in memory, the mean over its windows.
 
     Args:
-        embedder: what to compute.
+        embedder: the network.
         waveforms: (clips, samples) at the embedder's sample rate.
 
     Returns:
@@ -272,6 +271,7 @@ def _mean(clip: np.ndarray) -> np.ndarray:
 def _embed(
     variables: Mapping[str, Any], waveforms: jax.Array, settings: tuple[str, int, int, bool]
 ) -> jax.Array:
+    # (rows, samples) → (rows, windows, size)
     kind, size, hop, center = settings
     front_end, network = _KINDS[kind].front_end, _network(kind, size)
     padded, count = pad_to_windows(waveforms, front_end.window, hop, center)
@@ -282,17 +282,19 @@ def _embed(
     def embed(indices: jax.Array) -> jax.Array:
         starts = jnp.stack([indices // count, indices % count * hop], axis=1)
         shape = (1, front_end.window)
+        # (windows, samples)
         windows = jax.vmap(lambda start: jax.lax.dynamic_slice(padded, start, shape)[0])(starts)
         embeddings = network.apply(variables, front_end(windows)[..., None])
         assert isinstance(embeddings, jax.Array)  # nothing is mutable here
         return embeddings
 
-    # The last window fills up the last round.
+    # The last round is padded with the last window.
     indices = np.minimum(np.arange(rounds * together, dtype=np.int32), total - 1)
-    # TF32, the default of GPUs, would be off by some thousandths.
+    # TF32, the default of GPUs, would cause errors of some thousandths.
     with jax.default_matmul_precision("highest"):
-        found = jax.lax.map(embed, indices.reshape(rounds, together))
-    return found.reshape(-1, size)[:total].reshape(len(waveforms), count, size)
+        # (rounds, windows, size)
+        embeddings = jax.lax.map(embed, indices.reshape(rounds, together))
+    return embeddings.reshape(-1, size)[:total].reshape(len(waveforms), count, size)
 
 
 def _chosen(kind: str) -> _Kind:
@@ -331,10 +333,10 @@ def embedder_of(config: Config, cache_dir: os.PathLike | str | None = None) -> E
 
     Args:
         config: one whose embedding is `pretrained`.
-        cache_dir: where a fetched file of weights is kept; as in `compute_features`.
+        cache_dir: folder of fetched weights; as in `compute_features`.
 
     Raises:
-        UserError: its weights are not there, or not its own.
+        UserError: its weights are missing, or of another network.
     """
     wanted = config.embedding
     return load_embedder(
@@ -348,11 +350,11 @@ def embedder_of(config: Config, cache_dir: os.PathLike | str | None = None) -> E
 
 
 def embeddings_of(config: Config, features: Features) -> np.ndarray | None:
-    """(clips, values) that the configuration asks for; None where it asks for none.
+    """(clips, values) embeddings that the configuration asks for; None where it asks for none.
 
     Raises:
-        UserError: they are a pretrained network's, which features do not tell, and are not there;
-            or there are some of another form, or unasked.
+        UserError: embeddings of a pretrained network, which cannot be computed from features, are
+            missing; or they are given in another shape, or where the configuration has none.
     """
     kind, given = config.embedding.kind, features.embeddings
     if not config.embedding.pretrained and given is not None:

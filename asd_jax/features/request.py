@@ -1,4 +1,4 @@
-"""What an entry of the feature cache depends on: recordings, a front end, settings."""
+"""Dependencies of an entry of the feature cache: recordings, a front end, settings."""
 
 import dataclasses
 import hashlib
@@ -12,23 +12,22 @@ _FORMAT = 2
 
 
 class ClipFrontEnd(Protocol):
-    """What computes features of waveforms: an `asd_jax.audio.FrontEnd`, or what acts like one.
+    """Computes features of waveforms: an `asd_jax.audio.FrontEnd`, or anything that acts like one.
 
-    It is a frozen dataclass, whose fields are all that the features depend on, in forms that
-    JSON has. Frames see zeros past a waveform's end, so that zeros behind it change none of its
-    own.
+    A frozen dataclass whose fields, of JSON's types, are all that the features depend on. Frames
+    see zeros past a waveform's end, so that padding with zeros changes none of its own frames.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def sample_rate(self) -> int:
-        """Of the waveforms, in Hz."""
+        """Sample rate of the waveforms, in Hz."""
         ...
 
     @property
     def n_fft(self) -> int:
-        """Samples that waveforms are filled up to where they have fewer."""
+        """Samples to which shorter waveforms are padded."""
         ...
 
     @property
@@ -46,18 +45,18 @@ class ClipFrontEnd(Protocol):
         ...
 
     def __call__(self, waveforms: Any) -> Any:
-        """(rows, samples) → (rows, frames, width), an array of the device."""
+        """Computes (rows, samples) → (rows, frames, width), an array on the device."""
         ...
 
 
 class FeatureSettings(NamedTuple):
-    """What features depend on, beside the recordings.
+    """Settings that features depend on, beside the recordings.
 
     Attributes:
-        front_end: what is computed.
+        front_end: computes the features.
         channel: of recordings with several, from 0; None or "mean" for the mean of all.
         min_frames: frames that a clip must have.
-        fill_frames: frames up to which a clip is repeated where it has fewer.
+        fill_frames: frames up to which a shorter clip is repeated.
     """
 
     front_end: ClipFrontEnd
@@ -68,12 +67,12 @@ class FeatureSettings(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What the values of a piece's entry depend on.
+    """Everything that the values of a piece's entry depend on.
 
     Attributes:
         paths: absolute paths of the recordings.
-        perturbations: how each recording is changed once read; "" for not at all.
-        settings: what else features depend on.
+        perturbations: change of each recording after it is read; "" for none.
+        settings: the other dependencies of features.
     """
 
     paths: list[str]
@@ -88,7 +87,7 @@ class Request:
         return cls(paths, [clip.perturbation for clip in rows], settings)
 
     def digest(self) -> str:
-        """Names the entry: the digest of settings and of the files' sizes and times."""
+        """Name of the entry: the digest of settings and of the files' sizes and times."""
         files: list[list] = []
         for path in self.paths:
             try:

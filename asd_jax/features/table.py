@@ -16,13 +16,13 @@ from asd_jax.errors import UserError
 from asd_jax.features.cache import Entry
 from asd_jax.runtime import distributed
 
-# Clips in a batch, and the number of frames to a multiple of which they are padded, so that
-# clips of many lengths make few programs.
+# Clips in a batch, padded to a multiple of so many frames: clips of many lengths then need few
+# compiled programs.
 BATCH_CLIPS, BATCH_FRAMES = 32, 64
 
 
 class ClipInput(NamedTuple):
-    """One clip as a detector is handed it; a batch has one more axis in front of every array.
+    """One clip as the input of a detector; a batch has a leading axis in every array.
 
     Attributes:
         features: (frames, values); frames past `n_frames` are padding.
@@ -38,25 +38,25 @@ class ClipInput(NamedTuple):
     embedding: jax.Array | None = None
 
     def starts(self, spec: ViewSpec) -> tuple[jax.Array, jax.Array]:
-        """First frames of the clip's views, those of the padding included.
+        """First frames of the clip's views, those with padding included.
 
         Args:
-            spec: how the clip is cut.
+            spec: length and hop of the views.
 
         Returns:
-            (views,) integers, and (views,) true where a view has no frame of the padding.
+            (views,) integers, and (views,) true where a view has no padding.
         """
         starts = jnp.arange(0, self.features.shape[0] - spec.length + 1, spec.hop)
         return starts, starts + spec.length <= self.n_frames
 
     def views(self, spec: ViewSpec) -> tuple[jax.Array, jax.Array]:
-        """The clip's views, those of the padding included.
+        """The clip's views, those with padding included.
 
         Args:
-            spec: how the clip is cut.
+            spec: length and hop of the views.
 
         Returns:
-            (views, frames, values), and (views,) true where a view has no frame of the padding.
+            (views, frames, values), and (views,) true where a view has no padding.
 
         Examples:
             >>> clip = ClipInput(jnp.zeros((8, 128)), n_frames=6)
@@ -73,8 +73,8 @@ class ClipInput(NamedTuple):
 class Features(Protocol):
     """Features of a table of clips, in memory or on disk.
 
-    The frames of all clips lie end to end, clip after clip. What a frame is depends on the front
-    end: log-mels, spectra, a vector of statistics, an embedding of a window, samples.
+    The frames of all clips lie end to end, clip after clip. The front end decides what a frame
+    is: log-mels, a spectrum, a vector of statistics, an embedding of a window, samples.
 
     Attributes:
         clips: the clips.
@@ -125,7 +125,7 @@ class ArrayFeatures:
 
     Args:
         clips: the clips.
-        arrays: (frames, width) a clip; float64 is rounded to float32, other types stay.
+        arrays: (frames, width) of each clip; float64 is rounded to float32, other dtypes stay.
         embeddings: (clips, values), for systems that use them.
     """
 
@@ -144,7 +144,7 @@ class ArrayFeatures:
 
     @functools.cached_property
     def clips(self) -> ClipTable:
-        """The clips, in columns as soon as they are asked for: most scores need none of them."""
+        """The clips, put in columns on demand: most scores need none of them."""
         return ClipTable.of(self._clips)
 
     @property
@@ -173,9 +173,9 @@ class FeatureSet:
         n_frames: int32 (clips,), each clip's number of frames.
         offsets: int64 (clips,), each clip's first row in the table.
         width: columns of the table.
-        key: digest of the recordings and settings that the features are made of.
+        key: digest of the recordings and settings that the features are computed from.
         dtype: of the values.
-        embeddings: (clips, values) that a pretrained network gave of the clips, if one did.
+        embeddings: (clips, values) by a pretrained network; None without.
     """
 
     clips: ClipTable
@@ -211,7 +211,7 @@ class FeatureSet:
         while at < stop:
             i = int(np.searchsorted(self.offsets, at, side="right")) - 1
             entry, first = self._entry[i], int(self._rows[i]) + at - int(self.offsets[i])
-            # Clips that lie end to end in one entry are one read.
+            # Adjacent clips of one entry are read together.
             end = first + int(self.offsets[i]) + int(self.n_frames[i]) - at
             while i + 1 < len(self.clips) and at + end - first < stop:
                 i += 1
@@ -225,17 +225,17 @@ class FeatureSet:
 
     def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Features of clips, (n_frames, width) each; neighbours are read together."""
-        found: list[np.ndarray] = []
-        while len(found) < len(indices):
-            first = len(found)
+        arrays: list[np.ndarray] = []
+        while len(arrays) < len(indices):
+            first = len(arrays)
             last = first
             while last + 1 < len(indices) and indices[last + 1] == indices[last] + 1:
                 last += 1
             begin = int(self.offsets[indices[first]])
             end = int(self.offsets[indices[last]]) + int(self.n_frames[indices[last]])
             cuts = self.offsets[list(indices[first + 1 : last + 1])] - begin
-            found += np.split(self.read(begin, end), cuts)
-        return found
+            arrays += np.split(self.read(begin, end), cuts)
+        return arrays
 
 
 def clip_batches(
@@ -252,8 +252,8 @@ def clip_batches(
         features: a table of clips.
         indices: of the clips.
         labels: int32 (clips,), `ClipInput.label` of each; 0 by default.
-        padding_frames: `n_frames` of the clips that only fill a batch up, so that their unused
-            scores stay finite: the length of a view.
+        padding_frames: `n_frames` of padding clips, so that their unused scores stay finite: the
+            length of a view.
         share: whether several processes take some of the batches each.
 
     Yields:
@@ -267,6 +267,7 @@ def clip_batches(
         n_frames = np.full(BATCH_CLIPS, padding_frames, np.int32)
         n_frames[: len(clips)] = [len(clip) for clip in clips]
         longest = -(-int(n_frames.max()) // BATCH_FRAMES) * BATCH_FRAMES
+        # (clips, frames, width)
         batch = np.zeros((BATCH_CLIPS, longest, features.width), features.dtype)
         for row, clip in zip(batch, clips, strict=False):
             row[: len(clip)] = clip
@@ -277,7 +278,7 @@ def clip_batches(
         if features.embeddings is not None:
             embeddings = np.zeros((BATCH_CLIPS, features.embeddings.shape[1]), np.float32)
             embeddings[: len(clips)] = features.embeddings[chosen]
-        # NumPy's arrays: a jitted function takes them to the device itself.
+        # NumPy arrays: a jitted function moves them to the device itself.
         arrays: tuple[Any, ...] = (batch, n_frames, of_sections, embeddings)
         yield first, ClipInput(*arrays)
 
@@ -288,12 +289,12 @@ def check_features(
     """Checks features and makes them float32; a clip shorter than a view is repeated to fill one.
 
     Args:
-        features: (frames, n_mels) a clip.
+        features: (frames, n_mels) of each clip.
         n_mels: bands of a frame.
-        views: how clips are cut.
+        views: length and hop of the views.
 
     Raises:
-        UserError: what is wrong with which clip.
+        UserError: no clips, or a clip of another shape, too short, or with NaN.
     """
     arrays = [np.asarray(clip, np.float32) for clip in features]
     if not arrays:
@@ -314,16 +315,16 @@ def check_features(
 
 
 def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
-    """Recordings in memory as (clips, samples) float32 at the wanted rate.
+    """Checks recordings in memory and resamples them to (clips, samples) float32.
 
     Args:
         waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers of
             any width.
-        sample_rate: theirs, in Hz.
-        wanted: that of the result, in Hz.
+        sample_rate: of the recordings, in Hz.
+        wanted: sample rate of the result, in Hz.
 
     Raises:
-        UserError: waveforms of other shapes, or with samples that are no finite numbers.
+        UserError: waveforms of other shapes, or with samples that are not finite.
     """
     try:
         waveforms = np.atleast_2d(np.asarray(waveforms))
