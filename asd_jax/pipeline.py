@@ -58,16 +58,16 @@ def run(
 ) -> str:
     """Trains all models of a run, scores the test clips, evaluates, and writes everything.
 
-    Started again on the same folder it continues where it was, and does nothing twice. Several
-    processes call this alike; they share the work, and the first one alone writes.
+    Started again on the same folder, it continues where it stopped and repeats nothing. Several
+    processes call this alike; they share the work, and only the first one writes.
 
     Args:
         config: the configuration.
         data_dir: a folder of recordings in one of the known layouts.
         out_dir: the run directory.
-        members_dir: of an ensemble, where its members' run directories are, or are made, so that
-            several share them; `members` in the run directory by default.
-        cache_dir: where features are kept; a folder of the user's by default.
+        members_dir: folder of the run directories of an ensemble's members, which several
+            ensembles may share; `members` in the run directory by default.
+        cache_dir: folder of the feature cache; one in the user's cache folder by default.
         on_bad_clip: "stop" at a recording that cannot be used, or "skip" it with a line.
         reporter: shows progress.
 
@@ -75,7 +75,7 @@ def run(
         The table of results; empty in other processes than the first.
 
     Raises:
-        UserError: what is wrong, in one line; what was done is kept.
+        UserError: the run cannot be done, with the reason in one line; finished work is kept.
     """
     reporter = reporter or Reporter()
     run_dir = RunDirectory(out_dir)
@@ -129,7 +129,7 @@ def _run_members(
     reporter: Reporter,
     options: dict[str, Any],
 ) -> None:
-    """Runs the members that are not finished, then combines all."""
+    """Runs the unfinished members, then combines all."""
     with run_dir.lock():
         run_dir.check(config, but_for=(MEMBERS,))
         wanted = member_runs(config, data_dir, members_dir, reporter.line)
@@ -147,11 +147,11 @@ def _run_members(
 
 
 def dry_run(config: Config | MembersConfig, data_dir: os.PathLike | str | None = None) -> str:
-    """Lines about what `run` would cost; nothing is started, nothing written.
+    """Estimates the cost of `run` as lines of text; nothing is started or written.
 
     Args:
         config: the configuration.
-        data_dir: as in `run`; without it, as if on the development set of DCASE 2020.
+        data_dir: as in `run`; the development set of DCASE 2020 is assumed by default.
     """
     if isinstance(config, MembersConfig):
         members = members_on(config, data_dir)
@@ -172,9 +172,10 @@ def _fit(
     run_dir: RunDirectory,
     reporter: Reporter,
 ) -> FittedDetector:
-    """Loads the fitted detector with its thresholds, or makes what is missing of it.
+    """Loads the fitted detector with its thresholds, or computes the missing parts.
 
-    Of several processes the first reads and writes the files, and sends the others their content.
+    The first of several processes reads and writes the files, and sends their content to the
+    others.
     """
     writes = distributed.is_primary()
 
@@ -185,7 +186,7 @@ def _fit(
         fitted = FittedDetector.load(run_dir.model if writes else io.BytesIO(data))
     else:
         fitted = _train(detector, training, layout, run_dir, reporter)
-    # A model that was lost and made again, or imported, has no thresholds yet.
+    # A model that was trained anew after its loss, or imported, has no thresholds yet.
     lost = writes and not run_dir.training_csv.is_file()
     if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
         rows = score_training(fitted, training, layout.groups, reporter)
@@ -203,7 +204,7 @@ def _train(
     run_dir: RunDirectory,
     reporter: Reporter,
 ) -> FittedDetector:
-    """Trains on from the last checkpoint, and saves the model."""
+    """Continues training from the last checkpoint, and saves the model."""
     if not distributed.is_primary():
         with stop_signals() as received, _stopped_by(received):
             return fit_clips(detector, training, layout, should_stop=lambda: bool(received))
@@ -223,7 +224,7 @@ def _train(
             )
     finally:
         log.close()
-        with contextlib.suppress(UserError):  # whatever ended the training says more
+        with contextlib.suppress(UserError):  # the error that ended the training is the one to show
             checkpoints.close()
     fitted.save(run_dir.model)
     if received:  # too late to interrupt the training
@@ -237,7 +238,7 @@ def _train(
 
 @contextlib.contextmanager
 def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
-    """Says after which epoch training was interrupted, and by what."""
+    """Turns an interruption of training into a line with its epoch and signal."""
     try:
         yield
     except Interrupted as interrupted:
@@ -255,7 +256,7 @@ def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble | FittedCho
     """Loads the fitted system of a run directory.
 
     Raises:
-        UserError: no run directory, or one that has not finished training.
+        UserError: no run directory, or training has not finished.
     """
     run_dir = RunDirectory(path)
     read_config(run_dir.config)

@@ -1,4 +1,4 @@
-"""Scores of several finished runs, aligned clip by clip, and checked to be of the same clips."""
+"""Aligns scores of several finished runs clip by clip, and checks that the clips are the same."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ _Row = TypeVar("_Row", ScoreRow, TrainingRow)
 
 
 class RunScores(NamedTuple):
-    """The scores that a finished run has in its files: by group, then by seed."""
+    """Scores from the files of a finished run: by group, then by seed."""
 
     path: os.PathLike | str
     test: dict[Group, dict[int, list[ScoreRow]]]
@@ -45,12 +45,12 @@ class AlignedScores(NamedTuple):
 
 
 def groups_of(runs: Iterable[RunScores]) -> list[Group]:
-    """Machines and sections of which a run has scores, ascending."""
+    """Machines and sections that any of the runs scored, ascending."""
     return sorted({group for run in runs for part in (run.test, run.training) for group in part})
 
 
 def checked(group: Group, seeds: Sequence[int], runs: Sequence[RunScores]) -> list["AlignedScores"]:
-    """The rows of each run; UserError unless all scored the same clips by the same seeds."""
+    """Aligned rows of each run; UserError unless all scored the same clips by the same seeds."""
     check_there(group, runs)
     aligned = [aligned_scores(group, seeds, run) for run in runs]
     for run, own in zip(runs, aligned, strict=True):
@@ -60,7 +60,7 @@ def checked(group: Group, seeds: Sequence[int], runs: Sequence[RunScores]) -> li
 
 
 def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> AlignedScores:
-    """The rows of a run, in the order of the seeds, which is that of its models.
+    """Rows of a run's group, in the order of the seeds.
 
     Raises:
         UserError: the run has scores of other seeds.
@@ -92,7 +92,7 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def score_array(rows: Sequence[Sequence[Any]]) -> np.ndarray:
-    """(seeds, clips)."""
+    """(seeds, clips) scores of the rows."""
     return np.array([[row.score for row in of_seed] for of_seed in rows], np.float64)
 
 
@@ -123,7 +123,7 @@ def _check_alike(
     there: os.PathLike | str,
     group: Group,
 ) -> None:
-    """Raises UserError unless all seeds of both scored the same clips, of the same labels."""
+    """Raises UserError unless all seeds of both runs scored the same clips with equal labels."""
 
     def clips(rows: Sequence[Any]) -> list[tuple[str, str, int | None]]:
         return [(row.clip, row.domain, getattr(row, "label", None)) for row in rows]

@@ -1,4 +1,4 @@
-"""Which recordings of a data set a run trains on and scores."""
+"""Choice of the recordings that a run trains on and scores."""
 
 import hashlib
 import os
@@ -17,17 +17,16 @@ from asd_jax.fitting.layout import check_clips, with_perturbed
 def choose_clips(
     detector: Detector, clips: Sequence[Clip], report: Callable[[str], None]
 ) -> ClipTable:
-    """The clips that a configuration asks for.
+    """Chooses the clips that a configuration asks for.
 
     Args:
         detector: the system, with the run's configuration.
-        clips: all there are.
+        clips: all clips of the data set.
         report: called with a line about clips that are left out unasked.
 
     Raises:
-        UserError: a machine or subset that the data set does not have, test clips that the
-            year's result files have no place for, or training clips that the system cannot
-            learn from.
+        UserError: a machine or subset that the data set lacks, test clips without a place in
+            the year's result files, or training clips that the system cannot learn from.
     """
     config, clips = detector.config, ClipTable.of(clips)
     there = clips.distinct("machine")
@@ -51,14 +50,14 @@ def choose_clips(
             "sound only, so they are left out"
         )
     for places in chosen.groups("machine", "section", "domain", "year", rows=test):
-        file_suffix(*places)
+        file_suffix(*places)  # raises UserError where result files have no place
     chosen = with_perturbed(detector, chosen[~faulty])
     check_clips(detector, chosen)
     return chosen
 
 
 def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None]) -> ClipTable:
-    """The clips of the development or the evaluation set.
+    """Chooses the clips of the development or the evaluation set.
 
     Args:
         subset: as in `DataConfig`.
@@ -66,7 +65,7 @@ def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None])
         report: as in `choose_clips`.
 
     Raises:
-        UserError: the data set does not have it.
+        UserError: the data set lacks it.
     """
     clips = ClipTable.of(clips)
     subsets = clips.distinct("subset")
@@ -87,10 +86,10 @@ def describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
 
     Args:
         data_dir: the folder of recordings.
-        clips: those that the run uses.
+        clips: the clips that the run uses.
 
     Raises:
-        UserError: they are of several years.
+        UserError: the clips are of several years.
     """
     folder = Path(data_dir).resolve()
     synthetic = any((place / SETTINGS_FILE).is_file() for place in (folder, *folder.parents[:2]))

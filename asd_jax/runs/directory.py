@@ -1,4 +1,4 @@
-"""The run directory: who may write in it, its log, what it was made with."""
+"""The run directory: its files, lock, log, configuration and environment."""
 
 import contextlib
 import fcntl
@@ -57,7 +57,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps a second run out for as long as this one lives, however it ends.
+        """Locks the folder against a second run until this process ends, however it ends.
 
         Raises:
             UserError: another process is running in the folder.
@@ -87,7 +87,7 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether all that a run makes is there."""
+        """Whether the folder has all files of a finished run."""
         made = (
             self.ensemble if self.ensemble.exists() else self.model,
             self.training_csv,
@@ -99,11 +99,11 @@ class RunDirectory:
         return all(path.exists() for path in made)
 
     def check(self, config: Config | MembersConfig, but_for: Sequence[str] = ()) -> None:
-        """Makes sure that the folder is free for a run or has one of this configuration.
+        """Checks that the folder is free for a run, or has one of this configuration.
 
         Args:
             config: the run's configuration.
-            but_for: names of what may be in the folder before the run is.
+            but_for: names of entries that may precede the run in the folder.
 
         Raises:
             UserError: the folder has a run of another configuration, or other files.
@@ -126,7 +126,7 @@ class RunDirectory:
             )
 
     def claim(self, config: Config | MembersConfig, data: Mapping[str, Any]) -> None:
-        """Writes what the run is of, once it is known that it can begin.
+        """Writes data description and configuration, once the run is known to be possible.
 
         Raises:
             UserError: the folder has a run on other recordings.
@@ -148,17 +148,17 @@ class RunDirectory:
                 file.write(text)
 
     def write_environment(self) -> None:
-        """Writes what the run's training, or its continuation, runs with."""
+        """Writes versions and devices of the run's training or its continuation."""
         with atomic_write(self.environment) as file:
             json.dump(environment(), file, indent=2)
             file.write("\n")
 
     def read_data(self) -> dict[str, Any]:
-        """What is known of the run's recordings; UserError if that is damaged."""
+        """Reads the description of the run's recordings; UserError if it is damaged."""
         return _read_json(self.data, ("year", "synthetic", "n_clips", "fingerprint"))
 
     def open_log(self, keep_epochs: int) -> "Log":
-        """Opens the log to go on after an epoch; what a lost continuation wrote is dropped."""
+        """Opens the log to continue after an epoch; drops lines of later epochs."""
         kept = []
         if self.log.is_file():
             for line in self.log.read_text(encoding="utf-8").splitlines():
@@ -195,10 +195,10 @@ class Log:
 
 
 def read_config(path: os.PathLike | str) -> dict[str, Any]:
-    """The stored configuration of a run as nested dictionaries, as this version writes them.
+    """Reads a run's configuration as nested dictionaries, in the form of this version.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: the file is missing or damaged.
     """
     if not Path(path).is_file():
         raise UserError(f"{Path(path).parent} is no run directory: it has no config.json")
@@ -207,10 +207,10 @@ def read_config(path: os.PathLike | str) -> dict[str, Any]:
 
 def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not set(needed) <= found.keys():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict) or not set(needed) <= stored.keys():
             raise ValueError(f"it lacks {', '.join(needed)}")
-        return found
+        return stored
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}; choose another --out_dir") from error
 
@@ -221,7 +221,7 @@ def stored_differences(path: os.PathLike | str, config: Config | MembersConfig) 
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and commit, as far as they can be known."""
+    """Versions, devices and commit; None for what cannot be determined."""
 
     def version(package: str) -> str | None:
         try:
@@ -241,7 +241,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this file is of, "+" added where files differ from it."""
+    """Commit of this file's checkout, with "+" where files differ from it; None without one."""
     folder = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -250,7 +250,7 @@ def _commit() -> str | None:
         ).stdout.strip()
 
     try:
-        if not git("ls-files", Path(__file__).name):  # installed inside somebody's checkout
+        if not git("ls-files", Path(__file__).name):  # installed inside another checkout
             return None
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):

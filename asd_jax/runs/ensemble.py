@@ -1,7 +1,7 @@
 """Runs whose scores come from other runs: combined on a common scale, or chosen by machine.
 
-An ensemble's run directory has the result files of every run, and `ensemble.json` in place of a
-model: where its members are, the scale of each one's scores, and thresholds.
+The run directory has the same result files as any run, and `ensemble.json` in place of a model:
+paths of the members, the scale of each one's scores, and thresholds.
 """
 
 import dataclasses
@@ -42,13 +42,13 @@ from asd_jax.scoring.ensemble import combine as combine_scores
 from asd_jax.scoring.ensemble import scale_of
 from asd_jax.scoring.threshold import gamma_threshold
 
-# The folder of a run directory in which the run directories of its members are.
+# Folder of the members' run directories, within a run directory.
 MEMBERS = "members"
 _FORMAT = 1  # of ensemble.json
-_CHOOSE = "choose"  # how ensemble.json calls a choice
+_CHOOSE = "choose"  # name of a choice in ensemble.json
 
 
-# Rows of the test and of the training clips, and what `ensemble.json` says of them.
+# Rows of the test and of the training clips, and their entries in `ensemble.json`.
 _Combined = tuple[list[ScoreRow], list[TrainingRow], dict[str, Any]]
 
 
@@ -58,18 +58,18 @@ def combine_runs(
     runs: Mapping[str, os.PathLike | str],
     data: dict[str, Any],
 ) -> None:
-    """Writes the result files of finished runs combined, and what scoring other clips needs.
+    """Combines finished runs: writes result files, and `ensemble.json` for scoring other clips.
 
-    Nothing is written before it is known that the runs can be combined.
+    Nothing is written before the runs are known to fit together.
 
     Args:
-        run_dir: where to write, locked.
-        config: how they are combined: an ensemble or a choice.
-        runs: run directories of its members by their names; of those that are needed.
-        data: description of their data, by `check_same_data`.
+        run_dir: the locked run directory to write.
+        config: an ensemble or a choice.
+        runs: run directories of the members that are needed, by name.
+        data: description of their data, from `check_same_data`.
 
     Raises:
-        UserError: runs that did not score the same clips by the same seeds, or that are damaged.
+        UserError: the runs did not score the same clips by the same seeds, or are damaged.
     """
     scores = {name: RunScores.read(path) for name, path in runs.items()}
     if isinstance(config, ChoiceConfig):
@@ -99,7 +99,7 @@ def load_members(
     """Reads an `ensemble.json`, and the members' run directories by `load_run`.
 
     Raises:
-        UserError: it is damaged, or a member is not where it was.
+        UserError: it is damaged, or a member was moved.
     """
     path = Path(path)
     try:
@@ -122,13 +122,13 @@ def load_members(
 
 
 def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]) -> _Combined:
-    """Rows of the test and of the training clips, and what `ensemble.json` says of a choice."""
+    """Takes each machine type's rows from its member; returns them with `ensemble.json`'s part."""
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
     chosen = {}
     for group in groups_of(runs.values()):
         name = config.member_for(group[0])
-        if name not in runs:  # another member was run on more machines than it serves
+        if name not in runs:  # a member was run on more machines than it serves
             continue
         check_there(group, [runs[name]])
         own = aligned_scores(group, config.seeds, runs[name])
@@ -139,13 +139,14 @@ def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]) -> _Comb
 
 
 def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, RunScores]) -> _Combined:
-    """Rows of the test and of the training clips, and what `ensemble.json` says of an ensemble."""
+    """Combines rows on a common scale; returns them with `ensemble.json`'s part."""
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
     scales: list[dict[str, Any]] = []
     for group in groups_of(runs.values()):
         aligned = checked(group, config.seeds, [*runs.values()])
         first = aligned[0]
+        # Mean and deviation of each member and seed: (members, seeds, 1).
         scale = [scale_of(score_array(each.training)) for each in aligned]
         mean, deviation = (np.stack(part)[:, :, None] for part in zip(*scale, strict=True))
         of_test, of_training = (  # (seeds, clips) each
@@ -180,7 +181,7 @@ def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, RunScores]) -> _
 
 
 def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
-    """The data description common to finished runs, which must be of one year.
+    """Data description common to finished runs, which must share a challenge year.
 
     Raises:
         UserError: a run is not finished, or their years differ.
@@ -210,19 +211,19 @@ def ensemble(
     combine: Literal["mean", "max"] = "mean",
     reporter: Reporter | None = None,
 ) -> str:
-    """Combines the scores of finished runs, of whatever systems and settings.
+    """Combines the scores of finished runs of any systems and settings.
 
     Args:
         paths: run directories, two or more, on the same data and with the same seeds.
         out_dir: the ensemble's run directory.
         combine: "mean" or "max".
-        reporter: tells people where the results are.
+        reporter: shows the path of the results.
 
     Returns:
         The table of results.
 
     Raises:
-        UserError: the runs cannot be combined; why.
+        UserError: the runs cannot be combined, with the reason.
     """
     reporter = reporter or Reporter()
     if len(paths) < 2:
@@ -261,7 +262,7 @@ def member_runs(
     members_dir: Path,
     report: Callable[[str], None],
 ) -> dict[str, tuple[Path, Config | MembersConfig]]:
-    """Run directory and configuration of each member that is needed, by its name."""
+    """Run directory and configuration of each needed member, by name."""
     members = config.member_configs()
     if not isinstance(config, ChoiceConfig):
         return {name: (members_dir / name, member) for name, member in members.items()}
@@ -278,12 +279,12 @@ def member_runs(
 def chosen_members(
     config: ChoiceConfig, machines: Sequence[str], is_done: Callable[[str], bool]
 ) -> dict[str, tuple[str, Config | MembersConfig]]:
-    """The members that a choice needs, each on the machine types that it serves alone.
+    """Members that a choice needs, each for the machine types that it serves.
 
     Args:
         config: the choice.
         machines: machine types of the run.
-        is_done: whether there is a run of a member on all machine types, which then serves.
+        is_done: whether a member has a run on all machine types, which is then used.
 
     Returns:
         Folder of each run → name and configuration of its member.
@@ -302,7 +303,7 @@ def chosen_members(
 def members_on(
     config: MembersConfig, data_dir: os.PathLike | str | None
 ) -> dict[str, Config | MembersConfig]:
-    """The members that a run on a data set needs, by name; all of them without a data set."""
+    """Members that a run on a data set needs, by name; all members without a data set."""
     if data_dir is None or not isinstance(config, ChoiceConfig):
         return config.member_configs()
     machines = _machines_of(config, data_dir, lambda _: None)

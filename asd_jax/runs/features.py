@@ -18,7 +18,7 @@ from asd_jax.runtime.progress import Reporter
 
 
 class FeatureOptions(NamedTuple):
-    """How the features of a run are computed.
+    """Options of computing a run's features.
 
     Attributes:
         embedder: the pretrained network that the configuration names; None where it names none.
@@ -36,14 +36,14 @@ class FeatureOptions(NamedTuple):
 def features_of(
     detector: Detector, clips: Sequence[Clip], options: FeatureOptions
 ) -> tuple[Features, Features]:
-    """Features of the training and of the test clips that can be used.
+    """Computes features of the training and of the test clips.
 
-    A clip that cannot be used is reported, or ends the run.
+    A clip that cannot be used is reported and left out, or ends the run (`on_bad_clip`).
 
     Args:
         detector: the system, with the run's configuration.
         clips: the clips of the run.
-        options: how the features are computed.
+        options: of the computation.
 
     Raises:
         UserError: no machine has training clips, or as in `compute_features`.

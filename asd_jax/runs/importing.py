@@ -1,4 +1,4 @@
-"""Models that other programs trained, as run directories of this one."""
+"""Imports models that other programs trained, as run directories."""
 
 import dataclasses
 import hashlib
@@ -24,19 +24,18 @@ _SYSTEM = "dense_ae"
 def import_keras(
     config: Config | MembersConfig, path: os.PathLike | str, *, machine: str = "machine"
 ) -> FittedDetector:
-    """A fitted system with the weights of a Keras model.
+    """Loads the weights of a Keras model into a fitted system, whose scores are the same.
 
-    It scores like the Keras model. There are no training clips, so its thresholds are NaN,
-    except where the configuration asks for zero.
+    Without training clips, its thresholds are NaN unless the configuration asks for zero.
 
     Args:
-        config: of `dense_ae`, with the network of the file; of its seeds the first is kept.
+        config: of `dense_ae`, with the network of the file; only its first seed is kept.
         path: a model saved by Keras as .h5, or its weights.
-        machine: machine type of the recordings that it is for.
+        machine: machine type of its recordings.
 
     Raises:
-        UserError: another system, one that also needs training clips to score, or a file that
-            cannot be read or does not fit.
+        UserError: another system, a score that needs training clips, or a file that cannot be
+            read or does not fit.
     """
     if not isinstance(config, Config) or config.detector.name != _SYSTEM:
         system = config.detector.name if isinstance(config, Config) else "an ensemble"
@@ -72,8 +71,8 @@ def import_run(
 ) -> FittedDetector:
     """Makes a run directory of a Keras model; arguments and errors as those of `import_keras`.
 
-    `asd_jax.load` and `score_files` take it as it is; `run` on it finds the threshold from
-    training clips and evaluates. The log says which file the model is from.
+    `asd_jax.load` and `score_files` read it at once; `run` on it computes the threshold from
+    training clips and evaluates. The log names the file of the model.
 
     Args:
         config: as there.
@@ -97,7 +96,7 @@ def import_run(
         log({"imported": os.path.abspath(path), "sha256": digest})
         log.close()
         fitted.save(run_dir.model)
-        # Last: a folder with it and without a model would be one to train in.
+        # Last: a folder with a configuration and no model is one in which `run` would train.
         with atomic_write(run_dir.config) as file:
             file.write(configs.to_json(fitted.config))
     return fitted

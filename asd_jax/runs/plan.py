@@ -1,4 +1,4 @@
-"""What a run will take, told before anything starts: models, values, steps, bytes, time."""
+"""Estimates a run's cost before anything starts: models, values, steps, bytes, time."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from asd_jax.training.cost import Cost, estimate_cost
 
 
 def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
-    """The training clips of DCASE 2020's development set and their frames, without the files."""
+    """Training clips of DCASE 2020's development set and their frames, without the files."""
     config = detector.config
     clips: list[Clip] = []
     frames = {}
@@ -32,9 +32,9 @@ def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
 
 
 def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[ClipTable, np.ndarray]:
-    """The clips that can be used and their frames, by the headers of their files.
+    """Usable clips and their frames, from the headers of their files.
 
-    A recording that is perturbed is taken to keep its length.
+    Assumes that a perturbed recording keeps its length.
     """
     front_end, views, clips = detector.config.front_end, detector.views, ClipTable.of(clips)
     headers = read_headers((clip.path for clip in clips), total=len(clips))
@@ -56,19 +56,19 @@ def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[ClipTable, np.
 
 
 def size(n: int) -> str:
-    """Bytes for people."""
+    """Formats a number of bytes."""
     return f"{n / 2**30:.2f} GiB" if n >= 2**29 else f"{n / 2**20:.1f} MiB"
 
 
 def about(seconds: float) -> str:
-    """A time for people, in two digits at most."""
+    """Formats a duration in two digits at most."""
     lengths = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
     unit = next((unit for unit, length in lengths.items() if seconds >= 1.5 * length), "seconds")
     return f"about {float(f'{seconds / lengths[unit]:.2g}'):g} {unit}"
 
 
 def describe(cost: Cost) -> str:
-    """The cost as lines for people."""
+    """Formats the cost as lines of text."""
     device = jax.devices()[0]
     streamed = f", two of {cost.windows} windows at a time" if cost.windows > 1 else ""
     lines = [
@@ -92,7 +92,7 @@ def describe(cost: Cost) -> str:
 
 
 def plan_clips(detector: Detector, clips: Sequence[Clip] | None, *, timed: bool = False) -> Cost:
-    """The cost of a run on the chosen clips, or as if on DCASE 2020's development set."""
+    """Estimates a run's cost on the chosen clips, by default on DCASE 2020's development set."""
     if clips is None:
         chosen, n_frames = dcase2020_clips(detector)
     else:
@@ -104,7 +104,7 @@ def plan_clips(detector: Detector, clips: Sequence[Clip] | None, *, timed: bool 
 def cost_of(
     detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray, *, timed: bool = False
 ) -> Cost:
-    """The cost of training on clips of which only the numbers of frames are known.
+    """Estimates the cost of training on clips from their numbers of frames.
 
     Args:
         detector: the system, with the run's configuration.
@@ -119,7 +119,7 @@ def cost_of(
 
 
 def plan_run(detector: Detector, clips: Sequence[Clip] | None) -> str:
-    """Lines about a run; arguments as in `plan_clips`."""
+    """Estimates a run's cost as lines of text; arguments as in `plan_clips`."""
     where = "by the headers of the recordings"
     if clips is None:
         where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"

@@ -1,4 +1,4 @@
-"""What is written and said of a finished run: result files and tables, with published numbers."""
+"""Reports of a finished run: result files and tables, with published numbers."""
 
 import os
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from asd_jax.runs.directory import RunDirectory, read_config
 
 
 def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> None:
-    """Writes scores and results; results.md comes last and says that the run is finished.
+    """Writes scores and results; results.md comes last and marks the run as finished.
 
     Args:
-        run_dir: where; it has the configuration.
+        run_dir: the run directory, which has the configuration.
         rows: scores of the test clips.
-        data: what the run directory knows of its recordings.
+        data: the run directory's description of its recordings.
     """
     year = data["year"]
     write_scores_csv(run_dir.scores_csv, rows)
@@ -44,18 +44,18 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
 
 
 def _notes(data: dict) -> list[str]:
-    """What a reader of a table must know of its data."""
+    """Notes about its data for the reader of a table."""
     note = "The data is synthetic; published numbers are of the challenge's recordings."
     return [note] if data["synthetic"] else []
 
 
 def published_of(names: Sequence[str], year: int) -> tuple[Published, ...]:
     """Published numbers of the first name that has some: a configuration's, else its system's."""
-    return next((found for name in names if (found := load_published(name, year))), ())
+    return next((rows for name in names if (rows := load_published(name, year))), ())
 
 
 def names_of(stored: dict) -> tuple[str, ...]:
-    """Under which names a stored configuration may have published numbers."""
+    """Names under which a stored configuration may have published numbers."""
     name, detector = stored["name"], stored["detector"]
     combined = [f"{name}_{detector['combine']}"] if "combine" in detector else []
     return (*combined, name, detector["name"])
@@ -65,7 +65,7 @@ def table(path: os.PathLike | str) -> str:
     """The table of a finished run, with intervals and published numbers.
 
     Raises:
-        UserError: no run directory, or one that is not finished or is damaged.
+        UserError: no run directory, or an unfinished or damaged one.
     """
     run_dir, stored, data = finished_run(path)
     year = data["year"]
@@ -79,7 +79,7 @@ def table(path: os.PathLike | str) -> str:
 
 
 def report(paths: Sequence[os.PathLike | str]) -> str:
-    """Finished runs side by side, with published numbers; one alone with its intervals."""
+    """Table of finished runs side by side, with published numbers; of one, with intervals."""
     if len(paths) == 1:
         return table(paths[0])
     runs: list[tables.Run] = []
@@ -98,7 +98,7 @@ def report(paths: Sequence[os.PathLike | str]) -> str:
 
 
 def finished_run(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:
-    """A finished run's paths, its configuration, and what is known of its data."""
+    """Paths, configuration and data description of a finished run; UserError if unfinished."""
     run_dir = RunDirectory(path)
     stored = read_config(run_dir.config)
     if not run_dir.finished:
