@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exit status: 0 when done; 2 for a request or recordings that cannot be used; 1 for work
     that could not be finished, as on a full disk; 128 + the signal's number when stopped by one.
     """
-    # Libraries log errors, with tracebacks, that reach the user as one line from here; and the
-    # threads of one print theirs through the hook. What this thread raises is printed below.
+    # Errors reach the user as one line, printed below: libraries must not log their tracebacks,
+    # nor their threads print them through the hook.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.excepthook = lambda *_: None
     try:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as interrupt:
         number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
         _end(f"stopped by {number.name}; the same command continues from there", 128 + number)
-    except BrokenPipeError:  # the reader of a table went away
+    except BrokenPipeError:  # the reader of a pipe closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -100,14 +100,14 @@ def _dispatch(arguments: list[str]) -> None:
         return
     overrides, rest = _split_overrides(rest) if _configurable(values) else ({}, rest)
     try:
-        # The library stops at the first word that is no flag unless told otherwise.
+        # Flags may follow positional words; by default the library stops at the first such word.
         values.set_gnu_getopt(True)
         words = values(["asd-jax", *rest])[1:]
     except flags.Error as error:
         raise UserError(_flag_error(str(error), name, values)) from None
     for flag in ("data_dir", "out_dir", "run_dir", "cache_dir", "members_dir", "keras"):
         if flag in values and values[flag].value:
-            # The shell leaves the tilde of --flag=~/place to us.
+            # The shell does not expand the tilde of --flag=~/place.
             given: Any = values[flag].value
             one = isinstance(given, str)
             values[flag].value = (
@@ -131,7 +131,7 @@ def _configurable(values: flags.FlagValues) -> bool:
 
 
 def _flag_error(message: str, name: str, values: flags.FlagValues) -> str:
-    """The library's message, with the nearest flag where it names an unknown one."""
+    """The library's message; for an unknown flag, one with the nearest known flag."""
     if message.startswith("Unknown command line flag"):
         wrong = message.split("'")[1]
         hint = nearest(wrong, [flag for flag in values if "_" not in flag[:1]])
@@ -178,10 +178,10 @@ def _command_help(name: str, command: Command, values: flags.FlagValues) -> str:
         needed = " (required)" if flag.name in command.required else ""
         return f"  --{flag.name}: {flag.help}{default}{needed}"
 
-    found = [values[flag] for flag in values if values[flag].help and len(flag) > 1]
+    shown = [values[flag] for flag in values if values[flag].help and len(flag) > 1]
     tail = f" {command.positional}" if command.positional else ""
     lines = [f"usage: asd-jax {name} --flag=value …{tail}", "", command.summary, ""]
-    lines += sorted(usage(flag) for flag in found if "absl" not in (flag.help or ""))
+    lines += sorted(usage(flag) for flag in shown if "absl" not in (flag.help or ""))
     if _configurable(values):
         lines += [
             f"  {CONFIG}KEY: any key of the configuration, as in {CONFIG}train.epochs=5",

@@ -1,6 +1,6 @@
 """The commands of `asd-jax`: their flags, and what each does.
 
-Each imports what it needs, so that a wrong flag is answered at once.
+Each imports its modules when it runs, so that a wrong flag is reported at once.
 """
 
 from asd_jax.commands import data, finished, training

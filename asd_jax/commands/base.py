@@ -1,11 +1,11 @@
-"""What a command is, and flags and services that several have."""
+"""The record of a command, and flags and services that several commands share."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from absl import flags
 
-CONFIG = "--config."  # what settings of a configuration begin with
+CONFIG = "--config."  # prefix of a configuration's settings
 
 
 _T = TypeVar("_T")
@@ -17,10 +17,10 @@ class Command(NamedTuple):
     Attributes:
         summary: one line for the list of commands.
         define: adds its flags to a `FlagValues`.
-        run: does it, given its flags, the words that are no flags, and the overrides of the
+        run: runs it, given its flags, the positional words, and the overrides of the
             configuration.
         required: flags that must be given.
-        positional: what the words that are no flags are; empty where there are none.
+        positional: placeholder of the positional words; empty where it takes none.
     """
 
     summary: str
@@ -35,7 +35,7 @@ def define_none(values: flags.FlagValues) -> None:
 
 
 def with_progress(label: str, work: Callable[[Callable[[int, int], None]], _T]) -> _T:
-    """Does `work(progress)` with a bar that begins at its first call."""
+    """Calls `work(progress)` with a progress bar, which appears at the first `progress(…)`."""
     from asd_jax.runtime.progress import Reporter
 
     reporter = Reporter()

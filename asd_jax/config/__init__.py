@@ -1,8 +1,8 @@
-"""Configurations: typed frozen dataclasses, and changing them from the command line.
+"""Configurations: typed frozen dataclasses, and overrides of their keys by text.
 
 A configuration file is a Python file with a function `get_config()` that returns a `Config`, an
-`EnsembleConfig` or a `ChoiceConfig`. There is no configuration framework: change one in Python by
-`dataclasses.replace`, from strings by `override`.
+`EnsembleConfig` or a `ChoiceConfig`. There is no configuration framework: change one in Python with
+`dataclasses.replace`, and from strings with `override`.
 """
 
 import dataclasses
@@ -60,11 +60,11 @@ __all__ = [
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configurations that come with the package, name to file."""
+    """The configurations shipped with the package: name → file."""
     import asd_jax
 
     package = Path(asd_jax.__file__).parent
-    # Installed, the files lie inside the package; in a checkout they lie beside it.
+    # A wheel has the files inside the package, a checkout beside it.
     for folder in (package / "configs", package.parent / "configs"):
         if folder.is_dir():
             files = sorted(folder.glob("*.py"))
@@ -82,7 +82,7 @@ def load_config(
         overrides: dotted key to text, as in {"train.epochs": "5"}.
 
     Raises:
-        UserError: no such file, no `get_config`, an unknown key, a value of a wrong type.
+        UserError: no such file, no `get_config`, an unknown key, or a value of a wrong type.
     """
     shipped = shipped_configs()
     path = shipped.get(name_or_path, Path(name_or_path))

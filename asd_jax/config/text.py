@@ -1,4 +1,4 @@
-"""Configurations from and to text: overrides of the command line, and JSON."""
+"""Conversion of configurations from and to text: overrides of the command line, and JSON."""
 
 import dataclasses
 import difflib
@@ -35,7 +35,7 @@ def override(
 ) -> _Group:
     """Returns `config` with dotted keys set from text.
 
-    Text is read by the field's type: `5`, `3e-4`, `true`, `none`, `0,1,2`, `fan,pump`.
+    The field's type decides how text is read: `5`, `3e-4`, `true`, `none`, `0,1,2`, `fan,pump`.
 
     Args:
         config: a frozen dataclass, nested or not.
@@ -107,18 +107,18 @@ def _is_group(value: object) -> bool:
 
 def keys(config: Any, prefix: str = "") -> list[str]:
     """All dotted keys of a configuration."""
-    found = []
+    dotted = []
     if isinstance(config, Mapping):
         values = dict(config)
     else:
         values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     for name, value in values.items():
-        found += keys(value, f"{prefix}{name}.") if _is_group(value) else [f"{prefix}{name}"]
-    return found
+        dotted += keys(value, f"{prefix}{name}.") if _is_group(value) else [f"{prefix}{name}"]
+    return dotted
 
 
 def nearest(wrong: str, right: Sequence[str]) -> str:
-    """A "did you mean" for a message, or nothing where no name is near."""
+    """A "did you mean" for a message; empty where no name is near."""
     matches = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
     if not matches:  # a key given without its group, such as `epochs` for `train.epochs`
         matches = [name for name in right if name.rsplit(".", 1)[-1] == wrong.rsplit(".", 1)[-1]]
@@ -156,12 +156,12 @@ def _parse(text: str, kind: Any, flag: str) -> Any:
 
 
 def to_json(config: Config | MembersConfig) -> str:
-    """The configuration as JSON, with the detector's name in it."""
+    """The configuration as JSON, the detector's name included."""
     return json.dumps(to_dict(config), indent=2) + "\n"
 
 
 def to_dict(config: Config | MembersConfig) -> dict[str, Any]:
-    """The configuration as nested dictionaries of JSON's types."""
+    """Converts a configuration to nested dictionaries of JSON's types."""
     if isinstance(config, MembersConfig):
         members = {name: to_dict(member) for name, member in config.members.items()}
         own = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
@@ -176,7 +176,7 @@ def to_dict(config: Config | MembersConfig) -> dict[str, Any]:
 
 
 class _Kind(NamedTuple):
-    """How a configuration with members is named in JSON, and its settings there."""
+    """Name of a configuration with members in JSON, and its settings there."""
 
     name: str
     settings: tuple[str, ...]
@@ -189,7 +189,7 @@ _MEMBERS_KINDS = {
 
 
 def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The dictionaries of an earlier version as `to_dict` writes them today."""
+    """Converts the dictionaries of an earlier version to those of `to_dict` today."""
     data = dict(data)
     if "members" in data:
         data["members"] = {name: upgraded(member) for name, member in data["members"].items()}
@@ -211,14 +211,14 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
 def from_dict(
     data: Mapping[str, Any], detector_configs: Mapping[str, type]
 ) -> Config | MembersConfig:
-    """The configuration that `to_dict` wrote, in this version or an earlier one.
+    """Converts dictionaries from `to_dict`, of this version or an earlier one, to a configuration.
 
     Args:
         data: nested dictionaries.
         detector_configs: each detector's configuration class by the detector's name.
 
     Raises:
-        UserError: keys that this version does not know, or a detector it does not have.
+        UserError: keys or a detector that this version lacks.
     """
     data = upgraded(data)
     detector = dict(data.pop("detector"))
@@ -253,7 +253,7 @@ _MEMBERS_GROUPS: Mapping[str, type] = {
 
 
 def _built(groups: Mapping[str, type], data: dict[str, Any]) -> dict[str, Any]:
-    """The groups of settings that `data` has, which are taken out of it."""
+    """Builds the groups of settings in `data`, and removes them from it."""
     return {key: _build(groups[key], data.pop(key), key) for key in groups if key in data}
 
 
@@ -267,7 +267,7 @@ def _build(cls: type[_Group], values: Mapping[str, Any], where: str = "config") 
     while True:
         try:
             return cls(**values)
-        except NoEffectError as error:  # earlier versions let it pass
+        except NoEffectError as error:  # earlier versions accepted it
             del values[error.field]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.errors import UserError
 
-_QUANTILE = 0.9  # of the challenge's decisions
+_QUANTILE = 0.9  # of the challenge's decision thresholds
 
 
 class NoEffectError(UserError):
@@ -28,7 +28,7 @@ def check_no_effect(group: str, settings: Any, names: Sequence[str], why: str) -
     """Raises NoEffectError for a setting that was changed where it has no effect.
 
     Args:
-        group: what goes before the settings' names in a dotted key; "" for none.
+        group: prefix of the settings' names in a dotted key; "" for none.
         settings: a dataclass whose fields have defaults.
         names: fields that have no effect.
         why: the reason, for the message.
@@ -46,12 +46,12 @@ def check_no_effect(group: str, settings: Any, names: Sequence[str], why: str) -
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which recordings of a data set are used.
+    """Choice of a data set's recordings.
 
     Attributes:
         machines: machine types; empty for all.
         subset: "dev" or "eval"; "auto" takes the development set where there is one.
-        year: challenge year, for data whose year the layout does not tell; 0 finds it.
+        year: challenge year, for data whose layout does not show it; 0 infers it.
         channel: channel of recordings that have several; -1 takes their mean.
     """
 
@@ -63,7 +63,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingConfig:
-    """Which embedding of a clip there is, for systems that have a use for one.
+    """Embedding of each clip, for systems that use one.
 
     `--config.embedding=KIND` is short for `--config.embedding.kind=KIND`.
 
@@ -73,7 +73,7 @@ class EmbeddingConfig:
         weights: path or URL of the network's weights.
         sha256: checksum of that file; needed for a URL.
         size: values of OpenL3's embedding, 512 or 6144.
-        hop: seconds from one of the network's windows of a clip to the next.
+        hop: seconds from one window of the network to the next.
     """
 
     kind: Literal["none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = "none"
@@ -99,22 +99,22 @@ class EmbeddingConfig:
 
     @property
     def pretrained(self) -> bool:
-        """Whether a network computes it, from recordings."""
+        """Whether a pretrained network computes the embedding, from recordings."""
         return self.kind not in ("none", "log_mel")
 
 
 @dataclasses.dataclass(frozen=True)
 class BackendConfig:
-    """What a clip's score is computed from.
+    """Source of a clip's score: the system itself, or distances of embeddings.
 
     `--config.backend=KIND` is short for `--config.backend.kind=KIND`.
 
     Attributes:
         kind: the system's "own" score, or the distance of a clip's embedding from those of the
             training clips, for systems that have one: "knn" to the nearest of them,
-            "mahalanobis" by their mean and covariance. Source and target clips are apart, and
-            the smaller distance counts.
-        neighbours: nearest clips of which the mean distance counts, for "knn".
+            "mahalanobis" by their mean and covariance. Source and target clips are compared
+            separately, and the smaller distance counts.
+        neighbours: number of nearest clips whose mean distance counts, for "knn".
         metric: "cosine" or "euclidean", for "knn".
     """
 
@@ -134,24 +134,23 @@ class BackendConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How each model of a run is trained.
+    """Training settings of each model of a run.
 
     Attributes:
-        epochs: the most epochs a model is trained for.
+        epochs: largest number of epochs of a model.
         batch_size: views in an optimiser step.
         learning_rate: of the detector's optimiser.
         validation_split: share of each model's training clips held out, by whole clips.
-        patience: a model stops when its validation loss has not improved for so many
-            epochs, and its best weights are kept; 0 trains to the end and keeps the last.
+        patience: epochs without a lower validation loss after which a model stops and keeps its
+            best weights; 0 trains to the end and keeps the last ones.
         checkpoint_every: epochs between checkpoints.
         driver: how the models of a fleet share a device: "vmap" computes them together,
             "map" one after another inside the same program, "loop" one compiled step at a
             time; "auto" chooses by backend and kind of step.
-        data_devices: devices that share the views of each step of a model; 0 gives a device
-            models of its own as long as there are as many models as devices.
-        table_mib: MiB of frames that may lie on a device at once: where there are more, they
-            stream by in windows, see `asd_jax.training.windows`. 0 takes half of what the device
-            has.
+        data_devices: devices that share the views of each step of a model; 0 gives each device
+            its own models as long as there are as many models as devices.
+        table_mib: MiB of frames that may be on a device at once; more frames are streamed in
+            windows, see `asd_jax.training.windows`. 0 takes half of the device's memory.
     """
 
     epochs: int = 100
@@ -189,18 +188,18 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole run: which system, on which data, how trained, with which seeds.
+    """Configuration of a run: the system, its data, its training and its seeds.
 
     Attributes:
         detector: the system's own configuration, defined in its file under `detectors/`.
         front_end: log-mel settings.
-        data: which recordings.
+        data: choice of recordings.
         train: training settings.
         embedding: an embedding of each clip beside its log-mels.
-        backend: what scores are computed from.
+        backend: source of the scores.
         precision: dtype of the networks' computation, in training and in scoring. Weights, running
             statistics, losses and scores are float32 in any case.
-        seeds: one model of each kind is trained a seed.
+        seeds: seeds of the models; each machine (and section) has one model a seed.
         threshold: the decision threshold is a quantile of the gamma distribution fitted to
             the training clips' scores ("gamma"), or their "mean", or 0 for systems whose score
             is a distance from a threshold of their own ("zero", as "gamma" with a `backend`).
@@ -243,7 +242,7 @@ def _check_quantile(quantile: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class MemberTrainConfig:
-    """How the members of an ensemble are trained; None leaves it to each member's own settings.
+    """Training settings of the members of an ensemble; None keeps each member's own setting.
 
     Attributes: as those of `TrainConfig`.
     """
@@ -255,9 +254,9 @@ class MemberTrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MemberEmbeddingConfig:
-    """Embeddings of those members of an ensemble that have one; empty values leave it to them.
+    """Embedding of the members of an ensemble that have one; empty values keep their own.
 
-    Attributes: as those of `EmbeddingConfig`, and short for the same.
+    Attributes: as those of `EmbeddingConfig`, with the same short form.
     """
 
     kind: Literal["", "none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = ""
@@ -276,11 +275,11 @@ class MembersConfig:
     Attributes:
         members: the systems' configurations by name. On the command line each is a group, as in
             `--config.members.group_made.train.epochs=5`.
-        data: which recordings, for all members.
+        data: choice of recordings, for all members.
         train: training settings for all members.
         embedding: for all members that have an embedding.
-        precision: as in `Config`, of all members; empty leaves it to them.
-        seeds: of all members; those of one seed belong together.
+        precision: as in `Config`, for all members; empty keeps their own.
+        seeds: of all members; scores are combined seed by seed.
         name: as in `Config`.
     """
 
@@ -298,7 +297,7 @@ class MembersConfig:
         self.member_configs()
 
     def member_configs(self) -> "dict[str, Config | MembersConfig]":
-        """The members' configurations with the settings that are for all."""
+        """The members' configurations with the shared settings applied."""
         train: dict[str, Any] = {
             k: v for k, v in dataclasses.asdict(self.train).items() if v is not None
         }
@@ -310,7 +309,7 @@ class MembersConfig:
         for name, member in self.members.items():
             has_embedding = member.embedding.kind not in ("", "none")
             embedded |= has_embedding
-            # A member of either kind has these fields, each of its kind's own type.
+            # Both kinds of member have these fields, with types of their own.
             shared: dict[str, Any] = {
                 "data": self.data,
                 "train": dataclasses.replace(member.train, **train),
@@ -332,7 +331,7 @@ class EnsembleConfig(MembersConfig):
     """A run that combines the scores of its members.
 
     Attributes:
-        members: as in `MembersConfig`, as are those not named here.
+        members: as in `MembersConfig`, like the attributes not named here.
         combine: the "mean" or the "max" of the members' scores, standardised for each machine
             id by those of its training clips.
         threshold_quantile: as in `Config`.
@@ -358,7 +357,7 @@ class ChoiceConfig(MembersConfig):
     """A run in which one member serves each machine type; only needed members are run.
 
     Attributes:
-        members: as in `MembersConfig`, as are those not named here.
+        members: as in `MembersConfig`, like the attributes not named here.
         choices: the member that serves a machine type, as "fan:group_made".
         default: the member for the other machine types.
     """
