@@ -1,13 +1,13 @@
 """Data sets: from a folder of recordings to a table of clips and to waveforms.
 
-| module | what it knows |
+| module | content |
 |---|---|
 | `clips` | `ClipTable`, and `Clip`, one row of it |
-| `columns` | what its columns are: codes, strings in one buffer |
+| `columns` | its columns: codes, and strings in one buffer |
 | `layouts` | the challenge layouts of every year and MIMII's own: `find_clips`, `parse_clip` |
-| `index` | `describe`: what a folder holds and what is wrong with it |
+| `index` | `describe`: contents and problems of a folder |
 | `audio_files` | `inspect`, `read`, `read_batches`: any rate, channels and length |
-| `synthetic` | `synthesize`: machine sounds made by computation, in any year's layout |
+| `synthetic` | `synthesize`: synthetic machine sounds in any year's layout |
 | `download` | the challenge's archives; `python -m asd_jax.data.download --help` |
 """
 

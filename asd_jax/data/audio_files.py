@@ -12,18 +12,18 @@ import numpy as np
 
 from asd_jax.errors import UserError
 
-_UNKNOWN_LENGTH = 0xFFFFFFFF  # in place of a 32-bit length: see ds64, or the rest of the file
+_UNKNOWN_LENGTH = 0xFFFFFFFF  # as a 32-bit length: that of chunk ds64, or the rest of the file
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says.
+    """Facts from a file's header.
 
     Attributes:
         sample_rate: in Hz; 0 if unreadable.
         channels: number of channels; 0 if unreadable.
         n_samples: samples of each channel; 0 if unreadable.
-        problem: why the file cannot be used, its kind before a colon; None if it can.
+        problem: why the file cannot be used, with its kind before a colon; None if it can.
     """
 
     sample_rate: int = 0
@@ -33,13 +33,13 @@ class AudioInfo:
 
 
 def inspect(path: os.PathLike | str) -> AudioInfo:
-    """Reads a recording's header, none of its samples.
+    """Reads a recording's header, without its samples.
 
     Args:
         path: a wav file, or any other file that libsndfile knows.
 
     Returns:
-        The header; a file that cannot be used has its `problem` named, and nothing is raised.
+        The header; a file that cannot be used has a `problem`, and raises nothing.
     """
     soundfile = _library("soundfile")
     try:
@@ -70,7 +70,7 @@ def read(path: os.PathLike | str, sample_rate: int, channel: int | str | None = 
         channel: the channel to take, from 0; None or "mean" for the mean of all.
 
     Returns:
-        Waveform, float32 (samples,), full scale at 1; of the file's own length.
+        Waveform, float32 (samples,), full scale at 1, at the file's full length.
 
     Raises:
         UserError: the file is missing, unreadable, empty, truncated or not audio, lacks the
@@ -91,8 +91,7 @@ def read_batches(
 ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
     """Reads recordings in batches, the next batch while the caller works on this one.
 
-    Whatever the number of files, two batches at most are in memory. The order is that of
-    `paths`, whatever the number of threads.
+    At most two batches are in memory. The order is that of `paths` for any number of threads.
 
     Args:
         paths: the files.
@@ -166,7 +165,7 @@ def _batches(
                     say_once(kind, f"{kind} are reduced to {taken}, first {paths[i]}")
                 indices.append(i)
                 waveforms.append(waveform)
-            # Nothing of this batch may outlive the caller's use of it.
+            # Drop all references, so that a batch is freed as soon as the caller drops it.
             del current
             future = waveform = None
             if indices:
@@ -205,12 +204,12 @@ def _read(
 
 
 def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """What `librosa.resample` does by default, without the seconds that its import takes.
+    """Resamples as `librosa.resample` does by default, without its import of some seconds.
 
     Args:
         waveform: (samples,).
-        rate: its rate in Hz.
-        new_rate: the rate in Hz to return.
+        rate: sample rate of the waveform, in Hz.
+        new_rate: sample rate to return, in Hz.
 
     Returns:
         (samples,).
@@ -229,7 +228,7 @@ def _check_request(sample_rate: int, channel: int | str | None) -> None:
 
 
 def _library(name: str) -> Any:
-    """An audio library, which only reading needs."""
+    """Imports an audio library on demand: only reading needs it."""
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:  # OSError: soundfile without libsndfile
@@ -239,7 +238,7 @@ def _library(name: str) -> Any:
 
 
 def _truncation(file: BinaryIO, size: int) -> str | None:
-    """What a RIFF or RF64 file announces and lacks; libsndfile reads such a file in silence."""
+    """Describes how a RIFF or RF64 file is truncated, which libsndfile ignores; None if whole."""
     head = file.read(12)
     if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
         return None

@@ -20,17 +20,17 @@ class Clip:
     Attributes:
         machine: machine type, for example "fan".
         section: machine id (2020, MIMII) or section (2021 and later), for example "00".
-        split: "train" or "test"; "other" for training clips of a machine that is not itself
-            modelled, but that another one's model learns from; "perturbed" for changed copies
-            of training clips.
-        name: how result files name the clip; unique within a machine's split.
-        path: where the file is.
+        split: "train" or "test"; "other" for training clips of a machine without a model of its
+            own, from which another machine's model learns; "perturbed" for changed copies of
+            training clips.
+        name: the clip's name in result files; unique within a machine's section and split.
+        path: of the file.
         year: challenge year, 2020 to 2026; 0 for raw MIMII.
         subset: "dev" or "eval".
         domain: "source", "target", or "" where the year has no domains or hides them.
         label: NORMAL, ANOMALY or UNLABELLED.
         attributes: (name, value) pairs of the file name.
-        perturbation: how the recording is changed once read, as `audio.perturbation` writes it.
+        perturbation: change of the recording after it is read, as in `audio.perturbation`.
     """
 
     machine: str
@@ -46,7 +46,7 @@ class Clip:
     perturbation: str = ""
 
 
-# The columns of which many rows have the same value; the others are the name and the path.
+# Columns with few distinct values; the others are the name and the path.
 _CATEGORICAL = (
     *("machine", "section", "split", "year", "subset", "domain", "label", "attributes"),
     "perturbation",
@@ -56,10 +56,10 @@ _BLOCK = 1024  # rows that are read together
 
 
 class ClipTable(Sequence[Clip]):
-    """Many clips in columns, of which each row is a `Clip` that is made as it is asked for.
+    """Many clips in columns; a row becomes a `Clip` on demand.
 
-    A clip takes some 15 bytes and its name, where an object takes seven hundred. Rows are got
-    as from an array: `table[3]` is a `Clip`; `table[2:9]`, `table[indices]` and `table[mask]` are
+    A clip takes some 15 bytes and its name; an object takes seven hundred. Rows are indexed like
+    those of an array: `table[3]` is a `Clip`; `table[2:9]`, `table[indices]` and `table[mask]` are
     tables, which share the bytes of the names.
 
     Make one by `ClipTable.of`.
@@ -67,13 +67,13 @@ class ClipTable(Sequence[Clip]):
 
     def __init__(self, columns: Mapping[str, Categorical], folders: Categorical, names: Strings):
         self._columns = columns
-        # (text, whether the name follows it): a path is mostly a folder and the name.
+        # (text, whether the name follows it): most paths are a folder followed by the name.
         self._folders = folders
         self._names = names
 
     @classmethod
     def of(cls, clips: Iterable[Clip]) -> "ClipTable":
-        """The table of some clips; one that there is already is given back."""
+        """Makes a table of some clips; a table is returned as it is."""
         if isinstance(clips, ClipTable):
             return clips
         columns: dict[str, tuple[dict[Hashable, int], array[int]]] = {
@@ -100,14 +100,14 @@ class ClipTable(Sequence[Clip]):
     @classmethod
     def concatenate(cls, tables: Iterable[Iterable[Clip]]) -> "ClipTable":
         """One table below the other."""
-        found = [cls.of(clips) for clips in tables] or [cls.of(())]
+        parts = [cls.of(clips) for clips in tables] or [cls.of(())]
         return cls(
             {
-                name: Categorical.concatenate([table._columns[name] for table in found])
+                name: Categorical.concatenate([part._columns[name] for part in parts])
                 for name in _CATEGORICAL
             },
-            Categorical.concatenate([table._folders for table in found]),
-            Strings.concatenate([table._names for table in found]),
+            Categorical.concatenate([part._folders for part in parts]),
+            Strings.concatenate([part._names for part in parts]),
         )
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ class ClipTable(Sequence[Clip]):
         return ClipTable(columns, self._folders[rows], self._names[rows])
 
     def __iter__(self) -> Iterator[Clip]:
-        # Some rows at a time: lists are read faster than arrays, one number after another.
+        # Block by block through lists, whose items Python reads faster than those of arrays.
         for first in range(0, len(self), _BLOCK):
             part = self[first : first + _BLOCK]
             columns: dict[str, Iterable[Any]] = {
@@ -169,43 +169,43 @@ class ClipTable(Sequence[Clip]):
         return folder + self._names.string(row) if has_name else folder
 
     def where(self, **wanted: Hashable | list | set) -> np.ndarray:
-        """Which clips are of some kind.
+        """Mask of the clips with wanted attributes.
 
         Args:
-            **wanted: an attribute of `Clip` other than name and path, and its value, or a list
-                or set of values of which it has one.
+            **wanted: attributes of `Clip` other than name and path; each with its value, or with
+                a list or set of accepted values.
 
         Returns:
-            (n,) a mask of the clips that are as wanted in every one of them.
+            (n,) true where every attribute has a wanted value.
         """
-        found = np.ones(len(self), bool)
+        mask = np.ones(len(self), bool)
         for name, values in wanted.items():
             values = values if isinstance(values, list | set) else [values]
-            found &= self._columns[name].is_in(values)
-        return found
+            mask &= self._columns[name].is_in(values)
+        return mask
 
     def distinct(self, name: str) -> list:
         """The values of an attribute other than name and path, each once, ascending."""
         return self._columns[name].distinct()
 
     def places(self, name: str, among: Sequence[Hashable]) -> np.ndarray:
-        """(n,) where each clip's value of an attribute is in a list.
+        """(n,) index of each clip's value of an attribute in a list.
 
         Raises:
-            ValueError: a clip's value is not there.
+            ValueError: the list lacks a clip's value.
         """
         return self._columns[name].places(among)
 
     def groups(self, *by: str, rows: np.ndarray | None = None) -> dict[tuple, np.ndarray]:
-        """Clips that have the same values of some attributes.
+        """Groups clips by the values of some attributes.
 
         Args:
             *by: names of attributes other than name and path, or "folder" for what precedes the
                 name in the path.
-            rows: mask (n,) of the clips that are grouped; None for all.
+            rows: mask (n,) of the clips to group; None for all.
 
         Returns:
-            Their values → (members,) indices, ascending; in the order of the first ones.
+            Values → (members,) indices, ascending; groups are in the order of their first clips.
         """
         rows = np.arange(len(self)) if rows is None else np.flatnonzero(rows)
         if not len(rows):
@@ -213,7 +213,7 @@ class ClipTable(Sequence[Clip]):
         columns = [self._folders if name == "folder" else self._columns[name] for name in by]
         group = np.zeros(len(rows), np.int64)
         for column in columns:
-            # Numbered anew each time, so that the number stays below rows times values.
+            # Renumbered for each column, so that numbers stay below rows times values.
             group = group * len(column.values) + column.codes[rows]
             group = np.unique(group, return_inverse=True)[1]
         order = np.argsort(group, kind="stable")
@@ -222,10 +222,10 @@ class ClipTable(Sequence[Clip]):
         return {tuple(c.values[c.codes[each[0]]] for c in columns): each for each in members}
 
     def replace(self, rows: np.ndarray | None = None, /, **values: Hashable) -> "ClipTable":
-        """The same clips with other values.
+        """Returns the clips with other values of some attributes.
 
         Args:
-            rows: mask (n,) of the clips that are changed; None for all.
+            rows: mask (n,) of the clips to change; None for all.
             **values: attributes other than name and path, and their new values.
         """
         rows = np.ones(len(self), bool) if rows is None else rows
@@ -233,7 +233,7 @@ class ClipTable(Sequence[Clip]):
         return ClipTable({**self._columns, **new}, self._folders, self._names)
 
     def sorted(self) -> "ClipTable":
-        """The clips in ascending order, as `sorted` would put them."""
+        """The clips in ascending order, that of the built-in `sorted`."""
         order = self._name_order()
         for run in self._runs(order):
             order[run] = sorted(order[run], key=self.__getitem__)
@@ -246,7 +246,7 @@ class ClipTable(Sequence[Clip]):
             yield np.sort(order[run])
 
     def _name_keys(self) -> Iterator[np.ndarray]:
-        """(n,) at a time, keys of machine, section, split and name, the last of most weight."""
+        """Sort keys (n,) of machine, section, split and name, the least significant first."""
         yield from self._names.sort_keys()
         for name in ("split", "section", "machine"):
             yield self._columns[name].ranks()
@@ -259,8 +259,8 @@ class ClipTable(Sequence[Clip]):
         return order
 
     def _runs(self, order: np.ndarray) -> Iterator[slice]:
-        """Parts of `_name_order` whose clips are alike in all that it sorts by."""
-        same = np.ones(max(len(self) - 1, 0), bool)
+        """Slices of `_name_order` whose clips share machine, section, split and name."""
+        same = np.ones(max(len(self) - 1, 0), bool)  # (n − 1,) whether neighbours are alike
         for key in self._name_keys():
             key = key[order]
             same &= key[1:] == key[:-1]
@@ -270,7 +270,7 @@ class ClipTable(Sequence[Clip]):
 
 
 def _folder(path: str, name: str) -> tuple[str, bool]:
-    """What a path begins with, and whether the name completes it."""
+    """Splits a path: its beginning, and whether the name completes it."""
     if name and path.endswith(name):
         return path[: -len(name)], True
     return path, False

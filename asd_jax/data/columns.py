@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-_WORD = 8  # bytes that are compared at once
+_WORD = 8  # bytes that are compared at a time
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,7 +15,7 @@ class Categorical:
 
     Attributes:
         codes: (n,) unsigned, each row's place in `values`.
-        values: different from each other, in no order; some may be in no row.
+        values: distinct, in no order; some may occur in no row.
     """
 
     codes: np.ndarray
@@ -23,7 +23,7 @@ class Categorical:
 
     @classmethod
     def of(cls, codes: np.ndarray, values: Sequence[Hashable]) -> "Categorical":
-        """With the codes in as few bytes as they fit in."""
+        """Makes a column with the codes in their smallest dtype."""
         return cls(codes.astype(np.min_scalar_type(max(len(values) - 1, 0))), tuple(values))
 
     @classmethod
@@ -37,35 +37,35 @@ class Categorical:
         return Categorical(self.codes[rows], self.values)
 
     def translate(self, known: dict[Hashable, int]) -> np.ndarray:
-        """(values,) codes by another list of values, which is extended by those it lacks."""
+        """(values,) codes in another list of values, to which missing values are added."""
         codes = [known.setdefault(value, len(known)) for value in self.values]
         return np.array(codes, np.min_scalar_type(len(known)))
 
     def is_in(self, wanted: Collection[Hashable]) -> np.ndarray:
-        """(n,) a mask of the rows whose value is one of some."""
+        """(n,) mask of the rows with a wanted value."""
         return np.array([value in wanted for value in self.values], bool)[self.codes]
 
     def places(self, among: Sequence[Hashable]) -> np.ndarray:
-        """(n,) int64, where each row's value is in a list; ValueError for one that is not."""
+        """(n,) int64 index of each row's value in a list; ValueError where the list lacks it."""
         places = np.zeros(len(self.values), np.int64)
         for code in np.unique(self.codes):
             places[code] = among.index(self.values[code])
         return places[self.codes]
 
     def ranks(self) -> np.ndarray:
-        """(n,) numbers in the order of the values."""
+        """(n,) rank of each row's value among the sorted values."""
         ranks = np.empty(len(self.values), self.codes.dtype)
         order = sorted(range(len(self.values)), key=lambda code: self.values[code])
         ranks[order] = np.arange(len(order))
         return ranks[self.codes]
 
     def distinct(self) -> list:
-        """The values of all rows, ascending."""
+        """The distinct values of all rows, ascending."""
         counts = np.bincount(self.codes, minlength=len(self.values))
         return sorted(self.values[code] for code in np.flatnonzero(counts))
 
     def replace(self, value: Hashable, rows: np.ndarray) -> "Categorical":
-        """Another value in the rows that a mask (n,) marks."""
+        """Returns the column with another value in the rows of a mask (n,)."""
         known = {each: code for code, each in enumerate(self.values)}
         code = known.setdefault(value, len(known))
         return Categorical.of(np.where(rows, code, self.codes), tuple(known))
@@ -73,14 +73,14 @@ class Categorical:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Strings:
-    """A column of strings of which most differ.
+    """A column of mostly distinct strings.
 
-    Rows that are picked out of it share its buffer. The bytes are UTF-8, with surrogates as if
-    they were characters: every string survives, one that stands for undecodable bytes of a file
-    name as well, and bytes are ordered like characters.
+    Selected rows share its buffer. The bytes are UTF-8, with surrogates encoded like characters:
+    every string survives, even one for undecodable bytes of a file name, and bytes are ordered
+    like characters.
 
     Attributes:
-        buffer: uint8, the bytes of the strings; a word more than these.
+        buffer: uint8, the bytes of the strings, followed by a word of padding.
         starts: (n,) unsigned, each string's first byte.
         lengths: (n,) unsigned, in bytes.
     """
@@ -91,14 +91,14 @@ class Strings:
 
     @classmethod
     def of(cls, text: bytearray, lengths: np.ndarray) -> "Strings":
-        """From the encoded strings, end to end, and the length of each; takes the text over."""
+        """Makes a column of encoded strings, end to end, and their lengths; takes over `text`."""
         starts = np.cumsum(lengths, dtype=np.int64) - lengths
         text += bytes(_WORD)
         return cls(np.frombuffer(text, np.uint8), *_narrow(starts, lengths))
 
     @classmethod
     def concatenate(cls, columns: Sequence["Strings"]) -> "Strings":
-        """One column below the other; columns of one buffer go on sharing it."""
+        """One column below the other; columns that share a buffer still do."""
         buffers = {id(column.buffer): column.buffer for column in columns}
         sizes = [len(buffer) for buffer in buffers.values()]
         shifts = dict(zip(buffers, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
@@ -118,32 +118,32 @@ class Strings:
         return decode(self.buffer[start : start + int(self.lengths[row])])
 
     def sort_keys(self) -> Iterator[np.ndarray]:
-        """(n,) unsigned numbers at a time, the last of most weight, that order the rows."""
-        yield self.lengths  # "a" before "a\0", which have the same words
+        """Sort keys (n,), unsigned, the least significant first."""
+        yield self.lengths  # "a" before "a\0", whose words are equal
         most = int(self.lengths.max(initial=0))
-        # Each byte of the buffer begins a word, whose first byte weighs most.
+        # A big-endian word starts at each byte of the buffer.
         shape = (len(self.buffer) - _WORD + 1,)
         words = np.ndarray(shape, ">u8", buffer=self.buffer, strides=(1,))
         for first in range(most // _WORD * _WORD, -1, -_WORD):
             there = np.clip(self.lengths.astype(np.int64) - first, 0, _WORD)  # bytes of the word
             word = words[np.where(there, self.starts.astype(np.int64) + first, 0)].astype(np.uint64)
             too_many = (8 * (_WORD - there)).astype(np.uint64)
-            # A shift by all 64 bits is not defined.
+            # Clear the bytes past the string. A shift by all 64 bits is undefined, hence `% 64`.
             yield np.where(there, word >> (too_many % 64) << (too_many % 64), 0)
 
 
 def encode(string: str) -> bytes:
-    """The bytes of a string, as `Strings` has them."""
+    """Encodes a string for `Strings`."""
     return string.encode("utf-8", "surrogatepass")
 
 
 def decode(text: bytes | np.ndarray) -> str:
-    """The string of bytes that `encode` gave."""
+    """Decodes bytes from `encode`."""
     return bytes(text).decode("utf-8", "surrogatepass")
 
 
 def _narrow(*columns: np.ndarray) -> list[np.ndarray]:
-    """Each in as few bytes as its largest number fits in, at most 32 bits where that is enough."""
+    """Converts each column to the smallest unsigned dtype that holds its largest number."""
     return [
         column.astype(np.min_scalar_type(int(column.max(initial=0))), copy=False)
         for column in columns

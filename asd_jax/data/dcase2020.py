@@ -1,6 +1,6 @@
-"""The training clips of DCASE 2020's development set, known without the files."""
+"""Numbers and lengths of the training clips of DCASE 2020's development set."""
 
-# Training clips of the development set of DCASE 2020 by machine id, and their seconds.
+# Number of training clips by machine id, and the length of each clip in seconds.
 TRAINING_CLIPS = {
     "ToyCar": ({"01": 1000, "02": 1000, "03": 1000, "04": 1000}, 11),
     "ToyConveyor": ({"01": 1000, "02": 1000, "03": 1000}, 10),

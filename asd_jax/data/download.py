@@ -88,19 +88,19 @@ def download(
     """Fetches, checks and unpacks a year's archives, one after the other.
 
     An archive is checked against the MD5 that its record publishes, and each clip against the
-    archive's own checksum. What is complete is not fetched again.
+    archive's own checksum. Complete archives are not fetched again.
 
     Args:
         year: 2020 to 2026.
         machines: machine types; all if empty.
         subset: "dev" or "eval"; None for both.
-        out_dir: where the data go; one folder a year.
+        out_dir: folder for the data of one year.
         base_url: scheme and host of a mirror, in place of the published ones.
-        report: called with one line for each thing done.
+        report: called with one line for each step.
 
     Raises:
         UserError: an unknown year, machine or subset; `out_dir` holds another year; the network
-            or the disk failed; an archive is damaged. What was fetched stays for the next try.
+            or the disk failed; an archive is damaged. Fetched parts stay for the next try.
     """
     archives = select(year, machines, subset)
     out_dir = Path(out_dir)
@@ -139,7 +139,7 @@ def _file_name(archive: Archive) -> str:
 
 
 def _addresses(archive: Archive, base_url: str | None) -> tuple[str, str]:
-    """Of the archive, and of the description of the record that it belongs to."""
+    """Addresses of the archive, and of the description of its record."""
     url = urlsplit(archive.url)
     base = base_url.rstrip("/") if base_url else f"{url.scheme}://{url.netloc}"
     _, _, record, *_ = url.path.split("/")
@@ -147,7 +147,7 @@ def _addresses(archive: Archive, base_url: str | None) -> tuple[str, str]:
 
 
 def _refuse_other_year(out_dir: Path, year: int) -> None:
-    # Machines and file names recur from year to year: two years in one folder would mix.
+    # Machines and file names recur each year: clips of two years would mix in one folder.
     for done in out_dir.glob("*_data/*/.*.done"):
         other = json.loads(done.read_text(encoding="utf-8"))["year"]
         if other != year:
@@ -165,7 +165,7 @@ def _requests() -> Any:
 
 
 def _published_checksums(record: str, report: Callable[[str], None]) -> dict[str, str]:
-    """MD5 of each file of a record, by file name; none if the record cannot be read."""
+    """MD5 of each file of a record, by file name; empty if the record cannot be read."""
     requests = _requests()
     try:
         with requests.get(record, timeout=_TIMEOUT_S) as response:
@@ -182,7 +182,7 @@ def _published_checksums(record: str, report: Callable[[str], None]) -> dict[str
 
 
 def _fetch(url: str, path: Path, md5: str | None, report: Callable[[str], None]) -> None:
-    """Brings an archive to `path`, which exists only once it is complete and checked."""
+    """Fetches an archive to `path`, which exists only once it is complete and checked."""
     part = path.with_name(f"{path.name}.part")
     requests = _requests()
     try:
@@ -193,11 +193,11 @@ def _fetch(url: str, path: Path, md5: str | None, report: Callable[[str], None])
         ) from error
     if md5:
         with part.open("rb") as file:
-            found = hashlib.file_digest(file, _md5).hexdigest()
-        if found != md5:
+            digest = hashlib.file_digest(file, _md5).hexdigest()
+        if digest != md5:
             part.unlink()
             raise UserError(
-                f"{path.name}: MD5 {found} instead of the published {md5}; the copy was removed, "
+                f"{path.name}: MD5 {digest} instead of the published {md5}; the copy was removed, "
                 "run the same command again to fetch it anew",
                 exit_status=1,
             )
@@ -205,7 +205,7 @@ def _fetch(url: str, path: Path, md5: str | None, report: Callable[[str], None])
 
 
 def _stream(url: str, part: Path, report: Callable[[str], None]) -> None:
-    """Appends to `part` what it lacks; begins again where the server cannot do that."""
+    """Appends the missing bytes to `part`; begins again where the server cannot resume."""
     requests = _requests()
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}
@@ -248,7 +248,7 @@ def _shown(
     total: int | None,
     report: Callable[[str], None],
 ) -> Generator[bytes, None, None]:
-    """Passes the pieces on: a bar on a terminal, or else a line every tenth of the way."""
+    """Yields the pieces, and shows progress: a bar on a terminal, otherwise a line a tenth."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -270,7 +270,7 @@ def _shown(
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause of a network error, which says most in the fewest words."""
+    """The innermost cause of a network error, which is the most specific."""
     while error.__context__ is not None:
         error = error.__context__
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -300,7 +300,7 @@ def _unpack(path: Path, machine: str, machine_dir: Path) -> int:
             "fetch it anew",
             exit_status=1,
         ) from error
-    if hasattr(os, "sync"):  # the archive goes next, so its files have to be on the disk
+    if hasattr(os, "sync"):  # the archive is removed next, so its files must be on the disk
         os.sync()
     return len(members)
 

@@ -1,4 +1,4 @@
-"""What a data folder holds and what is wrong with it."""
+"""Contents and problems of a data folder."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 
 _EXAMPLES = 3
 _KEY = ("year", "subset", "machine", "section", "domain")  # of a row of the summary
-_TOGETHER = 1024  # files whose headers are asked for together
+_TOGETHER = 1024  # files whose headers are requested at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Row:
         normal: test clips known to be normal.
         anomaly: test clips known to be anomalous.
         unlabelled: test clips whose label is hidden.
-        seconds: length of all of them.
+        seconds: total length.
     """
 
     key: tuple[int, str, str, str, str]
@@ -42,7 +42,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One kind of thing that is wrong, each file or section it is wrong with, and a remedy."""
+    """One kind of problem, the files or sections that have it, and a remedy."""
 
     what: str
     where: tuple[str, ...]
@@ -57,8 +57,8 @@ class Summary:
         rows: one a machine, section and domain.
         formats: number of clips by (sample rate in Hz, channels).
         lengths: shortest and longest clip of each machine, in seconds.
-        supplemental: number of supplemental clips, which nothing here uses.
-        problems: what is wrong; empty if nothing is.
+        supplemental: number of supplemental clips, which are unused.
+        problems: kinds of problems; empty if there are none.
     """
 
     rows: tuple[Row, ...]
@@ -74,13 +74,13 @@ def describe(
     threads: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Looks through a data folder and says what is there and what is wrong, for a terminal.
+    """Reports contents and problems of a data folder, for a terminal.
 
     Args:
         data_dir: as for `layouts.find_clips`.
         year: as for `layouts.find_clips`.
         threads: headers read at once.
-        progress: called with (files looked at, files in all) as the headers are read.
+        progress: called with (files read, files in all) as the headers are read.
 
     Returns:
         Several lines of text.
@@ -88,10 +88,10 @@ def describe(
     Raises:
         UserError: no such folder, or no wav file in it.
     """
-    found = layouts.scan(data_dir, year)
-    paths = (clip.path for clip in found.clips)
-    infos = read_headers(paths, threads, progress, total=len(found.clips))
-    summary = summarise(found.clips, infos, found.strays, len(found.supplemental))
+    scan = layouts.scan(data_dir, year)
+    paths = (clip.path for clip in scan.clips)
+    infos = read_headers(paths, threads, progress, total=len(scan.clips))
+    summary = summarise(scan.clips, infos, scan.strays, len(scan.supplemental))
     return f"{data_dir}\n\n{format_summary(summary, os.path.abspath(data_dir))}"
 
 
@@ -107,11 +107,11 @@ def read_headers(
     Args:
         paths: the files.
         threads: headers read at once.
-        progress: called with (files looked at, files in all).
-        total: files in all, where the paths do not have a length.
+        progress: called with (files read, files in all).
+        total: number of files, where `paths` has no length.
 
     Returns:
-        One `AudioInfo` a path, in their order; files alike share one.
+        One `AudioInfo` a path, in their order; equal ones are one object.
     """
     if total is None:
         paths = [*paths]
@@ -119,7 +119,7 @@ def read_headers(
     infos: list[AudioInfo] = []
     known: dict[AudioInfo, AudioInfo] = {}
     with ThreadPoolExecutor(threads) as pool:
-        # A pool starts on all that it is given: some files at a time, or it would hold them all.
+        # A pool queues its whole input at once, so it gets some files at a time.
         paths = iter(paths)
         while part := list(itertools.islice(paths, _TOGETHER)):
             for info in pool.map(audio_files.inspect, part):
@@ -135,7 +135,7 @@ def summarise(
     strays: Sequence[str] = (),
     supplemental: int = 0,
 ) -> Summary:
-    """Counts the clips and gathers what is wrong.
+    """Counts the clips and collects problems.
 
     Args:
         clips: the clips.
@@ -177,7 +177,7 @@ def summarise(
 
 
 def format_summary(summary: Summary, root: str = "") -> str:
-    """Lays a summary out for a terminal; paths are given relative to the folder `root`."""
+    """Formats a summary for a terminal, with paths relative to the folder `root`."""
     lines = [*_table(summary.rows), ""] if summary.rows else []
     for (rate, channels), count in summary.formats.items():
         lines.append(f"{count} clips of {rate} Hz, {channels} channel{'s' * (channels > 1)}")
@@ -225,65 +225,65 @@ def _problems(found: Mapping[str, Sequence[str]], hint: str = "") -> list[Proble
 
 
 def _broken_files(clips: ClipTable, infos: Sequence[AudioInfo]) -> list[Problem]:
-    found = defaultdict(list)
+    places = defaultdict(list)
     for row, info in enumerate(infos):
         if info.problem:
-            found[info.problem.partition(":")[0]].append(clips.path(row))
-    return _problems(found)
+            places[info.problem.partition(":")[0]].append(clips.path(row))
+    return _problems(places)
 
 
 def _odd_ones(
     clips: ClipTable, infos: Sequence[AudioInfo], sound: np.ndarray, seconds: np.ndarray
 ) -> list[Problem]:
-    """Clips unlike the majority: of all in rate and channels, of their machine in length."""
-    found = defaultdict(list)
+    """Clips that differ from most: in rate and channels from all, in length from their machine."""
+    places = defaultdict(list)
     for of, unit in (("sample_rate", "Hz"), ("channels", "channels")):
         sound_rows = np.flatnonzero(sound).tolist()
         values = [getattr(infos[row], of) for row in sound_rows]
         usual = _most_common(values)
         for row, value in zip(sound_rows, values, strict=True):
             if value != usual:
-                found[f"{value} {unit} where most have {usual}"].append(clips.path(row))
+                places[f"{value} {unit} where most have {usual}"].append(clips.path(row))
     for (machine,), rows in clips.groups("machine", rows=sound).items():
         lengths = [round(length, 3) for length in seconds[rows].tolist()]
         usual = _most_common(lengths)
         what = f"other length than most of {machine} ({usual:.2f} s)"
         for row, length in zip(rows.tolist(), lengths, strict=True):
             if length != usual:
-                found[what].append(clips.path(row))
-    return _problems(found)
+                places[what].append(clips.path(row))
+    return _problems(places)
 
 
 def _most_common(values: Sequence[Any]) -> Any:
-    """The value that most have, the first of equals; None of none."""
+    """The most frequent value, the first of equals; None without values."""
     counts = Counter(values)
     return max(counts, key=counts.__getitem__, default=None)
 
 
 def _clashes(clips: ClipTable) -> list[Problem]:
-    found = [second.path for _, second in layouts.duplicates(clips)]
-    return _problems({"same machine, section and name as another clip": found})
+    paths = [second.path for _, second in layouts.duplicates(clips)]
+    return _problems({"same machine, section and name as another clip": paths})
 
 
 def _gaps(clips: ClipTable) -> list[Problem]:
     """Sections that cannot be trained on, tested on or evaluated."""
-    found = defaultdict(list)
+    places = defaultdict(list)
     for (year, subset, machine, section), rows in sorted(clips.groups(*_KEY[:-1]).items()):
         where = " ".join(filter(None, [_dataset(year), subset, machine, section]))
         members = clips[rows]
         train = members[members.where(split="train")]
         labels = set(members[members.where(split="test")].distinct("label"))
         if not train:
-            found["no training clips"].append(where)
+            places["no training clips"].append(where)
         if train.where(label=ANOMALY).any():
-            found["anomalous clips in the training folder"].append(where)
+            places["anomalous clips in the training folder"].append(where)
         if not labels:
-            found["no test clips"].append(where)
+            places["no test clips"].append(where)
         if labels == {NORMAL}:
-            found["test clips are all normal, so there is no AUC"].append(where)
+            places["test clips are all normal, so there is no AUC"].append(where)
         if labels == {ANOMALY}:
-            found["test clips are all anomalous, so there is no AUC"].append(where)
-    return _problems(found)
+            places["test clips are all anomalous, so there is no AUC"].append(where)
+    return _problems(places)
 
 
 def _dataset(year: int) -> str:

@@ -7,8 +7,8 @@
 | 2022 on | as 2021 with one `test/`; hidden `test/section_03_0000.wav`; `attributes_00.csv` |
 | MIMII | `id_00/normal/00000000.wav`, `id_00/abnormal/00000000.wav` |
 
-A path is read from its right end, so that a data set may be given by any folder from the root
-of several data sets down to a single machine's folder, with or without a `raw/` level.
+A path is parsed from its right end, so that any folder can be given: from the root of several
+data sets down to a single machine's folder, with or without a `raw/` level.
 """
 
 import csv
@@ -51,7 +51,7 @@ _NO_ATTRIBUTE = "noAttribute"
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """One archive that the challenge published: a machine's subset, or a part of it."""
+    """One published archive of the challenge: a machine's subset, or a part of it."""
 
     year: int
     machine: str
@@ -61,13 +61,13 @@ class Archive:
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """What lies under a folder.
+    """The wav files under a folder.
 
     Attributes:
         clips: the clips, sorted.
         strays: paths of wav files that fit no layout, or whose names are not UTF-8.
         supplemental: paths of the supplemental clips of 2025 and later (noise alone or the
-            machine alone), which are neither training nor test clips.
+            machine alone), neither training nor test clips.
     """
 
     clips: ClipTable
@@ -96,7 +96,7 @@ def find_clips(
     Args:
         data_dir: any folder from the root of several data sets down to one machine's folder.
         year: the challenge year of every clip, instead of the one the layout shows.
-        report: called with one line if files that fit no layout were left out.
+        report: called with one line if files were left out since they fit no layout.
 
     Returns:
         The clips, sorted by machine, section, split and name.
@@ -111,29 +111,29 @@ def find_clips(
     published machines cover most of those present, the earliest of equals, where a name with
     `noAttribute` excludes the years before 2024 and a `supplemental` folder those before 2025.
     """
-    found = scan(data_dir, year)
-    if not found.clips:
-        n_files = len(found.strays) + len(found.supplemental)
-        example = (found.strays or found.supplemental)[0]
+    scanned = scan(data_dir, year)
+    if not scanned.clips:
+        n_files = len(scanned.strays) + len(scanned.supplemental)
+        example = (scanned.strays or scanned.supplemental)[0]
         raise UserError(
             f"none of the {n_files} wav files under {data_dir} fits a data set layout, "
             f"for example {example}; {EXPECTED}"
         )
-    for first, second in duplicates(found.clips):
+    for first, second in duplicates(scanned.clips):
         raise UserError(
             f"two clips of machine {first.machine}, section {first.section}, are called "
             f"{first.name}: {first.path} and {second.path}; give the folder of one data set"
         )
-    if report and found.strays:
+    if report and scanned.strays:
         report(
-            f"{len(found.strays)} wav files fit no layout and are left out, for example "
-            f"{found.strays[0]}"
+            f"{len(scanned.strays)} wav files fit no layout and are left out, for example "
+            f"{scanned.strays[0]}"
         )
-    return found.clips
+    return scanned.clips
 
 
 def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
-    """Lists everything under a folder; see `find_clips` for the arguments.
+    """Lists all wav files under a folder; arguments as in `find_clips`.
 
     Raises:
         UserError: no such folder, no wav file in it, or no permission to read it.
@@ -151,11 +151,11 @@ def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
 
 
 def _found_clips(data_dir: Path, strays: list[str], supplemental: list[str]) -> Iterator[Clip]:
-    """The clips under a folder, one at a time; other wav files are added to the lists."""
+    """Yields the clips under a folder, and adds other wav files to the lists."""
     # Clips come folder by folder and section by section, so few tables are in use at once.
     read_attributes = functools.lru_cache(maxsize=8)(_read_attribute_file)
     for path in _wav_files(data_dir):
-        # Result files are UTF-8, and so must be what they name.
+        # Result files are UTF-8, so the names of clips must be.
         printable = os.fsencode(path).decode(errors="backslashreplace")
         if printable != str(path):
             strays.append(printable)
@@ -171,15 +171,15 @@ def _found_clips(data_dir: Path, strays: list[str], supplemental: list[str]) -> 
 
 
 def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip | None:
-    """Reads one clip's place in the data set off its path alone.
+    """Parses one clip's place in the data set from its path alone.
 
     Args:
         path: the file, absolute or relative to `root`.
         root: the folder of the data.
 
     Returns:
-        The clip, or None if the path fits no layout. What takes the whole data set to decide
-        is provisional: 2022 stands for 2022 and later, and MIMII's normal clips are "train".
+        The clip, or None if the path fits no layout. Fields that depend on the whole data set
+        are provisional: 2022 stands for 2022 and later, and MIMII's normal clips are "train".
     """
     path = Path(os.path.abspath(Path(root, path)))
     if path.suffix.lower() != ".wav":
@@ -225,7 +225,7 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
         path=str(path),
         year=year,
         domain=domain,
-        # Training clips are normal by the rules of the challenge, said in the name or not.
+        # Training clips are normal by the rules of the challenge, even if the name omits it.
         label=NORMAL if split == "train" and label == UNLABELLED else label,
         attributes=attributes,
         **fields,
@@ -233,7 +233,7 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
 
 
 def duplicates(clips: ClipTable) -> Iterator[tuple[Clip, Clip]]:
-    """Pairs of clips that a result file could not tell apart, with the first of that name."""
+    """Pairs of clips that a result file cannot distinguish; the first of that name comes first."""
     pairs = [(other, rows[0]) for rows in clips.namesakes() for other in rows[1:]]
     return ((clips[first], clips[other]) for other, first in sorted(pairs))
 
@@ -247,8 +247,8 @@ def _wav_files(data_dir: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
-    # Data sets are often put together from links to other disks; each folder is walked once,
-    # so that a link back up does not go round for ever.
+    # Data sets are often assembled from links to other disks; each folder is walked once, so
+    # that a link to a parent causes no endless loop.
     walked = set()
     for folder, folders, files in os.walk(
         os.path.abspath(data_dir), followlinks=True, onerror=fail
@@ -268,7 +268,7 @@ class _Place(TypedDict):
 
 @functools.lru_cache(maxsize=1024)  # thousands of clips share a machine's folder
 def _place(machine_folder: Path) -> _Place | None:
-    """Machine and subset, given the folder of the machine."""
+    """Machine and subset, from the folder of the machine."""
     machine = machine_folder.name
     if not machine or machine == "raw" or _SUBSET_FOLDER.fullmatch(machine):
         return None
@@ -278,7 +278,7 @@ def _place(machine_folder: Path) -> _Place | None:
 
 
 def _attributes(text: str | None) -> tuple[tuple[str, str], ...]:
-    """Name and value pairs; a last name without a value has the value ""."""
+    """Parses (name, value) pairs; a last name without a value has the value ""."""
     if text is None or text == _NO_ATTRIBUTE:
         return ()
     tokens = text.split("_")
@@ -286,9 +286,9 @@ def _attributes(text: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def _with_mimii_split(clips: ClipTable) -> ClipTable:
-    """MIMII's own baseline tests on as many normal clips as there are abnormal ones.
+    """Moves normal clips of MIMII to the test set: as many as abnormal ones, as in its baseline.
 
-    They are the first by name; at most half of the normal clips, so that some are left to
+    They are the first by name, and at most half of the normal clips, so that some are left to
     train on.
     """
     test = np.zeros(len(clips), bool)
@@ -296,12 +296,12 @@ def _with_mimii_split(clips: ClipTable) -> ClipTable:
     abnormal = clips.groups("folder", rows=clips.where(year=0, label=ANOMALY))
     for folder, members in clips.groups("folder", rows=clips.where(year=0, label=NORMAL)).items():
         n_test = min(len(abnormal.get(folder, ())), len(members) // 2)
-        test[members[:n_test]] = True  # they come by name: `_wav_files` sorts a folder's
+        test[members[:n_test]] = True  # in the order of names: `_wav_files` sorts a folder
     return clips.replace(test, split="test")
 
 
 def _read_attribute_file(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Attributes by file name without folder and ending; none where there is no such file.
+    """Reads attributes by file name without folder and ending; empty without such a file.
 
     Its columns are file_name, d1p, d1v, d2p, …
     """
@@ -324,7 +324,7 @@ def _read_attribute_file(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 def _with_year(clips: ClipTable, supplemental: list[str]) -> ClipTable:
-    """Settles the year of section-named clips, one data set at a time."""
+    """Infers the year of section-named clips, one data set at a time."""
     sets = defaultdict(list)
     for rows in clips.groups("folder", rows=clips.where(year=[2021, 2022])).values():
         sets[_set_folder(clips.path(rows[0]))].append(rows)
@@ -339,7 +339,7 @@ def _with_year(clips: ClipTable, supplemental: list[str]) -> ClipTable:
 
 
 def _set_folder(path: str) -> Path:
-    """The folder that holds both subsets of the data set that a clip is in."""
+    """Folder of both subsets of a clip's data set."""
     folder = Path(os.path.abspath(path)).parents[2]
     while folder.name == "raw" or _SUBSET_FOLDER.fullmatch(folder.name):
         folder = folder.parent

@@ -192,13 +192,13 @@ def _joined(
     clips: ClipTable,
     front_end: ClipFrontEnd,
     pieces: Sequence[np.ndarray],
-    entries: Sequence[_Piece],
+    found: Sequence[_Piece],
 ) -> FeatureSet:
     """Joins all pieces; clips without features are left out."""
     n_frames = np.zeros(len(clips), np.int32)
     rows = np.zeros(len(clips), np.int64)  # first row of each clip in its entry
     entry_of_clip = np.zeros(len(clips), np.int32)
-    for place, (positions, piece) in enumerate(zip(pieces, entries, strict=True)):
+    for place, (positions, piece) in enumerate(zip(pieces, found, strict=True)):
         counts = np.array(piece.index.n_frames)
         n_frames[positions] = counts
         rows[positions] = np.cumsum(counts) - counts
@@ -206,14 +206,14 @@ def _joined(
     kept = np.flatnonzero(n_frames)
     if not len(kept):
         raise UserError(f"none of the {len(clips)} clips has features")
-    key = hashlib.sha256("".join(piece.digest for piece in entries).encode()).hexdigest()[:32]
+    key = hashlib.sha256("".join(piece.digest for piece in found).encode()).hexdigest()[:32]
     return FeatureSet(
         clips=clips[kept],
         n_frames=n_frames[kept],
         width=front_end.width,
         dtype=np.dtype(front_end.dtype),
         key=key,
-        _entries=tuple(piece.entry for piece in entries),
+        _entries=tuple(piece.entry for piece in found),
         _entry=entry_of_clip[kept],
         _rows=rows[kept],
     )
