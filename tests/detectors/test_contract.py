@@ -87,17 +87,14 @@ def small(name, **train):
 
 
 def make_features(config, sections=12 * ["00"], seed=0):
-    """Clips of a tilted spectrum and noise, of unequal lengths, in dB; a section has its tilt.
-
-    All of 64 frames or fewer, to which a batch is padded: more would be another program.
-    """
+    """Clips of a tilted spectrum and noise, of unequal lengths, in dB; a section has its tilt."""
     rng = np.random.default_rng(seed)
     tilts = {
         "00": np.linspace(-20, -60, config.front_end.n_mels),
         "02": np.linspace(-30, -50, config.front_end.n_mels),
     }
     shortest = make_detector(config).views.length + 20
-    lengths = rng.integers(shortest, 65, len(sections))
+    lengths = rng.integers(shortest, shortest + 40, len(sections))
     return [
         (tilts[section] + rng.normal(0, 5, (n, config.front_end.n_mels))).astype(np.float32)
         for section, n in zip(sections, lengths, strict=True)

@@ -146,7 +146,7 @@ def test_a_clip_s_score_equals_a_direct_computation(score):
     found = jax.jit(detector.score)(weights, {}, ClipInput(clip, 30, 2))
     np.testing.assert_allclose(found, expected.mean(), rtol=1e-4, atol=1e-6)
     # The other ids would have other scores.
-    assert abs(found - jax.jit(detector.score)(weights, {}, clip, 30, 1)) > 1e-3
+    assert abs(found - jax.jit(detector.score)(weights, {}, ClipInput(clip, 30, 1))) > 1e-3
 
 
 @pytest.mark.parametrize("mix", ["none", "power", "both"])

@@ -111,7 +111,7 @@ def test_without_weights_it_says_so():
         asd_jax.fit(config(copies=0, from_scratch="false"), clips)
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="no/such.npz: there is no such file of weights"):
-        asd_jax.fit(config(copies=0, weights="no/such.npz", stages=0), clips)
+        asd_jax.fit(config(copies=0, weights="no/such.npz", stages=0, from_scratch="false"), clips)
     with pytest.raises(UserError, match="features cannot give"):
         asd_jax.fit(config(), clips)
 

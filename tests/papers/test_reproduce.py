@@ -276,16 +276,16 @@ def test_ensembles_share_the_runs_of_their_members(data, tmp_path, faked):
 
 def test_an_embedding_is_set_where_there_is_one(data, tmp_path, faked):
     done, _ = faked
-    settings = {"embedding": "log_mel", "iaeo3_opt.embedding.weights": "file"}
+    settings = {"embedding": "edgel3", "iaeo3_opt.embedding.weights": "file"}
     reproduce("grollmisch2020", data, tmp_path, overrides=settings, reporter=Silent())
     assert done["dense_ae"][0].embedding.kind == "none"
-    assert done["iaeo3"][0].embedding.kind == "log_mel"
+    assert done["iaeo3"][0].embedding.kind == "edgel3"
     assert done["iaeo3"][0].embedding.weights == ""
     members = done["iaeo3_opt"][0].member_configs()
     found = {name: (m.embedding.kind, m.embedding.weights) for name, m in members.items()}
     # For valves there is the autoencoder alone.
     assert found.pop("iaeo3_valve") == ("none", "")
-    assert len(found) == 4 and set(found.values()) == {("log_mel", "file")}
+    assert len(found) == 4 and set(found.values()) == {("edgel3", "file")}
 
 
 def test_what_an_ensemble_that_chooses_trains_is_what_the_pipeline_runs(later, tmp_path):
