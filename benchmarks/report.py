@@ -1,11 +1,9 @@
 """Report of the measurements, in JSON and in Markdown."""
 
-import importlib.metadata
 import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from typing import Any
 import jax
 from threadpoolctl import threadpool_info
 
+from asd_jax.runs.directory import commit, versions_of
 from asd_jax.runtime.files import atomic_write
 from benchmarks.harness import OURS
 
@@ -43,10 +42,11 @@ def environment(threads: int) -> dict[str, Any]:
         threads: of PyTorch.
     """
     device = jax.devices()[0]
-    record = {
+    versions = {name: version for name, version in versions_of(_PACKAGES).items() if version}
+    return {
         "command": " ".join(["python", "-m", "benchmarks", *sys.argv[1:]]),
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "commit": _commit(),
+        "commit": commit(),
         "device": f"{len(jax.devices())} × {device.device_kind} ({device.platform})",
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -58,28 +58,8 @@ def environment(threads: int) -> dict[str, Any]:
         f"{jax.config.jax_default_matmul_precision or 'default'}, PyTorch with TF32 allowed",
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "load_before": os.getloadavg()[0],
-        "versions": {"python": platform.python_version()},
+        "versions": {"python": platform.python_version(), **versions},
     }
-    for package in _PACKAGES:
-        try:
-            record["versions"][package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return record
-
-
-def _commit() -> str:
-    """The commit of the working tree, with "+" for uncommitted changes; "" without one."""
-
-    def git(*words: str) -> str:
-        folder = Path(__file__).parent
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
-    except OSError:
-        return ""
 
 
 def _processor() -> str:

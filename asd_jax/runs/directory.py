@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,19 @@ def stored_differences(path: os.PathLike | str, config: Config | MembersConfig) 
 
 def environment() -> dict[str, Any]:
     """Versions, devices and commit; None for what cannot be determined."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions_of(_PACKAGES),
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "cpu_count": os.cpu_count(),
+        "commit": commit(),
+    }
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str | None]:
+    """Installed version of each package; None where it is not installed."""
 
     def version(package: str) -> str | None:
         try:
@@ -229,18 +242,10 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             return None
 
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {package: version(package) for package in _PACKAGES},
-        "backend": jax.default_backend(),
-        "devices": [device.device_kind for device in jax.devices()],
-        "cpu_count": os.cpu_count(),
-        "commit": _commit(),
-    }
+    return {package: version(package) for package in packages}
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Commit of this file's checkout, with "+" where files differ from it; None without one."""
     folder = Path(__file__).resolve().parent
 
