@@ -22,13 +22,13 @@ from asd_jax.features.table import ArrayFeatures
 from asd_jax.training import (
     FleetClips,
     FleetData,
-    Member,
+    FleetModel,
     Task,
     fleet,
     fleet_clips,
     gradient_task,
 )
-from asd_jax.training.members import lay_out_views, member_key
+from asd_jax.training.models import lay_out_views, model_key
 from asd_jax.training.windows import training_statistics
 from benchmarks.harness import Comparison, Difference, Prepared, Way, largest
 
@@ -69,7 +69,7 @@ def resident_data(clips: FleetClips, arrays: Sequence[np.ndarray]) -> FleetData:
     """Data of a fleet whose frames are all on the device, (frames, mels) a clip."""
     features = ArrayFeatures([Clip("", "", "train", "", "")] * len(arrays), arrays)
     return FleetData(
-        jnp.stack([member_key(member) for member in clips.members]),
+        jnp.stack([model_key(model) for model in clips.models]),
         training_statistics(features, clips),
         lay_out_views(clips, clips.training, features.offsets),
         lay_out_views(clips, clips.validation, features.offsets),
@@ -95,14 +95,14 @@ def epoch_way(task: Task, config: TrainConfig, table, data) -> Way:
 def setup(make, quick: bool, peers: Sequence[str]) -> Prepared:
     """Frames are on the device beforehand; the models differ only by their shuffling."""
     task, batch_size = make()
-    n_members, steps, batch_size = (2, 2, batch_size // 4) if quick else (4, 10, batch_size)
-    members = [Member("fan", "", seed) for seed in range(n_members)]
+    n_models, steps, batch_size = (2, 2, batch_size // 4) if quick else (4, 10, batch_size)
+    models = [FleetModel("fan", "", seed) for seed in range(n_models)]
     n_frames = steps * batch_size + task.view_length - 1
     table = np.random.default_rng(0).normal(size=(n_frames, MELS)).astype(np.float32)
     config = TrainConfig(batch_size=batch_size, validation_split=0.0)
     clips = fleet_clips(
-        members,
-        [(np.array([0]), np.array([0], np.int32))] * n_members,
+        models,
+        [(np.array([0]), np.array([0], np.int32))] * n_models,
         np.array([len(table)]),
         view_length=task.view_length,
         view_hop=1,
@@ -121,7 +121,7 @@ def setup(make, quick: bool, peers: Sequence[str]) -> Prepared:
         yield Difference("mean loss of the epoch", largest(ours, theirs), limit, why)
 
     return Prepared(
-        f"an epoch of {n_members} members, {steps} steps of {batch_size}; float32; ours is "
+        f"an epoch of {n_models} models, {steps} steps of {batch_size}; float32; ours is "
         f"{chosen}, the default",
         {"ours": way(chosen)} | {peer: way(peer) for peer in peers},
         check,

@@ -8,7 +8,7 @@ import numpy as np
 
 from asd_jax.config import TrainConfig, load_config
 from asd_jax.detectors import make_detector
-from asd_jax.training import Member, fleet, fleet_clips, variables
+from asd_jax.training import FleetModel, fleet, fleet_clips, variables
 from benchmarks.drivers import epoch_way, resident_data
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.roofline import Work
@@ -64,12 +64,12 @@ def setup(name: str, quick: bool, peers: Sequence[str]) -> Prepared:
     task = make_detector(load_config(name)).task()
     length = task.view_length
     frames = make_frames(machines, steps * BATCH + length - 1)
-    members = [Member(f"m{m}", "", seed) for m in range(machines) for seed in range(SEEDS)]
+    models = [FleetModel(f"m{m}", "", seed) for m in range(machines) for seed in range(SEEDS)]
     config = TrainConfig(batch_size=BATCH, validation_split=0.0)
     table = frames.reshape(-1, MELS)
     clips = fleet_clips(
-        members,
-        [(np.array([i // SEEDS]), np.array([0], np.int32)) for i in range(len(members))],
+        models,
+        [(np.array([i // SEEDS]), np.array([0], np.int32)) for i in range(len(models))],
         np.full(machines, frames.shape[1]),
         view_length=length,
         view_hop=1,
@@ -79,7 +79,7 @@ def setup(name: str, quick: bool, peers: Sequence[str]) -> Prepared:
     state = jax.device_get(jax.jit(lambda data: fleet.init_state(task, data, config))(data))
     values = [
         variables(jax.tree.map(lambda leaf, i=i: leaf[i], state.learner))
-        for i in range(len(members))
+        for i in range(len(models))
     ]
     per_model = sum(leaf.size for leaf in jax.tree.leaves(values[0]["params"]))
     kernels = sum(p.size for p in jax.tree.leaves(values[0]["params"]) if p.ndim == 2)
@@ -93,7 +93,7 @@ def setup(name: str, quick: bool, peers: Sequence[str]) -> Prepared:
         )
 
     def work(_):
-        rows = len(members) * steps
+        rows = len(models) * steps
         return Work(
             4 * rows * (8 * per_model + BATCH * length * MELS),
             rows * 6 * kernels * BATCH,
@@ -102,7 +102,7 @@ def setup(name: str, quick: bool, peers: Sequence[str]) -> Prepared:
         )
 
     return Prepared(
-        f"an epoch of {len(members)} models `{name}` ({machines} machines, {SEEDS} seeds), "
+        f"an epoch of {len(models)} models `{name}` ({machines} machines, {SEEDS} seeds), "
         f"{steps} steps of {BATCH}; float32; ours by "
         f"{fleet.choose_driver(config, task.kind)}, PyTorch one model after another",
         {"ours": epoch_way(task, config, table, data)}

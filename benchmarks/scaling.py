@@ -21,7 +21,7 @@ from asd_jax.config import TrainConfig, load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.features.table import ArrayFeatures
-from asd_jax.training import Member, fleet_clips, train
+from asd_jax.training import FleetModel, fleet_clips, train
 from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
 
 MELS, BATCH, EPOCHS = 128, 512, 4
@@ -37,10 +37,10 @@ def train_here(name: str, models: int, clips: int, devices: int, settings: dict)
     rng = np.random.default_rng(0)
     arrays = rng.normal(-40, 8, (clips, _CLIP_FRAMES, MELS)).astype(np.float32)
     features = ArrayFeatures([Clip("", "", "train", "", "")] * clips, list(arrays))
-    members = [Member(f"m{m}", "", 0) for m in range(models)]
+    fleet_models = [FleetModel(f"m{m}", "", 0) for m in range(models)]
     every = np.arange(clips), np.zeros(clips, np.int32)
     fleet = fleet_clips(
-        members,
+        fleet_models,
         [every] * models,
         features.n_frames,
         view_length=task.view_length,
@@ -51,7 +51,7 @@ def train_here(name: str, models: int, clips: int, devices: int, settings: dict)
 
     def log(entry):
         ends.append(time.perf_counter())
-        losses.append([entry["loss"][member.name] for member in members])
+        losses.append([entry["loss"][model.name] for model in fleet_models])
 
     train(task, fleet, features, config, log=log, devices=jax.devices()[:devices])
     return {"seconds": float(np.median(np.diff(ends))), "losses": losses[-1]}

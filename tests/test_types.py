@@ -20,7 +20,7 @@ MOST = 8
 PUBLIC = (
     *("audio", "metrics", "config", "errors", "scoring", "fitting", "pipeline", "runs"),
     *("data.clips", "data.columns", "data.layouts", "data.index", "data.audio_files"),
-    *("features", "detectors", "training.task", "training.members", "training.trainer"),
+    *("features", "detectors", "training.task", "training.models", "training.trainer"),
 )
 
 

@@ -30,7 +30,7 @@ from asd_jax.fitting.layout import Group
 from asd_jax.runtime import distributed
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
-from asd_jax.training import Member, fleet
+from asd_jax.training import FleetModel, fleet
 
 # (weights, calibration, clips) → (models, clips)
 _Score = Callable[[Any, Any, ClipInput], jax.Array | np.ndarray]
@@ -42,10 +42,10 @@ class FittedDetector(Fitted):
 
     Attributes:
         detector: the system, with the configuration it was fitted with.
-        members: its models, in the order of the leading axis of the arrays below.
+        models: its models, in the order of the leading axis of the arrays below.
         weights: stacked weights.
         calibration: stacked results of `Detector.calibrate`.
-        thresholds: (members,) decision threshold of the scores of each model's seed; NaN where
+        thresholds: (models,) decision threshold of the scores of each model's seed; NaN where
             there is none.
         group_thresholds: "machine/section" (the section empty where one model serves a
             machine type) → threshold of the mean score over the seeds.
@@ -53,7 +53,7 @@ class FittedDetector(Fitted):
     """
 
     detector: Detector
-    members: tuple[Member, ...]
+    models: tuple[FleetModel, ...]
     weights: Mapping[str, Any] = dataclasses.field(repr=False)
     calibration: Mapping[str, Any] = dataclasses.field(repr=False)
     thresholds: np.ndarray = dataclasses.field(repr=False)
@@ -68,7 +68,7 @@ class FittedDetector(Fitted):
     @property
     def machines(self) -> tuple[str, ...]:
         """Machine types it can score."""
-        return tuple(dict.fromkeys(member.machine for member in self.members))
+        return tuple(dict.fromkeys(model.machine for model in self.models))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -193,7 +193,7 @@ class FittedDetector(Fitted):
         chosen = self.models_of(group, self._seeds(seed))
         if seed is not None or len(self.seeds) == 1:
             return float(self.thresholds[chosen[0]])
-        return self.group_thresholds[group_name(self.members[chosen[0]])]
+        return self.group_thresholds[group_name(self.models[chosen[0]])]
 
     def models_of(self, group: Group, seeds: Sequence[int] | None = None) -> list[int]:
         """Indices of the models that serve a machine and section.
@@ -205,10 +205,10 @@ class FittedDetector(Fitted):
         machine, section = group
         return [
             m
-            for m, member in enumerate(self.members)
-            if member.machine == machine
-            and member.section in ("", section)
-            and (seeds is None or member.seed in seeds)
+            for m, model in enumerate(self.models)
+            if model.machine == machine
+            and model.section in ("", section)
+            and (seeds is None or model.seed in seeds)
         ]
 
     def label_of(self, group: Group) -> int:
@@ -250,7 +250,7 @@ class FittedDetector(Fitted):
             scores[:, first : first + count] = score(weights, calibration, clips)[:, :count]
         scores = np.sum(distributed.gather(scores), axis=0)  # 0 where another process scored
         # NaN of a diverged training, already reported, leaves the seed to its other trainings.
-        n_seeds = len({self.members[m].seed for m in chosen})
+        n_seeds = len({self.models[m].seed for m in chosen})
         of_seeds = scores.reshape(n_seeds, -1, len(indices))  # (seeds, trainings, clips)
         return np.fmin.reduce(of_seeds, axis=1)
 
@@ -284,7 +284,7 @@ class FittedDetector(Fitted):
         """Writes everything to one file of plain arrays, whole or not at all."""
         meta = {
             "config": configs.to_dict(self.config),
-            "members": [dataclasses.astuple(member) for member in self.members],
+            "members": [dataclasses.astuple(model) for model in self.models],
             "group_thresholds": dict(self.group_thresholds),
             "sections": dict(self.sections),
         }
@@ -310,7 +310,7 @@ class FittedDetector(Fitted):
                 raise ValueError("its configuration is of an ensemble")
             return cls(
                 detector=make_detector(config),
-                members=tuple(Member(*member) for member in meta["members"]),
+                models=tuple(FleetModel(*model) for model in meta["members"]),
                 weights=trees["weights"],
                 calibration=trees.get("calibration", {}),
                 thresholds=thresholds,
@@ -329,12 +329,12 @@ class FittedDetector(Fitted):
             ) from error
 
 
-def group_name(member: Member) -> str:
-    """Name that members share which differ only in their seed: "machine/section"."""
-    return f"{member.machine}/{member.section}"
+def group_name(model: FleetModel) -> str:
+    """Name that models share which differ only in their seed: "machine/section"."""
+    return f"{model.machine}/{model.section}"
 
 
 def take(tree: Any, chosen: int | Sequence[int]) -> Any:
-    """The chosen members of a stacked tree."""
+    """The chosen models of a stacked tree."""
     rows = chosen if isinstance(chosen, int) else np.asarray(chosen)
     return jax.tree.map(lambda leaf: leaf[rows], tree)

@@ -52,7 +52,7 @@ def fit_clips(
         **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
     reporter = reporter or Silent()
-    members = layout.fleet.members
+    models = layout.fleet.models
     weights = train(
         detector.task(layout.n_labels),
         layout.fleet,
@@ -64,10 +64,10 @@ def fit_clips(
     calibration = _calibrate(detector, features, layout, weights, reporter)
     return FittedDetector(
         detector=detector,
-        members=tuple(members),
+        models=tuple(models),
         weights=weights,
         calibration=calibration,
-        thresholds=np.full(len(members), np.nan),
+        thresholds=np.full(len(models), np.nan),
         group_thresholds={},
         sections=layout.sections,
     )
@@ -98,19 +98,19 @@ def _calibrate(
 
         return TrainingClips([features.clips[i] for i in indices], statistics)
 
-    members = layout.fleet.members
-    calibrations: list[dict[str, np.ndarray] | None] = [None] * len(members)
+    models = layout.fleet.models
+    calibrations: list[dict[str, np.ndarray] | None] = [None] * len(models)
     problem = None
     # Indices (clips,) of each model's training clips.
-    own = [layout.groups[member.machine, member.section] for member in members]
-    reporter.start("calibrating", len(members))
-    for m, (member, indices) in enumerate(zip(members, own, strict=True)):
+    own = [layout.groups[model.machine, model.section] for model in models]
+    reporter.start("calibrating", len(models))
+    for m, (model, indices) in enumerate(zip(models, own, strict=True)):
         if not distributed.is_own(m):
             continue
         try:
             calibrations[m] = detector.calibrate(of_model(indices, take(weights, m)))
         except UserError as error:
-            reporter.line(f"{member.name}: {error}; its scores will be NaN")
+            reporter.line(f"{model.name}: {error}; its scores will be NaN")
             problem = error
         reporter.advance(m + 1)
     reporter.stop()

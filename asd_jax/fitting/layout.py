@@ -10,7 +10,7 @@ from asd_jax.audio import count_views
 from asd_jax.config import TrainConfig
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import Detector
-from asd_jax.training import FleetClips, Member, fleet_clips
+from asd_jax.training import FleetClips, FleetModel, fleet_clips
 
 Group = tuple[str, str]  # machine and section; the section is "" where a model serves all of them
 
@@ -48,15 +48,15 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
     """
     config, spec = detector.config, detector.views
     groups = groups_of(detector, clips)
-    members = [
-        Member(*group, seed, repeat)
+    models = [
+        FleetModel(*group, seed, repeat)
         for group in groups
         for seed in config.seeds
         for repeat in range(detector.repeats)
     ]
     examples = [
-        detector.examples(groups[member.machine, member.section], clips, member.seed)
-        for member in members
+        detector.examples(groups[model.machine, model.section], clips, model.seed)
+        for model in models
     ]
     n_views = count_views(n_frames, spec.length, spec.hop)  # (clips,)
     most = max(int(n_views[indices].sum()) for indices, _ in examples)
@@ -64,7 +64,7 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
     settings = dataclasses.replace(config.train, batch_size=size)
     n_labels = max(int(labels.max()) + 1 for _, labels in examples)
     fleet = fleet_clips(
-        members,
+        models,
         examples,
         n_frames,
         view_length=spec.length,

@@ -38,7 +38,7 @@ def score_training(
         UserError: there are no training clips of any of its models.
     """
     rows = []
-    served = {group: own for group, own in groups.items() if _members_of(fitted, group)}
+    served = {group: own for group, own in groups.items() if _models_of(fitted, group)}
     if not served:  # of an imported model
         raise UserError(
             f"the model is of {', '.join(fitted.machines)}, the training clips are of "
@@ -47,7 +47,7 @@ def score_training(
         )
     reporter.start("scoring training clips", len(served))
     for done, (group, indices) in enumerate(served.items(), 1):
-        chosen = _members_of(fitted, group)
+        chosen = _models_of(fitted, group)
         clips = [*features.clips[indices]]
         labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
         # (seeds, clips)
@@ -78,19 +78,19 @@ def with_thresholds(
         group = row.machine, row.section if by_section else ""
         of_seeds = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
         of_seeds[fitted.config.seeds.index(row.seed)].append(row.score)
-    thresholds, group_thresholds = np.full(len(fitted.members), np.nan), {}
+    thresholds, group_thresholds = np.full(len(fitted.models), np.nan), {}
     for group, lists in of_group.items():
         # (seeds, clips), and the models of the group
-        scores, chosen = np.array(lists, np.float32), _members_of(fitted, group)
+        scores, chosen = np.array(lists, np.float32), _models_of(fitted, group)
         for m in chosen:
-            of_seed = scores[fitted.config.seeds.index(fitted.members[m].seed)]
+            of_seed = scores[fitted.config.seeds.index(fitted.models[m].seed)]
             thresholds[m], fallback = threshold_of(fitted.config, of_seed)
-            if fallback and not fitted.members[m].repeat:
+            if fallback and not fitted.models[m].repeat:
                 reporter.line(
-                    f"{fitted.members[m].name}: threshold by the scores' own quantile ({fallback})"
+                    f"{fitted.models[m].name}: threshold by the scores' own quantile ({fallback})"
                 )
         of_mean = threshold_of(fitted.config, scores.mean(axis=0))
-        group_thresholds[group_name(fitted.members[chosen[0]])] = of_mean.value
+        group_thresholds[group_name(fitted.models[chosen[0]])] = of_mean.value
     return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
 
 
@@ -103,10 +103,8 @@ def threshold_of(config: Config, scores: np.ndarray) -> Threshold:
     return gamma_threshold(scores, config.threshold_quantile)
 
 
-def _members_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
-    return [
-        m for m, member in enumerate(fitted.members) if (member.machine, member.section) == group
-    ]
+def _models_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
+    return [m for m, model in enumerate(fitted.models) if (model.machine, model.section) == group]
 
 
 def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
@@ -132,7 +130,7 @@ def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) 
                         machine=machine,
                         section=section,
                         domain=clip.domain,
-                        seed=fitted.members[m].seed,
+                        seed=fitted.models[m].seed,
                         clip=clip.name,
                         label=clip.label,
                         score=score,

@@ -16,7 +16,7 @@ from asd_jax.fitting.scores import threshold_of
 from asd_jax.models.pretrained.keras_autoencoder import load_keras_autoencoder
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runtime.files import atomic_write
-from asd_jax.training import Member
+from asd_jax.training import FleetModel
 
 _SYSTEM = "dense_ae"
 
@@ -49,15 +49,15 @@ def import_keras(
     detector = DenseAutoencoderDetector(config)
     n_values = detector.views.length * config.front_end.n_mels
     variables = load_keras_autoencoder(path, detector.module, n_values)
-    member = Member(machine, "", config.seeds[0])
+    model = FleetModel(machine, "", config.seeds[0])
     threshold = threshold_of(config, np.zeros(0)).value
     return FittedDetector(
         detector=detector,
-        members=(member,),
+        models=(model,),
         weights=jax.tree.map(lambda leaf: leaf[None], variables),
         calibration={},
         thresholds=np.array([threshold]),
-        group_thresholds={group_name(member): threshold},
+        group_thresholds={group_name(model): threshold},
         sections={machine: ()},
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from asd_jax.config import TrainConfig
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.training import Batch, TrainingStatistics, fleet
-from asd_jax.training.members import FleetClips, FleetData, Views
+from asd_jax.training.models import FleetClips, FleetData, Views
 from asd_jax.training.task import Learner, Task, count_values
 from asd_jax.training.trainer import table_bytes
 from asd_jax.training.windows import schedule
@@ -88,7 +88,7 @@ def estimate_cost(
     def shape(*axes: int, dtype: Any = jnp.int32) -> Any:
         return jax.ShapeDtypeStruct(axes, dtype)
 
-    count = len(fleet_clips.members)
+    count = len(fleet_clips.models)
     band = shape(count, n_mels, dtype=jnp.float32)
     data = FleetData(
         key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, PartitionSpec
 from asd_jax.audio.views import gather_views
 from asd_jax.config import TrainConfig
 from asd_jax.runtime.compilation import compiler_options
-from asd_jax.training.members import FleetData, Views
+from asd_jax.training.models import FleetData, Views
 from asd_jax.training.placement import DATA_AXIS, FLEET_AXIS, over_data_axis
 from asd_jax.training.task import Batch, Learner, Task
 
@@ -190,9 +190,9 @@ def _finish_epoch(
     }
 
 
-def _train_window(task, batch_size, shared, member) -> EpochProgress:
+def _train_window(task, batch_size, shared, model) -> EpochProgress:
     """One model's steps on the views of one table; no array has the fleet's axis."""
-    (table, window, n_windows), (data, state, progress) = shared, member
+    (table, window, n_windows), (data, state, progress) = shared, model
     views = _shuffled(data, state.epoch * n_windows + window)
 
     def train(index, progress):
@@ -203,9 +203,9 @@ def _train_window(task, batch_size, shared, member) -> EpochProgress:
     return jax.lax.fori_loop(0, steps, train, progress)
 
 
-def _validate_window(task, batch_size, shared, member) -> EpochProgress:
+def _validate_window(task, batch_size, shared, model) -> EpochProgress:
     """One model's validation losses on the views of one table."""
-    (table,), (data, state, progress) = shared, member
+    (table,), (data, state, progress) = shared, model
     held = data.validation
 
     def validate(index, progress):
@@ -215,9 +215,9 @@ def _validate_window(task, batch_size, shared, member) -> EpochProgress:
     return jax.lax.fori_loop(0, steps, validate, progress)
 
 
-def _member_epoch(task, config: TrainConfig, shared, member):
+def _model_epoch(task, config: TrainConfig, shared, model):
     """One model's epoch if all its views are in one table."""
-    (table,), (data, state) = shared, member
+    (table,), (data, state) = shared, model
     size, progress = config.batch_size, begin_epoch(state)
     progress = _train_window(task, size, (table, 0, 1), (data, state, progress))
     progress = _validate_window(task, size, (table,), (data, state, progress))
@@ -264,13 +264,13 @@ class Epoch(NamedTuple):
     finish: Callable[..., tuple[FleetState, dict[str, jax.Array]]]
 
 
-def _over_members(one: Callable, driver: str, mesh: Mesh | None) -> Callable:
+def _over_models(one: Callable, driver: str, mesh: Mesh | None) -> Callable:
     """Maps a function of (shared, one model's arguments) over the models stacked on an axis."""
 
     def every(shared, stacked):
         if driver == "vmap":
             return jax.vmap(one, in_axes=(None, 0))(shared, stacked)
-        return jax.lax.map(lambda member: one(shared, member), stacked)
+        return jax.lax.map(lambda model: one(shared, model), stacked)
 
     if mesh is None:
         return every
@@ -312,7 +312,7 @@ def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
             return windows.finish(state, progress)
 
         return looped
-    epoch = _over_members(functools.partial(_member_epoch, task, config), driver, mesh)
+    epoch = _over_models(functools.partial(_model_epoch, task, config), driver, mesh)
     return jax.jit(
         lambda table, data, state: epoch((table,), (data, state)),
         donate_argnums=2,
@@ -329,9 +329,9 @@ def make_windowed_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = Non
     if driver == "loop":
         return _looped_epoch(task, config)
     size = config.batch_size
-    train = _over_members(functools.partial(_train_window, task, size), driver, mesh)
-    validate = _over_members(functools.partial(_validate_window, task, size), driver, mesh)
-    finish = _over_members(lambda _, member: _finish_epoch(config.patience, *member), driver, mesh)
+    train = _over_models(functools.partial(_train_window, task, size), driver, mesh)
+    validate = _over_models(functools.partial(_validate_window, task, size), driver, mesh)
+    finish = _over_models(lambda _, model: _finish_epoch(config.patience, *model), driver, mesh)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def finish_learner(learner, state, progress):
@@ -395,6 +395,6 @@ def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
         return each(one, state, data, progress)
 
     def finish(state, progress):
-        return each(lambda _, *member: finish_one(*member), state, progress)
+        return each(lambda _, *model: finish_one(*model), state, progress)
 
     return Epoch(train, validate, finish)

@@ -19,7 +19,7 @@ FLEET_AXIS, DATA_AXIS = "fleet", "data"
 
 
 def fleet_mesh(
-    n_members: int, config: TrainConfig, devices: Sequence[jax.Device] | None = None
+    n_models: int, config: TrainConfig, devices: Sequence[jax.Device] | None = None
 ) -> Mesh | None:
     """A mesh over the devices of all processes; None for a single device.
 
@@ -28,7 +28,7 @@ def fleet_mesh(
     each step.
 
     Args:
-        n_members: models in the fleet.
+        n_models: models in the fleet.
         config: `data_devices` and `batch_size` are used.
         devices: all devices by default.
 
@@ -44,26 +44,26 @@ def fleet_mesh(
         )
     if len(devices) == 1:
         return None
-    together = together or devices_together(len(devices), n_members, config.batch_size)
+    together = together or devices_together(len(devices), n_models, config.batch_size)
     return Mesh(np.array(devices).reshape(-1, together), (FLEET_AXIS, DATA_AXIS))
 
 
-def devices_together(n_devices: int, n_members: int, batch_size: int) -> int:
+def devices_together(n_devices: int, n_models: int, batch_size: int) -> int:
     """Number of devices that share each step: the smallest that leaves no device idle.
 
     Args:
         n_devices: devices of all processes.
-        n_members: models in the fleet.
+        n_models: models in the fleet.
         batch_size: views of a step, a multiple of the result.
 
     Examples:
-        >>> devices_together(8, n_members=100, batch_size=64)
+        >>> devices_together(8, n_models=100, batch_size=64)
         1
-        >>> devices_together(8, n_members=3, batch_size=64)
+        >>> devices_together(8, n_models=3, batch_size=64)
         4
     """
     possible = [n for n in range(1, n_devices + 1) if n_devices % n == 0 and batch_size % n == 0]
-    return next((n for n in possible if n_devices // n <= n_members), possible[-1])
+    return next((n for n in possible if n_devices // n <= n_models), possible[-1])
 
 
 def over_data_axis(rows: jax.Array) -> jax.Array:
@@ -79,11 +79,11 @@ class Placement:
 
     Attributes:
         mesh: devices; None for one device, and if each process loops over its own models.
-        n_members: models in the fleet.
+        n_models: models in the fleet.
     """
 
     mesh: Mesh | None
-    n_members: int
+    n_models: int
 
     @property
     def _by_process(self) -> bool:
@@ -93,12 +93,12 @@ class Placement:
     def fill(self) -> int:
         """Number of padding models, so that all devices have equally many."""
         places = self.mesh.shape[FLEET_AXIS] if self.mesh else jax.process_count()
-        return -self.n_members % places
+        return -self.n_models % places
 
-    def put_members(self, tree: Any) -> Any:
+    def put_models(self, tree: Any) -> Any:
         """Puts arrays with an axis of all models, padding included, on their devices."""
         if self._by_process:
-            share = distributed.share_of(self.n_members + self.fill)
+            share = distributed.share_of(self.n_models + self.fill)
             tree = jax.tree.map(lambda leaf: leaf[share.start : share.stop], tree)
         if self.mesh is None:
             return jax.device_put(tree)
@@ -139,7 +139,7 @@ class Placement:
         # Sliced on the host: slicing an array that lies on several devices compiles a program
         # with exchanges between them, for each array. And copied: the arrays are donated to the
         # next epoch, perhaps before they are on the disk.
-        return jax.tree.map(lambda leaf: np.array(leaf)[: self.n_members], tree)
+        return jax.tree.map(lambda leaf: np.array(leaf)[: self.n_models], tree)
 
 
 def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:

@@ -16,14 +16,14 @@ from asd_jax.runtime import distributed
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import fleet
 from asd_jax.training.checkpoints import Checkpoints
-from asd_jax.training.members import (
+from asd_jax.training.models import (
     Examples,
     FleetClips,
     FleetData,
-    Member,
+    FleetModel,
     Views,
     lay_out_views,
-    member_key,
+    model_key,
 )
 from asd_jax.training.placement import Placement, fleet_mesh
 from asd_jax.training.task import Task
@@ -86,13 +86,13 @@ def train(
         UserError: the settings do not fit the devices.
     """
     reporter = reporter or Silent()
-    members = clips.members
+    models = clips.models
     looped = fleet.choose_driver(config, task.kind) == "loop"
-    mesh = None if looped else fleet_mesh(len(members), config, devices)
-    placement = Placement(mesh, len(members))
+    mesh = None if looped else fleet_mesh(len(models), config, devices)
+    placement = Placement(mesh, len(models))
     no_views: Any = None  # before there is a table
     data = FleetData(
-        jnp.stack([member_key(member) for member in members]),
+        jnp.stack([model_key(model) for model in models]),
         training_statistics(source, clips),
         no_views,
         no_views,
@@ -104,8 +104,8 @@ def train(
 
     # Padding models, so that all devices have equally many, are stopped from the start.
     data, state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), (data, state))
-    state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= len(members)))
-    data, state = placement.put_members((data, state))
+    state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= len(models)))
+    data, state = placement.put_models((data, state))
     run_epoch = None
     reporter.start("epoch", config.epochs, first)
     begin, trained = time.monotonic(), 0
@@ -121,12 +121,12 @@ def train(
             state, losses = run_epoch(state)
             losses, stopped = placement.fetch((losses, state.stopped))
             trained += int(running.sum())
-            log(_entry(epoch, members, losses))
+            log(_entry(epoch, models, losses))
             for m in np.flatnonzero(running & ~np.isfinite(losses["loss"])).tolist():
                 if m not in unhealthy:
                     unhealthy.add(m)
                     reporter.line(
-                        f"{members[m].name}: the training loss is not finite from epoch {epoch} "
+                        f"{models[m].name}: the training loss is not finite from epoch {epoch} "
                         "on; lower --config.train.learning_rate"
                     )
             reporter.advance(
@@ -164,7 +164,7 @@ def check_fit(clips: FleetClips, config: TrainConfig, row_bytes: int, kind: str)
         UserError: the settings do not fit.
     """
     if fleet.choose_driver(config, kind) != "loop":
-        fleet_mesh(len(clips.members), config)
+        fleet_mesh(len(clips.models), config)
     schedule(clips, row_bytes, table_bytes(config))
 
 
@@ -223,7 +223,7 @@ def _epochs(
 
     def fetch_window() -> tuple[Window, jax.Array, FleetData]:
         window, table, training, validation = next(loads)
-        training, validation = placement.put_members((training, validation))
+        training, validation = placement.put_models((training, validation))
         part = data._replace(training=training, validation=validation)
         return window, placement.share_table(table), part
 
@@ -294,13 +294,13 @@ def _repeat_last(leaf: jax.Array, times: int) -> jax.Array:
     return leaf[np.minimum(np.arange(len(leaf) + times), len(leaf) - 1)] if times else leaf
 
 
-def _entry(epoch: int, members: Sequence[Member], losses: Mapping[str, np.ndarray]) -> dict:
+def _entry(epoch: int, models: Sequence[FleetModel], losses: Mapping[str, np.ndarray]) -> dict:
     """The log's entry of an epoch: finite losses by the models' names."""
 
     def by_name(values: np.ndarray) -> dict[str, float]:
         return {
-            member.name: float(value)
-            for member, value in zip(members, values, strict=True)
+            model.name: float(value)
+            for model, value in zip(models, values, strict=True)
             if np.isfinite(value)
         }
 

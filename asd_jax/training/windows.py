@@ -17,7 +17,7 @@ import numpy as np
 from asd_jax.errors import UserError
 from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
-from asd_jax.training.members import Examples, FleetClips, whole_batches
+from asd_jax.training.models import Examples, FleetClips, whole_batches
 from asd_jax.training.task import TrainingStatistics
 
 # Neighbouring clips that stay together, so that each chunk of the cache is read about once. Runs
@@ -260,7 +260,7 @@ def training_statistics(source: Features, fleet: FleetClips) -> TrainingStatisti
     used, first = np.unique(pairs[0], return_index=True)
     bounds = np.append(first, pairs.shape[1])
     share = distributed.share_of(len(used))
-    n_models = len(fleet.members)
+    n_models = len(fleet.models)
     sums, squares = np.zeros((2, n_models, source.width))
     low = np.full((n_models, source.width), np.inf)
     high = -low

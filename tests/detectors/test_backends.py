@@ -110,16 +110,16 @@ def test_scores_are_those_of_scikit_learn(backend, tmp_path):
     again = FittedDetector.load(tmp_path / "model.npz")
     new = make_clips(6, config.front_end.n_mels, seed=0)
     trained = score_training(fitted, features, layout_of(config, features).groups, Silent())
-    for place, member in enumerate(fitted.members):
+    for place, model in enumerate(fitted.models):
         queries = embeddings_of(fitted, place, new)
-        own = [i for i, clip in enumerate(features.clips) if clip.machine == member.machine]
+        own = [i for i, clip in enumerate(features.clips) if clip.machine == model.machine]
         target = np.array([features.clips[i].domain == "target" for i in own])
         embedded = embeddings_of(fitted, place, features.read_clips(own))
         assert embedded.std(axis=0).max() > 1e-2
-        assert target.any() == (member.machine == "fan")
+        assert target.any() == (model.machine == "fan")
 
         expected = selective(config.backend, embedded, target, queries)
-        asked = {"machine": member.machine, "section": "00", "seed": member.seed}
+        asked = {"machine": model.machine, "section": "00", "seed": model.seed}
         found = fitted.score_features(new, **asked)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
         np.testing.assert_array_equal(again.score_features(new, **asked), found)
@@ -136,7 +136,7 @@ def test_scores_are_those_of_scikit_learn(backend, tmp_path):
                 for i in range(len(own))
             ]
         rows = [
-            row.score for row in trained if (row.machine, row.seed) == (member.machine, member.seed)
+            row.score for row in trained if (row.machine, row.seed) == (model.machine, model.seed)
         ]
         np.testing.assert_allclose(rows, trained_on, rtol=1e-3, atol=1e-5)
 

@@ -92,10 +92,10 @@ def fitted():
     )
 
 
-def member(fitted, section, seed, repeat):
+def model_of(fitted, section, seed, repeat):
     """Weights and calibration of one model."""
-    found = [m for m in fitted.members if (m.section, m.seed, m.repeat) == (section, seed, repeat)]
-    place = fitted.members.index(found[0])
+    found = [m for m in fitted.models if (m.section, m.seed, m.repeat) == (section, seed, repeat)]
+    place = fitted.models.index(found[0])
     return jax.tree.map(
         lambda leaf: np.asarray(leaf)[place], (fitted.weights["params"], fitted.calibration)
     )
@@ -117,7 +117,7 @@ def test_scores_are_those_of_numpy_and_scikit_learn(fitted, section):
     for seed in (0, 1):
         scores = []
         for repeat in (0, 1):
-            weights, calibration = member(fitted, section, seed, repeat)
+            weights, calibration = model_of(fitted, section, seed, repeat)
             rows = np.hstack([principal, statistics_of(weights, new)])
             scores.append(-mixture_of(calibration, 9).score_samples(rows))
         assert (np.abs(scores[0] - scores[1]) > 1e-2).any()
@@ -137,7 +137,7 @@ def test_the_mixture_is_fitted_to_the_training_clips_of_its_own_id(fitted, secti
         values = embeddings[own].astype(np.float64)
         values = StandardScaler().fit_transform(values) if scaled else values
         principal = PCA(4, svd_solver="full").fit_transform(values)
-        weights, calibration = member(fitted, section, 0, 1)
+        weights, calibration = model_of(fitted, section, 0, 1)
         mine = [clip for clip, chosen in zip(clips, own, strict=True) if chosen]
         rows = np.hstack([principal, statistics_of(weights, mine)])
         mixture = mixture_of(calibration, 9)
@@ -167,7 +167,7 @@ def test_components_past_the_clips_rank_are_nothing():
     )
     clips, embeddings = make_clips(12), make_embeddings(12, 64)
     fitted = asd_jax.fit(config, clips, machine="fan", embeddings=embeddings)
-    weights, calibration = member(fitted, "00", 0, 0)
+    weights, calibration = model_of(fitted, "00", 0, 0)
     assert calibration["projection"]["components"].shape == (20, 64)
     scaler = StandardScaler().fit(embeddings)
     pca = PCA(11, svd_solver="full").fit(scaler.transform(embeddings))
@@ -222,7 +222,7 @@ def test_the_largest_error_alone():
     new = make_clips(9, seed=1)
     for seed in (0, 1):
         largest = [
-            [errors_of(member(fitted, "00", seed, repeat)[0], clip).max() for clip in new]
+            [errors_of(model_of(fitted, "00", seed, repeat)[0], clip).max() for clip in new]
             for repeat in (0, 1)
         ]
         found = fitted.score_features(new, seed=seed)

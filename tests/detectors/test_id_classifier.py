@@ -85,7 +85,7 @@ def test_labels_are_places_of_ids():
     indices, labels = detector.examples(np.arange(6, 10), clips, 0)
     assert list(indices) == [6, 7, 8, 9] and list(labels) == [0, 0, 1, 1]
     layout = lay_out(detector, clips, np.full(10, 20))
-    assert layout.n_labels == 3 and len(layout.fleet.members) == 4
+    assert layout.n_labels == 3 and len(layout.fleet.models) == 4
 
 
 def test_each_speed_makes_a_class_of_every_id():

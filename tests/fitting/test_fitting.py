@@ -194,7 +194,7 @@ def test_training_scores_of_a_run_and_the_thresholds_from_them(tmp_path):
     assert len(keys) == len(wanted) == 66 and set(keys) == wanted
 
     fitted = asd_jax.load(run)
-    assert len(fitted.members) == 3 * 2 * 2
+    assert len(fitted.models) == 3 * 2 * 2
     for machine, section in (("fan", "00"), ("fan", "02"), ("pump", "00")):
         of_seeds = {}
         for seed in (3, 5):

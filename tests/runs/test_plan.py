@@ -15,7 +15,7 @@ from asd_jax.features.table import ArrayFeatures
 from asd_jax.fitting.layout import lay_out
 from asd_jax.runs import plan as module
 from asd_jax.training import FleetData, cost, fleet
-from asd_jax.training.members import lay_out_views
+from asd_jax.training.models import lay_out_views
 from asd_jax.training.windows import training_statistics
 
 CONFIG = load_config("dense_ae", {"train.batch_size": "64", "front_end.n_mels": "8"})
@@ -39,7 +39,7 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     features = ArrayFeatures(clips, arrays)
     detector = make_detector(CONFIG)
     clips_of_fleet, _, _, settings, _ = lay_out(detector, clips, features.n_frames)
-    keys = jax.random.split(jax.random.key(0), len(clips_of_fleet.members))
+    keys = jax.random.split(jax.random.key(0), len(clips_of_fleet.models))
     statistics = training_statistics(features, clips_of_fleet)
     data = FleetData(keys, statistics, None, None)
     state = fleet.init_state(detector.task(), data, settings)
@@ -82,7 +82,7 @@ def _two_machines():
 
 
 @pytest.mark.parametrize(
-    ("members", "expected"),
+    ("driver", "expected"),
     [
         # A tenth is held out, one clip at least: 9 and 3 clips of 20 views train in batches of
         # 64, so 3 and 1 steps; one step validates. Three seeds, 100 epochs.
@@ -92,9 +92,9 @@ def _two_machines():
         ("vmap", 100 * (3 * 2.0 + 1 * 0.5)),
     ],
 )
-def test_seconds_are_those_of_all_steps_and_epochs(monkeypatch, members, expected):
+def test_seconds_are_those_of_all_steps_and_epochs(monkeypatch, driver, expected):
     monkeypatch.setattr(cost, "_seconds_of_steps", lambda *arguments: (2.0, 0.5))
-    train = dataclasses.replace(CONFIG.train, driver=members)
+    train = dataclasses.replace(CONFIG.train, driver=driver)
     config = dataclasses.replace(CONFIG, train=train)
     found = cost_of(config, *_two_machines(), timed=True)
     assert found.seconds == expected
@@ -102,10 +102,10 @@ def test_seconds_are_those_of_all_steps_and_epochs(monkeypatch, members, expecte
     assert cost_of(config, *_two_machines()) == found._replace(seconds=None)
 
 
-@pytest.mark.parametrize("members", ["map", "vmap"])
-def test_steps_are_timed(members):
+@pytest.mark.parametrize("driver", ["map", "vmap"])
+def test_steps_are_timed(driver):
     """Of the made-up weights and views of one model, or of all together."""
-    train = dataclasses.replace(CONFIG.train, driver=members, epochs=1)
+    train = dataclasses.replace(CONFIG.train, driver=driver, epochs=1)
     found = cost_of(dataclasses.replace(CONFIG, train=train), *_two_machines(), timed=True)
     assert 0 < found.seconds < 60
     assert "training" in module.describe(found) and "extrapolated" in module.describe(found)

@@ -51,14 +51,14 @@ def fit(path: Path, devices: int, *arguments: str):
 
 
 @pytest.mark.parametrize(
-    ("config", "members", "together"),
+    ("config", "driver", "together"),
     [
         ("interpolation_ae", "map", 0),
         ("dense_ae", "map", 4),  # batch normalisation over the views of all devices
         pytest.param("dense_ae", "vmap", 2, marks=pytest.mark.slow),
     ],
 )
-def test_four_devices_give_the_scores_of_one(config, members, together, tmp_path):
+def test_four_devices_give_the_scores_of_one(config, driver, together, tmp_path):
     """Six models, so that two places of eight are filled up, or each on two or four devices.
 
     To 1e-3 of the largest weight: with fewer cores a device, and with the views of a step on
@@ -67,8 +67,8 @@ def test_four_devices_give_the_scores_of_one(config, members, together, tmp_path
     gradients of rounding alone. Its scores are, to 4e-3: compiled with other options on one
     device, which rounds differently, they differ by 2e-3.
     """
-    one = fit(tmp_path / "1.npz", 1, config, members, "0")
-    four = fit(tmp_path / "4.npz", 4, config, members, str(together))
+    one = fit(tmp_path / "1.npz", 1, config, driver, "0")
+    four = fit(tmp_path / "4.npz", 4, config, driver, str(together))
     assert (one["devices"], four["devices"]) == (1, 4)
     rtol = 4e-3 if config == "dense_ae" else 1e-3
     np.testing.assert_allclose(four["scores"], one["scores"], rtol=rtol)

@@ -1,4 +1,4 @@
-"""Fleets: each member's training is the one it would have had alone."""
+"""Fleets: each model's training is the one it would have had alone."""
 
 import dataclasses
 import os
@@ -14,14 +14,14 @@ import pytest
 from asd_jax.config import TrainConfig
 from asd_jax.training import (
     Batch,
-    Member,
+    FleetModel,
     TrainingStatistics,
     fleet,
     fleet_clips,
     gradient_task,
     train,
 )
-from asd_jax.training.members import FleetData, Views, member_key, split_clips
+from asd_jax.training.models import FleetData, Views, model_key, split_clips
 
 LENGTH, MELS = 2, 3
 CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=0.05, validation_split=0.3)
@@ -52,7 +52,7 @@ def make_clips(n_clips=12, seed=0):
 
 
 # Unequal data: 3, 9 and 5 clips, of unequal lengths.
-MEMBERS = [Member("fan", "", 0), Member("fan", "", 1), Member("pump", "00", 0)]
+MODELS = [FleetModel("fan", "", 0), FleetModel("fan", "", 1), FleetModel("pump", "00", 0)]
 CLIPS = [np.arange(3), np.arange(3, 12), np.arange(2, 7)]
 EXAMPLES = [(clips, (clips % 2).astype(np.int32)) for clips in CLIPS]
 
@@ -71,11 +71,11 @@ class Frames:
 
 
 def run(which, config=CONFIG, **options):
-    """Weights and the loss curves of the chosen members trained as one fleet."""
+    """Weights and the loss curves of the chosen models trained as one fleet."""
     table, offsets, n_frames = make_clips()
-    members = [MEMBERS[i] for i in which]
+    models = [MODELS[i] for i in which]
     clips = fleet_clips(
-        members,
+        models,
         [EXAMPLES[i] for i in which],
         n_frames,
         view_length=LENGTH,
@@ -87,16 +87,16 @@ def run(which, config=CONFIG, **options):
     weights = train(task, clips, source, config, log=log.append, **options)
     curves = [
         {
-            name: [entry[name].get(member.name) for entry in log]
+            name: [entry[name].get(model.name) for entry in log]
             for name in ("loss", "validation_loss")
         }
-        for member in members
+        for model in models
     ]
     return np.asarray(weights["params"]["w"]), curves
 
 
 @pytest.mark.parametrize(("driver", "patience"), [("map", 1), ("vmap", 1), ("loop", 0)])
-def test_a_member_of_a_fleet_is_what_it_would_be_alone(driver, patience):
+def test_a_model_of_a_fleet_is_what_it_would_be_alone(driver, patience):
     config = dataclasses.replace(CONFIG, driver=driver, patience=patience, epochs=8)
     together, curves = run([0, 1, 2], config)
     for i in (0, 1):
@@ -117,12 +117,12 @@ def test_the_ways_of_driving_agree(driver):
 
 
 def test_training_equals_a_plain_loop():
-    """One member against optax called step by step on batches made by hand."""
+    """One model against optax called step by step on batches made by hand."""
     table, offsets, n_frames = make_clips()
     config = dataclasses.replace(CONFIG, epochs=2)
     found, curves = run([1], config)
-    member, task = MEMBERS[1], linear_task()
-    training, held = split_clips(member, CLIPS[1], config.validation_split)
+    model, task = MODELS[1], linear_task()
+    training, held = split_clips(model, CLIPS[1], config.validation_split)
 
     def views(clips):
         return np.concatenate([offsets[c] + np.arange(n_frames[c] - LENGTH + 1) for c in clips])
@@ -131,7 +131,7 @@ def test_training_equals_a_plain_loop():
         return np.repeat(clips % 2, n_frames[clips] - LENGTH + 1)
 
     starts, held_starts = views(training), views(held)
-    key = member_key(member)
+    key = model_key(model)
     frames = np.concatenate([table[offsets[c] : offsets[c] + n_frames[c]] for c in training])
     statistics = TrainingStatistics(frames.mean(0), frames.std(0), frames.min(0), frames.max(0))
     learner = task.init(jax.random.fold_in(key, 0), statistics)
@@ -177,11 +177,11 @@ def test_early_stopping_keeps_the_best_weights_and_freezes():
         if i == 0:
             until_best, _ = run([i], dataclasses.replace(config, patience=0, epochs=best + 1))
             np.testing.assert_allclose(weights[i], until_best[0], rtol=1e-4, atol=1e-5)
-    assert len(set(stopped_at)) > 1, "members should stop at different epochs here"
+    assert len(set(stopped_at)) > 1, "models should stop at different epochs here"
 
 
 def test_every_view_is_used_once_an_epoch_whatever_the_padding():
-    key = member_key(MEMBERS[0])
+    key = model_key(MODELS[0])
 
     def order(width, epoch):
         starts = jnp.where(jnp.arange(width) < 50, jnp.arange(width), 999)
@@ -197,13 +197,13 @@ def test_every_view_is_used_once_an_epoch_whatever_the_padding():
 
 def test_validation_clips_are_whole_clips_and_differ_by_seed():
     clips = np.arange(100, 140)
-    training, held = split_clips(Member("fan", "", 0), clips, 0.1)
+    training, held = split_clips(FleetModel("fan", "", 0), clips, 0.1)
     assert len(held) == 4
     assert sorted([*training, *held]) == list(clips)
-    assert list(held) != list(split_clips(Member("fan", "", 1), clips, 0.1)[1])
-    assert [len(part) for part in split_clips(Member("fan", "", 0), clips[:1], 0.1)] == [1, 0]
-    assert [len(part) for part in split_clips(Member("fan", "", 0), clips[:2], 0.1)] == [1, 1]
-    assert [len(part) for part in split_clips(Member("fan", "", 0), clips, 0)] == [40, 0]
+    assert list(held) != list(split_clips(FleetModel("fan", "", 1), clips, 0.1)[1])
+    assert [len(part) for part in split_clips(FleetModel("fan", "", 0), clips[:1], 0.1)] == [1, 0]
+    assert [len(part) for part in split_clips(FleetModel("fan", "", 0), clips[:2], 0.1)] == [1, 1]
+    assert [len(part) for part in split_clips(FleetModel("fan", "", 0), clips, 0)] == [40, 0]
 
 
 def test_without_validation_clips_the_training_loss_is_watched():
@@ -212,7 +212,7 @@ def test_without_validation_clips_the_training_loss_is_watched():
     assert curves[0]["validation_loss"] == [None] * config.epochs
 
 
-def test_all_members_are_one_program():
+def test_all_models_are_one_program():
     compiled = []
     name = "/jax/core/compile/backend_compile_duration"
 
@@ -228,7 +228,7 @@ def test_all_members_are_one_program():
         run(which, dataclasses.replace(CONFIG, epochs=epochs, batch_size=4))
         counts.append(len(compiled))
     jax.monitoring.unregister_event_duration_listener(listener)
-    assert 0 < counts[0] == counts[1] == counts[2], "compilations grow with members or epochs"
+    assert 0 < counts[0] == counts[1] == counts[2], "compilations grow with models or epochs"
 
 
 DEVICES = """
@@ -249,7 +249,7 @@ print(len(jax.devices()))
 @pytest.mark.parametrize(
     "cases",
     [
-        ("map:0:2", "vmap:4"),  # driver, and how many devices share the views of a member
+        ("map:0:2", "vmap:4"),  # driver, and how many devices share the views of a model
         pytest.param(("map:1:4", "vmap:0:1:2"), marks=pytest.mark.slow),
     ],
 )

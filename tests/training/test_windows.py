@@ -10,9 +10,9 @@ import pytest
 from asd_jax.audio.views import view_starts
 from asd_jax.config import TrainConfig
 from asd_jax.errors import UserError
-from asd_jax.training import Interrupted, Member, Task, fleet_clips, train, trainer
+from asd_jax.training import FleetModel, Interrupted, Task, fleet_clips, train, trainer
 from asd_jax.training.checkpoints import Checkpoints
-from asd_jax.training.members import lay_out_views
+from asd_jax.training.models import lay_out_views
 from asd_jax.training.windows import (
     Window,
     first_rows,
@@ -23,7 +23,7 @@ from asd_jax.training.windows import (
 )
 
 MELS = 4
-MEMBERS = [Member("fan", "", 0), Member("fan", "", 1), Member("pump", "", 0)]
+MODELS = [FleetModel("fan", "", 0), FleetModel("fan", "", 1), FleetModel("pump", "", 0)]
 OWN = [np.arange(60), np.arange(60), np.arange(60, 90)]
 
 
@@ -48,7 +48,7 @@ FRAMES = Frames()
 
 def clips_of(config, view_length=1):
     return fleet_clips(
-        MEMBERS,
+        MODELS,
         [(own, np.zeros(len(own), np.int32)) for own in OWN],
         FRAMES.n_frames,
         view_length=view_length,
@@ -170,11 +170,11 @@ def counting_task():
     return Task(init, step, loss, 1)
 
 
-@pytest.mark.parametrize("members", ["map", "vmap", "loop"])
-def test_every_view_is_seen_once_an_epoch(members, monkeypatch):
+@pytest.mark.parametrize("driver", ["map", "vmap", "loop"])
+def test_every_view_is_seen_once_an_epoch(driver, monkeypatch):
     """And losses are means over all views of all windows."""
     monkeypatch.setattr(trainer, "table_bytes", lambda config: 2 * 100 * 4 * MELS)
-    config = TrainConfig(epochs=2, batch_size=8, validation_split=0.2, driver=members)
+    config = TrainConfig(epochs=2, batch_size=8, validation_split=0.2, driver=driver)
     clips, log = clips_of(config), []
     weights = train(counting_task(), clips, FRAMES, config, log=log.append)
     for m, (part, held) in enumerate(zip(clips.training, clips.validation, strict=True)):
@@ -185,7 +185,7 @@ def test_every_view_is_seen_once_an_epoch(members, monkeypatch):
         expected[rows] = 2
         np.testing.assert_array_equal(weights["params"][m], expected)
         for entry in log:
-            name = MEMBERS[m].name
+            name = MODELS[m].name
             np.testing.assert_allclose(entry["loss"][name], rows.mean(), rtol=1e-6)
             np.testing.assert_allclose(entry["validation_loss"][name], held_rows.mean(), rtol=1e-6)
 

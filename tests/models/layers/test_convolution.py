@@ -157,7 +157,7 @@ def test_members_and_steps_in_loops_equal_lone_ones():
     module = Small()
     x = jax.random.normal(jax.random.key(0), (3, 4, 9, 8, 2))
     init = jax.jit(module.init)
-    members = [init(jax.random.key(seed), x[0]) for seed in range(3)]
+    models = [init(jax.random.key(seed), x[0]) for seed in range(3)]
 
     masks = np.array([[True, True, False, True]] * 2 + [[True] * 4])
 
@@ -171,12 +171,12 @@ def test_members_and_steps_in_loops_equal_lone_ones():
         return {"params": gradients, **updates}
 
     compiled = jax.jit(step)
-    each = [*zip(members, x, masks, strict=True)]
+    each = [*zip(models, x, masks, strict=True)]
     expected = jax.tree.map(lambda *leaves: np.stack(leaves), *(compiled(*one) for one in each))
     tolerances = jax.tree.map(lambda *leaves: max(leaves), *(allowed(compiled, *e) for e in each))
-    # Tight enough to see a step that is another member's, or a row that counts and should not.
+    # Tight enough to see a step that is another model's, or a row that counts and should not.
     assert max(jax.tree.leaves(tolerances)) < 1e-3
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     ways = {
         "vmap": jax.vmap(step),
         "map": lambda *args: jax.lax.map(lambda one: step(*one), args),

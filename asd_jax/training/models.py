@@ -1,4 +1,4 @@
-"""The models of a fleet, and the views that each of them is trained on."""
+"""The models of a fleet, and the clips and views that each of them is trained on."""
 
 import dataclasses
 import zlib
@@ -14,7 +14,7 @@ from asd_jax.training.task import TrainingStatistics
 
 
 @dataclasses.dataclass(frozen=True)
-class Member:
+class FleetModel:
     """One model of a fleet.
 
     Attributes:
@@ -24,7 +24,7 @@ class Member:
         repeat: number of the training, for systems with several trainings a seed.
 
     Examples:
-        >>> Member("fan", "00", seed=1).name
+        >>> FleetModel("fan", "00", seed=1).name
         'fan 00 seed 1'
     """
 
@@ -93,7 +93,7 @@ class FleetClips(NamedTuple):
     """Training and validation clips of the models of a fleet.
 
     Attributes:
-        members: the models.
+        models: the models.
         training: training clips of each model.
         validation: validation clips of each model, none of them among its training clips.
         n_frames: (clips,) frames of every clip of the table of clips.
@@ -102,7 +102,7 @@ class FleetClips(NamedTuple):
         batch_size: views of a step.
     """
 
-    members: Sequence[Member]
+    models: Sequence[FleetModel]
     training: Sequence[Examples]
     validation: Sequence[Examples]
     n_frames: np.ndarray
@@ -116,7 +116,7 @@ class FleetClips(NamedTuple):
 
 
 def fleet_clips(
-    members: Sequence[Member],
+    models: Sequence[FleetModel],
     examples: Sequence[tuple[np.ndarray, np.ndarray]],
     n_frames: np.ndarray,
     *,
@@ -127,7 +127,7 @@ def fleet_clips(
     """Splits the clips of each model into training and validation clips.
 
     Args:
-        members: the models.
+        models: the models.
         examples: for each model, indices (clips,) of its clips, and their labels.
         n_frames: (clips,) frames of each clip.
         view_length: frames in a view.
@@ -137,7 +137,7 @@ def fleet_clips(
     Examples:
         >>> clips = (np.arange(10), np.zeros(10, int))
         >>> fleet = fleet_clips(
-        ...     [Member("fan", "", seed=0)],
+        ...     [FleetModel("fan", "", seed=0)],
         ...     [clips],
         ...     np.full(10, 313),
         ...     view_length=5,
@@ -148,23 +148,25 @@ def fleet_clips(
         (8, 2, np.int64(309))
     """
     training, validation = [], []
-    for member, (clips, labels) in zip(members, examples, strict=True):
+    for model, (clips, labels) in zip(models, examples, strict=True):
         places = np.arange(len(clips))  # positions in both arrays
-        kept, held = split_clips(member, places, config.validation_split)
+        kept, held = split_clips(model, places, config.validation_split)
         training.append(Examples(clips[kept], labels[kept]))
         validation.append(Examples(clips[held], labels[held]))
     return FleetClips(
-        members, training, validation, n_frames, view_length, view_hop, config.batch_size
+        models, training, validation, n_frames, view_length, view_hop, config.batch_size
     )
 
 
-def split_clips(member: Member, clips: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def split_clips(
+    model: FleetModel, clips: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws a model's validation clips.
 
     Whole clips are held out, so that no validation view overlaps a training view.
 
     Args:
-        member: the model.
+        model: the model.
         clips: (clips,) indices into the table of clips.
         share: held-out share; if it is above 0 and there are two clips or more, at least one
             clip is held out. At least one is left for training.
@@ -173,12 +175,12 @@ def split_clips(member: Member, clips: np.ndarray, share: float) -> tuple[np.nda
         Indices of the training clips and of the validation clips, both ascending.
 
     Examples:
-        >>> training, held = split_clips(Member("fan", "", seed=0), np.arange(10), 0.2)
+        >>> training, held = split_clips(FleetModel("fan", "", seed=0), np.arange(10), 0.2)
         >>> len(training), len(held), sorted({*training.tolist(), *held.tolist()}) == [*range(10)]
         (8, 2, True)
     """
     n_held = min(max(1, round(share * len(clips))), len(clips) - 1) if share else 0
-    order = np.random.default_rng(member.entropy).permutation(len(clips))
+    order = np.random.default_rng(model.entropy).permutation(len(clips))
     return np.sort(clips[order[n_held:]]), np.sort(clips[order[:n_held]])
 
 
@@ -228,9 +230,9 @@ def whole_batches(views: int, batch_size: int) -> int:
     return max(1, -(-views // batch_size)) * batch_size
 
 
-def member_key(member: Member) -> jax.Array:
+def model_key(model: FleetModel) -> jax.Array:
     """Key of a model's initial weights, shuffling and dropout."""
-    seed, name = member.entropy
+    seed, name = model.entropy
     return jax.random.fold_in(jax.random.key(seed), name)
 
 
