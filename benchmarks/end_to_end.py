@@ -7,8 +7,9 @@ tenth of its clips. Nothing is cached from one run to the next.
 import csv
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,6 +33,36 @@ _EPOCHS, _QUICK_EPOCHS = 10, 3
 def _read(path: Path, keys: Sequence[str], value: str) -> dict[tuple[str, ...], float]:
     with open(path, newline="", encoding="utf-8") as file:
         return {tuple(row[key] for key in keys): float(row[value]) for row in csv.DictReader(file)}
+
+
+def _differences(ours: Any, theirs: Any, steps: int) -> Iterator[Difference]:
+    """Whether both scored the same clips after equally many steps, and how alike the scores are."""
+    scores, auc = ours
+    yield Difference(
+        "number of test clips scored",
+        len(scores.keys() ^ theirs.scores.keys()),
+        0,
+        "the same clips",
+    )
+    yield Difference("number of steps", abs(theirs.steps - steps), 0, "the same training")
+    similar = []
+    for machine, section in theirs.auc:
+        keys = [key for key in scores if key[:2] == (machine, section)]
+        pair = [[values[key] for key in keys] for values in (scores, theirs.scores)]
+        similar.append(spearmanr(*pair).statistic)
+    yield Difference(
+        "order of an id's clips by score, 1 − Spearman's correlation, mean",
+        1 - float(np.mean(similar)),
+        0.2,
+        "same features, network and training, other draws of its values",
+    )
+    means = [
+        np.mean([auc[machine, section, "all"] for machine, section in theirs.auc]),
+        np.mean([values[0] for values in theirs.auc.values()]),
+    ]
+    yield Difference(
+        "mean AUC", abs(float(means[0] - means[1])), 0.1, "two seeds differ by as much"
+    )
 
 
 def setup(quick: bool, peers: Sequence[str]) -> Prepared:
@@ -67,40 +98,12 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
 
         return torch_baseline.run(config, clips, peer_dir, seed=0)
 
-    def check(peer, ours, theirs):
-        scores, auc = ours
-        yield Difference(
-            "number of test clips scored",
-            len(scores.keys() ^ theirs.scores.keys()),
-            0,
-            "the same clips",
-        )
-        yield Difference("number of steps", abs(theirs.steps - steps), 0, "the same training")
-        similar = []
-        for machine, section in theirs.auc:
-            keys = [key for key in scores if key[:2] == (machine, section)]
-            pair = [[values[key] for key in keys] for values in (scores, theirs.scores)]
-            similar.append(spearmanr(*pair).statistic)
-        yield Difference(
-            "order of an id's clips by score, 1 − Spearman's correlation, mean",
-            1 - float(np.mean(similar)),
-            0.2,
-            "same features, network and training, other draws of its values",
-        )
-        means = [
-            np.mean([auc[machine, section, "all"] for machine, section in theirs.auc]),
-            np.mean([values[0] for values in theirs.auc.values()]),
-        ]
-        yield Difference(
-            "mean AUC", abs(float(means[0] - means[1])), 0.1, "two seeds differ by as much"
-        )
-
     return Prepared(
         f"`dense_ae` on {summary.clips} synthetic clips of {len(summary.machines)} machine types, "
         f"{epochs} epochs ({steps} steps), one seed: reading, features, training, scores of the "
         "test clips, metrics; float32",
         {"ours": Way(ours, clear)} | {peer: Way(torch, clear) for peer in peers},
-        check,
+        lambda peer, ours, theirs: _differences(ours, theirs, steps),
         notes=[
             "ours also caches features, keeps checkpoints, scores the training clips for "
             "thresholds, computes bootstrap intervals and draws spectrograms",

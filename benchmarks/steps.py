@@ -9,7 +9,7 @@ same optimiser; every round starts again.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -246,6 +246,26 @@ def _step_flops(detector: Detector, task, learner, batch: Batch) -> float:
         return 3 * (forward - 2 * judged - decoded * 11 / 36) + 7 * judged
 
 
+def _losses(kind: Kind, n: int, ours: Any, theirs: Any) -> Iterator[Difference]:
+    """Differences of two ways' losses: in evaluation, in the first step and in a later one."""
+    exact = 1e-4 if jax.default_backend() == "cpu" else 2e-2
+    rounding = "same values, same batch" if exact < 1e-3 else "TF32 products"
+    yield Difference(
+        "loss in evaluation, relative",
+        largest(ours["evaluation"], theirs["evaluation"], relative=True),
+        exact,
+        rounding,
+    )
+    compared = kind.compared % n
+    for step, limit, why in (
+        (0, 0.1 if kind.random else exact, "dropout" if kind.random else rounding),
+        (compared, max(exact, kind.loss_after), "updates magnify differences"),
+    ):
+        pair = [result["losses"][step] for result in (ours, theirs)]
+        difference = largest(*pair, relative=True)
+        yield Difference(f"loss of step {step + 1}, relative", difference, limit, why)
+
+
 def setup(kind: Kind, quick: bool, peers: Sequence[str]) -> Prepared:
     """Batches and values are on the device before."""
     overrides = kind.quick if quick else kind.cpu if jax.default_backend() == "cpu" else {}
@@ -274,22 +294,7 @@ def setup(kind: Kind, quick: bool, peers: Sequence[str]) -> Prepared:
 
     def check(peer, ours, theirs):
         yield Difference("number of values", abs(count - counts[peer]), 0, "the same network")
-        exact = 1e-4 if jax.default_backend() == "cpu" else 2e-2
-        rounding = "same values, same batch" if exact < 1e-3 else "TF32 products"
-        yield Difference(
-            "loss in evaluation, relative",
-            largest(ours["evaluation"], theirs["evaluation"], relative=True),
-            exact,
-            rounding,
-        )
-        compared = kind.compared % n
-        for step, limit, why in (
-            (0, 0.1 if kind.random else exact, "dropout" if kind.random else rounding),
-            (compared, max(exact, kind.loss_after), "updates magnify differences"),
-        ):
-            pair = [result["losses"][step] for result in (ours, theirs)]
-            difference = largest(*pair, relative=True)
-            yield Difference(f"loss of step {step + 1}, relative", difference, limit, why)
+        yield from _losses(kind, n, ours, theirs)
 
     def work(_):
         first = Batch(device_views[0], jnp.zeros(batch, jnp.int32), jnp.ones(batch, bool))

@@ -10,6 +10,8 @@ import pytest
 import shared_runs
 
 ROOT = Path(__file__).resolve().parent.parent
+# LLVM may not change the order of a sum, whatever its level; a higher one compiles for longer.
+OPTIMIZATION = "--xla_backend_optimization_level"
 # Compiled programs of many versions of the project: beyond this the cache starts anew.
 LARGEST_CACHE = 2 * 2**30
 
@@ -86,6 +88,9 @@ def pytest_configure(config: pytest.Config) -> None:
     The key of a program in the cache has the versions of JAX and XLA, XLA_FLAGS and the compiler's
     options; the folder's name has the processor. `pytest --cache-clear` removes it.
     """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if OPTIMIZATION not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION}=1".strip()
     starts_workers = config.getoption("numprocesses", None) and not is_worker(config)
     folder = compiled_programs(config)
     if folder is None:

@@ -152,29 +152,18 @@ class GANomalyDetector(Detector):
             # Made before the generator's step; the discriminator must not train the generator.
             fake = jax.lax.stop_gradient(fake)  # (views, frames, mels, 1)
 
-            def discriminator_loss(params: Any) -> tuple[jax.Array, Any]:
-                stats, losses = weights["batch_stats"]["discriminator"], []
-                # Running statistics after the real batch go into that of the reconstructions.
-                for judged, label in ((x, 1.0), (fake, 0.0)):
-                    moved = {
-                        "params": {"discriminator": params},
-                        "batch_stats": {"discriminator": stats},
-                    }
-                    (logits, _), stats = self._apply("discriminator", moved, judged, batch, True)
-                    losses.append(optax.sigmoid_binary_cross_entropy(logits, label))
-                return batch.mean(sum(losses)) / 2, stats
-
             discriminator_gradients, discriminator_stats = jax.grad(
-                discriminator_loss, has_aux=True
-            )(weights["params"]["discriminator"])
+                self._discriminator_loss, has_aux=True
+            )(
+                weights["params"]["discriminator"],
+                weights["batch_stats"]["discriminator"],
+                x,
+                fake,
+                batch,
+            )
 
             all_gradients = {"generator": gradients, "discriminator": discriminator_gradients}
-            params, opt_state = {}, {}
-            for name, params_before in weights["params"].items():
-                updates, opt_state[name] = optimizer.update(
-                    all_gradients[name], learner["opt_state"][name], params_before
-                )
-                params[name] = optax.apply_updates(params_before, updates)
+            params, opt_state = _updated(optimizer, all_gradients, learner)
             stats = {"generator": generator_stats, "discriminator": discriminator_stats}
             return {
                 "params": params,
@@ -230,6 +219,18 @@ class GANomalyDetector(Detector):
         )
         return loss, (fake, stats)
 
+    def _discriminator_loss(
+        self, params: Any, stats: Any, x: jax.Array, fake: jax.Array, batch: Batch
+    ) -> tuple[jax.Array, Any]:
+        """Loss of telling `x` from `fake`, and the discriminator's running statistics."""
+        losses = []
+        # Running statistics after the real batch go into that of the reconstructions.
+        for judged, label in ((x, 1.0), (fake, 0.0)):
+            moved = {"params": {"discriminator": params}, "batch_stats": {"discriminator": stats}}
+            (logits, _), stats = self._apply("discriminator", moved, judged, batch, True)
+            losses.append(optax.sigmoid_binary_cross_entropy(logits, label))  # (views,)
+        return batch.mean(sum(losses)) / 2, stats
+
     def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
         """Mean squared difference of the latents of one clip's views and their reconstructions."""
         views, mask = clip.views(self.views)
@@ -244,3 +245,16 @@ class GANomalyDetector(Detector):
         _, latent, latent_of_fake = outputs
         distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))  # (views,)
         return jnp.mean(distances, where=mask)
+
+
+def _updated(
+    optimizer: optax.GradientTransformation, gradients: dict[str, Any], learner: Learner
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and optimiser states after a step of each network by its own gradients."""
+    params, opt_state = {}, {}
+    for name, before in learner["params"].items():
+        updates, opt_state[name] = optimizer.update(
+            gradients[name], learner["opt_state"][name], before
+        )
+        params[name] = optax.apply_updates(before, updates)
+    return params, opt_state

@@ -15,7 +15,7 @@ from asd_jax.training import Batch, TrainingStatistics, fleet
 from asd_jax.training.models import FleetClips, FleetData, Views
 from asd_jax.training.task import Learner, Task, count_values
 from asd_jax.training.trainer import table_bytes
-from asd_jax.training.windows import schedule
+from asd_jax.training.windows import Schedule, schedule
 
 
 class Cost(NamedTuple):
@@ -82,26 +82,15 @@ def estimate_cost(
     size = settings.batch_size
     row_bytes = 4 * n_mels  # float32
     windows = schedule(fleet_clips, row_bytes, table_bytes(settings))
-    widths = windows.training_width, windows.validation_width
     at_once = 1 if windows.resident else 2  # the next window is read while one is trained on
-
-    def shape(*axes: int, dtype: Any = jnp.int32) -> Any:
-        return jax.ShapeDtypeStruct(axes, dtype)
-
     count = len(fleet_clips.models)
-    band = shape(count, n_mels, dtype=jnp.float32)
-    data = FleetData(
-        key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
-        statistics=TrainingStatistics(band, band, band, band, n_labels=shape(count)),
-        training=Views(shape(count, widths[0]), shape(count, widths[0]), shape(count)),
-        validation=Views(shape(count, widths[1]), shape(count, widths[1]), shape(count)),
-    )
+    data = _data_shapes(count, windows, n_mels)
     state = jax.eval_shape(lambda data: fleet.init_state(task, data, settings), data)
-    learner = jax.tree.map(lambda leaf: shape(*leaf.shape[1:], dtype=leaf.dtype), state.learner)
+    learner = jax.tree.map(lambda leaf: _shape(*leaf.shape[1:], dtype=leaf.dtype), state.learner)
     batch = Batch(
-        shape(size, task.view_length, n_mels, dtype=jnp.float32),
-        shape(size),
-        shape(size, dtype=jnp.bool_),
+        _shape(size, task.view_length, n_mels, dtype=jnp.float32),
+        _shape(size),
+        _shape(size, dtype=jnp.bool_),
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
@@ -136,6 +125,26 @@ def estimate_cost(
         learner, batch, key = state.learner, _stacked(batch, count), data.key
     seconds = _seconds_of_steps(step, loss, learner, batch, key)
     return cost._replace(seconds=settings.epochs * float(np.dot(turns, seconds)))
+
+
+def _shape(*axes: int, dtype: Any = jnp.int32) -> Any:
+    """An array's shape and type; Any, as it stands where arrays do."""
+    return jax.ShapeDtypeStruct(axes, dtype)
+
+
+def _data_shapes(count: int, windows: Schedule, n_mels: int) -> FleetData:
+    """Shapes of the data of `count` models."""
+    band = _shape(count, n_mels, dtype=jnp.float32)
+    training, validation = (
+        Views(_shape(count, width), _shape(count, width), _shape(count))
+        for width in (windows.training_width, windows.validation_width)
+    )
+    return FleetData(
+        key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
+        statistics=TrainingStatistics(band, band, band, band, n_labels=_shape(count)),
+        training=training,
+        validation=validation,
+    )
 
 
 def _stacked(tree: Any, count: int) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from asd_jax.config import TrainConfig
 from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
+from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import fleet
 from asd_jax.training.checkpoints import Checkpoints
@@ -90,22 +91,9 @@ def train(
     looped = fleet.choose_driver(config, task.kind) == "loop"
     mesh = None if looped else fleet_mesh(len(models), config, devices)
     placement = Placement(mesh, len(models))
-    no_views: Any = None  # before there is a table
-    data = FleetData(
-        jnp.stack([model_key(model) for model in models]),
-        training_statistics(source, clips),
-        no_views,
-        no_views,
-    )
-    state = jax.device_get(jax.jit(lambda data: fleet.init_state(task, data, config))(data))
-    first, state = _restored(checkpoints, state)
+    first, data, state = _started(task, clips, source, config, checkpoints, placement)
     if first:
         reporter.line(f"continuing after epoch {first} of {config.epochs}")
-
-    # Padding models, so that all devices have equally many, are stopped from the start.
-    data, state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), (data, state))
-    state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= len(models)))
-    data, state = placement.put_models((data, state))
     run_epoch = None
     reporter.start("epoch", config.epochs, first)
     begin, trained = time.monotonic(), 0
@@ -166,6 +154,39 @@ def check_fit(clips: FleetClips, config: TrainConfig, row_bytes: int, kind: str)
     if fleet.choose_driver(config, kind) != "loop":
         fleet_mesh(len(clips.models), config)
     schedule(clips, row_bytes, table_bytes(config))
+
+
+def _started(
+    task: Task,
+    clips: FleetClips,
+    source: Features,
+    config: TrainConfig,
+    checkpoints: Checkpoints | None,
+    placement: Placement,
+) -> tuple[int, FleetData, fleet.FleetState]:
+    """Epochs trained so far, and the models' data and state, on the devices.
+
+    The data have no views yet: these are rows of a table, which is read when an epoch begins.
+    """
+    models = clips.models
+    no_views: Any = None
+    data = FleetData(
+        jnp.stack([model_key(model) for model in models]),
+        training_statistics(source, clips),
+        no_views,
+        no_views,
+    )
+    init = jax.jit(
+        lambda data: fleet.init_state(task, data, config),
+        compiler_options=compiler_options("init"),
+    )
+    state = jax.device_get(init(data))
+    first, state = _restored(checkpoints, state)
+    # Padding models, so that all devices have equally many, are stopped from the start.
+    data, state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), (data, state))
+    state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= len(models)))
+    data, state = placement.put_models((data, state))
+    return first, data, state
 
 
 def _restored(

@@ -99,7 +99,28 @@ def test_elsewhere_programs_are_compiled_as_xla_does(monkeypatch):
         compiler_options.cache_clear()
         assert compiler_options("convolution") is None
     # An XLA that has no such option, or no such value of it.
-    monkeypatch.setitem(compilation._LEFT_TO_YNNPACK, "convolution", "NO_SUCH_TYPE")
+    monkeypatch.setitem(compilation._CPU_OPTIONS, "convolution", {"no_such_option": "1"})
     compiler_options.cache_clear()
     assert compiler_options("convolution") is None
     compiler_options.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        jax.nn.initializers.he_uniform(),
+        jax.nn.initializers.lecun_normal(),  # truncated
+        jax.nn.initializers.normal(0.02),
+        jax.nn.initializers.orthogonal(),
+    ],
+)
+def test_initial_weights_are_those_of_xla_s_defaults(initializer):
+    """To the bit: LLVM's level of optimisation, 3 by default, may not change a value."""
+
+    def draw(options):
+        return jax.jit(initializer, static_argnums=1, compiler_options=options)
+
+    expected = draw({"xla_backend_optimization_level": "3"})(jax.random.key(0), (64, 48))
+    found = draw(compiler_options("init"))(jax.random.key(0), (64, 48))
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) > 1000

@@ -39,7 +39,7 @@ np.savez(sys.argv[1], devices=jax.device_count(), scores=scores, **weights)
 
 def fit(path: Path, devices: int, *arguments: str):
     """What a process with so many devices makes of the same clips."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     subprocess.run(
         [sys.executable, "-c", PROGRAM, str(path), *arguments],
         cwd=ROOT,
