@@ -100,8 +100,10 @@ class EpochProgress(NamedTuple):
 
 def begin_epoch(state: FleetState) -> EpochProgress:
     """Progress before an epoch's first view, of one model or of all."""
-    # Separate arrays, since each is donated; made from the state's to share their sharding.
-    return EpochProgress(state.learner, state.epoch * 0, *(state.epoch * 0.0 for _ in range(4)))
+    # Separate arrays, since each is donated; made from the state's to share their sharding; of
+    # float32, not weakly typed, as they are after a step, so that it compiles once.
+    zeros = (state.epoch * np.float32(0) for _ in range(4))
+    return EpochProgress(state.learner, state.epoch * 0, *zeros)
 
 
 def _shuffled(data: FleetData, turn: jax.Array) -> Views:

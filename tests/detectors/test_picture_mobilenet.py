@@ -145,7 +145,7 @@ def test_its_own_pictures_upside_down_serve_where_there_is_no_other_machine():
     indices, labels = detector.examples(np.arange(4), table, 0)
     assert sorted(indices) == [0, 0, 1, 1, 2, 2, 3, 3] and list(labels) == [0] * 4 + [2] * 4
     task = detector.task()
-    learner = jax.jit(lambda: start(task, BANDS))()
+    learner = start(task, BANDS)
     views = np.random.default_rng(2).normal(-40, 10, (6, 10, BANDS)).astype(np.float32)
     loss = jax.jit(task.loss)
     upside_down = loss(learner, batch_of(views, np.full(6, 2)))
