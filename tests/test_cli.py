@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from command_line import run_cli
-from shared_runs import rows_of, run_arguments
+from shared_runs import SETTINGS, rows_of, run_arguments
 
 import asd_jax
 from asd_jax.config import load_config
@@ -95,7 +95,7 @@ def test_python_gives_the_numbers_of_the_command_line(finished, data):
     """Features of one's own, fit and score_features, against scores.csv: to float32 rounding."""
     import soundfile
 
-    config = load_config("dense_ae", {"train.epochs": "4", "train.batch_size": "64", "seeds": "0"})
+    config = load_config("dense_ae", {**SETTINGS, "seeds": "0"})
 
     def features(paths):
         return [np.asarray(config.front_end(soundfile.read(p, dtype="float32")[0])) for p in paths]
