@@ -9,7 +9,10 @@ from command_line import run_cli
 from shared_runs import SETTINGS, rows_of, run_arguments
 
 import asd_jax
+from asd_jax import config as configs
+from asd_jax.commands import data as data_commands
 from asd_jax.config import load_config
+from asd_jax.detectors import list_detectors
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -144,9 +147,25 @@ def test_scoring_asks_for_the_machine_when_it_cannot_tell(finished, data, tmp_pa
     assert status == 0 and "recording.wav" in out
 
 
-def test_list_and_help(capsys):
+@pytest.mark.parametrize(
+    "some",
+    [
+        ("dense_ae", "mobilenet_v2_baseline", "giri2020_system2"),
+        pytest.param((), marks=pytest.mark.slow),  # every network is traced to count its values
+    ],
+)
+def test_list(capsys, monkeypatch, some):
+    """Systems without a configuration, too."""
+    shipped = configs.shipped_configs()
+    shown = {name: shipped[name] for name in some or shipped}
+    monkeypatch.setattr(data_commands, "shipped_configs", lambda: shown)
     status, out, _ = run_cli(capsys, "list")
-    assert status == 0 and "dense_ae" in out and "269,992" in out
+    assert status == 0 and "dense_ae (269,992 values a model)" in out
+    for name in (*list_detectors(), *shown):
+        assert name in out
+
+
+def test_help(capsys):
     status, out, _ = run_cli(capsys)
     assert status == 0
     for command in ("list", "synth", "index", "run", "score", "report"):
