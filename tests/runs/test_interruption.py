@@ -55,7 +55,8 @@ def longer(data, cache, tmp_path_factory):
 def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(
     data, cache, finished, tmp_path, capsys
 ):
-    arguments = run_arguments(data, cache, tmp_path / "run")
+    never = "--config.train.checkpoint_every=100"  # but for the signal
+    arguments = run_arguments(data, cache, tmp_path / "run", never)
     process = start(*arguments, program=("-c", SLOW))
     wait_for(tmp_path / "run" / "log.jsonl", process)
     status, _, err = run_cli(capsys, *arguments)
@@ -68,7 +69,10 @@ def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(
     assert process.returncode == 128 + signal.SIGTERM, err
     assert "stopped by SIGTERM after epoch" in err.splitlines()[-1]
     assert "Traceback" not in err
-    assert run_cli(capsys, *arguments)[0] == 0
+    epoch = last_epoch(tmp_path / "run")
+    assert 0 < epoch < 4 and (tmp_path / "run" / "checkpoints" / str(epoch)).is_dir()
+    status, _, err = run_cli(capsys, *arguments)
+    assert status == 0 and f"continuing after epoch {epoch} of 4" in err
     assert (tmp_path / "run" / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 4]
