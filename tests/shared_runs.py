@@ -15,12 +15,14 @@ from asd_jax.data.synthetic.synthesis import synthesize
 
 MACHINES, SECTIONS, CLIPS = ("fan", "valve"), ("00", "02"), 12
 # Of the run `finished`, and of those that are compared with it.
-SMALL = (
-    "--config.train.epochs=4",
-    "--config.train.checkpoint_every=2",
-    "--config.train.batch_size=64",
-    "--config.seeds=0,1",
-)
+SETTINGS = {
+    "front_end.n_mels": "16",
+    "detector.hidden": "16,",
+    "train.epochs": "4",
+    "train.checkpoint_every": "2",
+    "train.batch_size": "64",
+    "seeds": "0,1",
+}
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
@@ -67,7 +69,7 @@ def run_arguments(data: Path, cache: Path, run_dir: Path | str, *more: str) -> l
         f"--data_dir={data}",
         f"--cache_dir={cache}",
         f"--out_dir={run_dir}",
-        *SMALL,
+        *(f"--config.{key}={text}" for key, text in SETTINGS.items()),
         *more,
     ]
 

@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pytest
 from command_line import run_cli
-from shared_runs import rows_of, run_arguments
+from shared_runs import SETTINGS, rows_of, run_arguments
 
 import asd_jax
+from asd_jax import config as configs
+from asd_jax.commands import data as data_commands
 from asd_jax.config import load_config
+from asd_jax.detectors import list_detectors
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -95,7 +98,7 @@ def test_python_gives_the_numbers_of_the_command_line(finished, data):
     """Features of one's own, fit and score_features, against scores.csv: to float32 rounding."""
     import soundfile
 
-    config = load_config("dense_ae", {"train.epochs": "4", "train.batch_size": "64", "seeds": "0"})
+    config = load_config("dense_ae", {**SETTINGS, "seeds": "0"})
 
     def features(paths):
         return [np.asarray(config.front_end(soundfile.read(p, dtype="float32")[0])) for p in paths]
@@ -144,9 +147,25 @@ def test_scoring_asks_for_the_machine_when_it_cannot_tell(finished, data, tmp_pa
     assert status == 0 and "recording.wav" in out
 
 
-def test_list_and_help(capsys):
+@pytest.mark.parametrize(
+    "some",
+    [
+        ("dense_ae", "mobilenet_v2_baseline", "giri2020_system2"),
+        pytest.param((), marks=pytest.mark.slow),  # every network is traced to count its values
+    ],
+)
+def test_list(capsys, monkeypatch, some):
+    """Systems without a configuration, too."""
+    shipped = configs.shipped_configs()
+    shown = {name: shipped[name] for name in some or shipped}
+    monkeypatch.setattr(data_commands, "shipped_configs", lambda: shown)
     status, out, _ = run_cli(capsys, "list")
-    assert status == 0 and "dense_ae" in out and "269,992" in out
+    assert status == 0 and "dense_ae (269,992 values a model)" in out
+    for name in (*list_detectors(), *shown):
+        assert name in out
+
+
+def test_help(capsys):
     status, out, _ = run_cli(capsys)
     assert status == 0
     for command in ("list", "synth", "index", "run", "score", "report"):

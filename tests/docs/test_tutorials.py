@@ -4,6 +4,8 @@ import doc_pages
 import numpy as np
 import pytest
 
+import asd_jax
+
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
@@ -17,9 +19,16 @@ def test_tutorial_prints_what_it_says(name):
     doc_pages.run(f"docs/tutorials/{name}.md")
 
 
-def test_tutorial_of_new_recordings_and_the_readme():
-    """The README's block takes the tutorial's run, and arrays that are its reader's."""
+def test_tutorial_of_new_recordings_and_the_readme(monkeypatch):
+    """The README's block takes the tutorial's run, and arrays that are its reader's.
+
+    Its own network is made small.
+    """
     doc_pages.run("docs/tutorials/new_recordings.md")
+    load_config, small = asd_jax.load_config, {"detector.hidden": "8,", "seeds": "0"}
+    monkeypatch.setattr(
+        asd_jax, "load_config", lambda name, overrides: load_config(name, overrides | small)
+    )
     rng = np.random.default_rng(0)
     own = {
         "waveforms": rng.normal(0, 0.1, (2, 16000)).astype(np.float32),

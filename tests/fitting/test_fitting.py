@@ -10,12 +10,16 @@ import asd_jax
 from asd_jax import UserError
 from asd_jax.config import load_config
 
-CONFIG = load_config("dense_ae", {"train.epochs": "2", "train.batch_size": "64", "seeds": "0,1"})
+BANDS = 16
+TINY = {"front_end.n_mels": str(BANDS), "train.epochs": "1", "train.batch_size": "64"}
+DENSE = {**TINY, "detector.hidden": "16,", "detector.latent": "2"}
+BETWEEN = {**TINY, "detector.encoder": "8,", "seeds": "0"}
+CONFIG = load_config("dense_ae", {**DENSE, "train.epochs": "2", "seeds": "0,1"})
 RNG = np.random.default_rng(0)
 
 
 def clips(count, frames=20):
-    return [RNG.normal(size=(frames + i, 128)).astype(np.float32) for i in range(count)]
+    return [RNG.normal(size=(frames + i, BANDS)).astype(np.float32) for i in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +78,7 @@ def test_sections_and_domains_are_checked():
 
 
 def test_a_section_may_be_a_number():
-    config = load_config("interpolation_ae", {"train.epochs": "1", "seeds": "0"})
+    config = load_config("interpolation_ae", BETWEEN)
     fitted = asd_jax.fit(config, clips(4), sections=3)
     assert fitted.score_features(clips(2), section=3).shape == (2,)
     with pytest.raises(UserError, match="section 4 was not fitted; there are 3"):
@@ -82,7 +86,7 @@ def test_a_section_may_be_a_number():
 
 
 def test_who_is_meant_must_be_said():
-    config = load_config("interpolation_ae", {"train.epochs": "1", "seeds": "0"})
+    config = load_config("interpolation_ae", BETWEEN)
     fitted = asd_jax.fit(config, clips(4), sections=["00", "00", "02", "02"])
     with pytest.raises(UserError, match="several sections .*: 00, 02"):
         fitted.score_features(clips(2))
@@ -106,16 +110,8 @@ def test_a_member_without_calibration_does_not_stop_the_others(fitted):
         def line(self, text):
             self.said.append(text)
 
-    config = load_config(
-        "dense_ae",
-        {
-            "train.epochs": "1",
-            "train.batch_size": "64",
-            "seeds": "0",
-            "detector.score": "mahalanobis",
-        },
-    )
-    silent = [np.zeros((20, 128), np.float32)] * 4
+    config = load_config("dense_ae", {**DENSE, "seeds": "0", "detector.score": "mahalanobis"})
+    silent = [np.zeros((20, BANDS), np.float32)] * 4
     table = [
         Clip(machine, "00", "train", str(i), "", label=NORMAL)
         for machine in ("fan", "off")
@@ -171,18 +167,17 @@ def test_training_scores_of_a_run_and_the_thresholds_from_them(tmp_path):
             for section in sections:
                 for i in range(count):
                     name = f"normal_id_{section}_{i:08}.wav"
-                    waveform = rng.uniform(-0.3, 0.3, 8000 + 1000 * i)
+                    waveform = rng.uniform(-0.3, 0.3, 8000 + 3000 * (i % 2))
                     soundfile.write(folder / name, waveform, 16000, subtype="FLOAT")
                     if split == "train":
                         waveforms[machine, section, name] = waveform.astype(np.float32)
     config = load_config(
         "iaeo3",
         {
+            **BETWEEN,
             "embedding": "none",
             "detector.predictor": "max",
-            "detector.encoder": "8",
             "detector.trainings": "2",
-            "train.epochs": "1",
             "seeds": "3,5",
         },
     )
@@ -225,6 +220,6 @@ def test_training_scores_of_a_run_and_the_thresholds_from_them(tmp_path):
     ],
 )
 def test_embeddings_of_another_form_are_one_line(kind, embeddings, message):
-    config = load_config("iaeo3", {"embedding": kind})
+    config = load_config("iaeo3", {"front_end.n_mels": str(BANDS), "embedding": kind})
     with pytest.raises(UserError, match=message):
         asd_jax.fit(config, clips(4), embeddings=embeddings)

@@ -11,10 +11,20 @@ import pytest
 from command_line import run_cli
 from shared_runs import made_once, run_arguments, run_to_its_end
 
+# The command line, whose epochs take long enough to stop it between two.
+SLOW = """
+import sys, time
+from asd_jax.training import trainer
+from asd_jax.cli import main
+entry = trainer._entry
+trainer._entry = lambda *rest: time.sleep(1) or entry(*rest)
+main(sys.argv[1:])
+"""
 
-def start(*arguments):
+
+def start(*arguments, program=("-m", "asd_jax")):
     return subprocess.Popen(
-        [sys.executable, "-m", "asd_jax", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,9 +52,12 @@ def longer(data, cache, tmp_path_factory):
     return (run_dir / "scores.csv").read_bytes()
 
 
-def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(data, cache, tmp_path, capsys, longer):
-    arguments = run_arguments(data, cache, tmp_path / "run", *LONGER)
-    process = start(*arguments)
+def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(
+    data, cache, finished, tmp_path, capsys
+):
+    never = "--config.train.checkpoint_every=100"  # but for the signal
+    arguments = run_arguments(data, cache, tmp_path / "run", never)
+    process = start(*arguments, program=("-c", SLOW))
     wait_for(tmp_path / "run" / "log.jsonl", process)
     status, _, err = run_cli(capsys, *arguments)
     assert (status, f"in use by process {process.pid}" in err) == (2, True)
@@ -56,10 +69,13 @@ def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(data, cache, tmp_pa
     assert process.returncode == 128 + signal.SIGTERM, err
     assert "stopped by SIGTERM after epoch" in err.splitlines()[-1]
     assert "Traceback" not in err
-    assert run_cli(capsys, *arguments)[0] == 0
-    assert (tmp_path / "run" / "scores.csv").read_bytes() == longer
+    epoch = last_epoch(tmp_path / "run")
+    assert 0 < epoch < 4 and (tmp_path / "run" / "checkpoints" / str(epoch)).is_dir()
+    status, _, err = run_cli(capsys, *arguments)
+    assert status == 0 and f"continuing after epoch {epoch} of 4" in err
+    assert (tmp_path / "run" / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in log] == list(range(1, 61))
+    assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 4]
 
 
 def last_epoch(run_dir):

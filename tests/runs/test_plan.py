@@ -18,7 +18,13 @@ from asd_jax.training import FleetData, cost, fleet
 from asd_jax.training.models import lay_out_views
 from asd_jax.training.windows import training_statistics
 
-CONFIG = load_config("dense_ae", {"train.batch_size": "64", "front_end.n_mels": "8"})
+SETTINGS = {
+    "train.batch_size": "64",
+    "front_end.n_mels": "8",
+    "detector.hidden": "16,",
+    "detector.latent": "2",
+}
+CONFIG = load_config("dense_ae", SETTINGS)
 
 
 def cost_of(config, clips, n_frames, **options):
@@ -49,8 +55,9 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     ]
     found = cost_of(CONFIG, clips, features.n_frames)
     assert found.models == 6
-    assert found.values == 640 // 128 * 8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 8 + 8 + (
-        8 * 128 + 128 + 3 * (128 * 128 + 128) + 128 * 40 + 40 + 4 * (8 * 128 + 8)
+    # Kernels and biases of 5 × 8 inputs to 16, 2, 16 and 5 × 8; a normalisation's four each.
+    assert found.values == (
+        (40 * 16 + 16 + 16 * 2 + 2) + (2 * 16 + 16 + 16 * 40 + 40) + 4 * (16 + 2 + 16)
     )
     assert found.frames_bytes == int(features.n_frames.sum()) * CONFIG.front_end.n_mels * 4
     assert found.state_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run_cli
 
 from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.errors import UserError
@@ -19,11 +20,13 @@ from asd_jax.runtime import distributed
 ROOT = Path(__file__).resolve().parents[2]
 # JAX warns of proxies, which have nothing to do with this machine's processes.
 QUIET = {name: value for name, value in os.environ.items() if "_proxy" not in name.lower()}
-# The command line, which also writes down which recordings it reads.
+# The command line, which also writes down which recordings it reads, and draws nothing.
 PROGRAM = """
 import sys
+from asd_jax.evaluation import analysis
 from asd_jax.features import compute as features
 from asd_jax.cli import main
+analysis.write_spectrograms = lambda *arguments: None
 read_batches = features.read_batches
 def noted(paths, *rest):
     with open(sys.argv[1], "a") as file:
@@ -32,13 +35,19 @@ def noted(paths, *rest):
 features.read_batches = noted
 main(sys.argv[2:])
 """
+SMALL = [
+    *("--config.front_end.n_mels=8", "--config.detector.encoder=8,"),
+    *("--config.train.batch_size=64", "--config.train.validation_split=0.2"),
+]
+# Every step by both processes, and frames by windows.
+STREAMED = ["--config.train.data_devices=2", "--config.train.table_mib=0.02"]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Two machines, of which one process reads the one and one the other."""
     path = tmp_path_factory.mktemp("data") / "set"
-    synthesize(path, machines=["fan", "pump"], sections=1, clips=8, duration=3.0)
+    synthesize(path, machines=["fan", "pump"], sections=1, clips=8, duration=2.0)
     return path
 
 
@@ -47,25 +56,39 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-class Run:
-    """A run by so many processes, under way."""
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """A restart, and the next test, load the programs of the first start."""
+    own = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("programs")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    QUIET.update(own | {name: os.environ[name] for name in own if name in os.environ})
 
-    def __init__(self, folder, processes, data, out, cache, *settings):
+
+def arguments(data, out, cache, *settings):
+    """The command of a small run."""
+    places = (f"--data_dir={data}", f"--out_dir={out}", f"--cache_dir={cache}")
+    return ["run", "--config=interpolation_ae", *places, *SMALL, *settings]
+
+
+class Run:
+    """A run by two processes, under way."""
+
+    def __init__(self, folder, *where):
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))
             port = place.getsockname()[1]
         self.folder, self.processes = folder, []
-        for i in range(processes):
-            told = [f"--num_processes={processes}", f"--process_id={i}"]
+        for i in range(2):
+            told = ["--num_processes=2", f"--process_id={i}"]
             told.append(f"--coordinator=127.0.0.1:{port}")
-            command = [sys.executable, "-c", PROGRAM, str(folder / f"read{i}"), "run"]
-            command += ["--config=interpolation_ae", f"--data_dir={data}", f"--out_dir={out}"]
-            command += [f"--cache_dir={cache}", "--config.train.batch_size=64", *settings]
-            command += ["--config.train.validation_split=0.2"]
+            command = [sys.executable, "-c", PROGRAM, str(folder / f"read{i}"), *arguments(*where)]
             with open(folder / f"out{i}", "w") as stdout, open(folder / f"err{i}", "w") as stderr:
                 self.processes.append(
                     subprocess.Popen(
-                        command + (told if processes > 1 else []),
+                        command + told,
                         cwd=ROOT,
                         stdout=stdout,
                         stderr=stderr,
@@ -98,8 +121,7 @@ def scores(out):
 @pytest.mark.parametrize(
     "settings",
     [
-        # Every step by both, and frames by windows.
-        ["--config.train.data_devices=2", "--config.train.table_mib=0.5"],
+        STREAMED,
         pytest.param(["--config.train.data_devices=1"], marks=pytest.mark.slow),
         # Convolutions, on CPUs each process its own models.
         pytest.param(
@@ -113,19 +135,18 @@ def scores(out):
         ),
     ],
 )
-def test_two_processes_give_the_scores_of_one(data, cache, tmp_path, settings):
+def test_two_processes_give_the_scores_of_one(data, cache, tmp_path, capsys, no_pictures, settings):
     """To 1e-3, for sums in another order; each reads a share of the recordings, one writes."""
-    epochs = "--config.train.epochs=3"
-    (single := tmp_path / "single").mkdir()
-    alone = Run(single, 1, data, single / "run", cache, epochs, *settings[1:])
-    assert alone.statuses() == [0], alone.text("err0")
-    out = tmp_path / "run"
-    run = Run(tmp_path, 2, data, out, tmp_path / "cache", epochs, *settings)
+    epochs = "--config.train.epochs=2"
+    single, out = tmp_path / "single", tmp_path / "run"
+    status, _, err = run_cli(capsys, *arguments(data, single, cache, epochs, *settings[1:]))
+    assert status == 0, err
+    run = Run(tmp_path, data, out, tmp_path / "cache", epochs, *settings)
     assert run.statuses() == [0, 0], run.text("err0") + run.text("err1")
-    for each in (alone, run):
-        streamed = "frames are streamed through the device" in each.text("err0")
+    for said in (err, run.text("err0")):
+        streamed = "frames are streamed through the device" in said
         assert streamed == any("table_mib" in setting for setting in settings)
-    expected, found = scores(single / "run"), scores(out)
+    expected, found = scores(single), scores(out)
     assert found.keys() == expected.keys() and len({seed for _, seed, _ in found}) == 3
     for clip, score in expected.items():
         np.testing.assert_allclose(found[clip], score, rtol=1e-3)
@@ -140,8 +161,8 @@ def test_two_processes_give_the_scores_of_one(data, cache, tmp_path, settings):
 def test_a_lost_process_stops_the_others_and_a_restart_goes_on(data, cache, tmp_path, victim):
     """The coordinator, or another one: killed where it cannot say anything."""
     out = tmp_path / "run"
-    endless = ("--config.train.epochs=100000", "--config.train.checkpoint_every=1")
-    run = Run(tmp_path, 2, data, out, cache, *endless)
+    endless = ("--config.train.epochs=100000", "--config.train.checkpoint_every=1", *STREAMED)
+    run = Run(tmp_path, data, out, cache, *endless)
     run.wait_for("epoch 1/")
     (checkpoints := out / "checkpoints").mkdir(exist_ok=True)
     until = time.monotonic() + 60
@@ -156,7 +177,7 @@ def test_a_lost_process_stops_the_others_and_a_restart_goes_on(data, cache, tmp_
     assert not any("Traceback" in line or "@  " in line for line in said)
     assert not (out / "model.npz").exists()
 
-    again = Run(tmp_path, 2, data, out, cache, *endless)
+    again = Run(tmp_path, data, out, cache, *endless)
     again.wait_for("continuing after epoch")
     again.wait_for("epoch ")
     again.processes[1 - victim].send_signal(signal.SIGTERM)  # to one of them stops both
