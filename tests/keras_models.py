@@ -20,7 +20,7 @@ def no_initial_values(keras) -> Iterator[None]:
         return np.zeros(shape, np.float32)
 
     with contextlib.ExitStack() as stack:
-        for name in ("VarianceScaling", "Zeros", "Ones"):
+        for name in ("VarianceScaling", "Orthogonal", "Zeros", "Ones"):
             kind = getattr(keras.initializers, name)
             stack.enter_context(mock.patch.object(kind, "__call__", zeros))
         yield

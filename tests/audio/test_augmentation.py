@@ -151,12 +151,15 @@ def warped(view, coefficients, degree):
     return scipy.ndimage.map_coordinates(view.astype(np.float64), pixels, order=1, mode="nearest")
 
 
-@pytest.mark.parametrize("degree", [0, 1, 2, 3, 5])
-@pytest.mark.parametrize("shape", [(2, 2), (2, 7), (33, 16)])
+@pytest.mark.parametrize(
+    ("degree", "shape"),
+    [*((degree, (33, 16)) for degree in (0, 1, 2, 3, 5)), (3, (2, 2)), (3, (2, 7))],
+)
 def test_warping_equals_scipy(degree, shape):
     """To 5e-3 dB: neighbours differ by up to 100 dB, positions by a few roundings of 4e-6."""
     views = decibels(3, *shape)
-    coefficients = draw_warp(jax.random.key(degree), 3, degree, strength=0.7)
+    draws = np.random.default_rng(degree).uniform(-1, 1, (3, 2, len(exponents(degree))))
+    coefficients = np.float32(0.7 * draws / np.abs(draws).sum(axis=-1, keepdims=True))
     found = warp(views, coefficients)
     for view, of_view, result in zip(views, np.asarray(coefficients), found, strict=True):
         np.testing.assert_allclose(result, warped(view, of_view, degree), atol=5e-3)
@@ -195,7 +198,7 @@ def test_one_frame_and_one_band_stay():
     np.testing.assert_array_equal(moved, views)
 
 
-@pytest.mark.parametrize("degree", [0, 1, 3])
+@pytest.mark.parametrize("degree", [0, 3])
 def test_strength_bounds_every_move(degree):
     """Ramps of time and of frequency show where each point went."""
     strength = 0.3  # below 1 / 3

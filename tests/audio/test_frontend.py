@@ -182,8 +182,6 @@ def test_leading_axes_jit_and_vmap_change_nothing():
     # The programs may differ in the order of sums: float32 roundings of up to 150 dB.
     for other in (
         alone,
-        jax.vmap(front_end)(waveforms),
-        jax.vmap(jax.vmap(front_end))(waveforms),
         jax.vmap(front_end, in_axes=1, out_axes=1)(waveforms),
         jax.jit(jax.vmap(front_end))(waveforms),
         jax.jit(front_end)(waveforms),
@@ -197,15 +195,14 @@ def test_gradient_is_finite_on_silence(power, db):
     def mean(x):
         return log_mel(x, power=power, db=db).mean()
 
-    silence = jnp.zeros(3000)
-    assert (jax.grad(mean)(silence) == 0).all()
-    half = silence.at[1500:].set(jnp.sin(jnp.arange(1500.0)))
-    gradient = jax.vmap(jax.grad(mean))(half[None])
-    assert np.isfinite(gradient).all() and jnp.abs(gradient).max() > 0
+    silence = np.zeros(3000, np.float32)
+    half = np.concatenate([silence[:1500], np.sin(np.arange(1500, dtype=np.float32))])
+    of_silence, of_half = np.asarray(jax.vmap(jax.grad(mean))(np.stack([silence, half])))
+    assert (of_silence == 0).all()
+    assert np.isfinite(of_half).all() and np.abs(of_half).max() > 0
 
 
-@pytest.mark.parametrize("hop_length", [512, 300])
-@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize(("power", "hop_length"), [(1.0, 512), (2.0, 300)])
 def test_gradient_by_differences(power, hop_length):
     rng = np.random.default_rng(2)
     waveform, direction = rng.standard_normal((2, 4000)).astype(np.float32)

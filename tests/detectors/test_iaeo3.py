@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from fits import trained_before
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
@@ -12,8 +13,10 @@ from sklearn.preprocessing import StandardScaler
 import asd_jax
 from asd_jax.audio import FrontEnd
 from asd_jax.config import load_config
+from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
+from asd_jax.fitting.layout import lay_out
 
 MELS = 8
 SETTINGS = {
@@ -160,13 +163,14 @@ def test_the_mixture_is_fitted_to_the_training_clips_of_its_own_id(fitted, secti
     assert gain(own, scaled=False) > 0.1
 
 
-def test_components_past_the_clips_rank_are_nothing():
+def test_components_past_the_clips_rank_are_nothing(fitted):
     """12 clips have 11 components; the others of 20 are 0 in training clips and new ones."""
     config = small(
         embedding="edgel3", detector__principal="20", detector__trainings="1", seeds="0,"
     )
     clips, embeddings = make_clips(12), make_embeddings(12, 64)
-    fitted = asd_jax.fit(config, clips, machine="fan", embeddings=embeddings)
+    with trained_before(jax.tree.map(lambda leaf: leaf[:1], fitted[0].weights)):
+        fitted = asd_jax.fit(config, clips, machine="fan", embeddings=embeddings)
     weights, calibration = model_of(fitted, "00", 0, 0)
     assert calibration["projection"]["components"].shape == (20, 64)
     scaler = StandardScaler().fit(embeddings)
@@ -184,15 +188,20 @@ def test_components_past_the_clips_rank_are_nothing():
 
 
 def test_a_seed_of_an_id_in_a_fleet_is_that_alone(fitted):
-    """Where it is not padded to the clips of another id, to 1e-4: rounding by other shapes."""
+    """Where it is not padded to the clips of another id, to 1e-4: rounding by other shapes.
+
+    With the weights of the fleet; that training has no part in others is tested in `training`.
+    """
     both, clips, embeddings = fitted
     own = np.flatnonzero(SECTIONS == "00")
-    alone = asd_jax.fit(
-        dataclasses.replace(both.config, seeds=(1,)),
-        [clips[i] for i in own],
-        machine="fan",
-        embeddings=embeddings[own],
-    )
+    mine = [i for i, m in enumerate(both.models) if (m.section, m.seed) == ("00", 1)]
+    with trained_before(jax.tree.map(lambda leaf: leaf[mine], both.weights)):
+        alone = asd_jax.fit(
+            dataclasses.replace(both.config, seeds=(1,)),
+            [clips[i] for i in own],
+            machine="fan",
+            embeddings=embeddings[own],
+        )
     new, embedded = make_clips(5, seed=4), make_embeddings(5, 6, seed=4)
     np.testing.assert_allclose(
         both.score_features(new, section="00", seed=1, embeddings=embedded),
@@ -209,34 +218,53 @@ def test_trainings_differ(fitted):
         assert all(np.abs(kernel - other).max() > 1e-2 for other in kernels[:i])
 
 
-def test_the_largest_error_alone():
-    """And the first of several trainings is that of a single one."""
-    settings = {"embedding": "none", "detector__predictor": "max"}
-    fitted, single = (
-        asd_jax.fit(
-            small(**settings, detector__trainings=trainings), make_clips(12), machine="valve"
-        )
-        for trainings in ("2", "1")
-    )
-    assert not fitted.calibration
+def test_the_largest_error_alone(fitted):
+    config = small(embedding="none", detector__predictor="max")
+    with trained_before(jax.tree.map(lambda leaf: leaf[:4], fitted[0].weights)):
+        found = asd_jax.fit(config, make_clips(12), machine="valve")
+    assert not found.calibration
     new = make_clips(9, seed=1)
     for seed in (0, 1):
         largest = [
-            [errors_of(model_of(fitted, "00", seed, repeat)[0], clip).max() for clip in new]
+            [errors_of(model_of(found, "00", seed, repeat)[0], clip).max() for clip in new]
             for repeat in (0, 1)
         ]
-        found = fitted.score_features(new, seed=seed)
-        np.testing.assert_allclose(found, np.min(largest, axis=0), rtol=1e-5)
-        np.testing.assert_allclose(single.score_features(new, seed=seed), largest[0], rtol=1e-5)
+        scores = found.score_features(new, seed=seed)
+        np.testing.assert_allclose(scores, np.min(largest, axis=0), rtol=1e-5)
+
+
+def test_the_first_of_several_trainings_is_that_of_a_single_one():
+    """It has the same random numbers and clips; no other model of a fleet has a part in it."""
+    clips = [Clip("fan", section, "train", str(i), "") for i, section in enumerate(SECTIONS)]
+    several, single = (
+        lay_out(
+            make_detector(small(embedding="edgel3", detector__trainings=trainings)),
+            clips,
+            np.full(len(clips), 20),
+        ).fleet
+        for trainings in ("2", "1")
+    )
+    assert (len(several.models), len(single.models)) == (8, 4)
+    entropies = [model.entropy for model in several.models]
+    assert entropies[::2] == [model.entropy for model in single.models]
+    assert len(set(entropies)) == 8
+    for part in ("training", "validation"):
+        for a, b in zip(getattr(several, part)[::2], getattr(single, part), strict=True):
+            np.testing.assert_array_equal(a.clips, b.clips)
 
 
 def test_a_diverged_training_does_not_stop_the_others(fitted):
-    """Errors that overflow are of one id: the other's scores are those without it."""
+    """Weights that are not finite are of one id: the other's scores are those without them."""
     expected, clips, embeddings = fitted
-    clips = [clips[0] * np.float32(1e25), *clips[1:]]
-    found = asd_jax.fit(
-        expected.config, clips, machine="fan", sections=SECTIONS, embeddings=embeddings
-    )
+    diverged = np.array([model.section == "00" for model in expected.models])
+
+    def without(leaf):
+        return np.where(diverged.reshape(-1, *[1] * (leaf.ndim - 1)), np.float32(np.nan), leaf)
+
+    with trained_before(jax.tree.map(without, expected.weights)):
+        found = asd_jax.fit(
+            expected.config, clips, machine="fan", sections=SECTIONS, embeddings=embeddings
+        )
     new, embedded = make_clips(3, seed=1), make_embeddings(3, 6, seed=1)
     scores = {
         section: found.score_features(new, section=section, embeddings=embedded)

@@ -43,21 +43,23 @@ def to_keras(variables, model):
             batch_norm += 1
 
 
-def some_variables(seed=0):
-    """Weights, and running statistics that are not the initial ones."""
-    variables = jax.jit(DenseAutoencoder().init)(jax.random.key(seed), jnp.zeros((1, 640)))
-    rng = np.random.default_rng(seed)
-    moved = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32),
-        variables["batch_stats"],
-    )
-    return {"params": variables["params"], "batch_stats": moved}
+def some_variables(module, inputs=640):
+    """Kernels that keep the scale of what passes them; the others of order 1, none an initial."""
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, inputs)))
+    rng = np.random.default_rng(0)
+
+    def drawn(leaf):
+        if leaf.ndim > 1:
+            return rng.normal(0, np.sqrt(2 / leaf.shape[0]), leaf.shape).astype(np.float32)
+        return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+
+    return jax.tree.map(drawn, variables)
 
 
-def apply(variables, x, train, **options):
+def apply(module, variables, x, train, **options):
     """Output and running statistics."""
     options = {"train": train, "mutable": ["batch_stats"], **options}
-    return jax.jit(functools.partial(DenseAutoencoder().apply, **options))(variables, x)
+    return jax.jit(functools.partial(module.apply, **options))(variables, x)
 
 
 def test_it_has_the_baseline_s_269992_values():
@@ -70,13 +72,13 @@ def test_it_has_the_baseline_s_269992_values():
 
 def test_outputs_equal_keras(keras):
     """In evaluation and in training; to 1e-4 of values of order 1, float32 in another order."""
-    variables, model = some_variables(), keras_model(keras)
+    variables, model = some_variables(DenseAutoencoder()), keras_model(keras)
     to_keras(variables, model)
     assert model.count_params() == 269_992
     x = np.random.default_rng(1).normal(size=(64, 640)).astype(np.float32)
     for train in (False, True):
         expected, moved = call(model, x, training=train)
-        ours, updates = apply(variables, x, train=train)
+        ours, updates = apply(DenseAutoencoder(), variables, x, train=train)
         np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=1e-4)
     assign(model.non_trainable_variables, moved)
     means = [layer.get_weights()[2:] for layer in model.layers if "batch_norm" in layer.name]
@@ -110,12 +112,13 @@ def test_training_steps_equal_keras(keras):
 
 def test_masked_rows_have_no_effect():
     """A short batch, filled up, equals the short batch alone to float32 rounding."""
-    variables = some_variables()
-    x = np.random.default_rng(3).normal(size=(16, 640)).astype(np.float32)
+    module = DenseAutoencoder((12,), 4)
+    variables = some_variables(module, 20)
+    x = np.random.default_rng(3).normal(size=(16, 20)).astype(np.float32)
     garbage = np.concatenate([x[:10], 1e3 * x[10:]])
     mask = jnp.arange(16) < 10
-    alone = apply(variables, x[:10], train=True)
-    padded = apply(variables, garbage, train=True, mask=mask)
+    alone = apply(module, variables, x[:10], train=True)
+    padded = apply(module, variables, garbage, train=True, mask=mask)
     np.testing.assert_allclose(padded[0][:10], alone[0], atol=1e-5, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), padded[1], alone[1]

@@ -34,6 +34,21 @@ def keras_network(keras, width, size, classes=CLASSES):
         return keras.applications.MobileNetV2((*size, 3), alpha=width, **settings)
 
 
+def shorter(keras, model):
+    """A Keras network that ends after its first blocks, with last layers as Keras has them."""
+    layers = keras.layers
+    if "Conv1" in {layer.name for layer in model.layers}:
+        x = model.get_layer("block_3_project_BN").output
+        x = layers.Conv2D(1280, 1, use_bias=False, name="Conv_1")(x)
+        x = layers.ReLU(6.0)(
+            layers.BatchNormalization(epsilon=1e-3, momentum=0.999, name="Conv_1_bn")(x)
+        )
+    else:
+        x = model.get_layer("conv3_block1_out").output
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(model.input, layers.Dense(CLASSES, name="predictions")(x))
+
+
 def our_network(width, classes=CLASSES):
     return ResNet50(classes) if width is None else MobileNetV2(width, classes)
 
@@ -60,15 +75,13 @@ def randomise(model, seed=0):
         layer.set_weights([value.astype(np.float32) for value in values])
 
 
-def compare(keras, width, size, modes, seed=0):
+def compare(keras, model, module, size, modes, seed=0):
     """Logits and running statistics, to 1e-4 of values of order 1.
 
     Float32 sums in another order differ by 1e-6, which fifty layers may make grow; normalising
     by a batch of which the last layers see some ten pixels makes it grow more.
     """
-    model = keras_network(keras, width, size)
     randomise(model, seed)
-    module = our_network(width)
     variables = from_keras(module, layers_of(model))
     x = np.random.default_rng(seed + 1).normal(size=(4, *size, 3)).astype(np.float32)
     for train in modes:
@@ -107,16 +120,46 @@ def test_it_has_keras_s_values(module, expected):
     assert count(shapes(module)) == expected
 
 
-@pytest.mark.parametrize("width", [0.5, None], ids=["MobileNetV2", "ResNet-50"])
-def test_output_and_running_statistics_equal_keras(keras, width):
-    compare(keras, width, (64, 128), (True,))
+NETWORKS = pytest.mark.parametrize("width", [0.5, None], ids=["MobileNetV2", "ResNet-50"])
+
+
+@NETWORKS
+def test_first_blocks_and_their_running_statistics_equal_keras(keras, width):
+    """Up to the second block with a stride of 2; the others are made by the same lines."""
+    with no_initial_values(keras):
+        model = shorter(keras, keras_network(keras, width, (64, 128)))
+    if width is None:
+        module = ResNet50(CLASSES, stages=((64, 3, 1), (128, 1, 2)))
+    else:
+        stages = ((16, 1, 1), (24, 2, 2), (32, 1, 2))
+        module = MobileNetV2(width, CLASSES, stages=stages)
+    compare(keras, model, module, (64, 128), (True,))
+
+
+@NETWORKS
+@pytest.mark.parametrize("size", [(64, 128), (75, 90)])
+def test_every_layer_has_keras_s_shape(keras, width, size):
+    """So of all layers of the whole networks; strides and paddings show in the images' sizes."""
+    model, module = keras_network(keras, width, size), our_network(width)
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    variables = jax.eval_shape(module.init, jax.random.key(0), image)
+    apply = functools.partial(module.apply, capture_intermediates=True, mutable="intermediates")
+    _, seen = jax.eval_shape(apply, variables, image)
+    seen = {
+        name: layer["__call__"][0].shape[1:]
+        for name, layer in seen["intermediates"].items()
+        if name != "__call__"
+    }
+    expected = {layer.name: layer.output.shape[1:] for layer in model.layers if layer.weights}
+    assert seen == expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [0.5, 1.0, None])
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_and_width_equals_keras(keras, width, size):
-    compare(keras, width, size, (False, True), seed=2)
+    model = keras_network(keras, width, size)
+    compare(keras, model, our_network(width), size, (False, True), seed=2)
 
 
 @pytest.mark.slow
@@ -171,9 +214,9 @@ def test_gradients_equal_keras(keras, width):
     ],
 )
 def test_images_of_any_size_and_number_of_channels(module, size, channels, features):
-    variables = shapes(module, channels, size)
     image = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
-    assert jax.eval_shape(module.apply, variables, image).shape == (2, features)
+    output, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), image)
+    assert output.shape == (2, features)
 
 
 def test_features_are_the_mean_of_the_last_layer():
@@ -199,7 +242,7 @@ def test_features_are_the_mean_of_the_last_layer():
 
 SMALL = {
     "MobileNetV2": MobileNetV2(0.5, 3, stages=MobileNetV2.stages[:1]),
-    "ResNet-50": ResNet50(3, stages=((8, 1, 1), (8, 1, 2))),
+    "ResNet-50": ResNet50(3, stages=((8, 1, 2),)),
 }
 
 

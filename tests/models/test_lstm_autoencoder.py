@@ -63,17 +63,18 @@ def to_keras(variables, model):
 
 
 def some_variables(module, shape, seed=0):
-    """Initial kernels; biases, scales and statistics that are not the initial ones."""
-    variables = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, *shape)))
+    """Kernels that keep the scale of what passes them; the others of order 1, none an initial."""
+    empty = jnp.zeros((1, *shape))
+    variables = jax.eval_shape(module.init, jax.random.key(seed), empty)
     rng = np.random.default_rng(seed)
 
-    def moved(path, leaf):
+    def drawn(path, leaf):
         if leaf.ndim > 1:
-            return leaf
+            return rng.normal(0, 1 / np.sqrt(leaf.shape[0]), leaf.shape).astype(np.float32)
         low = 0.5 if path[-1].key in ("scale", "var") else -0.5
-        return jnp.asarray(rng.uniform(low, 1.5, leaf.shape), jnp.float32)
+        return rng.uniform(low, 1.5, leaf.shape).astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(moved, variables)
+    return jax.tree_util.tree_map_with_path(drawn, variables)
 
 
 def apply(module, variables, x, train=False, **options):
@@ -132,13 +133,16 @@ def test_initial_values_are_keras_s(keras):
 
 
 def test_output_equals_keras(keras):
-    """The whole network; to 1e-5 of outputs of order 1, float32 sums in another order."""
-    variables = some_variables(LSTMAutoencoder(), (15, 128))
-    model = keras_model(keras, ENCODER, (15, 128), 0.2)
+    """To 1e-5 of outputs of order 1, float32 sums in another order; the whole one in its size."""
+    whole = keras_model(keras, ENCODER, (15, 128), 0.2)
+    assert whole.count_params() == 749_504 + 3_136
+    encoder, shape = (32, 24, 8), (15, 16)
+    module = LSTMAutoencoder(encoder)
+    variables = some_variables(module, shape)
+    model = keras_model(keras, encoder, shape, 0.2)
     to_keras(variables, model)
-    assert model.count_params() == 749_504 + 3_136
-    x = np.random.default_rng(1).normal(size=(6, 15, 128)).astype(np.float32)
-    found, _ = apply(LSTMAutoencoder(), variables, x)
+    x = np.random.default_rng(1).normal(size=(6, *shape)).astype(np.float32)
+    found, _ = apply(module, variables, x)
     assert np.std(found) > 0.3
     expected, _ = call(model, x)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
@@ -194,7 +198,7 @@ def test_dropout_is_on_in_training_only():
     """By its key and its share, which in evaluation have no effect."""
     shape = (5, 4)
     variables = some_variables(SMALL, shape)
-    x = np.random.default_rng(3).normal(size=(8, *shape)).astype(np.float32)
+    x = np.random.default_rng(3).normal(size=(10, *shape)).astype(np.float32)
 
     def output(module, seed, **options):
         rngs = {"dropout": jax.random.key(seed)}
@@ -236,8 +240,9 @@ def test_masked_rows_have_no_effect():
     variables = some_variables(module, shape)
     x = np.random.default_rng(4).normal(size=(16, *shape)).astype(np.float32)
     garbage = np.concatenate([x[:10], 1e3 * x[10:]])
-    alone = apply(module, variables, x[:10], train=True)
-    padded = apply(module, variables, garbage, train=True, mask=jnp.arange(16) < 10)
+    rngs = {"dropout": jax.random.key(0)}
+    alone = apply(module, variables, x[:10], train=True, rngs=rngs)
+    padded = apply(module, variables, garbage, train=True, rngs=rngs, mask=jnp.arange(16) < 10)
     np.testing.assert_allclose(padded[0][:10], alone[0], atol=1e-5, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), padded[1], alone[1]

@@ -29,7 +29,7 @@ def _embeddings(n, d=8, seed=0):
 
 def _distance(gaussian, values):
     with jax.enable_x64(True):
-        return np.asarray(distance(gaussian, values))
+        return np.asarray(jax.jit(distance)(gaussian, values))
 
 
 @pytest.mark.parametrize(
@@ -71,21 +71,24 @@ def test_fewer_clips_than_dimensions_and_constant_columns(shrinkage):
         assert np.linalg.norm(found.whitening, 2) == pytest.approx((1e-6 * largest) ** -0.5)
 
 
-@pytest.mark.parametrize("one_by_one", [True, False])
-def test_a_model_is_the_one_it_would_have_been_alone(monkeypatch, one_by_one):
-    monkeypatch.setattr(module.rows, "in_turn", lambda: one_by_one)
+def test_a_model_is_the_one_it_would_have_been_alone(monkeypatch):
+    """Fitted one after another or all at once; of one without padding, and of two holed ones."""
     values = np.stack([_embeddings(40, seed=i) for i in range(4)]).reshape(2, 2, 40, 8)
     mask = np.arange(40) < np.array([[40, 35], [12, 2]])[..., None]
     mask[0, 1, ::3] = False
-    found = fit_gaussian(np.where(mask[..., None], values, np.nan), mask)
     new = _embeddings(5, seed=9)
-    together = _distance(found, new)
-    assert together.shape == (2, 2, 5)
-    for at in np.ndindex(2, 2):
-        alone = fit_gaussian(values[at][mask[at]])
-        np.testing.assert_allclose(together[at], _distance(alone, new), rtol=1e-6)
-        own = Gaussian(*(part[at] for part in found))
-        np.testing.assert_allclose(together[at], _distance(own, new), rtol=1e-6)
+    fits = []
+    for one_by_one in (True, False):
+        monkeypatch.setattr(module.rows, "in_turn", lambda: one_by_one)  # noqa: B023
+        fits.append(fit_gaussian(np.where(mask[..., None], values, np.nan), mask))
+    scores = [_distance(found, new) for found in fits]
+    assert scores[0].shape == (2, 2, 5)
+    for at in ((0, 0), (0, 1), (1, 1)):
+        alone = _distance(fit_gaussian(values[at][mask[at]]), new)
+        for found, together in zip(fits, scores, strict=True):
+            np.testing.assert_allclose(together[at], alone, rtol=1e-6)
+            own = Gaussian(*(part[at] for part in found))
+            np.testing.assert_allclose(together[at], _distance(own, new), rtol=1e-6)
 
 
 def test_the_nearer_domain_decides():

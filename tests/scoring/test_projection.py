@@ -39,7 +39,7 @@ def test_equals_sklearn(n, d, standardize):
     new = _embeddings(7, d, seed=1)
     reference = expected.transform(scaler.transform(new))
     with jax.enable_x64(True):
-        np.testing.assert_allclose(project(found, new), reference, atol=1e-6)
+        np.testing.assert_allclose(jax.jit(project)(found, new), reference, atol=1e-6)
     # float32: sums over d products of order 1.
     scores = jax.jit(project)(found, new.astype(np.float32))
     assert scores.dtype == np.float32
@@ -81,23 +81,28 @@ def test_wide_embeddings_of_few_clips():
     np.testing.assert_allclose(scores[:, :11], scaled @ expected.T, atol=1e-3)
 
 
-@pytest.mark.parametrize("one_by_one", [True, False])
-def test_a_model_is_the_one_it_would_have_been_alone(monkeypatch, one_by_one):
-    monkeypatch.setattr(module.rows, "in_turn", lambda: one_by_one)
+def test_a_model_is_the_one_it_would_have_been_alone(monkeypatch):
+    """Fitted one after another or all at once; of one without padding, and of two holed ones."""
     values = np.stack([_embeddings(40, 30, seed=i) for i in range(4)]).reshape(2, 2, 40, 30)
     mask = np.arange(40) < np.array([[40, 35], [12, 2]])[..., None]
     mask[0, 1, ::3] = False
-    found = fit_projection(np.where(mask[..., None], values, np.nan), mask, n_components=8)
+    holed = np.where(mask[..., None], values, np.nan)
+    fits = []
+    for one_by_one in (True, False):
+        monkeypatch.setattr(module.rows, "in_turn", lambda: one_by_one)  # noqa: B023
+        fits.append(fit_projection(holed, mask, n_components=8))
     new = _embeddings(5, 30, seed=9)
-    together = project(found, new)
+    score = jax.jit(project)
+    together = score(fits[0], new)
     assert together.shape == (2, 2, 5, 8)
-    for at in np.ndindex(2, 2):
+    for at in ((0, 0), (0, 1), (1, 1)):
         alone = fit_projection(values[at][mask[at]], n_components=8)
-        for a, b in zip(found, alone, strict=True):
-            np.testing.assert_allclose(a[at], b, atol=TOLERANCE)
-        own = Projection(*(part[at] for part in found))
-        np.testing.assert_allclose(together[at], project(own, new), atol=1e-4)
-        np.testing.assert_allclose(together[at][0], project(own, new[0]), atol=1e-4)
+        for found in fits:
+            for a, b in zip(found, alone, strict=True):
+                np.testing.assert_allclose(a[at], b, atol=TOLERANCE)
+        own = Projection(*(part[at] for part in fits[0]))
+        np.testing.assert_allclose(together[at], score(own, new), atol=1e-4)
+        np.testing.assert_allclose(together[at][0], score(own, new[0]), atol=1e-4)
 
 
 def test_what_cannot_be_fitted():

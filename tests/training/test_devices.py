@@ -1,5 +1,6 @@
 """A fleet over several devices is the fleet on one."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -19,29 +20,47 @@ from asd_jax.data.clips import NORMAL, Clip
 sys.path.insert(0, "tests")
 from fits import fit_table
 
-rng = np.random.default_rng(0)
-config = load_config(sys.argv[2], {
-    "train.epochs": "3", "train.batch_size": "32", "train.driver": sys.argv[3], "seeds": "0,1,2",
-    "train.validation_split": "0.2", "train.patience": "1", "train.data_devices": sys.argv[4],
-})
-clips = [
-    Clip(machine, "00", "train", str(i), "", label=NORMAL)
-    for machine in ("fan", "pump") for i in range(4 if machine == "fan" else 5)
-]
-features = ArrayFeatures(clips, [rng.normal(-30, 5, (25 + i, 128)) for i in range(len(clips))])
-fitted = fit_table(config, features)
-strange = [rng.normal(-30, 6, (30, 128))]
-scores = [fitted.score_features(strange, machine="pump", seed=seed)[0] for seed in (0, 1, 2)]
-weights = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(fitted.weights))}
-np.savez(sys.argv[1], devices=jax.device_count(), scores=scores, **weights)
+SMALL = {
+    "dense_ae": {"detector.hidden": "16,16", "detector.latent": "4"},
+    "interpolation_ae": {"detector.encoder": "16,8"},
+}
+arrays = {"devices": jax.device_count()}
+for case in sys.argv[2:]:
+    name, driver, together = case.split()
+    rng = np.random.default_rng(0)
+    config = load_config(name, SMALL[name] | {
+        "train.epochs": "3", "train.batch_size": "32", "train.driver": driver, "seeds": "0,1,2",
+        "train.validation_split": "0.2", "train.patience": "1", "front_end.n_mels": "16",
+        "train.data_devices": together if jax.device_count() > 1 else "0",
+    })
+    clips = [
+        Clip(machine, "00", "train", str(i), "", label=NORMAL)
+        for machine in ("fan", "pump") for i in range(4 if machine == "fan" else 5)
+    ]
+    features = ArrayFeatures(clips, [rng.normal(-30, 5, (25 + i, 16)) for i in range(len(clips))])
+    fitted = fit_table(config, features)
+    strange = [rng.normal(-30, 6, (30, 16))]
+    arrays[f"{case} scores"] = [
+        fitted.score_features(strange, machine="pump", seed=seed)[0] for seed in (0, 1, 2)
+    ]
+    for i, leaf in enumerate(jax.tree.leaves(fitted.weights)):
+        arrays[f"{case} {i}"] = leaf
+np.savez(sys.argv[1], **arrays)
 """
 
+# Configuration, driver, and how many devices share the views of a model.
+QUICK = (
+    "interpolation_ae map 0",
+    "dense_ae map 4",  # batch normalisation over the views of all devices
+)
+SLOW = ("dense_ae vmap 2",)
 
-def fit(path: Path, devices: int, *arguments: str):
+
+def fit(path: Path, devices: int, cases):
     """What a process with so many devices makes of the same clips."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(path), *arguments],
+        [sys.executable, "-c", PROGRAM, str(path), *cases],
         cwd=ROOT,
         # XLA's threads, of which each device needs one where devices exchange.
         env={**os.environ, "XLA_FLAGS": flags, "NPROC": "8"},
@@ -50,15 +69,26 @@ def fit(path: Path, devices: int, *arguments: str):
     return np.load(path)
 
 
+@pytest.fixture(scope="module")
+def fits(tmp_path_factory):
+    """The arrays of one device and of four, in processes that serve all cases of a kind."""
+
+    @functools.cache
+    def of(cases):
+        folder = tmp_path_factory.mktemp("fits")
+        return tuple(fit(folder / f"{count}.npz", count, cases) for count in (1, 4))
+
+    return of
+
+
 @pytest.mark.parametrize(
-    ("config", "driver", "together"),
+    ("cases", "case"),
     [
-        ("interpolation_ae", "map", 0),
-        ("dense_ae", "map", 4),  # batch normalisation over the views of all devices
-        pytest.param("dense_ae", "vmap", 2, marks=pytest.mark.slow),
+        *((QUICK, case) for case in QUICK),
+        *(pytest.param(SLOW, case, marks=pytest.mark.slow) for case in SLOW),
     ],
 )
-def test_four_devices_give_the_scores_of_one(config, driver, together, tmp_path):
+def test_four_devices_give_the_scores_of_one(cases, case, fits):
     """Six models, so that two places of eight are filled up, or each on two or four devices.
 
     To 1e-3 of the largest weight: with fewer cores a device, and with the views of a step on
@@ -67,12 +97,13 @@ def test_four_devices_give_the_scores_of_one(config, driver, together, tmp_path)
     gradients of rounding alone. Its scores are, to 4e-3: compiled with other options on one
     device, which rounds differently, they differ by 2e-3.
     """
-    one = fit(tmp_path / "1.npz", 1, config, driver, "0")
-    four = fit(tmp_path / "4.npz", 4, config, driver, str(together))
+    one, four = fits(cases)
     assert (one["devices"], four["devices"]) == (1, 4)
-    rtol = 4e-3 if config == "dense_ae" else 1e-3
-    np.testing.assert_allclose(four["scores"], one["scores"], rtol=rtol)
-    assert len(set(four["scores"].tolist())) == 3
-    for name in set(one.files) - {"devices", "scores"} if config != "dense_ae" else ():
+    scores, normalised = f"{case} scores", case.startswith("dense_ae")
+    np.testing.assert_allclose(four[scores], one[scores], rtol=4e-3 if normalised else 1e-3)
+    assert len(set(four[scores].tolist())) == 3
+    weights = {name for name in one.files if name.startswith(case)} - {scores}
+    assert weights
+    for name in () if normalised else weights:
         largest = np.abs(one[name]).max()
         np.testing.assert_allclose(four[name], one[name], atol=1e-3 * max(largest, 1e-3))

@@ -1,6 +1,7 @@
 """Fleets: each model's training is the one it would have had alone."""
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -95,14 +96,19 @@ def run(which, config=CONFIG, **options):
     return np.asarray(weights["params"]["w"]), curves
 
 
-@pytest.mark.parametrize(("driver", "patience"), [("map", 1), ("vmap", 1), ("loop", 0)])
-def test_a_model_of_a_fleet_is_what_it_would_be_alone(driver, patience):
-    config = dataclasses.replace(CONFIG, driver=driver, patience=patience, epochs=8)
-    together, curves = run([0, 1, 2], config)
+@functools.cache
+def together(driver):
+    """Weights and curves of all three models, with early stopping on."""
+    return run([0, 1, 2], dataclasses.replace(CONFIG, driver=driver, patience=1, epochs=8))
+
+
+def test_a_model_of_a_fleet_is_what_it_would_be_alone():
+    weights, curves = together("map")
     for i in (0, 1):
+        config = dataclasses.replace(CONFIG, driver="map", patience=1, epochs=8)
         alone, curve = run([i], config)
         # The same sums in another order: a few float32 roundings.
-        np.testing.assert_allclose(together[i], alone[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(weights[i], alone[0], rtol=1e-5, atol=1e-6)
         n = sum(loss is not None for loss in curve[0]["loss"])
         assert curves[i]["loss"][n:] == [None] * (len(curves[i]["loss"]) - n)
         for name in ("loss", "validation_loss"):
@@ -111,9 +117,15 @@ def test_a_model_of_a_fleet_is_what_it_would_be_alone(driver, patience):
 
 @pytest.mark.parametrize("driver", ["vmap", "loop"])
 def test_the_ways_of_driving_agree(driver):
-    expected, _ = run([0, 1, 2], dataclasses.replace(CONFIG, driver="map"))
-    found, _ = run([0, 1, 2], dataclasses.replace(CONFIG, driver=driver))
+    """So what holds of one, as the test above, holds of all."""
+    (expected, expected_curves), (found, curves) = together("map"), together(driver)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for own, others in zip(curves, expected_curves, strict=True):
+        for name in ("loss", "validation_loss"):
+            # None, where a model has stopped, is NaN.
+            np.testing.assert_allclose(
+                np.array(own[name], float), np.array(others[name], float), rtol=1e-5
+            )
 
 
 def test_training_equals_a_plain_loop():
@@ -134,6 +146,7 @@ def test_training_equals_a_plain_loop():
     key = model_key(model)
     frames = np.concatenate([table[offsets[c] : offsets[c] + n_frames[c]] for c in training])
     statistics = TrainingStatistics(frames.mean(0), frames.std(0), frames.min(0), frames.max(0))
+    step, loss_of = jax.jit(task.step), jax.jit(task.loss)
     learner = task.init(jax.random.fold_in(key, 0), statistics)
     for epoch in range(config.epochs):
         bits = jax.random.bits(
@@ -150,7 +163,7 @@ def test_training_equals_a_plain_loop():
             batch = np.concatenate([batch, np.zeros((int((~mask).sum()), LENGTH, MELS))])
             own = np.zeros(config.batch_size, np.int32)
             own[: len(chosen)] = labels(training)[order[i : i + config.batch_size]]
-            learner, loss = task.step(
+            learner, loss = step(
                 learner,
                 Batch(jnp.asarray(batch, jnp.float32), jnp.asarray(own), jnp.asarray(mask)),
                 jax.random.fold_in(step_key, i // config.batch_size),
@@ -158,7 +171,7 @@ def test_training_equals_a_plain_loop():
             losses.append(float(loss) * mask.sum())
         held_views = jnp.asarray(table[held_starts[:, None] + np.arange(LENGTH)])
         held_batch = Batch(held_views, jnp.asarray(labels(held)), jnp.ones(len(held_views), bool))
-        held_loss = task.loss(learner, held_batch)
+        held_loss = loss_of(learner, held_batch)
         np.testing.assert_allclose(curves[0]["loss"][epoch], sum(losses) / len(starts), rtol=1e-5)
         np.testing.assert_allclose(curves[0]["validation_loss"][epoch], held_loss, rtol=1e-5)
     np.testing.assert_allclose(found[0], learner["params"]["w"], rtol=1e-5, atol=1e-6)
@@ -183,10 +196,12 @@ def test_early_stopping_keeps_the_best_weights_and_freezes():
 def test_every_view_is_used_once_an_epoch_whatever_the_padding():
     key = model_key(MODELS[0])
 
+    shuffle = jax.jit(fleet._shuffled)
+
     def order(width, epoch):
-        starts = jnp.where(jnp.arange(width) < 50, jnp.arange(width), 999)
-        views = Views(starts, starts + 1, jnp.int32(50))
-        shuffled = fleet._shuffled(FleetData(key, None, views, None), epoch)
+        starts = np.where(np.arange(width) < 50, np.arange(width), 999)
+        views = Views(starts, starts + 1, np.int32(50))
+        shuffled = shuffle(FleetData(key, None, views, None), epoch)
         np.testing.assert_array_equal(shuffled.labels, shuffled.starts + 1)
         return np.asarray(shuffled.starts)[:50]
 
@@ -222,13 +237,13 @@ def test_all_models_are_one_program():
 
     jax.monitoring.register_event_duration_secs_listener(listener)
     counts = []
-    for epochs, which in ((3, [0, 1]), (3, [0, 1, 2]), (6, [0, 1, 2])):
+    for epochs, which in ((3, [0, 1]), (6, [0, 1, 2])):
         jax.clear_caches()
         compiled.clear()
         run(which, dataclasses.replace(CONFIG, epochs=epochs, batch_size=4))
         counts.append(len(compiled))
     jax.monitoring.unregister_event_duration_listener(listener)
-    assert 0 < counts[0] == counts[1] == counts[2], "compilations grow with models or epochs"
+    assert 0 < counts[0] == counts[1], "compilations grow with models or epochs"
 
 
 DEVICES = """
@@ -236,9 +251,9 @@ import sys; sys.path.insert(0, "tests/training")
 import jax; jax.config.update("jax_num_cpu_devices", 4)
 import dataclasses, numpy as np
 from test_fleet import CONFIG, run
+one, _ = run([0, 1, 2], dataclasses.replace(CONFIG, patience=1), devices=jax.devices()[:1])
 for driver, *together in [case.split(":") for case in sys.argv[1:]]:
     config = dataclasses.replace(CONFIG, driver=driver, patience=1)
-    one, _ = run([0, 1, 2], config, devices=jax.devices()[:1])
     for count in map(int, together):
         many, _ = run([0, 1, 2], dataclasses.replace(config, data_devices=count))
         np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6)
@@ -249,8 +264,8 @@ print(len(jax.devices()))
 @pytest.mark.parametrize(
     "cases",
     [
-        ("map:0:2", "vmap:4"),  # driver, and how many devices share the views of a model
-        pytest.param(("map:1:4", "vmap:0:1:2"), marks=pytest.mark.slow),
+        ("map:2", "vmap:4"),  # driver, and how many devices share the views of a model
+        pytest.param(("map:0:1:4", "vmap:0:1:2"), marks=pytest.mark.slow),
     ],
 )
 def test_several_devices_give_what_one_gives(pytestconfig, cases):

@@ -9,6 +9,7 @@ import pytest
 
 from asd_jax.errors import UserError
 from asd_jax.models import MobileNetV2, ResNet50
+from asd_jax.models.pretrained import imported
 from asd_jax.models.pretrained.imported import (
     IMAGENET_CLASSES,
     from_keras,
@@ -84,7 +85,7 @@ def test_slim_s_names():
         np.testing.assert_array_equal(found, arrays[name])
     depthwise = arrays["expanded_conv_1_depthwise_depthwise_weights"]
     np.testing.assert_array_equal(params["block_1_depthwise"]["kernel"][:, :, 0], depthwise[..., 0])
-    values = {float(leaf.min()) for leaf in jax.tree.leaves(made)}
+    values = {float(np.min(leaf)) for leaf in jax.tree.leaves(made)}
     assert values == set(map(float, range(len(arrays))))
 
 
@@ -106,6 +107,12 @@ def test_a_file_is_read(tmp_path):
         found = load_imagenet_mobilenet(path, head=head)
         expected = from_slim(MobileNetV2(classes=classes), arrays)
         jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    """Files are of a network of two sequences of blocks, whose shapes take less time."""
+    monkeypatch.setattr(imported, "MobileNetV2", SMALL)
 
 
 def changed(arrays, name, value):
@@ -141,9 +148,9 @@ def changed(arrays, name, value):
         ),
     ],
 )
-def test_a_wrong_file_is_one_line(tmp_path, change, message):
+def test_a_wrong_file_is_one_line(tmp_path, small_network, change, message):
     path = tmp_path / "weights.npz"
-    np.savez(path, **change(slim_arrays(MobileNetV2())))
+    np.savez(path, **change(slim_arrays(SMALL())))
     with pytest.raises(UserError, match=message) as error:
         load_imagenet_mobilenet(path)
     assert "\n" not in str(error.value)
@@ -175,7 +182,7 @@ def write_flipped(path):
         (lambda path: np.savez(path, other=np.ones(3)), "no place for other; give"),
     ],
 )
-def test_a_damaged_file_is_one_line(tmp_path, write, message):
+def test_a_damaged_file_is_one_line(tmp_path, small_network, write, message):
     path = tmp_path / "weights.npz"
     write(path)
     with pytest.raises(UserError, match=message) as error:
@@ -223,7 +230,7 @@ def test_keras_s_order(module):
         order = {1: ["kernel"], 2: ["kernel", "bias"], 4: ["scale", "bias", "mean", "var"]}
         for key, array in zip(order[len(arrays)], arrays, strict=True):
             kind = "batch_stats" if key in ("mean", "var") else "params"
-            assert (made[kind][name][key] == array.flat[0]).all()
+            assert (np.asarray(made[kind][name][key]) == array.flat[0]).all()
 
 
 def test_keras_s_head_is_left_out_of_a_network_without():
@@ -255,7 +262,7 @@ def imagenet(shared):
     return folder / "mobilenet_v2_1.0_224_imagenet.npz", np.load(folder / "mobilenet_v2_parity.npz")
 
 
-@pytest.mark.parametrize("size", [224, 320])
+@pytest.mark.parametrize("size", [224, pytest.param(320, marks=pytest.mark.slow)])
 def test_real_weights_give_the_stored_features_and_logits(imagenet, size):
     """To 1e-4 of features of order 1 and logits of order 10: float32 sums in another order."""
     path, stored = imagenet
