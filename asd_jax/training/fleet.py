@@ -2,13 +2,11 @@
 
 The field trains dozens of small models: one for each machine or section, times several seeds.
 Here they are one stacked tree of arrays with a leading axis, the fleet's. Each model has its own
-data, key, shuffling, validation clips and early stopping, and is independent of the others: its
-result is the same as alone.
+data, key, shuffling, validation clips and early stopping; its result is the same as alone.
 
 Features lie on the device as one table of frames. A model's data is the list of its views' first
-frames. So only integers are padded to a common length, and a view exists only inside the step
-that uses it. If the table holds a part of the data at a time, an epoch is driven window by
-window, see `windows`.
+frames: only integers are padded to a common length, and a view exists only inside its step. If
+the table holds a part of the data at a time, an epoch is driven window by window, see `windows`.
 """
 
 import functools
@@ -100,8 +98,8 @@ class EpochProgress(NamedTuple):
 
 def begin_epoch(state: FleetState) -> EpochProgress:
     """Progress before an epoch's first view, of one model or of all."""
-    # Separate arrays, since each is donated; made from the state's to share their sharding; of
-    # float32, not weakly typed, as they are after a step, so that it compiles once.
+    # Separate arrays, since each is donated; made from the state's to share their sharding; not
+    # weakly typed, as they are not after a step, so that it compiles once.
     zeros = (state.epoch * np.float32(0) for _ in range(4))
     return EpochProgress(state.learner, state.epoch * 0, *zeros)
 

@@ -128,7 +128,7 @@ def test_the_loss_is_the_mean_score_of_the_views_that_count():
 def test_training_learns_the_density():
     """Ten steps on the same views lower their loss; the input statistics stay."""
     task = make().task()
-    learner = jax.jit(lambda: start(task, N_MELS))()
+    learner = start(task, N_MELS)
     batch = batch_of(np.random.default_rng(4).normal(3, 0.3, (64, 5, N_MELS)).astype(np.float32))
     step, losses, trained = jax.jit(task.step), [], learner
     for i in range(10):
@@ -142,7 +142,7 @@ def test_input_far_off_or_constant_gives_finite_numbers():
     """Weights ten times as large as they start, so that log variances reach their bound."""
     task = make().task()
     ones = np.ones(N_MELS, np.float32)
-    learner = jax.jit(lambda: start(task, N_MELS))()
+    learner = start(task, N_MELS)
     learner["params"] = jax.tree.map(lambda leaf: 10 * leaf, learner["params"])
     signs = np.where(np.arange(8 * 5 * N_MELS) % 2, 1, -1).reshape(8, 5, N_MELS)
 

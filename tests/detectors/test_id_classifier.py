@@ -206,7 +206,7 @@ def test_a_clip_s_score_equals_a_direct_computation(score):
 
 
 @with_small_network
-@pytest.mark.parametrize("mix", ["none", "power"])
+@pytest.mark.parametrize("mix", ["none", "power", "both"])
 def test_the_loss_is_the_divergence_from_the_proportions(mix):
     """To 1e-4 relative: float32 against SciPy's relative entropy in float64."""
     made = programs(mix=mix, warp=0.3)
