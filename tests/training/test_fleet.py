@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from asd_jax.config import TrainConfig
+from asd_jax.runtime.compilation import compiler_options
 from asd_jax.training import (
     Batch,
     FleetModel,
@@ -227,23 +228,38 @@ def test_without_validation_clips_the_training_loss_is_watched():
     assert curves[0]["validation_loss"] == [None] * config.epochs
 
 
-def test_all_models_are_one_program():
-    compiled = []
-    name = "/jax/core/compile/backend_compile_duration"
+@pytest.fixture
+def compiled():
+    """Names of the programs compiled in a test, in their order."""
+    names = []
 
-    def listener(event, duration, **kwargs):
-        if event == name:
-            compiled.append(duration)
+    def listener(event, duration, fun_name="", **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fun_name)
 
+    for kind in ("init", "dense", "convolution"):
+        compiler_options(kind)  # compiles a program once a process
+    jax.clear_caches()
     jax.monitoring.register_event_duration_secs_listener(listener)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listener)
+
+
+def test_all_models_are_one_program(compiled):
     counts = []
     for epochs, which in ((3, [0, 1]), (6, [0, 1, 2])):
         jax.clear_caches()
         compiled.clear()
         run(which, dataclasses.replace(CONFIG, epochs=epochs, batch_size=4))
         counts.append(len(compiled))
-    jax.monitoring.unregister_event_duration_listener(listener)
     assert 0 < counts[0] == counts[1], "compilations grow with models or epochs"
+
+
+def test_steps_from_python_are_one_program(compiled):
+    """Also the first of an epoch, whose sums have no step's type of their own."""
+    run([0, 1], dataclasses.replace(CONFIG, driver="loop", epochs=2, batch_size=4))
+    steps = [name for name in compiled if "_step" in name]
+    assert sorted(steps) == ["jit(_train_step)", "jit(_validation_step)"]
 
 
 DEVICES = """
