@@ -1,9 +1,12 @@
 """Asymmetric GANomaly as a system: losses, scaling, steps, pieces of a clip."""
 
+import functools
+
 import jax
 import numpy as np
 import optax
 import pytest
+from fits import trained_before
 from tasks import batch_of, start
 
 import asd_jax
@@ -22,6 +25,17 @@ def detector(**settings):
     return make_detector(load_config("ganomaly", {**SMALL, **overrides}))
 
 
+@functools.cache
+def first():
+    """A learner before its first step, which is that of all settings."""
+    return start(detector().task(), n_mels=8)
+
+
+@functools.cache
+def compiled_step():
+    return jax.jit(detector().task().step)
+
+
 def networks(found, weights, x, train=False):
     """(reconstruction, latents), (logits, features of x), (logits, features of the former)."""
 
@@ -37,13 +51,13 @@ def networks(found, weights, x, train=False):
     return every(weights, x)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("adversarial", ["probability", "features"])
+@pytest.mark.parametrize(
+    ("activation", "adversarial"), [("tanh", "probability"), ("relu", "features")]
+)
 def test_the_loss_is_the_weighted_sum_of_the_three(activation, adversarial):
     """Float32 sums in another order: 1e-5."""
     found = detector(activation=activation, adversarial=adversarial)
-    task = found.task()
-    learner = start(task, n_mels=8)
+    task, learner = found.task(), first()
     # The statistics say that training frames lie between −4 and 4.
     x = VIEWS[..., None] / 4 if activation == "tanh" else (VIEWS[..., None] + 4) / 8
     made = networks(found, variables(learner), x)
@@ -61,9 +75,7 @@ def test_the_loss_is_the_weighted_sum_of_the_three(activation, adversarial):
 
 def test_a_step_is_one_of_each_network_from_the_same_weights():
     """The discriminator's against its own gradient by hand; float32 rounding: 1e-5."""
-    found = detector()
-    task = found.task()
-    learner = start(task, n_mels=8)
+    found, learner = detector(), first()
     weights = variables(learner)
     x = VIEWS[..., None] / 4
     fake = networks(found, weights, x, train=True)[0][0]
@@ -84,7 +96,7 @@ def test_a_step_is_one_of_each_network_from_the_same_weights():
     expected = jax.tree.map(
         lambda p, g: p - rate * g, params, jax.jit(jax.grad(cross_entropy))(params)
     )
-    stepped, _ = jax.jit(task.step)(learner, batch_of(VIEWS), jax.random.key(0))
+    stepped, _ = compiled_step()(learner, batch_of(VIEWS), jax.random.key(0))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
         stepped["params"]["discriminator"],
@@ -95,10 +107,7 @@ def test_a_step_is_one_of_each_network_from_the_same_weights():
 
 
 def test_steps_lower_the_reconstruction_loss():
-    task = detector().task()
-    learner = start(task, n_mels=8)
-    step = jax.jit(task.step)
-    losses = []
+    learner, step, losses = first(), compiled_step(), []
     for i in range(60):
         learner, loss = step(learner, batch_of(VIEWS), jax.random.key(i))
         losses.append(float(loss))
@@ -106,19 +115,16 @@ def test_steps_lower_the_reconstruction_loss():
 
 
 def test_rows_that_fill_a_batch_have_no_effect():
-    task = detector().task()
-    learner = start(task, n_mels=8)
+    learner, step = first(), compiled_step()
     filled = batch_of(np.concatenate([VIEWS, 100 * VIEWS]))
     filled = filled._replace(mask=np.arange(6) < 3)
-    step = jax.jit(task.step)
     alone = step(learner, batch_of(VIEWS), jax.random.key(0))
     padded = step(learner, filled, jax.random.key(0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), alone, padded)
 
 
 def test_a_clip_is_the_mean_of_its_whole_pieces():
-    found = detector()
-    weights = variables(start(found.task(), n_mels=8))
+    found, weights = detector(), variables(first())
     clip = np.random.default_rng(1).uniform(-4, 4, (64, 8)).astype(np.float32)
     pieces = [
         np.mean((np.asarray(made[1]) - np.asarray(made[2])) ** 2)
@@ -158,7 +164,8 @@ def test_clips_of_other_lengths_can_be_used():
     )
     rng = np.random.default_rng(0)
     clips = [rng.normal(size=(n, 8)).astype(np.float32) for n in (4, 9, 16, 20, 12)]
-    fitted = asd_jax.fit(config, clips)
+    with trained_before(jax.tree.map(lambda leaf: leaf[None], variables(first()))):
+        fitted = asd_jax.fit(config, clips)
     filled = [np.resize(clip, (max(len(clip), 16), 8)) for clip in clips]
     np.testing.assert_array_equal(fitted.score_features(clips), fitted.score_features(filled))
     with pytest.raises(UserError, match="has 3 frames; this system needs 4 or more"):

@@ -112,6 +112,7 @@ def test_exposure_raises_the_score_of_outliers():
 def test_standardised_scores_do_not_depend_on_units():
     """Twice the spread about another level: the same scores, to float32 rounding."""
     settings = {"front_end.n_mels": "6", "train.epochs": "3", "detector.standardise": "true"}
+    settings["detector.hidden"] = "16,"
     config = load_config("outlier_exposure_ae", {**settings, "seeds": "0"})
     own = clips_of(0, 8, seed=0)
     scores = [
