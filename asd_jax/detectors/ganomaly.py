@@ -222,7 +222,7 @@ class GANomalyDetector(Detector):
     def _discriminator_loss(
         self, params: Any, stats: Any, x: jax.Array, fake: jax.Array, batch: Batch
     ) -> tuple[jax.Array, Any]:
-        """Loss of telling `x` from `fake`, and the discriminator's running statistics."""
+        """Loss of distinguishing `x` from `fake`, and the discriminator's running statistics."""
         losses = []
         # Running statistics after the real batch go into that of the reconstructions.
         for judged, label in ((x, 1.0), (fake, 0.0)):
