@@ -90,7 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if OPTIMIZATION not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION}=1".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION}=0".strip()
     starts_workers = config.getoption("numprocesses", None) and not is_worker(config)
     folder = compiled_programs(config)
     if folder is None:
