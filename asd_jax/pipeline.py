@@ -142,7 +142,7 @@ def _run_members(
             run_dir.claim(config, data)
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
-            combine_runs(run_dir, config, paths, data)
+            combine_runs(run_dir, config, paths, data, reporter)
         reporter.line(f"results are in {run_dir.path}")
 
 

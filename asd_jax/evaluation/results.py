@@ -180,6 +180,30 @@ def bootstrap_results(
     return intervals
 
 
+def constant_scores(rows: Iterable[ScoreRow]) -> list[str]:
+    """One line a machine and section all of whose test clips get the same score.
+
+    Such scores rank nothing: the AUC is 50 % whatever the recordings are.
+
+    Examples:
+        >>> rows = [ScoreRow("fan", "00", "", 0, clip, 0, 2.5, 1.0, 1) for clip in "ab"]
+        >>> constant_scores(rows)
+        ['fan 00, seed 0: all 2 test clips have the same score, which says nothing about them']
+    """
+    groups: dict[tuple[str, str, int], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row.machine, row.section, row.seed), []).append(row.score)
+    constant: dict[tuple[str, str, int], list[str]] = {}
+    for (machine, section, seed), scores in groups.items():
+        if len(scores) > 1 and min(scores) == max(scores):
+            constant.setdefault((machine, section, len(scores)), []).append(str(seed))
+    return [
+        f"{machine} {section}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: all {n} test clips "
+        "have the same score, which says nothing about them"
+        for (machine, section, n), seeds in constant.items()
+    ]
+
+
 class _Groups(NamedTuple):
     """Scores padded to (groups, seeds, clips); labels and masks have a seed axis of 1.
 

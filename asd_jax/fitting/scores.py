@@ -84,14 +84,22 @@ def with_thresholds(
         scores, chosen = np.array(lists, np.float32), _models_of(fitted, group)
         for m in chosen:
             of_seed = scores[fitted.config.seeds.index(fitted.models[m].seed)]
-            thresholds[m], fallback = threshold_of(fitted.config, of_seed)
-            if fallback and not fitted.models[m].repeat:
-                reporter.line(
-                    f"{fitted.models[m].name}: threshold by the scores' own quantile ({fallback})"
-                )
+            threshold = threshold_of(fitted.config, of_seed)
+            thresholds[m] = threshold.value
+            if not fitted.models[m].repeat:
+                report_fallback(fitted.models[m].name, threshold, reporter)
         of_mean = threshold_of(fitted.config, scores.mean(axis=0))
         group_thresholds[group_name(fitted.models[chosen[0]])] = of_mean.value
+        if len(scores) > 1:
+            name = " ".join(filter(None, [*group, "mean of the seeds"]))
+            report_fallback(name, of_mean, reporter)
     return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
+
+
+def report_fallback(name: str, threshold: Threshold, reporter: Reporter) -> None:
+    """Shows a line where a threshold is not the one that the configuration asks for."""
+    if threshold.fallback:
+        reporter.line(f"{name}: threshold {threshold.value:.6g} instead: {threshold.fallback}")
 
 
 def threshold_of(config: Config, scores: np.ndarray) -> Threshold:

@@ -25,6 +25,7 @@ from asd_jax.evaluation.results import (
 )
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.scores import report_fallback
 from asd_jax.runs.aligned import (
     RunScores,
     aligned_scores,
@@ -57,6 +58,7 @@ def combine_runs(
     config: MembersConfig,
     runs: Mapping[str, os.PathLike | str],
     data: dict[str, Any],
+    reporter: Reporter,
 ) -> None:
     """Combines finished runs: writes result files, and `ensemble.json` for scoring other clips.
 
@@ -67,6 +69,7 @@ def combine_runs(
         config: an ensemble or a choice.
         runs: run directories of the members that are needed, by name.
         data: description of their data, from `check_same_data`.
+        reporter: shows a line where a threshold is not the one that was asked for.
 
     Raises:
         UserError: the runs did not score the same clips by the same seeds, or are damaged.
@@ -76,7 +79,7 @@ def combine_runs(
         rows, training, how = _chosen_scores(config, scores)
     else:
         assert isinstance(config, EnsembleConfig)  # the other kind
-        rows, training, how = _ensemble_scores(config, scores)
+        rows, training, how = _ensemble_scores(config, scores, reporter)
     meta = {
         "format": _FORMAT,
         "members": [*runs],
@@ -138,7 +141,9 @@ def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]) -> _Comb
     return rows, training, {"combine": _CHOOSE, "chosen": chosen, "scales": []}
 
 
-def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, RunScores]) -> _Combined:
+def _ensemble_scores(
+    config: EnsembleConfig, runs: Mapping[str, RunScores], reporter: Reporter
+) -> _Combined:
     """Combines rows on a common scale; returns them with `ensemble.json`'s part."""
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
@@ -157,18 +162,23 @@ def _ensemble_scores(config: EnsembleConfig, runs: Mapping[str, RunScores]) -> _
             )
         )
         quantile = config.threshold_quantile
-        thresholds = [gamma_threshold(scores, quantile).value for scores in of_training]
+        thresholds = [gamma_threshold(scores, quantile) for scores in of_training]
+        of_mean = gamma_threshold(of_training.mean(axis=0), quantile)
+        names = [f"seed {seed}" for seed in config.seeds] + ["mean of the seeds"]
+        for name, each in zip(names, [*thresholds, of_mean], strict=True):
+            if len(thresholds) > 1 or each is not of_mean:
+                report_fallback(" ".join([*group, name]), each, reporter)
         scales.append(
             {
                 "machine": group[0],
                 "section": group[1],
                 "mean": mean[..., 0].tolist(),
                 "deviation": deviation[..., 0].tolist(),
-                "thresholds": thresholds,
-                "threshold": gamma_threshold(of_training.mean(axis=0), quantile).value,
+                "thresholds": [each.value for each in thresholds],
+                "threshold": of_mean.value,
             }
         )
-        for s, threshold in enumerate(thresholds):
+        for s, (threshold, _) in enumerate(thresholds):
             training += [
                 row._replace(score=score)
                 for row, score in zip(first.training[s], of_training[s], strict=True)
@@ -251,7 +261,7 @@ def ensemble(
     data = check_same_data(paths)
     with run_dir.lock():
         run_dir.check(config)
-        combine_runs(run_dir, config, runs, data)
+        combine_runs(run_dir, config, runs, data, reporter)
         reporter.line(f"results are in {run_dir.path}")
     return table(out_dir)
 

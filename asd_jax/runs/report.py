@@ -10,6 +10,7 @@ from asd_jax.evaluation.challenge import write_challenge_files
 from asd_jax.evaluation.results import (
     ScoreRow,
     bootstrap_results,
+    constant_scores,
     evaluate,
     read_results_csv,
     read_scores_csv,
@@ -39,7 +40,7 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
         year,
         bootstrap_results(rows, year),
         published_of(names_of(read_config(run_dir.config)), year),
-        _notes(data),
+        [*_notes(data), *constant_scores(rows)],
     )
 
 
@@ -68,13 +69,13 @@ def table(path: os.PathLike | str) -> str:
         UserError: no run directory, or an unfinished or damaged one.
     """
     run_dir, stored, data = finished_run(path)
-    year = data["year"]
+    year, rows = data["year"], read_scores_csv(run_dir.scores_csv)
     return tables.format_table(
         read_results_csv(run_dir.results_csv),
         year,
-        bootstrap_results(read_scores_csv(run_dir.scores_csv), year),
+        bootstrap_results(rows, year),
         published_of(names_of(stored), year),
-        _notes(data),
+        [*_notes(data), *constant_scores(rows)],
     )
 
 
@@ -93,6 +94,7 @@ def report(paths: Sequence[os.PathLike | str]) -> str:
         runs.append(tables.Run(shown, data["year"], results))
         numbers += published_of(names_of(stored), data["year"])
         notes += _notes(data)
+        notes += [f"{shown}: {n}" for n in constant_scores(read_scores_csv(run_dir.scores_csv))]
     text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
     return "\n".join([text, *dict.fromkeys(notes)])
 

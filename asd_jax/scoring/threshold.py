@@ -1,5 +1,6 @@
 """Decision thresholds from the scores of normal training clips."""
 
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -9,6 +10,10 @@ from asd_jax.errors import UserError
 
 # A fit of three parameters needs more than a handful of scores.
 _FEWEST_SCORES = 10
+# How often the number of scores above the true quantile lies within the limits of `_limits`.
+_CONFIDENCE = 0.99
+# A mean with fewer scores on one side says little of the others: one score moved it.
+_LEAST_SIDE = 0.1
 
 
 class Threshold(NamedTuple):
@@ -16,8 +21,8 @@ class Threshold(NamedTuple):
 
     Attributes:
         value: the threshold; NaN where no training score is finite, so that no clip exceeds it.
-        fallback: "" for a quantile of the fitted gamma distribution, else the reason why it is
-            the empirical quantile of the scores.
+        fallback: "" for what was asked for, else the reason why it is the empirical quantile of
+            the scores, or their median in place of the mean.
     """
 
     value: float
@@ -26,6 +31,9 @@ class Threshold(NamedTuple):
 
 def mean_threshold(scores: Any) -> Threshold:
     """Mean of the training clips' scores, without those that are not finite.
+
+    The median replaces a mean that has less than a tenth of the scores on one side: a few
+    outlying clips have moved it.
 
     Source: Jalali et al. 2020, section 3: the error on the training set.
 
@@ -38,22 +46,36 @@ def mean_threshold(scores: Any) -> Threshold:
     Examples:
         >>> mean_threshold([1.0, 3.0, float("inf")]).value
         2.0
+        >>> scores = [*range(40, 60), 300000]
+        >>> mean_threshold(scores)
+        Threshold(value=50.0, fallback='1 of 21 training scores are above their mean, 14332.9')
     """
     scores = np.asarray(scores, np.float64).ravel()
     finite = scores[np.isfinite(scores)]
     if not finite.size:
         return Threshold(float("nan"), "no finite training score")
-    return Threshold(float(finite.mean()))
+    mean = float(finite.mean())
+    for side, count in (("above", np.sum(finite > mean)), ("below", np.sum(finite < mean))):
+        if finite.size >= _FEWEST_SCORES and 0 < count < _LEAST_SIDE * finite.size:
+            reason = f"{count} of {finite.size} training scores are {side} their mean, {mean:.6g}"
+            return Threshold(float(np.median(finite)), reason)
+    return Threshold(mean)
 
 
 def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
     """Quantile of a gamma distribution fitted to the training clips' scores.
 
     Shape, location and scale are all free, as in the official baselines. The empirical quantile
-    replaces that of the fit, and the result gives the reason, if there is no fit (fewer than 10
-    scores, constant scores, no convergence), or if its quantile lies below the smallest score, or
-    further above the largest one than the scores spread. So does it if scores are not finite:
-    these are left out.
+    of the scores takes its place, and the result gives the reason, if there is no fit (fewer than
+    10 scores, constant scores, no convergence); if scores are not finite, which are left out; or
+    if the fit's quantile lies further from the empirical one than sampling explains, as that of a
+    likelihood without a maximum does, or one that a few outlying clips have moved.
+
+    Sampling explains so many scores above a threshold as a binomial distribution gives with 99 %,
+    from a third to three times the expected number at the most. Between outlying scores and the
+    others no score shows how far a threshold was moved. So one above the empirical quantile must
+    also be nearer to it than twice the distance from there down to the lowest score that these
+    limits allow, which leaves room for an exponential tail.
 
     Args:
         scores: (clips,) anomaly scores of normal training clips, of any sign.
@@ -100,7 +122,37 @@ def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
             value = float(scipy.stats.gamma.ppf(quantile, shape, location, scale))
     except (RuntimeError, ValueError, FloatingPointError) as error:
         return Threshold(empirical, f"the gamma fit failed: {error}")
-    # A likelihood without a maximum ends in quantiles like these, without a warning.
-    if not low <= value <= 2 * high - low:
-        return Threshold(empirical, "the gamma fit did not converge")
-    return Threshold(value)
+    problem = _beyond_sampling(np.sort(finite), value, quantile)
+    return Threshold(empirical, problem) if problem else Threshold(value)
+
+
+def _limits(n: int, share: float) -> tuple[int, int]:
+    """Fewest and most of n scores that may lie above a threshold that a share exceeds."""
+    import scipy.stats
+
+    low, high = scipy.stats.binom.interval(_CONFIDENCE, n, share)
+    if n * share >= 3:  # a third of it is a score
+        low, high = max(low, n * share / 3), min(high, 3 * n * share)
+    return math.ceil(low), math.floor(high)
+
+
+def _beyond_sampling(scores: np.ndarray, value: float, quantile: float) -> str:
+    """Why a threshold is not a quantile of the ascending scores (n,); "" where it is one."""
+    n = len(scores)
+    fewest, most = _limits(n, 1 - quantile)
+    if math.isnan(value):
+        return "the gamma fit did not converge"
+    above = int(np.sum(scores > value))
+    if not fewest <= above <= most:
+        return (
+            f"{above} of {n} training scores are above the gamma fit's quantile, {value:.6g}, "
+            f"which {n * (1 - quantile):.3g} should be"
+        )
+    empirical = np.quantile(scores, quantile)
+    spread = empirical - np.quantile(scores, max(1 - most / n, 0))
+    if value - empirical > 2 * spread:
+        return (
+            f"the gamma fit's quantile, {value:.6g}, is far above that of the training scores, "
+            f"{empirical:.6g}"
+        )
+    return ""

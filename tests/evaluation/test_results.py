@@ -11,6 +11,7 @@ from asd_jax.evaluation.results import (
     ResultRow,
     ScoreRow,
     bootstrap_results,
+    constant_scores,
     evaluate,
     read_results_csv,
     read_scores_csv,
@@ -46,6 +47,27 @@ def _select(rows, machine, section, seed):
     chosen = [r for r in rows if (r.machine, r.section, r.seed) == (machine, section, seed)]
     columns = zip(*[(r.label, r.score, r.decision, r.domain) for r in chosen], strict=True)
     return map(np.array, columns)
+
+
+def test_scores_that_say_nothing_are_named():
+    rows = make_rows(2020)
+
+    def constant(row):
+        return row.machine == "fan" and (row.section == "01" or row.seed == 1)
+
+    rows = [row._replace(score=np.float32(0.5)) if constant(row) else row for row in rows]
+    sizes = [
+        len([r for r in rows if (r.machine, r.section, r.seed) == ("fan", section, 0)])
+        for section in ("00", "01")
+    ]
+    said = "test clips have the same score, which says nothing about them"
+    assert sorted(constant_scores(rows)) == [
+        f"fan 00, seed 1: all {sizes[0]} {said}",
+        f"fan 01, seeds 0, 1: all {sizes[1]} {said}",
+    ]
+    nan = float("nan")
+    assert constant_scores([row._replace(score=nan) for row in rows]) == []
+    assert constant_scores(rows[:1]) == []
 
 
 @pytest.mark.parametrize("year", [0, 2020, 2021, 2022, 2024])
