@@ -25,7 +25,7 @@ from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import Layout, lay_out
 from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
-from asd_jax.runs.clips import choose_clips, describe_data
+from asd_jax.runs.clips import choose_clips, describe_data, status_fingerprint
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import (
     MEMBERS,
@@ -54,6 +54,7 @@ def run(
     members_dir: os.PathLike | str | None = None,
     cache_dir: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
+    verify: bool = False,
     reporter: Reporter | None = None,
 ) -> str:
     """Trains all models of a run, scores the test clips, evaluates, and writes everything.
@@ -69,6 +70,8 @@ def run(
             ensembles may share; `members` in the run directory by default.
         cache_dir: folder of the feature cache; one in the user's cache folder by default.
         on_bad_clip: "stop" at a recording that cannot be used, or "skip" it with a line.
+        verify: whether to read every recording again, even one whose size, times and inode have
+            not changed since it was read.
         reporter: shows progress.
 
     Returns:
@@ -86,7 +89,12 @@ def run(
                 "--members_dir, then this"
             )
         members_dir = Path(members_dir or run_dir.path / MEMBERS)
-        settings = {"cache_dir": cache_dir, "on_bad_clip": on_bad_clip, "reporter": reporter}
+        settings = {
+            "cache_dir": cache_dir,
+            "on_bad_clip": on_bad_clip,
+            "verify": verify,
+            "reporter": reporter,
+        }
         _run_members(config, data_dir, run_dir, members_dir, reporter, settings)
         return table(out_dir)
     writes = distributed.is_primary()
@@ -96,19 +104,20 @@ def run(
     clips = find_clips(data_dir, config.data.year or None, reporter.line)
     clips = choose_clips(detector, clips, reporter.line)
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
-    options = FeatureOptions(embedder, cache_dir, on_bad_clip, reporter)
+    options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter)
     with run_dir.lock() if writes else contextlib.nullcontext():
         if writes:
             run_dir.check(config)
         training, test = features_of(detector, clips, options)
-        finished = distributed.any_of(writes and run_dir.finished)
+        data = describe_data(data_dir, training, test)
+        finished = distributed.any_of(writes and run_dir.finished and not run_dir.is_outdated(data))
         if not finished:
             layout = lay_out(detector, training.clips, training.n_frames)
             row_bytes = training.width * training.dtype.itemsize
             check_fit(layout.fleet, layout.settings, row_bytes, detector.task().kind)
         if writes:
-            data = describe_data(data_dir, training.clips + test.clips)
-            run_dir.claim(config, data)
+            used = training.clips + test.clips
+            run_dir.claim(config, data, lambda: status_fingerprint(used))
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
@@ -138,7 +147,7 @@ def _run_members(
             run(member, data_dir, path, **options)
         paths = {name: path for name, (path, _) in wanted.items()}
         data = check_same_data(paths.values())
-        if run_dir.finished:
+        if run_dir.finished and not run_dir.is_outdated(data):
             run_dir.claim(config, data)
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:

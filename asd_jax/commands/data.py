@@ -1,9 +1,12 @@
 """Commands about systems and data: list, synth, index."""
 
+import os
+
 from absl import flags
 
 from asd_jax.commands.base import Command, define_none, with_progress
 from asd_jax.config import Config, EnsembleConfig, MembersConfig, load_config, shipped_configs
+from asd_jax.errors import UserError
 
 
 def _list(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
@@ -98,16 +101,29 @@ def _synth(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
 def _define_index(values: flags.FlagValues) -> None:
     flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
     flags.DEFINE_integer("year", None, "challenge year, if not told", flag_values=values)
+    flags.DEFINE_bool(
+        "headers_only",
+        False,
+        "read no samples: faster, and silent about constant, clipped and loud recordings",
+        flag_values=values,
+    )
 
 
 def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
-    from asd_jax.data.index import describe
+    from asd_jax.data.index import format_summary, index
 
-    print(
-        with_progress(
-            "headers", lambda progress: describe(values.data_dir, values.year, progress=progress)
-        )
+    summary = with_progress(
+        "recordings",
+        lambda progress: index(
+            values.data_dir,
+            values.year,
+            progress=progress,
+            headers_only=values.headers_only,
+        ),
     )
+    print(f"{values.data_dir}\n\n{format_summary(summary, os.path.abspath(values.data_dir))}")
+    if not summary.usable:
+        raise UserError(f"no recording in {values.data_dir} can be used, as said above")
 
 
 LIST = Command("detectors and configurations", define_none, _list)

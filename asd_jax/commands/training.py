@@ -32,6 +32,12 @@ def _define_run(values: flags.FlagValues) -> None:
         "say what it would take and stop; without --data_dir as if on DCASE 2020",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "verify",
+        False,
+        "read every recording again, even one whose size, times and inode have not changed",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "coordinator",
         None,
@@ -76,6 +82,7 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         members_dir=values.members_dir,
         cache_dir=values.cache_dir,
         on_bad_clip=values.on_bad_clip,
+        verify=values.verify,
     )
     if table:
         print(table)

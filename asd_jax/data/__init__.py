@@ -5,7 +5,7 @@
 | `clips` | `ClipTable`, and `Clip`, one row of it |
 | `columns` | its columns: codes, and strings in one buffer |
 | `layouts` | the challenge layouts of every year and MIMII's own: `find_clips`, `parse_clip` |
-| `index` | `describe`: contents and problems of a folder |
+| `index` | `index`, `format_summary`: contents and problems of a folder |
 | `audio_files` | `inspect`, `read`, `read_batches`: any rate, channels and length |
 | `synthetic` | `synthesize`: synthetic machine sounds in any year's layout |
 | `download` | the challenge's archives; `python -m asd_jax.data.download --help` |

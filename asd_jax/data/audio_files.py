@@ -2,14 +2,19 @@
 
 import dataclasses
 import importlib
+import math
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO
+from io import FileIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from asd_jax.data.identity import Status, digest_of, read_digest
+from asd_jax.data.levels import LARGEST_PEAK, Level
 from asd_jax.errors import UserError
 
 _UNKNOWN_LENGTH = 0xFFFFFFFF  # as a 32-bit length: that of chunk ds64, or the rest of the file
@@ -32,6 +37,22 @@ class AudioInfo:
     problem: str | None = None
 
 
+class Recording(NamedTuple):
+    """Facts from the read of a recording.
+
+    Attributes:
+        info: its header.
+        status: of the file, as it was opened.
+        digest: of the file's content.
+        level: of its samples, as they are in the file.
+    """
+
+    info: AudioInfo
+    status: Status | None
+    digest: bytes
+    level: Level
+
+
 def inspect(path: os.PathLike | str) -> AudioInfo:
     """Reads a recording's header, without its samples.
 
@@ -43,21 +64,31 @@ def inspect(path: os.PathLike | str) -> AudioInfo:
     """
     soundfile = _library("soundfile")
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
+        with _opened(path) as file:
+            if size := os.fstat(file.fileno()).st_size:
+                problem = _truncation(file, size)
+            else:
                 return AudioInfo(problem="empty file")
-            problem = _truncation(file, size)
-        header = soundfile.info(os.fspath(path))
+            file.seek(0)
+            with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+                rate, channels, n_samples = sound.samplerate, sound.channels, sound.frames
     except FileNotFoundError:
         return AudioInfo(problem="missing: no such file")
     except OSError as error:
         return AudioInfo(problem=f"unreadable: {error.strerror or error}")
     except soundfile.LibsndfileError as error:
         return AudioInfo(problem=problem or f"not audio: {error.error_string.rstrip('.')}")
-    if problem is None and header.frames == 0:
+    if problem is None and n_samples == 0:
         problem = "no samples"
-    return AudioInfo(header.samplerate, header.channels, header.frames, problem)
+    return AudioInfo(rate, channels, n_samples, problem)
+
+
+def _opened(path: os.PathLike | str) -> FileIO:
+    """Opens a file to read, unbuffered; OSError for a FIFO, a socket or a device."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a FIFO waits for a writer
+        raise OSError("it is a FIFO, a socket or a device, not a file")
+    return open(path, "rb", buffering=0)
 
 
 def read(path: os.PathLike | str, sample_rate: int, channel: int | str | None = None) -> np.ndarray:
@@ -80,6 +111,18 @@ def read(path: os.PathLike | str, sample_rate: int, channel: int | str | None = 
     return _read(path, sample_rate, channel)[0]
 
 
+def read_recording(path: os.PathLike | str) -> Recording:
+    """Reads a recording for its facts alone; one that cannot be used has a `problem`."""
+    try:
+        return _decode(path)[1]
+    except UserError as error:
+        info, status = inspect(path), Status.of(path)
+        if info.problem is None:
+            problem = str(error).removeprefix(f"{path}: ")
+            info = dataclasses.replace(info, problem=problem)
+        return Recording(info, status, read_digest(path), Level())
+
+
 def read_batches(
     paths: Sequence[os.PathLike | str],
     sample_rate: int,
@@ -88,6 +131,7 @@ def read_batches(
     threads: int = 4,
     on_bad_clip: str = "stop",
     report: Callable[[str], None] = print,
+    note: Callable[[int, Recording], None] = lambda index, recording: None,
 ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
     """Reads recordings in batches, the next batch while the caller works on this one.
 
@@ -103,6 +147,7 @@ def read_batches(
             it out, so that its batch is smaller.
         report: called with one line for each file left out, and once for each other rate that
             is resampled and each number of channels that is reduced to one.
+        note: called with the index and the facts of each file that is used.
 
     Returns:
         Iterator of (indices into `paths`, waveforms as from `read`).
@@ -116,7 +161,7 @@ def read_batches(
         raise UserError(f"on_bad_clip {on_bad_clip!r} is neither 'stop' nor 'skip'")
     if batch_size < 1 or threads < 1:
         raise UserError(f"batch_size {batch_size} and threads {threads} must be at least 1")
-    return _batches(paths, sample_rate, channel, batch_size, threads, on_bad_clip, report)
+    return _batches(paths, sample_rate, channel, batch_size, threads, on_bad_clip, report, note)
 
 
 def _batches(
@@ -127,6 +172,7 @@ def _batches(
     threads: int,
     on_bad_clip: str,
     report: Callable[[str], None],
+    note: Callable[[int, Recording], None],
 ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
     said: set[str] = set()
     future: Future | None
@@ -150,12 +196,13 @@ def _batches(
             indices, waveforms = [], []
             for i, future in current:
                 try:
-                    waveform, info = future.result()
+                    waveform, recording = future.result()
                 except UserError as error:
                     if on_bad_clip == "stop":
                         raise
                     report(f"left out: {error}")
                     continue
+                info = recording.info
                 if info.sample_rate != sample_rate:
                     kind = f"recordings of {info.sample_rate} Hz"
                     say_once(kind, f"{kind} are resampled to {sample_rate} Hz, first {paths[i]}")
@@ -163,6 +210,7 @@ def _batches(
                     kind = f"recordings of {info.channels} channels"
                     taken = "their mean" if channel in (None, "mean") else f"channel {channel}"
                     say_once(kind, f"{kind} are reduced to {taken}, first {paths[i]}")
+                note(i, recording)
                 indices.append(i)
                 waveforms.append(waveform)
             # Drop all references, so that a batch is freed as soon as the caller drops it.
@@ -177,30 +225,47 @@ def _batches(
 
 def _read(
     path: os.PathLike | str, sample_rate: int, channel: int | str | None
-) -> tuple[np.ndarray, AudioInfo]:
-    soundfile = _library("soundfile")
-    info = inspect(path)
-    if info.problem:
-        raise UserError(f"{path}: {info.problem}; restore the file or remove it")
+) -> tuple[np.ndarray, Recording]:
+    samples, recording = _decode(path)
+    info = recording.info
     if isinstance(channel, int) and channel >= info.channels:
         raise UserError(
             f"{path} has {info.channels} channels, counted from 0; there is no channel {channel}"
         )
-    try:
-        samples, _ = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise UserError(f"{path}: unreadable: {error}; restore the file or remove it") from error
     if info.channels > 1 and not isinstance(channel, int):
         waveform = samples.mean(axis=1)
     else:
         waveform = np.ascontiguousarray(samples[:, channel if isinstance(channel, int) else 0])
-    if not np.isfinite(waveform).all():
-        raise UserError(
-            f"{path} holds samples that are not finite numbers; restore the file or remove it"
-        )
     if info.sample_rate != sample_rate:
         waveform = resample(waveform, info.sample_rate, sample_rate)
-    return waveform, info
+    return waveform, recording
+
+
+def _decode(path: os.PathLike | str) -> tuple[np.ndarray, Recording]:
+    """Samples (samples, channels) of a file and its facts, all of one opening of the file."""
+    soundfile = _library("soundfile")
+    info = inspect(path)
+    if info.problem:
+        raise UserError(f"{path}: {info.problem}; restore the file or remove it")
+    try:
+        with _opened(path) as file:
+            status, digest = Status.of(file.fileno()), digest_of(file)
+            file.seek(0)
+            with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+                samples = sound.read(dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(f"{path}: unreadable: {error}; restore the file or remove it") from error
+    level = Level.of(samples)
+    if not math.isfinite(level.peak):
+        raise UserError(
+            f"{path}: not finite: a sample is NaN or infinite; restore the file or remove it"
+        )
+    if level.peak > LARGEST_PEAK:
+        raise UserError(
+            f"{path}: not full scale: samples reach {level.peak:.6g} where full scale is 1; write "
+            "it as integers, or divide it by its full scale"
+        )
+    return samples, Recording(info, status, digest, level)
 
 
 def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

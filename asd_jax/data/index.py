@@ -3,17 +3,20 @@
 import dataclasses
 import itertools
 import os
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from asd_jax.data import audio_files, layouts
 from asd_jax.data.audio_files import AudioInfo
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
+from asd_jax.data.levels import Level, odd_levels
 
+_Facts = TypeVar("_Facts")
 _EXAMPLES = 3
 _KEY = ("year", "subset", "machine", "section", "domain")  # of a row of the summary
 _TOGETHER = 1024  # files whose headers are requested at a time
@@ -59,6 +62,7 @@ class Summary:
         lengths: shortest and longest clip of each machine, in seconds.
         supplemental: number of supplemental clips, which are unused.
         problems: kinds of problems; empty if there are none.
+        usable: number of clips that can be read.
     """
 
     rows: tuple[Row, ...]
@@ -66,33 +70,40 @@ class Summary:
     lengths: dict[str, tuple[float, float]]
     supplemental: int
     problems: tuple[Problem, ...]
+    usable: int
 
 
-def describe(
+def index(
     data_dir: os.PathLike | str,
     year: int | None = None,
     threads: int = 8,
     progress: Callable[[int, int], None] | None = None,
-) -> str:
-    """Reports contents and problems of a data folder, for a terminal.
+    *,
+    headers_only: bool = False,
+) -> Summary:
+    """Summarises contents and problems of a data folder.
 
     Args:
         data_dir: as for `layouts.find_clips`.
         year: as for `layouts.find_clips`.
-        threads: headers read at once.
-        progress: called with (files read, files in all) as the headers are read.
+        threads: files read at once.
+        progress: called with (files read, files in all).
+        headers_only: whether to leave the samples, and so what is wrong with them, unread.
 
     Returns:
-        Several lines of text.
+        The summary.
 
     Raises:
         UserError: no such folder, or no wav file in it.
     """
     scan = layouts.scan(data_dir, year)
-    paths = (clip.path for clip in scan.clips)
-    infos = read_headers(paths, threads, progress, total=len(scan.clips))
-    summary = summarise(scan.clips, infos, scan.strays, len(scan.supplemental))
-    return f"{data_dir}\n\n{format_summary(summary, os.path.abspath(data_dir))}"
+    paths, total = (clip.path for clip in scan.clips), len(scan.clips)
+    levels = None
+    if headers_only:
+        infos = read_headers(paths, threads, progress, total=total)
+    else:
+        infos, levels = read_levels(paths, threads, progress, total=total)
+    return summarise(scan.clips, infos, scan.strays, len(scan.supplemental), levels)
 
 
 def read_headers(
@@ -106,27 +117,59 @@ def read_headers(
 
     Args:
         paths: the files.
-        threads: headers read at once.
+        threads: files read at once.
         progress: called with (files read, files in all).
         total: number of files, where `paths` has no length.
 
     Returns:
         One `AudioInfo` a path, in their order; equal ones are one object.
     """
+    known: dict[AudioInfo, AudioInfo] = {}
+    infos = _read_all(audio_files.inspect, paths, threads, progress, total)
+    return [known.setdefault(info, info) for info in infos]
+
+
+def read_levels(
+    paths: Iterable[os.PathLike | str],
+    threads: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    total: int | None = None,
+) -> tuple[list[AudioInfo], np.ndarray]:
+    """Reads every file whole; arguments as in `read_headers`.
+
+    Returns:
+        One `AudioInfo` a path, and float32 (paths, 4) fields of each one's `Level`.
+    """
+    known: dict[AudioInfo, AudioInfo] = {}
+    infos, levels = [], array("f")
+    for recording in _read_all(audio_files.read_recording, paths, threads, progress, total):
+        infos.append(known.setdefault(recording.info, recording.info))
+        levels.extend(recording.level)
+    return infos, np.asarray(levels, np.float32).reshape(-1, len(Level._fields))
+
+
+def _read_all(
+    read: Callable[[os.PathLike | str], _Facts],
+    paths: Iterable[os.PathLike | str],
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+    total: int | None,
+) -> Iterator[_Facts]:
+    """What is read of each file, in their order."""
     if total is None:
         paths = [*paths]
         total = len(paths)
-    infos: list[AudioInfo] = []
-    known: dict[AudioInfo, AudioInfo] = {}
+    done = 0
     with ThreadPoolExecutor(threads) as pool:
         # A pool queues its whole input at once, so it gets some files at a time.
         paths = iter(paths)
         while part := list(itertools.islice(paths, _TOGETHER)):
-            for info in pool.map(audio_files.inspect, part):
-                infos.append(known.setdefault(info, info))
+            for facts in pool.map(read, part):
+                yield facts
+                done += 1
                 if progress:
-                    progress(len(infos), total)
-    return infos
+                    progress(done, total)
 
 
 def summarise(
@@ -134,6 +177,7 @@ def summarise(
     infos: Sequence[AudioInfo],
     strays: Sequence[str] = (),
     supplemental: int = 0,
+    levels: np.ndarray | None = None,
 ) -> Summary:
     """Counts the clips and collects problems.
 
@@ -142,6 +186,7 @@ def summarise(
         infos: the header of each clip.
         strays: wav files that fit no layout.
         supplemental: number of supplemental clips.
+        levels: (clips, 4) fields of each clip's `Level`; None where they are not known.
 
     Returns:
         The summary.
@@ -169,10 +214,12 @@ def summarise(
         problems=(
             *_broken_files(clips, infos),
             *_odd_ones(clips, infos, sound, seconds),
+            *(() if levels is None else _odd_levels(clips, sound, levels)),
             *_clashes(clips),
             *_problems({"fits no layout": strays}, hint=layouts.EXPECTED),
             *_gaps(clips),
         ),
+        usable=int(sound.sum()),
     )
 
 
@@ -252,6 +299,17 @@ def _odd_ones(
             if length != usual:
                 places[what].append(clips.path(row))
     return _problems(places)
+
+
+def _odd_levels(clips: ClipTable, sound: np.ndarray, levels: np.ndarray) -> list[Problem]:
+    """Clips that no working microphone records."""
+    rows = np.flatnonzero(sound)
+    return _problems(
+        {
+            kind: [clips.path(rows[row]) for row in odd]
+            for kind, odd in odd_levels(clips[rows], levels[rows]).items()
+        }
+    )
 
 
 def _most_common(values: Sequence[Any]) -> Any:

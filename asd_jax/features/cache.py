@@ -1,10 +1,13 @@
 """The feature cache's entries: tables of frames on disk or in a bucket.
 
-    <cache>/<digest>/table/      a Zarr array of frames (rows, width)
-    <cache>/<digest>/index.json  frames of each clip; written last, so that it marks a whole entry
+    <cache>/<name>/table/        a Zarr array of frames (rows, width)
+    <cache>/<digest>/index.json  name of the table and frames of each clip; written last, so that
+                                 it marks a whole entry
 
-Two processes that write the same entry write the same values to the same places. Chunks have
-checksums, and a missing chunk is an error, so that damage is always noticed.
+An entry is named after its recordings' contents, which are known when they are read; a table
+after the files' paths and statuses. Two processes that write the same table write the same values
+to the same places. Chunks have checksums, and a missing chunk is an error, so that damage is
+always noticed.
 """
 
 import contextlib
@@ -35,10 +38,12 @@ class Index:
     """An entry's `index.json`.
 
     Attributes:
+        table: name of the table's folder in the cache.
         n_frames: of each clip of the group; 0 for one left out.
-        lines: lines reported while the entry was computed.
+        lines: lines reported while the entry was computed, with `mark(i)` for the path of clip i.
     """
 
+    table: str
     n_frames: list[int]
     lines: list[str]
 
@@ -46,9 +51,11 @@ class Index:
     def parse(cls, text: bytes, n_clips: int) -> "Index":
         """The index of `n_clips` clips; raises ValueError, KeyError or TypeError on other text."""
         fields = json.loads(text)
-        index = cls(fields["n_frames"], fields["lines"])
-        if len(index.n_frames) != n_clips or len(fields) != 2:
+        index = cls(fields["table"], fields["n_frames"], fields["lines"])
+        if len(index.n_frames) != n_clips or len(fields) != 3:
             raise ValueError("an index of other clips")
+        if not re.fullmatch("[0-9a-f]{32}", index.table):
+            raise ValueError("a table's name is a digest")
         if not all(type(n) is int and n >= 0 for n in index.n_frames):
             raise ValueError("frames are counted")
         if not all(type(line) is str for line in index.lines):
@@ -56,38 +63,57 @@ class Index:
         return index
 
 
+def mark(index: int) -> str:
+    """What stands for the path of a clip in an entry's lines: another folder may hold the clips."""
+    return f"\0{index}\0"
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One entry of the cache: a table of frames and its index.
 
     Attributes:
-        place: its folder or URL.
+        cache_dir: the cache's folder or URL.
+        table: name of the table's folder.
         width: values of a frame.
         dtype: of the values, by NumPy's name.
+        digest: name of the entry; "" until it is known.
     """
 
-    place: str
+    cache_dir: str
+    table: str
     width: int
     dtype: str = "float32"
+    digest: str = ""
 
-    def load_index(self, n_clips: int, report: Callable[[str], None]) -> Index | None:
-        """The index of a finished entry; None where there is none or it is damaged."""
-        with _cache_errors("read", self.place):
-            files = ts.KvStore.open(_kvstore(self.place)).result()
-            stored = files.read("index.json").result()
-            if stored.state != "value":
-                return None
-            names = set(files.list().result())
+    @property
+    def place(self) -> str:
+        """Folder or URL of the table's parent."""
+        return child(self.cache_dir, self.table)
+
+    def load(self, n_clips: int, report: Callable[[str], None]) -> "tuple[Entry, Index] | None":
+        """The finished entry with its table, and its index; None where it is missing or damaged."""
+        place = child(self.cache_dir, self.digest)
+        text = read_file(place, "index.json")
+        if text is None:
+            return None
+        found = self
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            index = Index.parse(stored.value, n_clips)
+            index = Index.parse(text, n_clips)
+            found = dataclasses.replace(self, table=index.table)
             chunks = range(math.ceil(sum(index.n_frames) / _CHUNK_FRAMES))
+            with _cache_errors("read", found.place):
+                names = set(ts.KvStore.open(_kvstore(found.place)).result().list().result())
             if names.issuperset(f"table/c/{i}/0".encode() for i in chunks):
                 if chunks:
-                    self.open()
-                return index
-        report(f"the features in {self.place} are damaged; they are computed anew")
-        with _cache_errors("write", self.place):
-            files.delete_range(ts.KvStore.KeyRange()).result()
+                    found.open()
+                return found, index
+        report(f"the features in {place} are damaged; they are computed anew")
+        for damaged in {place, found.place}:
+            with _cache_errors("write", damaged):
+                ts.KvStore.open(_kvstore(damaged)).result().delete_range(
+                    ts.KvStore.KeyRange()
+                ).result()
         return None
 
     def open(self, create: bool = False) -> ts.TensorStore:
@@ -125,8 +151,7 @@ class Entry:
                     raise
                 intact = False
         if not intact:
-            with _cache_errors("write", self.place):
-                ts.KvStore.open(_kvstore(self.place)).result().write("index.json", None).result()
+            write_file(child(self.cache_dir, self.digest), "index.json", None)
             raise UserError(
                 f"the features in {self.place} are damaged and were discarded; run the same "
                 "command again, they are computed anew",
@@ -135,10 +160,9 @@ class Entry:
         return rows
 
     def commit(self, index: Index) -> None:
-        """Declares the entry finished."""
+        """Declares the entry, whose digest is known, finished."""
         text = json.dumps(dataclasses.asdict(index)).encode()
-        with _cache_errors("write", self.place):
-            ts.KvStore.open(_kvstore(self.place)).result().write("index.json", text).result()
+        write_file(child(self.cache_dir, self.digest), "index.json", text)
 
 
 class Writer:
@@ -192,6 +216,19 @@ class Writer:
         if under_way is not None:
             with _cache_errors("write", self._place):
                 under_way.result()
+
+
+def read_file(place: str, name: str) -> bytes | None:
+    """Reads a small file of a folder or URL; None where there is none."""
+    with _cache_errors("read", place):
+        stored = ts.KvStore.open(_kvstore(place)).result().read(name).result()
+    return stored.value if stored.state == "value" else None
+
+
+def write_file(place: str, name: str, content: bytes | None) -> None:
+    """Writes a small file of a folder or URL as a whole; None removes it."""
+    with _cache_errors("write", place):
+        ts.KvStore.open(_kvstore(place)).result().write(name, content).result()
 
 
 def child(place: os.PathLike | str, name: str) -> str:

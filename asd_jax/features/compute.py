@@ -3,16 +3,18 @@
 The cache has one entry for each thousand clips of a year, machine, subset and split, which change
 together: an edited recording costs the computation of its own entry alone, while an entry still
 has many clips in a few large files. Several processes of a run compute a share of the entries
-each, into one cache, and read all of them. An entry is named
-after a digest of what it depends on: every file's path, size and modification time, how
-recordings are perturbed, the channel and every setting of the front end. A changed file or
-setting therefore makes another entry, and none is stale.
+each, into one cache, and read all of them. An entry is named after a digest of what it depends
+on: every recording's content, how recordings are perturbed, the channel and every setting of the
+front end. A changed recording or setting therefore makes another entry, and none is stale; a
+touched or moved recording makes none.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,10 +22,13 @@ import numpy as np
 
 from asd_jax.audio.perturbation import perturb
 from asd_jax.audio.views import fill_view
-from asd_jax.data.audio_files import read_batches
+from asd_jax.data.audio_files import Recording, read_batches
 from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.identity import UNREADABLE, Status
+from asd_jax.data.levels import Level
 from asd_jax.errors import UserError
-from asd_jax.features.cache import Entry, Index, Writer, child, default_cache_dir
+from asd_jax.features.cache import Entry, Index, Writer, default_cache_dir, mark
+from asd_jax.features.notes import Content, Notes
 from asd_jax.features.request import ClipFrontEnd, FeatureSettings, Request
 from asd_jax.features.table import FeatureSet
 from asd_jax.runtime import distributed
@@ -45,6 +50,7 @@ def compute_features(
     fill_frames: int = 1,
     batch_size: int = 32,
     threads: int = 4,
+    verify: bool = False,
 ) -> FeatureSet:
     """Features of clips, from the cache or computed into it.
 
@@ -65,6 +71,8 @@ def compute_features(
         fill_frames: frames up to which a shorter clip is repeated.
         batch_size: clips a batch.
         threads: files read at once.
+        verify: whether to read every recording anew, even one whose size, times and inode are
+            those under which it was read before.
 
     Returns:
         Features of the clips that have some.
@@ -77,7 +85,8 @@ def compute_features(
         raise UserError(f"on_bad_clip {on_bad_clip!r} is neither 'stop' nor 'skip'")
     clips = ClipTable.of(clips)
     settings = FeatureSettings(front_end, channel, min_frames, fill_frames)
-    options = _Options(str(cache_dir or default_cache_dir()), on_bad_clip, batch_size, threads)
+    place = str(cache_dir or default_cache_dir())
+    options = _Options(place, on_bad_clip, batch_size, threads, verify)
     pieces = _pieces(clips)
     progress = progress or (lambda done: None)
     if distributed.several():
@@ -108,14 +117,15 @@ class _Options(NamedTuple):
     on_bad_clip: str
     batch_size: int
     threads: int
+    verify: bool
 
 
 class _Piece(NamedTuple):
-    """A finished entry of the cache, with the digest of its `Request`."""
+    """A finished entry of the cache, with the contents of its recordings."""
 
     entry: Entry
     index: Index  # type: ignore[assignment]  # hides the method of tuples
-    digest: str
+    contents: list[Content]
 
 
 def _pieces(clips: ClipTable) -> list[np.ndarray]:
@@ -138,33 +148,35 @@ def _after(done: int, progress: Callable[[int], None]) -> Callable[[int], None]:
 
 def _find(
     clips: ClipTable, settings: FeatureSettings, options: _Options, report: Callable[[str], None]
-) -> tuple["Request", Entry, str, Index | None]:
-    """Finds a piece's entry, and its index where the cache has one that can be used."""
+) -> tuple[Request, _Piece | None]:
+    """Finds a piece where the cache has one that can be used."""
     request = Request.of(clips, settings)
-    digest = request.digest()
+    contents = Notes(options.cache_dir, request.paths).contents(options.verify)
+    if contents is None:
+        return request, None
+    digest = request.digest([content.digest for content in contents])
     front_end = settings.front_end
-    entry = Entry(child(options.cache_dir, digest), front_end.width, front_end.dtype)
-    index = entry.load_index(len(clips), report)
-    if index is not None and options.on_bad_clip == "stop" and 0 in index.n_frames:
-        index = None  # the entry left out a clip at which this run must stop
-    if index is not None:
-        for line in index.lines:
-            report(line)
-    return request, entry, digest, index
+    entry = Entry(options.cache_dir, "", front_end.width, front_end.dtype, digest)
+    found = entry.load(len(clips), report)
+    if found is None or (options.on_bad_clip == "stop" and 0 in found[1].n_frames):
+        return request, None  # none, or it left out a clip at which this run must stop
+    for line in found[1].lines:
+        report(_unmarked(line, request.paths))
+    return request, _Piece(*found, contents)
 
 
 def _find_shared(
     clips: ClipTable, settings: FeatureSettings, options: _Options, report: Callable[[str], None]
 ) -> _Piece:
     """Finds a piece that one of several processes has computed."""
-    _, entry, digest, index = _find(clips, settings, options, report)
-    if index is None:
+    _, piece = _find(clips, settings, options._replace(verify=False), report)
+    if piece is None:
         raise UserError(
             f"what another process computed is not in {options.cache_dir}; the processes of a run "
             "need one --cache_dir that they share",
             exit_status=1,
         )
-    return _Piece(entry, index, digest)
+    return piece
 
 
 def _find_or_compute(
@@ -175,17 +187,34 @@ def _find_or_compute(
     progress: Callable[[int], None],
 ) -> _Piece:
     """Finds a piece in the cache, or computes it into the cache."""
-    request, entry, digest, index = _find(clips, settings, options, report)
-    if index is None:
-        index = _fill(entry, request, options, report, progress)
-        if request.digest() != digest:
+    request, piece = _find(clips, settings, options, report)
+    if piece is not None:
+        return piece
+    front_end = settings.front_end
+    entry = Entry(options.cache_dir, request.table(), front_end.width, front_end.dtype)
+    index, recordings = _fill(entry, request, options, report, progress)
+    for i, recording in recordings.items():
+        if Status.of(request.paths[i]) != recording.status:
             raise UserError(
-                f"recordings of {clips[0].machine} {clips[0].split} changed while they were read; "
-                "run the same command again",
+                f"recordings of {clips[0].machine} {clips[0].split} changed while they were read "
+                f"({request.paths[i]}); run the same command again",
                 exit_status=1,
             )
-        entry.commit(index)
-    return _Piece(entry, index, digest)
+    contents = Notes(options.cache_dir, request.paths).take(recordings)
+    digest = request.digest([content.digest for content in contents])
+    entry = dataclasses.replace(entry, digest=digest)
+    entry.commit(index)
+    return _Piece(entry, index, contents)
+
+
+def _marked(line: str, paths: Sequence[str]) -> str:
+    """A line with `mark(i)` for the path that it names."""
+    named = max((path for path in paths if path in line), key=len, default="")
+    return line.replace(named, mark(paths.index(named))) if named else line
+
+
+def _unmarked(line: str, paths: Sequence[str]) -> str:
+    return re.sub("\0([0-9]+)\0", lambda match: paths[int(match[1])], line)
 
 
 def _joined(
@@ -198,21 +227,27 @@ def _joined(
     n_frames = np.zeros(len(clips), np.int32)
     rows = np.zeros(len(clips), np.int64)  # first row of each clip in its entry
     entry_of_clip = np.zeros(len(clips), np.int32)
+    digests = np.zeros(len(clips), f"V{len(UNREADABLE)}")
+    levels = np.zeros((len(clips), len(Level._fields)), np.float32)
     for place, (positions, piece) in enumerate(zip(pieces, found, strict=True)):
         counts = np.array(piece.index.n_frames)
         n_frames[positions] = counts
         rows[positions] = np.cumsum(counts) - counts
         entry_of_clip[positions] = place
+        digests[positions] = [content.digest for content in piece.contents]
+        levels[positions] = [content.level for content in piece.contents]
     kept = np.flatnonzero(n_frames)
     if not len(kept):
         raise UserError(f"none of the {len(clips)} clips has features")
-    key = hashlib.sha256("".join(piece.digest for piece in found).encode()).hexdigest()[:32]
+    key = hashlib.sha256("".join(piece.entry.digest for piece in found).encode()).hexdigest()[:32]
     return FeatureSet(
         clips=clips[kept],
         n_frames=n_frames[kept],
         width=front_end.width,
         dtype=np.dtype(front_end.dtype),
         key=key,
+        digests=digests[kept],
+        levels=levels[kept],
         _entries=tuple(piece.entry for piece in found),
         _entry=entry_of_clip[kept],
         _rows=rows[kept],
@@ -225,26 +260,34 @@ def _fill(
     options: _Options,
     report: Callable[[str], None],
     progress: Callable[[int], None],
-) -> Index:
-    """Computes an entry's table, and returns the index, which the caller commits."""
+) -> tuple[Index, dict[int, Recording]]:
+    """Computes an entry's table.
+
+    Returns:
+        The index, which the caller commits, and facts of each recording that was read.
+    """
     n_frames = [0] * len(request.paths)
     lines: list[str] = []
+    recordings: dict[int, Recording] = {}
 
     def report_and_keep(line: str) -> None:
-        lines.append(line)
+        lines.append(_marked(line, request.paths))
         report(line)
 
     with contextlib.closing(Writer(entry)) as writer:
-        for i, features in _features(request, options, report_and_keep):
+        for i, features in _features(request, options, report_and_keep, recordings.__setitem__):
             writer.append(features)
             n_frames[i] = len(features)
             progress(i + 1)
         writer.flush()
-    return Index(n_frames, lines)
+    return Index(entry.table, n_frames, lines), recordings
 
 
 def _features(
-    request: Request, options: _Options, report: Callable[[str], None]
+    request: Request,
+    options: _Options,
+    report: Callable[[str], None],
+    note: Callable[[int, Recording], None],
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Index and features (frames, width) of each clip that has some, in order."""
     launcher = _Launcher(request, options, report)
@@ -256,6 +299,7 @@ def _features(
         options.threads,
         options.on_bad_clip,
         report,
+        note,
     )
     # The device works on one batch while the next one is read.
     launched: list[_Launched] = []

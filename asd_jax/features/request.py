@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from asd_jax.data.clips import ClipTable
+from asd_jax.data.identity import Status
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class ClipFrontEnd(Protocol):
@@ -86,15 +88,16 @@ class Request:
         paths = [os.path.abspath(clip.path) for clip in rows]
         return cls(paths, [clip.perturbation for clip in rows], settings)
 
-    def digest(self) -> str:
-        """Name of the entry: the digest of settings and of the files' sizes and times."""
-        files: list[list] = []
-        for path in self.paths:
-            try:
-                status = os.stat(path)
-                files.append([path, status.st_size, status.st_mtime_ns])
-            except OSError:
-                files.append([path, None, None])
+    def digest(self, contents: Sequence[bytes]) -> str:
+        """Name of the entry of recordings with these contents, from `identity.digest_of`."""
+        return self._digest([content.hex() for content in contents])
+
+    def table(self) -> str:
+        """Name of the table that is written before the contents are known: by files' statuses."""
+        return self._digest([[path, Status.of(path)] for path in self.paths])
+
+    def _digest(self, files: list) -> str:
+        """Digest of all that the features depend on, with what stands for the recordings."""
         front_end, channel, min_frames, fill_frames = self.settings
         channel = "mean" if channel is None else channel
         fields = dataclasses.asdict(front_end)

@@ -12,6 +12,7 @@ import numpy as np
 from asd_jax.audio.views import ViewSpec, fill_view, gather_views
 from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.levels import LARGEST_PEAK
 from asd_jax.errors import UserError
 from asd_jax.features.cache import Entry
 from asd_jax.runtime import distributed
@@ -176,6 +177,8 @@ class FeatureSet:
         key: digest of the recordings and settings that the features are computed from.
         dtype: of the values.
         embeddings: (clips, values) by a pretrained network; None without.
+        digests: (clips,) of the recordings' contents, 16 bytes each.
+        levels: float32 (clips, 4), the fields of `data.levels.Level` of each recording.
     """
 
     clips: ClipTable
@@ -185,6 +188,8 @@ class FeatureSet:
     key: str
     dtype: np.dtype = dataclasses.field(default=np.dtype(np.float32), kw_only=True)
     embeddings: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+    digests: np.ndarray = dataclasses.field(kw_only=True)
+    levels: np.ndarray = dataclasses.field(kw_only=True)
     _entries: tuple[Entry, ...] = dataclasses.field(repr=False)
     _entry: np.ndarray = dataclasses.field(repr=False)  # (clips,), place in `_entries`
     _rows: np.ndarray = dataclasses.field(repr=False)  # (clips,), first row in its entry
@@ -318,13 +323,14 @@ def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> n
     """Checks recordings in memory and resamples them to (clips, samples) float32.
 
     Args:
-        waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers of
-            any width.
+        waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers
+            of the type that they were recorded in (int8, int16, int32).
         sample_rate: of the recordings, in Hz.
         wanted: sample rate of the result, in Hz.
 
     Raises:
-        UserError: waveforms of other shapes, or with samples that are not finite.
+        UserError: waveforms of other shapes, with samples that are not finite, or of a level
+            that cannot be of full scale 1.
     """
     try:
         waveforms = np.atleast_2d(np.asarray(waveforms))
@@ -338,12 +344,34 @@ def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> n
             "samples), of floating-point numbers or signed integers"
         )
     if waveforms.dtype.kind == "i":
-        waveforms = waveforms / -float(np.iinfo(waveforms.dtype).min)
+        waveforms = _scaled(waveforms)
     waveforms = waveforms.astype(np.float32)
-    if not np.isfinite(waveforms).all():
+    peak = float(np.max(np.abs(waveforms)))
+    if not np.isfinite(peak):
         raise UserError("waveforms have NaN or infinite samples; leave those recordings out")
+    if peak > LARGEST_PEAK:
+        raise UserError(
+            f"waveforms reach {peak:.6g} where full scale is 1; divide them by their full scale"
+        )
     if not (isinstance(sample_rate, int | np.integer) and sample_rate > 0):
         raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
     if sample_rate != wanted:
         waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
     return waveforms
+
+
+def _scaled(waveforms: np.ndarray) -> np.ndarray:
+    """Integers as numbers from −1 to 1, by the full scale of their type."""
+    if waveforms.dtype.itemsize > 4:
+        raise UserError(
+            f"waveforms are {waveforms.dtype}, which no recording has; convert them to the type "
+            "that they were recorded in (int16, int32), or divide them by their full scale"
+        )
+    full_scale = -float(np.iinfo(waveforms.dtype).min)
+    peak = float(np.max(np.abs(waveforms.astype(np.float64))))
+    if waveforms.dtype.itemsize == 4 and 0 < peak <= 2**15:
+        raise UserError(
+            f"waveforms are {waveforms.dtype} and reach {peak:.0f}, the range of int16: as "
+            f"{waveforms.dtype} they are silence; convert them to int16"
+        )
+    return waveforms / full_scale

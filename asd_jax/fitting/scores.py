@@ -79,6 +79,7 @@ def with_thresholds(
         of_seeds = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
         of_seeds[fitted.config.seeds.index(row.seed)].append(row.score)
     thresholds, group_thresholds = np.full(len(fitted.models), np.nan), {}
+    by_name: dict[str, Threshold] = {}
     for group, lists in of_group.items():
         # (seeds, clips), and the models of the group
         scores, chosen = np.array(lists, np.float32), _models_of(fitted, group)
@@ -87,19 +88,23 @@ def with_thresholds(
             threshold = threshold_of(fitted.config, of_seed)
             thresholds[m] = threshold.value
             if not fitted.models[m].repeat:
-                report_fallback(fitted.models[m].name, threshold, reporter)
+                by_name[fitted.models[m].name] = threshold
         of_mean = threshold_of(fitted.config, scores.mean(axis=0))
         group_thresholds[group_name(fitted.models[chosen[0]])] = of_mean.value
         if len(scores) > 1:
-            name = " ".join(filter(None, [*group, "mean of the seeds"]))
-            report_fallback(name, of_mean, reporter)
+            by_name[" ".join(filter(None, [*group, "mean of the seeds"]))] = of_mean
+    for line in fallback_lines(by_name):
+        reporter.line(line)
     return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
 
 
-def report_fallback(name: str, threshold: Threshold, reporter: Reporter) -> None:
-    """Shows a line where a threshold is not the one that the configuration asks for."""
-    if threshold.fallback:
-        reporter.line(f"{name}: threshold {threshold.value:.6g} instead: {threshold.fallback}")
+def fallback_lines(thresholds: Mapping[str, Threshold]) -> list[str]:
+    """A line for each threshold, by name, that is not the one that was asked for."""
+    return [
+        f"{name}: threshold {threshold.value:.6g} instead: {threshold.fallback}"
+        for name, threshold in thresholds.items()
+        if threshold.fallback
+    ]
 
 
 def threshold_of(config: Config, scores: np.ndarray) -> Threshold:

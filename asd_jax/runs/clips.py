@@ -11,6 +11,7 @@ from asd_jax.data.synthetic.takes import SETTINGS_FILE
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.challenge import file_suffix
+from asd_jax.features.table import Features, FeatureSet
 from asd_jax.fitting.layout import check_clips, with_perturbed
 
 
@@ -81,33 +82,55 @@ def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None])
     return clips[clips.where(subset=subset)]
 
 
-def describe_data(data_dir: os.PathLike | str, clips: Sequence[Clip]) -> dict:
-    """Describes the data of a run, which must be the same when it is continued.
+def describe_data(data_dir: os.PathLike | str, training: Features, test: Features) -> dict:
+    """Describes the data of a run: its training clips must be the same when it is continued.
 
     Args:
         data_dir: the folder of recordings.
-        clips: the clips that the run uses.
+        training: features of the training clips.
+        test: features of the test clips.
+
+    Returns:
+        `year`; `synthetic`, whether the recordings are made by `asd-jax synth`; `n_clips`; and
+        digests of names and contents: `training`, `test`, and `fingerprint` of both.
 
     Raises:
         UserError: the clips are of several years.
     """
     folder = Path(data_dir).resolve()
     synthetic = any((place / SETTINGS_FILE).is_file() for place in (folder, *folder.parents[:2]))
-    clips = ClipTable.of(clips)
-    years = clips.distinct("year")
+    years = sorted({*training.clips.distinct("year"), *test.clips.distinct("year")})
     if len(years) > 1:
         raise UserError(
             f"the data is of several years ({', '.join(map(str, years))}); give the folder of "
             "one, or set data.year"
         )
+    digests = [_content_digest(table) for table in (training, test)]
+    return {
+        "year": years[0],
+        "synthetic": synthetic,
+        "n_clips": len(training.clips) + len(test.clips),
+        "fingerprint": hashlib.sha256("".join(digests).encode()).hexdigest(),
+        "training": digests[0],
+        "test": digests[1],
+    }
+
+
+def _content_digest(table: Features) -> str:
+    """Digest of the names and contents of a table's recordings."""
+    digest = hashlib.sha256()
+    contents = table.digests if isinstance(table, FeatureSet) else ()
+    for clip, content in zip(table.clips, contents, strict=True):
+        facts = (clip.machine, clip.section, clip.split, clip.name, content.tobytes().hex())
+        digest.update(f"{facts}\n".encode())
+    return digest.hexdigest()
+
+
+def status_fingerprint(clips: Sequence[Clip]) -> str:
+    """The fingerprint in `data.json` of runs that do not know their recordings' contents."""
     digest = hashlib.sha256()
     for clip in clips:
         file = os.stat(clip.path)
         facts = (clip.machine, clip.section, clip.split, clip.name, file.st_size, file.st_mtime_ns)
         digest.update(f"{facts}\n".encode())
-    return {
-        "year": years[0],
-        "synthetic": synthetic,
-        "n_clips": len(clips),
-        "fingerprint": digest.hexdigest(),
-    }
+    return digest.hexdigest()

@@ -6,8 +6,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,20 +126,53 @@ class RunDirectory:
                 "--out_dir"
             )
 
-    def claim(self, config: Config | MembersConfig, data: Mapping[str, Any]) -> None:
+    def is_outdated(self, data: Mapping[str, Any]) -> bool:
+        """Whether the folder has a run on these training clips that scored other test clips."""
+        if not (self.data.is_file() and self.config.is_file()):
+            return False
+        before = self.read_data()
+        return _agree(before, data, "training", "year") and not _agree(before, data, "test")
+
+    def claim(
+        self,
+        config: Config | MembersConfig,
+        data: Mapping[str, Any],
+        old_fingerprint: Callable[[], str] = lambda: "",
+    ) -> None:
         """Writes data description and configuration, once the run is known to be possible.
 
+        Results of a run on the same training clips and other test clips are removed.
+
+        Args:
+            config: the configuration.
+            data: from `describe_data`, or of an ensemble's members.
+            old_fingerprint: that of these recordings in a description without their contents.
+
         Raises:
-            UserError: the folder has a run on other recordings.
+            UserError: the folder has a run on other training clips.
         """
         if self.data.is_file() and self.config.is_file():
             before = self.read_data()
-            if before != data:
+            if before == data:
+                return
+            known = "training" in before
+            if self.is_outdated(data):
+                self._remove_results()
+            elif (
+                _agree(before, data, "training", "test", "year")
+                if known
+                else before["fingerprint"] in (data["fingerprint"], old_fingerprint())
+            ):
+                # Ensembles of this run know it by its fingerprint.
+                data = {**data, "fingerprint": before["fingerprint"]}
+            else:
                 raise UserError(
                     f"{self.path} was begun with other recordings ({before['n_clips']} clips "
-                    f"there, {data['n_clips']} here, or files that have changed); choose another "
-                    "--out_dir"
+                    f"there, {data['n_clips']} here, or training clips that have changed); choose "
+                    "another --out_dir"
                 )
+            with atomic_write(self.data) as file:
+                file.write(json.dumps(data, indent=2) + "\n")
             return
         for path, text in (
             (self.data, json.dumps(data, indent=2) + "\n"),
@@ -146,6 +180,13 @@ class RunDirectory:
         ):
             with atomic_write(path) as file:
                 file.write(text)
+
+    def _remove_results(self) -> None:
+        """Removes what was made of the test clips, first what marks the run as finished."""
+        with disk_errors(self.path):
+            for path in (self.results_md, self.results_csv, self.scores_csv):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.scores, ignore_errors=True)
 
     def write_environment(self) -> None:
         """Writes versions and devices of the run's training or its continuation."""
@@ -169,6 +210,11 @@ class RunDirectory:
         with atomic_write(self.log) as file:
             file.writelines(line + "\n" for line in kept)
         return Log(self.log)
+
+
+def _agree(before: Mapping[str, Any], data: Mapping[str, Any], *keys: str) -> bool:
+    """Whether two descriptions of data have the same values of some keys."""
+    return all(key in before and before[key] == data.get(key) for key in keys)
 
 
 class Log:

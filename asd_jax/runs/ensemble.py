@@ -25,7 +25,7 @@ from asd_jax.evaluation.results import (
 )
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
-from asd_jax.fitting.scores import report_fallback
+from asd_jax.fitting.scores import fallback_lines
 from asd_jax.runs.aligned import (
     RunScores,
     aligned_scores,
@@ -41,7 +41,7 @@ from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.ensemble import combine as combine_scores
 from asd_jax.scoring.ensemble import scale_of
-from asd_jax.scoring.threshold import gamma_threshold
+from asd_jax.scoring.threshold import Threshold, gamma_threshold
 
 # Folder of the members' run directories, within a run directory.
 MEMBERS = "members"
@@ -79,7 +79,7 @@ def combine_runs(
         rows, training, how = _chosen_scores(config, scores)
     else:
         assert isinstance(config, EnsembleConfig)  # the other kind
-        rows, training, how = _ensemble_scores(config, scores, reporter)
+        rows, training, how = _ensemble_scores(config, scores, reporter.line)
     meta = {
         "format": _FORMAT,
         "members": [*runs],
@@ -142,9 +142,10 @@ def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]) -> _Comb
 
 
 def _ensemble_scores(
-    config: EnsembleConfig, runs: Mapping[str, RunScores], reporter: Reporter
+    config: EnsembleConfig, runs: Mapping[str, RunScores], report: Callable[[str], None]
 ) -> _Combined:
     """Combines rows on a common scale; returns them with `ensemble.json`'s part."""
+    by_name: dict[str, Threshold] = {}
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
     scales: list[dict[str, Any]] = []
@@ -164,10 +165,10 @@ def _ensemble_scores(
         quantile = config.threshold_quantile
         thresholds = [gamma_threshold(scores, quantile) for scores in of_training]
         of_mean = gamma_threshold(of_training.mean(axis=0), quantile)
-        names = [f"seed {seed}" for seed in config.seeds] + ["mean of the seeds"]
-        for name, each in zip(names, [*thresholds, of_mean], strict=True):
-            if len(thresholds) > 1 or each is not of_mean:
-                report_fallback(" ".join([*group, name]), each, reporter)
+        for seed, each in zip(config.seeds, thresholds, strict=True):
+            by_name[f"{group[0]} {group[1]} seed {seed}"] = each
+        if len(thresholds) > 1:
+            by_name[f"{group[0]} {group[1]} mean of the seeds"] = of_mean
         scales.append(
             {
                 "machine": group[0],
@@ -187,6 +188,8 @@ def _ensemble_scores(
                 row._replace(score=score, threshold=threshold, decision=int(score > threshold))
                 for row, score in zip(first.test[s], of_test[s], strict=True)
             ]
+    for line in fallback_lines(by_name):  # when all runs are known to fit together
+        report(line)
     return rows, training, {"combine": config.combine, "chosen": {}, "scales": scales}
 
 
@@ -205,12 +208,14 @@ def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
                 f"{paths[0]} is of {year} and {path} of {data['year']}; combine runs on the same "
                 "data"
             )
-    clips = sorted(data["fingerprint"] for data in descriptions)
+    # Runs of before know their clips by the fingerprint alone.
+    known = all("training" in data for data in descriptions)
+    digests = ("fingerprint", "training", "test") if known else ("fingerprint",)
     return {
         "year": year,
         "synthetic": any(data["synthetic"] for data in descriptions),
         "n_clips": max(data["n_clips"] for data in descriptions),
-        "fingerprint": "+".join(dict.fromkeys(clips)),
+        **{key: "+".join(sorted({data[key] for data in descriptions})) for key in digests},
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.levels import odd_levels
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.features.compute import compute_features
@@ -24,12 +25,14 @@ class FeatureOptions(NamedTuple):
         embedder: the pretrained network that the configuration names; None where it names none.
         cache_dir: as in `compute_features`.
         on_bad_clip: as in `compute_features`.
+        verify: as in `compute_features`.
         reporter: shows progress.
     """
 
     embedder: Embedder | None
     cache_dir: os.PathLike | str | None
     on_bad_clip: str
+    verify: bool
     reporter: Reporter
 
 
@@ -57,6 +60,11 @@ def features_of(
     tested = set(test.clips.distinct("machine"))
     if not trained:
         raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
+    for table in (training, test):
+        if isinstance(table, FeatureSet):
+            own = np.flatnonzero(table.clips.where(perturbation=""))
+            for kind, rows in odd_levels(table.clips[own], table.levels[own]).items():
+                report(f"{len(rows)} recordings are {kind}, first {table.clips.path(own[rows[0]])}")
     for machine in sorted(tested - trained):
         report(f"{machine}: no training clips; it is left out")
     for machine in sorted(trained - tested):
@@ -118,6 +126,7 @@ def _compute(
             channel=None if channel < 0 else channel,
             cache_dir=options.cache_dir,
             on_bad_clip=options.on_bad_clip,
+            verify=options.verify,
             report=reporter.line,
             progress=reporter.advance,
             **settings,

@@ -1,6 +1,7 @@
 """Reading: rates, channels, lengths, formats, damage, batches."""
 
 import math
+import os
 import struct
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import scipy.io.wavfile
 import soundfile
 
 from asd_jax.data import audio_files
-from asd_jax.data.audio_files import AudioInfo, inspect, read, read_batches
+from asd_jax.data.audio_files import AudioInfo, Recording, inspect, read, read_batches
+from asd_jax.data.identity import UNREADABLE, read_digest
+from asd_jax.data.levels import Level
 from asd_jax.errors import UserError
 
 RATE = 16000
@@ -182,8 +185,23 @@ def test_missing_file_and_folder(tmp_path):
 def test_samples_that_are_not_finite(wav, value):
     samples = np.zeros(10, np.float32)
     samples[3] = value
-    with pytest.raises(UserError, match="a.wav holds samples that are not finite"):
+    with pytest.raises(UserError, match="a.wav: not finite: a sample is NaN or infinite"):
         read(wav("a.wav", samples), RATE)
+
+
+def test_integers_as_floating_point_are_refused(wav):
+    """Ten times full scale is 20 dB above what a converter gives."""
+    with pytest.raises(UserError, match="a.wav: not full scale: samples reach 32767 where"):
+        read(wav("a.wav", np.full(10, 32767, np.float32)), RATE)
+    assert read(wav("b.wav", np.full(10, 9.5, np.float32)), RATE).max() == 9.5
+
+
+def test_a_fifo_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.wav")
+    assert inspect(tmp_path / "x.wav").problem.startswith("unreadable: it is a FIFO")
+    with pytest.raises(UserError, match="x.wav: unreadable: it is a FIFO, a socket or a device"):
+        read(tmp_path / "x.wav", RATE)
+    assert read_digest(tmp_path / "x.wav") == UNREADABLE
 
 
 @pytest.mark.parametrize("channel", [-1, "left", 1.0])
@@ -261,7 +279,7 @@ def test_memory_is_bounded_and_the_next_batch_is_read_meanwhile(monkeypatch):
         weakref.finalize(waveform, change, -1)
         change(1)
         started.release()
-        return waveform, AudioInfo(RATE, 1, 4)
+        return waveform, Recording(AudioInfo(RATE, 1, 4), None, b"", Level())
 
     monkeypatch.setattr(audio_files, "_read", fake)
     batch_size, n_batches = 3, 20

@@ -243,7 +243,9 @@ def test_memory_of_a_clip():
             n_frames=np.full(count, 313, np.int32),
             width=FrontEnd().width,
             key="",
-            _entries=tuple(Entry(f"/cache/{i:032x}", 128) for i in range(count // 1024 + 1)),
+            digests=np.zeros(count, "V16"),
+            levels=np.zeros((count, 4), np.float32),
+            _entries=tuple(Entry("/cache", f"{i:032x}", 128) for i in range(count // 1024 + 1)),
             _entry=np.arange(count, dtype=np.int32) // 1024,
             _rows=np.arange(count) % 1024 * 313,
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from asd_jax.data.index import describe, format_summary, read_headers, summarise
+from asd_jax.data.index import format_summary, index, read_headers, summarise
 from asd_jax.data.layouts import EXPECTED, find_clips, scan
 from asd_jax.errors import UserError
 
@@ -12,7 +12,9 @@ from asd_jax.errors import UserError
 def write(root, path, seconds=0.5, rate=16000, channels=1):
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
-    scipy.io.wavfile.write(file, rate, np.ones((round(seconds * rate), channels), np.int16))
+    samples = np.resize(np.array([[100], [-100]], np.int16), (round(seconds * rate), channels))
+    samples[::2] = 100
+    scipy.io.wavfile.write(file, rate, samples)
     return file
 
 
@@ -34,6 +36,11 @@ def summary_of(root):
     found = scan(root)
     infos = read_headers([clip.path for clip in found.clips])
     return summarise(found.clips, infos, found.strays, len(found.supplemental))
+
+
+def describe(root):
+    """What the command prints below the folder's name."""
+    return format_summary(index(root), str(root))
 
 
 def problems_of(root):
@@ -60,12 +67,11 @@ def test_counts(healthy):
 def test_table_reads_well(healthy):
     write(healthy, "fan/supplemental/section_00_noise_0000.wav")
     lines = describe(healthy).splitlines()
-    assert lines[0] == str(healthy)
-    table = [" ".join(line.split()) for line in lines[2:8]]
+    table = [" ".join(line.split()) for line in lines[:6]]
     assert table[0] == "year set machine section domain train normal anomaly unlabelled hours"
     assert "2022 dev fan 00 source 4 1 1 0 0.00" in table
     assert table[-1] == "total 6 2 2 1 0.00"
-    assert len({len(line) for line in lines[2:8]}) == 1
+    assert len({len(line) for line in lines[:6]}) == 1
     assert "11 clips of 16000 Hz, 1 channel" in lines
     assert "bearing: 0.75 s a clip" in lines
     assert "1 supplemental clips, which are not used" in lines
@@ -99,6 +105,34 @@ def test_odd_rates_channels_and_lengths(healthy):
         "other length than most of fan (0.50 s)": [f"{test}3.wav"],
     }
     assert "fan: 0.50 to 0.60 s a clip" in describe(healthy)
+
+
+def test_levels_that_no_microphone_gives(healthy):
+    """Those of 16-bit files; a full-scale sine is not clipped, one cut off at full scale is."""
+    sine = np.sin(2 * np.pi * 50 * np.arange(8000) / 16000)
+    train = "fan/train/section_00_source_train_normal_000{}.wav"
+    noise = np.random.default_rng(0).normal(0, 900, 8000)
+    samples = [np.full(8000, -7), 32767 * sine, np.clip(40000 * sine, -32768, 32767), noise]
+    for i, values in enumerate(samples):
+        scipy.io.wavfile.write(healthy / train.format(i), 16000, values.astype(np.int16))
+    found = index(healthy)
+    assert {p.what: [w.replace(f"{healthy}/", "") for w in p.where] for p in found.problems} == {
+        "constant, all samples equal": [train.format(0)],
+        "clipped, samples staying at full scale": [train.format(2)],
+        # Most of fan has a root mean square of 100, the noise of 900: 19 dB.
+        "20 dB or more louder than most of their machine": [train.format(1), train.format(2)],
+    }
+    assert found.usable == 11
+    assert index(healthy, headers_only=True).problems == ()
+
+
+def test_what_cannot_be_used_is_counted_apart(healthy):
+    train = "fan/train/section_00_source_train_normal_000{}.wav"
+    scipy.io.wavfile.write(healthy / train.format(0), 16000, np.full(8000, 2.0**15, np.float32))
+    scipy.io.wavfile.write(healthy / train.format(1), 16000, np.full(8000, np.nan, np.float32))
+    found = index(healthy)
+    assert found.usable == 9
+    assert {p.what: len(p.where) for p in found.problems} == {"not full scale": 1, "not finite": 1}
 
 
 def test_files_that_fit_no_layout(healthy):

@@ -40,6 +40,10 @@ def test_integers_are_scaled_to_full_scale(fitted, waveforms):
     )
     exact = fitted.score(integers / 2.0**15, 16000)
     np.testing.assert_array_equal(fitted.score(integers.astype(np.int32) * 2**16, 16000), exact)
+    silence = np.zeros((1, 16000))
+    np.testing.assert_array_equal(
+        fitted.score(silence.astype(np.int32), 16000), fitted.score(silence, 16000)
+    )
 
 
 def test_another_rate_is_resampled(fitted, waveforms):
@@ -61,6 +65,10 @@ def test_another_rate_is_resampled(fitted, waveforms):
         (np.zeros((0, 16000)), 16000, "must be"),
         (np.zeros((2, 16000), np.uint8), 16000, "must be"),
         (np.full((2, 16000), np.nan), 16000, "NaN"),
+        (np.full((2, 16000), 2**14, np.int64), 16000, "int64, which no recording has"),
+        ([[2**14, -(2**14)] * 8000], 16000, "int64, which no recording has"),
+        (np.full((2, 16000), 2**14, np.int32), 16000, "reach 16384, the range of int16"),
+        (np.full((2, 16000), 32767.0), 16000, "reach 32767 where full scale is 1"),
         (np.zeros((2, 16000)), 0, "sample_rate"),
         (np.zeros((2, 16000)), 44.1, "sample_rate"),
         (np.zeros((2, 100)), 16000, "needs 5 or more"),
