@@ -67,11 +67,10 @@ def copied(finished, tmp_path) -> Path:
 
 
 @pytest.fixture
-def no_pictures(monkeypatch) -> None:
-    """Runs draw no spectrograms, which take most of a small run; `finished` has its own."""
-    from asd_jax.evaluation import analysis
-
-    monkeypatch.setattr(analysis, "write_spectrograms", lambda *arguments: None)
+def no_pictures() -> Iterator[None]:
+    """Runs draw no spectrograms; `finished` has its own."""
+    with shared_runs.without_pictures():
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

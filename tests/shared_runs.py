@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -59,6 +60,14 @@ def make_data(folder: Path) -> None:
 def make_single(folder: Path) -> None:
     """One machine of one id; 2 s clips."""
     synthesize(folder, machines=["fan"], sections=1, clips=10, duration=2.0)
+
+
+@contextlib.contextmanager
+def without_pictures() -> Iterator[None]:
+    """Runs inside draw no spectrograms, which take most of a small run."""
+    drawing = "asd_jax.evaluation.analysis.write_spectrograms"
+    with mock.patch(drawing, lambda *arguments: None):
+        yield
 
 
 def run_arguments(data: Path, cache: Path, run_dir: Path | str, *more: str) -> list[str]:

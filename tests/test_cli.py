@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from command_line import run_cli
+from fits import trained_before
 from shared_runs import SETTINGS, rows_of, run_arguments
 
 import asd_jax
@@ -246,6 +247,14 @@ def bad_files(folder):
     return good[:5]
 
 
+@pytest.fixture
+def as_finished(finished):
+    """Runs have the weights of `finished`, for tests of what they read and say."""
+    with trained_before(asd_jax.load(finished).weights):
+        yield
+
+
+@pytest.mark.usefixtures("as_finished")
 def test_bad_clips_stop_the_run_or_are_left_out(data, cache, tmp_path, capsys):
     spoiled = copy_of(data, tmp_path)
     bad = bad_files(spoiled)
@@ -263,6 +272,7 @@ def test_bad_clips_stop_the_run_or_are_left_out(data, cache, tmp_path, capsys):
     assert (run_dir / "results.md").is_file()
 
 
+@pytest.mark.usefixtures("as_finished")
 def test_other_formats_are_read(data, cache, tmp_path, capsys):
     """An 8-channel 48 kHz file among mono 16 kHz ones: resampled, and said once."""
     import soundfile
@@ -278,6 +288,7 @@ def test_other_formats_are_read(data, cache, tmp_path, capsys):
     assert "48000" in out
 
 
+@pytest.mark.usefixtures("as_finished")
 def test_missing_parts_are_said_and_the_rest_goes_on(data, cache, tmp_path, capsys):
     holes = copy_of(data, tmp_path)
     for path in holes.glob("**/fan/test/*.wav"):

@@ -68,7 +68,8 @@ def test_a_configuration_runs_by_its_name_outside_the_repository(site, single, t
     where = run(sys.executable, "-c", "import asd_jax; print(asd_jax.__file__)", **outside)
     assert Path(where.strip()).is_relative_to(site)
     command = (sys.executable, site / "bin" / "asd-jax")
-    small = ("--config.train.epochs=1", "--config.seeds=0,", "--config.detector.hidden=8,")
+    settings = ("train.epochs=1", "seeds=0,", "front_end.n_mels=8", "detector.hidden=8,")
+    small = [f"--config.{setting}" for setting in settings]
     places = (f"--data_dir={single}", "--out_dir=run")
     out = run(*command, "run", "--config=dense_ae", *places, *small, **outside)
     assert "fan" in out

@@ -52,7 +52,7 @@ def config_path(tmp_path, monkeypatch):
     detectors.registry.cache_clear()
 
 
-def test_the_system_runs_is_loaded_and_scores(config_path, tmp_path):
+def test_the_system_runs_is_loaded_and_scores(config_path, tmp_path, no_pictures):
     """From recordings to results, and its file scores as the run did."""
     data, out = tmp_path / "data", tmp_path / "run"
     synthetic.synthesize(data, machines=("fan",), sections=1, clips=12, duration=2.0)

@@ -31,6 +31,13 @@ from asd_jax.models.openl3 import OpenL3, openl3_from_keras
 EDGE = OpenL3((32, 32, 64, 64, 128, 128, 64, 64), normalise_last=True, pool=(8, 6))
 EDGE_FRONT_END = OpenL3FrontEnd(8000, 1024, 160, 64)
 LAYERS = random_layers(EDGE)
+MOST = 30  # windows that `embedded_alone` takes
+
+
+@jax.jit
+def of_windows(variables, windows):
+    """The network on windows (MOST, samples), without any of the code that cuts them."""
+    return EDGE.apply(variables, EDGE_FRONT_END(windows)[..., None])
 
 
 @pytest.fixture
@@ -71,6 +78,24 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+def embedded_alone(waveforms, count, hop, center):
+    """(rows, count, 64): window by window, cut by NumPy, of the network with `LAYERS`.
+
+    Args:
+        waveforms: (rows, samples).
+        count: windows of each.
+        hop: samples from one to the next.
+        center: whether half a window of zeros comes first.
+    """
+    padded = np.pad(waveforms, ((0, 0), (4000 if center else 0, count * hop + 8000)))
+    windows = np.stack([padded[:, i * hop : i * hop + 8000] for i in range(count)], axis=1)
+    windows = windows.reshape(-1, 8000)
+    rest = ((0, MOST - len(windows)), (0, 0))  # one shape, which compiles once
+    variables = openl3_from_keras(EDGE, LAYERS, EDGE_FRONT_END.filters)
+    found = np.asarray(of_windows(variables, np.pad(windows, rest)))
+    return found[: len(windows)].reshape(len(waveforms), count, 64)
+
+
 def test_edgel3_from_the_recording_on(shared, tmp_path):
     """The real weights, the wav and the reference of an independent program: to 1e-4.
 
@@ -92,32 +117,25 @@ def test_edgel3_from_the_recording_on(shared, tmp_path):
     np.testing.assert_allclose(found, noise, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("center", [True, False])
-def test_embeddings_are_those_of_each_window(load, center):
-    """Window by window, cut by NumPy, given to the network alone."""
+@pytest.mark.parametrize(("center", "count"), [(True, 15), (False, 11)])
+def test_embeddings_are_those_of_each_window(load, center, count):
+    """1 + the whole of (18001 − 8000) / 1040 windows, half a window more where it is padded."""
     embedder = load(hop=0.13, center=center)
     waveforms = np.stack([noise(18001, 1), noise(18001, 2)])
-    front = 4000 if center else 0
-    count = {True: 15, False: 11}[center]  # 1 + the whole of (18001 + front − 8000) / 1040
-    padded = np.pad(waveforms, ((0, 0), (front, 20000)))
-    variables = openl3_from_keras(EDGE, LAYERS, EDGE_FRONT_END.filters)
-    windows = np.stack([padded[:, i * 1040 : i * 1040 + 8000] for i in range(count)], axis=1)
-    pictures = EDGE_FRONT_END(windows.reshape(-1, 8000))[..., None]
-    expected = jax.jit(EDGE.apply)(variables, pictures).reshape(2, count, 64)
+    expected = embedded_alone(waveforms, count, 1040, center)
     assert embedder.frames(18001) == count
     assert np.std(expected) > 0.1
-    close(np.asarray(embedder(waveforms)), np.asarray(expected))
+    close(np.asarray(embedder(waveforms)), expected)
 
 
 def test_zeros_behind_a_clip_change_none_of_its_windows(load):
     embedder = load(hop=0.25)
     waveform = noise(9000)
-    alone = np.asarray(embedder(waveform[None]))[0]
     batch = np.zeros((3, 24000), np.float32)
     batch[1, :9000] = waveform
     padded = np.asarray(embedder(batch))[1]
-    assert len(alone) == embedder.frames(9000) == 4 and len(padded) == 11
-    close(padded[:4], alone)
+    assert embedder.frames(9000) == 4 and len(padded) == 11
+    close(padded[:4], embedded_alone(waveform[None], 4, 2000, center=True)[0])
 
 
 def test_features_of_a_data_set(load, tmp_path):
@@ -128,14 +146,16 @@ def test_features_of_a_data_set(load, tmp_path):
     lines = []
     options = {"cache_dir": tmp_path / "features", "report": lines.append, "batch_size": 2}
     table = compute_features(clips, embedder, **options)
-    assert table.n_frames.tolist() == [2, 3, 2, 1, 2] and table.width == 64
+    counts = [2, 3, 2, 1, 2]
+    assert table.n_frames.tolist() == counts and table.width == 64
     means = clip_embeddings(table)
-    for i, (n, rate) in enumerate(sizes):
+    for i, ((n, rate), count) in enumerate(zip(sizes, counts, strict=True)):
         waveform = resample(noise(n, i), rate, 8000) if rate != 8000 else noise(n, i)
-        expected = np.asarray(embedder(waveform[None]))[0]
+        expected = embedded_alone(waveform[None], count, 4000, center=True)[0]
         close(table.read_clips([i])[0], expected)
         close(means[i], expected.mean(0))
-    close(clip_means(embedder, waveform[None])[0], expected.mean(0))
+    # The last one in memory, in a batch of the size of those above.
+    close(clip_means(embedder, np.stack([waveform] * 2))[1], expected.mean(0))
     assert any("16000 Hz are resampled to 8000 Hz" in line for line in lines)
 
 
@@ -146,17 +166,25 @@ def test_a_recording_of_16_khz_for_openl3(openl3_file, tmp_path):
     clip = make_clip(tmp_path / "data", 0, 8000, rate=16000)
     report = [].append
     table = compute_features([clip], embedder, cache_dir=tmp_path, report=report)
-    waveform = resample(noise(8000), 16000, 48000)
-    close(table.read(0, 1), np.asarray(embedder(waveform[None]))[0])
+    # A second, as clips are padded to before they are embedded.
+    waveform = np.pad(resample(noise(8000), 16000, 48000), (0, 24000))
+    close(table.read(0, 1), np.asarray(embedder(waveform[None]))[0, :1])
     assert table.total_frames == 1 and np.std(table.read(0, 1)) > 0.01
 
 
+def zeros(self, waveforms):
+    """In place of an embedder's call."""
+    return np.zeros((len(waveforms), self.frames(waveforms.shape[1]), 64), np.float32)
+
+
 def test_a_data_set_is_computed_once(load, tmp_path, monkeypatch):
+    """What is computed is others' to test, as below."""
     clips = [make_clip(tmp_path / "data", i, 8000) for i in range(2)]
 
     def key(embedder):
         return compute_features(clips, embedder, cache_dir=tmp_path / "features").key
 
+    monkeypatch.setattr(Embedder, "__call__", zeros)
     first = key(load())
     monkeypatch.setattr(Embedder, "__call__", None)  # the second time nothing is computed
     assert key(load()) == first
@@ -167,10 +195,6 @@ def test_every_setting_has_an_entry_of_its_own(load, tmp_path, monkeypatch):
 
     What is computed is others' to test: here zeros, without compiling each network.
     """
-
-    def zeros(self, waveforms):
-        return np.zeros((len(waveforms), self.frames(waveforms.shape[1]), 64), np.float32)
-
     monkeypatch.setattr(Embedder, "__call__", zeros)
     other = write_keras_file(tmp_path / "other.h5", random_layers(EDGE, seed=1))
     embedders = [load(), load(hop=0.2), load(center=False), load(weights=other)]
@@ -251,12 +275,14 @@ def test_every_product_is_of_full_precision(load):
     assert all("HIGHEST" in line for line in products)
 
 
+SHORT = noise(9)[None]
+
+
 def test_saved_weights_are_the_same(load, tmp_path):
     embedder = load()
     save_weights(embedder, tmp_path / "edge.npz")
     again = load(weights=tmp_path / "edge.npz")
-    waveforms = noise(8000)[None]
-    np.testing.assert_array_equal(again(waveforms), embedder(waveforms))
+    np.testing.assert_array_equal(again(SHORT), embedder(SHORT))
     assert again.weights_sha256 != embedder.weights_sha256
 
 
@@ -264,7 +290,7 @@ def test_a_packed_file(load, file, tmp_path):
     """As OpenL3's are published."""
     packed = tmp_path / "edge.h5.gz"
     packed.write_bytes(gzip.compress(file.read_bytes()))
-    np.testing.assert_array_equal(load(weights=packed)(np.ones((1, 9))), load()(np.ones((1, 9))))
+    np.testing.assert_array_equal(load(weights=packed)(SHORT), load()(SHORT))
     packed.write_bytes(packed.read_bytes()[:-100])
     with pytest.raises(UserError, match="edge.h5.gz cannot be unpacked"):
         load(weights=packed)

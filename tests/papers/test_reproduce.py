@@ -16,6 +16,7 @@ from asd_jax.papers.reproduce import reproduce
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import member_runs
 from asd_jax.runtime.progress import Silent
+from asd_jax.training import cost
 
 SMALL = [
     "--config.train.epochs=1",
@@ -111,7 +112,13 @@ def test_tables_of_a_report_and_again(place, data, capsys):
     assert (out / "tables.csv").read_bytes() == tables
 
 
-def test_a_dry_run_starts_nothing(place, data, tmp_path, capsys):
+@pytest.fixture
+def not_timed(monkeypatch):
+    """Plans take these seconds of a step; that steps are timed is another test's."""
+    monkeypatch.setattr(cost, "_seconds_of_steps", lambda *arguments: (2.0, 0.5))
+
+
+def test_a_dry_run_starts_nothing(place, data, tmp_path, capsys, not_timed):
     status, text, err = run_cli(capsys, *arguments(tmp_path, data, *SMALL, "--dry_run"))
     assert (status, err) == (0, "")
     assert text.index("dense_ae (fan)") < text.index("lstm_ae (fan)")
@@ -121,7 +128,7 @@ def test_a_dry_run_starts_nothing(place, data, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_without_data_is_on_dcase_2020(capsys):
+def test_a_dry_run_without_data_is_on_dcase_2020(capsys, not_timed):
     small = [*SMALL, "--config.data.machines=valve"]
     status, text, _ = run_cli(capsys, "reproduce", "--paper=jalali2020", "--dry_run", *small)
     assert status == 0

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from shared_runs import made_once
+from shared_runs import made_once, without_pictures
 from trained_ensembles import mean_config, run
 
 
@@ -15,7 +15,8 @@ def quick(no_pictures):
 @pytest.fixture(scope="module")
 def place(data, tmp_path_factory):
     """A folder with the run `pair` and the runs of its members in `shared`."""
-    trained = made_once(
-        tmp_path_factory, "pair", lambda folder: run(mean_config(), data, folder, "pair")
-    )
+    with without_pictures():
+        trained = made_once(
+            tmp_path_factory, "pair", lambda folder: run(mean_config(), data, folder, "pair")
+        )
     return shutil.copytree(trained, tmp_path_factory.mktemp("runs") / "copy")

@@ -35,6 +35,8 @@ def test_ids_with_resampled_recordings(data, tmp_path, capsys):
         f"--cache_dir={tmp_path / 'cache'}",
         f"--out_dir={run_dir}",
         "--config.front_end.n_mels=16",
+        "--config.detector.resample=1.1,1.2",  # all of two seconds, for one program
+        "--config.train.driver=map",  # compiles less
         *TINY,
     )
     assert status == 0, err
@@ -78,26 +80,33 @@ def test_one_id_is_one_line(tmp_path, capsys):
     assert "--config.detector.warp" in err
 
 
-def test_pictures_with_changed_recordings(data, tmp_path, capsys):
-    run_dir = tmp_path / "run"
-    arguments = [
+def picture_arguments(data, tmp_path):
+    return [
         "run",
         "--config=picture_mobilenet",
         f"--data_dir={data}",
         f"--cache_dir={tmp_path / 'cache'}",
-        f"--out_dir={run_dir}",
+        f"--out_dir={tmp_path / 'run'}",
         "--config.front_end.n_mels=32",
         "--config.detector.size=32",
         "--config.detector.clips=3",
         *TINY,
+        "--config.detector.frames=8",
     ]
-    status, _, err = run_cli(capsys, *arguments, "--config.detector.frames=8")
+
+
+def test_pictures_without_weights(data, tmp_path, capsys):
+    status, _, err = run_cli(capsys, *picture_arguments(data, tmp_path))
     assert status == 2 and "--config.detector.weights=FILE" in err
-    arguments += ["--config.detector.from_scratch=true", "--config.detector.width=0.35"]
-    status, out, err = run_cli(capsys, *arguments, "--config.detector.frames=8")
+
+
+@pytest.mark.slow  # tests/detectors has the network and the copies, the run above copies' features
+def test_pictures_with_changed_recordings(data, tmp_path, capsys):
+    scratch = ["--config.detector.from_scratch=true", "--config.detector.width=0.35"]
+    status, out, err = run_cli(capsys, *picture_arguments(data, tmp_path), *scratch)
     assert status == 0, err
     # 8 training clips of each machine, and 2 copies of 3 of them.
     assert "features of training clips 28/28" in err + out
-    for row in rows_of(run_dir / "scores.csv"):
+    for row in rows_of(tmp_path / "run" / "scores.csv"):
         assert float(row["threshold"]) == 0
         assert int(row["decision"]) == (float(row["score"]) > 0)

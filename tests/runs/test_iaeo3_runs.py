@@ -48,6 +48,7 @@ def test_without_weights_nothing_is_done(single, tmp_path, capsys, weights):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow  # tests/fitting runs it by the errors of several trainings
 def test_it_runs_by_the_errors_alone(single, cache, tmp_path, capsys):
     status, _, err = run(capsys, single, cache, tmp_path / "run", "--config.embedding=none")
     assert status == 0, err
