@@ -11,7 +11,6 @@ from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.training import variables
 
-
 SMALL = {"front_end.n_mels": "6", "detector.encoder": "8,4"}
 
 
