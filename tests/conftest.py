@@ -124,6 +124,15 @@ def compiled_programs(config: pytest.Config) -> Path | None:
     return None if cache is None else cache.mkdir("programs")
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """The libraries that tests compare with use no threads, which wait for one another."""
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    with threadpool_limits(1):
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def modest_memory() -> Iterator[None]:
     """Forgets the programs of a file's tests after them: hundreds, which add up to gigabytes."""

@@ -10,6 +10,7 @@ from command_line import run_cli
 from fits import fit_table, layout_of, trained_before
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
+from tasks import drawn, standard
 
 from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
@@ -21,6 +22,9 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import _stack
 from asd_jax.fitting.scores import score_training
 from asd_jax.runtime.progress import Silent
+from asd_jax.training import variables
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = {
     "detector.frames": "3",
@@ -56,7 +60,7 @@ def make_clips(count, n_mels, seed, lengths=(20, 37)):
     around = rng.normal(0, 2, n_mels)
     return [
         (around + rng.normal(0, 1, (n, n_mels))).astype(np.float32)
-        for n in rng.choice(lengths, count)  # a length is a program
+        for n in rng.choice(lengths, count)
     ]
 
 
@@ -71,16 +75,24 @@ def make_table(config, groups=GROUPS):
 
 @pytest.fixture(scope="module")
 def weights():
-    """Of the models of that table, which no backend has a part in."""
-    config = small(**BACKENDS["cosine"])
-    return fit_table(config, make_table(config)).weights
+    """Of four models, for that table."""
+    task = make_detector(small()).task()
+    models = [variables(drawn(task, standard(8), seed)) for seed in range(4)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *models)
 
 
-def embeddings_of(fitted, place, arrays):
-    """float64 (clips, values) of one model, clip by clip."""
-    weights = jax.tree.map(lambda leaf: leaf[place], fitted.weights)
-    embed = jax.jit(fitted.detector.embed)
-    return np.array([embed(weights, ClipInput(array, len(array))) for array in arrays], np.float64)
+@pytest.fixture(scope="module")
+def embed():
+    return jax.jit(make_detector(small(backend="knn")).embed)
+
+
+def embeddings_of(embed, weights, arrays):
+    """float64 (clips, values) of one model, clip by clip; clips are padded to one length."""
+    clips = [
+        ClipInput(np.pad(array, ((0, 37 - len(array)), (0, 0))), np.int32(len(array)))
+        for array in arrays
+    ]
+    return np.array([embed(weights, clip) for clip in clips], np.float64)
 
 
 def distance_of(backend, own, queries):
@@ -104,25 +116,25 @@ def selective(backend, own, target, queries):
 
 
 @pytest.mark.parametrize("backend", ["cosine", "mahalanobis"])
-def test_scores_are_those_of_scikit_learn(backend, weights, tmp_path):
+def test_scores_are_those_of_scikit_learn(backend, weights, embed, tmp_path):
     """To 1e-3 where float32 meets float64: covariances are of condition 1e4 and less.
 
-    Each domain's clips by themselves. The same from its file, to the bit. A training clip's
-    nearest is itself, so its own score, for the threshold, is its distance from the others.
+    Each domain's clips by themselves; all from a file. A training clip's nearest is itself, so
+    its own score, for the threshold, is its distance from the others.
     """
     config = small(**BACKENDS[backend])
     features = make_table(config)
     with trained_before(weights):
-        fitted = fit_table(config, features)
-    fitted.save(tmp_path / "model.npz")
-    again = FittedDetector.load(tmp_path / "model.npz")
+        fit_table(config, features).save(tmp_path / "model.npz")
+    fitted = FittedDetector.load(tmp_path / "model.npz")
     new = make_clips(6, config.front_end.n_mels, seed=0, lengths=(37,))
     trained = score_training(fitted, features, layout_of(config, features).groups, Silent())
     for place, model in enumerate(fitted.models):
-        queries = embeddings_of(fitted, place, new)
+        own_weights = jax.tree.map(lambda leaf, place=place: leaf[place], weights)
+        queries = embeddings_of(embed, own_weights, new)
         own = [i for i, clip in enumerate(features.clips) if clip.machine == model.machine]
         target = np.array([features.clips[i].domain == "target" for i in own])
-        embedded = embeddings_of(fitted, place, features.read_clips(own))
+        embedded = embeddings_of(embed, own_weights, features.read_clips(own))
         assert embedded.std(axis=0).max() > 1e-2
         assert target.any() == (model.machine == "fan")
 
@@ -130,7 +142,6 @@ def test_scores_are_those_of_scikit_learn(backend, weights, tmp_path):
         asked = {"machine": model.machine, "section": "00", "seed": model.seed}
         found = fitted.score_features(new, **asked)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
-        np.testing.assert_array_equal(again.score_features(new, **asked), found)
 
         trained_on = selective(config.backend, embedded, target, embedded)
         if config.backend.kind == "knn":
@@ -149,15 +160,15 @@ def test_scores_are_those_of_scikit_learn(backend, weights, tmp_path):
         np.testing.assert_allclose(rows, trained_on, rtol=1e-3, atol=1e-5)
 
 
-def test_the_embedding_of_the_dense_autoencoder_is_its_narrow_layer(weights):
+def test_the_embedding_of_the_dense_autoencoder_is_its_narrow_layer(weights, embed):
     """Layer by layer in float64, over vectors of three frames; float32 sums, so to 1e-4.
 
     What is sown for it is no part of the weights.
     """
     detector = make_detector(small(backend="knn"))
     assert set(weights) == {"params", "batch_stats"}
-    variables = jax.tree.map(lambda leaf: leaf[0], weights)
-    weights = jax.tree.map(np.float64, variables)
+    first = jax.tree.map(lambda leaf: leaf[0], weights)
+    weights = jax.tree.map(np.float64, first)
     (clip,) = make_clips(1, 8, seed=5)
     x = np.stack([clip[i : i + 3].ravel() for i in range(len(clip) - 2)]).astype(np.float64)
     for layer in range(2):  # of the encoder, and the narrow one
@@ -169,15 +180,15 @@ def test_the_embedding_of_the_dense_autoencoder_is_its_narrow_layer(weights):
         x = np.maximum(x, 0)
     expected = x.mean(axis=0)
     assert expected.shape == (6,) and expected.max() > 0.1
-    padded = np.pad(clip, ((0, 30), (0, 0)), constant_values=100)
+    padded = np.pad(clip, ((0, 37 - len(clip)), (0, 0)), constant_values=100)
     for array in (clip, padded):
-        found = jax.jit(detector.embed)(variables, ClipInput(array, len(clip)))
+        found = embed(first, ClipInput(array, np.int32(len(clip))))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     # What comes out is the same, whether that is kept or not.
     vectors = np.random.default_rng(0).normal(size=(5, 24)).astype(np.float32)
     apply = detector.module.apply
-    output, _ = jax.jit(functools.partial(apply, mutable=["intermediates"]))(variables, vectors)
-    np.testing.assert_array_equal(output, jax.jit(apply)(variables, vectors))
+    output, _ = jax.jit(functools.partial(apply, mutable=["intermediates"]))(first, vectors)
+    np.testing.assert_array_equal(output, jax.jit(apply)(first, vectors))
 
 
 class Mean(registry()["id_classifier"]):
@@ -187,18 +198,23 @@ class Mean(registry()["id_classifier"]):
         return clip.features.mean(axis=0)
 
 
+@functools.cache
+def compiled(backend):
+    """That classifier with a back end, and its compiled scores of clips, new and of training."""
+    detector = on_embeddings(Mean)(load_config("mobilenet_v2_id", BACKENDS[backend]))
+    return detector, jax.jit(detector.score), jax.jit(detector.score_trained)
+
+
 class Models:
     """Models whose training clips are given as {(section, domain): embeddings}."""
 
-    def __init__(self, settings, *models):
-        self.detector = on_embeddings(Mean)(load_config("mobilenet_v2_id", settings))
+    def __init__(self, backend, *models):
+        self.detector, self._score, self._score_trained = compiled(backend)
         found = [self.detector.calibrate(self._clips(model)) for model in models]
         stacked = {
             name: _stack(*(np.asarray(each[name], np.float32) for each in found))
             for name in found[0]
         }
-        self._score = jax.jit(self.detector.score)
-        self._score_trained = jax.jit(self.detector.score_trained)
         self.calibrations = self.detector.calibrate_fleet(stacked, [None] * len(models), None)
 
     def _clips(self, model):
@@ -222,7 +238,7 @@ def test_sections_are_apart_where_a_system_tells_them_apart(backend):
         ("02", "source"): rng.normal(-3, 2, (6, 4)),
     }
     one = {("02", "source"): rng.normal(1, 1, (5, 4))}
-    models = Models(BACKENDS[backend], two, one)
+    models = Models(backend, two, one)
     settings = models.detector.config.backend
     for query in rng.normal(0, 2, (8, 4)):
         for place, label, own in [
@@ -236,7 +252,7 @@ def test_sections_are_apart_where_a_system_tells_them_apart(backend):
         return
     # A training clip, from the others; of two that are equal each is the other's neighbour.
     two["02", "source"][1] = two["02", "source"][0]
-    models = Models(BACKENDS[backend], two, one)
+    models = Models(backend, two, one)
     for label, group in enumerate([("00", "target"), ("02", "source")]):
         rest = [rows for key, rows in two.items() if key[0] == group[0] and key != group]
         for i, row in enumerate(two[group]):
@@ -253,11 +269,12 @@ def test_what_cannot_be_compared_has_no_score(backend):
     The others have the scores that they have alone.
     """
     rng = np.random.default_rng(0)
-    sound = {("00", "source"): rng.normal(size=(6, 4)), ("02", "source"): rng.normal(size=(6, 4))}
+    # As many rows as above, for the same programs.
+    sound = {(section, "source"): rng.normal(size=(13, 4)) for section in ("00", "02")}
     single = {**sound, ("02", "source"): rng.normal(size=(1, 4))}
     diverged = {group: np.full_like(rows, np.nan) for group, rows in sound.items()}
-    models = Models(BACKENDS[backend], sound, single, diverged)
-    alone = Models(BACKENDS[backend], sound)
+    models = Models(backend, sound, single, diverged)
+    alone = Models(backend, sound)
     query = rng.normal(size=4)
     for label in (0, 1):
         assert models.score(0, query, label) == pytest.approx(alone.score(0, query, label))
@@ -267,7 +284,7 @@ def test_what_cannot_be_compared_has_no_score(backend):
     assert np.isnan(models.score(1, query, 1)) == (backend == "mahalanobis")
     if backend == "mahalanobis":
         with pytest.raises(UserError, match="whose embeddings differ") as error:
-            Models(BACKENDS[backend], diverged)
+            Models(backend, diverged)
         assert "\n" not in str(error.value)
 
 

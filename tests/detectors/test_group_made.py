@@ -1,13 +1,13 @@
 """Group MADE as a system: clip scores, training, and input far off."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from tasks import batch_of, start
+from tasks import batch_of, drawn, standard
 
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
@@ -16,7 +16,6 @@ from asd_jax.features.table import ClipInput
 from asd_jax.training import TrainingStatistics, variables
 
 REPORT = (0, 1, 3, 4, 2)
-CAUSAL = (0, 1, 2, 3, 4)
 
 N_MELS = 4
 SMALL = {
@@ -45,7 +44,7 @@ MEAN, STD = (-21, -33, -50, -60), (6, 5, 0, 7)  # the third band never changed i
 def random_weights(detector):
     """No weight as it starts, and MEAN and STD as the input's statistics."""
     bands = [np.array(values, np.float32) for values in (MEAN, STD, MEAN, MEAN)]
-    learner = jax.jit(detector.task().init)(jax.random.key(0), TrainingStatistics(*bands))
+    learner = drawn(detector.task(), TrainingStatistics(*bands))
     rng = np.random.default_rng(0)
 
     def draw(leaf):
@@ -93,7 +92,7 @@ def direct(params, view, order):
     return found
 
 
-@pytest.mark.parametrize("order", [REPORT, CAUSAL, (2, 0, 1)])
+@pytest.mark.parametrize("order", [REPORT, (2, 0, 1)])
 def test_a_clip_s_score_equals_a_direct_computation(order):
     """To 1e-5 relative: float32 against float64; the padding has values that would show."""
     frames, text = len(order), ",".join(map(str, order))
@@ -103,10 +102,12 @@ def test_a_clip_s_score_equals_a_direct_computation(order):
     clip = decibels(np.random.default_rng(2), 30)
     clip[24:] = 1e3
     views = [direct(params, clip[i : i + frames], order) for i in range(24 - frames + 1)]
-    found = {
-        score: jax.jit(detector.score)(weights, {}, ClipInput(clip, 24))
-        for score, detector in detectors.items()
-    }
+
+    @jax.jit
+    def scores(weights, clip):
+        return {name: detector.score(weights, {}, clip) for name, detector in detectors.items()}
+
+    found = jax.device_get(scores(weights, ClipInput(clip, 24)))
     np.testing.assert_allclose(found["all"], -np.mean(np.sum(views, axis=1)), rtol=1e-5)
     np.testing.assert_allclose(found["last"], -np.mean(views, axis=0)[order[-1]], rtol=1e-5)
     assert abs(found["all"] - found["last"]) > 1
@@ -120,46 +121,53 @@ def test_the_loss_is_the_mean_score_of_the_views_that_count():
     scores = [score(weights, {}, ClipInput(view, 5)) for view in views]
     state = {k: v for k, v in weights.items() if k != "params"}
     learner = {"params": weights["params"], "model_state": state}
-    batch = batch_of(views)._replace(mask=jnp.array([True] * 4 + [False] * 2))
+    batch = batch_of(views)._replace(mask=np.arange(6) < 4)
     loss = jax.jit(detector.task().loss)(learner, batch)
     np.testing.assert_allclose(loss, np.mean(scores[:4]), rtol=1e-5)
 
 
-def test_training_learns_the_density():
-    """Ten steps on the same views lower their loss; the input statistics stay."""
+@functools.cache
+def compiled_step():
+    """A step, with its gradients and the loss after it."""
     task = make().task()
-    learner = start(task, N_MELS)
-    batch = batch_of(np.random.default_rng(4).normal(3, 0.3, (64, 5, N_MELS)).astype(np.float32))
-    step, losses, trained = jax.jit(task.step), [], learner
-    for i in range(10):
-        trained, loss = step(trained, batch, jax.random.key(i))
-        losses.append(loss)
-    assert losses[-1] < losses[0] - 0.1
-    jax.tree.map(np.testing.assert_array_equal, trained["model_state"], learner["model_state"])
 
-
-def test_input_far_off_or_constant_gives_finite_numbers():
-    """Weights ten times as large as they start, so that log variances reach their bound."""
-    task = make().task()
-    ones = np.ones(N_MELS, np.float32)
-    learner = start(task, N_MELS)
-    learner["params"] = jax.tree.map(lambda leaf: 10 * leaf, learner["params"])
-    signs = np.where(np.arange(8 * 5 * N_MELS) % 2, 1, -1).reshape(8, 5, N_MELS)
-
-    @jax.jit
     def everything(learner, batch):
         gradients = jax.grad(lambda p: task.loss({**learner, "params": p}, batch))(
             learner["params"]
         )
         learner, loss = task.step(learner, batch, jax.random.key(1))
-        return loss, gradients, learner, task.loss(learner, batch)
+        return learner, loss, gradients, task.loss(learner, batch)
 
+    return jax.jit(everything)
+
+
+def test_training_learns_the_density():
+    """Ten steps on the same views lower their loss; the input statistics stay."""
+    learner = drawn(make().task(), standard(N_MELS))
+    batch = batch_of(np.random.default_rng(4).normal(3, 0.3, (8, 5, N_MELS)).astype(np.float32))
+    losses, trained = [], learner
+    for _ in range(10):
+        trained, loss, *_ = compiled_step()(trained, batch)
+        losses.append(float(loss))
+    assert losses[-1] < losses[0] - 0.1
+    jax.tree.map(np.testing.assert_array_equal, trained["model_state"], learner["model_state"])
+
+
+def test_input_far_off_or_constant_gives_finite_numbers():
+    """Weights ten times as large as usual, so that log variances reach their bound."""
+    task = make().task()
+    ones = np.ones(N_MELS, np.float32)
+    learner = drawn(task, standard(N_MELS))
+    learner["params"] = jax.tree.map(lambda leaf: 10 * leaf, learner["params"])
+    signs = np.where(np.arange(8 * 5 * N_MELS) % 2, 1, -1).reshape(8, 5, N_MELS)
+    state = jax.jit(lambda statistics: task.init(jax.random.key(0), statistics)["model_state"])
     for std in (0, 1e-6, 1):
         statistics = TrainingStatistics(0 * ones, std * ones, -4 * ones, 4 * ones)
-        learner["model_state"] = jax.jit(task.init)(jax.random.key(0), statistics)["model_state"]
+        learner["model_state"] = state(statistics)
         for views in (1e4 + 0 * signs, -1e4 + 0 * signs, 1e4 * signs, 0 * signs):
-            found = everything(learner, batch_of(views.astype(np.float32)))
-            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found)), (std, views)
+            found = compiled_step()(learner, batch_of(views.astype(np.float32)))
+            leaves = map(np.asarray, jax.tree.leaves(found))
+            assert all(np.isfinite(leaf).all() for leaf in leaves), (std, views)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitting.layout import lay_out
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MELS = 8
 SETTINGS = {
-    "detector.encoder": "16,8",
+    "detector.encoder": "8",
     "detector.trainings": "2",
     "front_end.n_mels": str(MELS),
     "train.epochs": "2",
@@ -38,7 +40,7 @@ def small(**more):
 def make_clips(count, seed=0, scale=1.0):
     """Clips of unequal lengths."""
     rng = np.random.default_rng(seed)
-    return [rng.normal(0, scale, (n, MELS)).astype(np.float32) for n in rng.integers(12, 90, count)]
+    return [rng.normal(0, scale, (n, MELS)).astype(np.float32) for n in rng.integers(12, 64, count)]
 
 
 def make_embeddings(count, width, seed=0):
@@ -187,6 +189,7 @@ def test_components_past_the_clips_rank_are_nothing(fitted):
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_seed_of_an_id_in_a_fleet_is_that_alone(fitted):
     """Where it is not padded to the clips of another id, to 1e-4: rounding by other shapes.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax, rel_entr, softmax
+from tasks import drawn
 
 import asd_jax
 from asd_jax.config import load_config
@@ -17,7 +18,6 @@ from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures, ClipInput
 from asd_jax.fitting.layout import lay_out, with_perturbed
 from asd_jax.models import MobileNetV2
-from asd_jax.models.layers import heads
 from asd_jax.models.layers.batch_norm import BatchNorm
 from asd_jax.training import Batch, TrainingStatistics, variables
 from asd_jax.training.task import count_values
@@ -77,44 +77,46 @@ def clips_of(*machines):
     ]
 
 
-class Programs:
-    """A detector and its compiled parts; most models have three labels in a fleet of four."""
-
-    def __init__(self, settings, of_fleet):
-        self.detector = make_detector(config(**settings))
-        task = self.detector.task(of_fleet)
-        self.init, self.step = jax.jit(task.init), jax.jit(task.step)
-        self.augment = jax.jit(self.detector._augment)
-        self.embed = jax.jit(self.detector._embed)
-        self.score = jax.jit(self.detector.score)
-
-
-@functools.cache
-def programs(of_fleet=4, **settings):
-    """Compiled once for all tests that use the same settings."""
-    return Programs(settings, of_fleet)
-
-
 ONES = np.ones(MELS, np.float32)
 STATISTICS = TrainingStatistics(-40 * ONES, 8 * ONES, 0 * ONES, ONES, np.int32(3))
 
 
-def learner_of(detector):
-    """A learner of which no weight is as it starts."""
-    rng = np.random.default_rng(0)
-    # Other settings have no part in the initial weights.
-    init = programs(warp=0.3 if detector.settings.warp else 0.0).init
-    learner = init(jax.random.key(0), STATISTICS)
-    head = jax.tree.map(
-        lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), learner["params"]["head"]
-    )
-    return {**learner, "params": {**learner["params"], "head": head}}
+class Programs:
+    """A detector and its compiled parts; most models have three labels in a fleet of four.
+
+    `augmented` gives the images of a step, their logits, the loss and the state after it; nothing
+    of these needs the gradient, which XLA leaves out.
+    """
+
+    def __init__(self, settings, of_fleet):
+        self.detector = detector = make_detector(config(**settings))
+        task = detector.task(of_fleet)
+
+        def augmented(learner, batch, key):
+            weights = variables(learner)
+            images, partners, own = detector._augment(weights, batch, key)
+            embeddings, _ = detector._embed(weights, images.views, batch.mask)
+            logits = detector._logits(weights, embeddings)
+            stepped, loss = task.step(learner, batch, key)
+            return (images, partners, own), logits, loss, stepped["model_state"]
+
+        compiled = jax.jit(augmented)
+        self.augmented = lambda *arguments: jax.device_get(compiled(*arguments))
+        self.init, self.step = jax.jit(task.init), jax.jit(task.step)
+        self.score = jax.jit(detector.score)
+        self.learner = drawn(task, STATISTICS)
+
+
+@functools.cache
+def programs(*, of_fleet=4, **settings):
+    """Compiled once for all tests that use the same settings."""
+    return Programs(settings, of_fleet)
 
 
 def batch_with_padding(rng):
     views = rng.normal(-40, 8, (8, 16, MELS)).astype(np.float32)
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 0], np.int32)
-    return Batch(jnp.asarray(views), jnp.asarray(labels), jnp.arange(8) < 6)
+    return Batch(views, labels, np.arange(8) < 6)
 
 
 @pytest.mark.parametrize(
@@ -181,14 +183,14 @@ def test_a_clip_s_score_equals_a_direct_computation(score):
     head = "arcface" if score == "cosine" else "softmax"
     made = programs(score=score, head=head, warp=0.3)
     detector = made.detector
-    weights = variables(learner_of(detector))
+    weights = jax.device_get(variables(made.learner))
     clip = np.random.default_rng(1).normal(-40, 8, (40, MELS)).astype(np.float32)
     clip[30:] = 500
     views = np.stack([clip[i : i + 16] for i in range(0, 30 - 16 + 1, 4)])
     images = np.repeat(((views + 40) / 8)[..., None], 3, axis=-1)
     params = weights["params"]
     network = {"params": params["network"], "batch_stats": weights["batch_stats"]}
-    embeddings = np.asarray(detector.module.apply(network, images), np.float64)
+    embeddings = np.asarray(jax.jit(detector.module.apply)(network, images), np.float64)
     kernel = np.asarray(params["head"]["kernel"], np.float64)
     assert kernel.shape[1] == 8  # four labels in the fleet and their warped ones
     logits = embeddings @ kernel[:, :6] + params["head"]["bias"][:6]
@@ -210,88 +212,76 @@ def test_a_clip_s_score_equals_a_direct_computation(score):
 def test_the_loss_is_the_divergence_from_the_proportions(mix):
     """To 1e-4 relative: float32 against SciPy's relative entropy in float64."""
     made = programs(mix=mix, warp=0.3)
-    detector, learner = made.detector, learner_of(made.detector)
     batch, key = batch_with_padding(np.random.default_rng(2)), jax.random.key(3)
-    weights = variables(learner)
-    images, partners, own = made.augment(weights, batch, key)
-    embeddings, _ = programs(warp=0.3).embed(weights, images.views, batch.mask)
-    q = np.asarray(detector._logits(weights, embeddings), np.float64)[:, :6]
-    labels, rows = np.asarray(images.labels), np.arange(8)
+    (images, partners, own), logits, loss, _ = made.augmented(made.learner, batch, key)
+    q = logits.astype(np.float64)[:, :6]
+    labels, rows = images.labels, np.arange(8)
     target = np.zeros((8, 6))
-    np.add.at(target, (rows, labels), np.asarray(own, np.float64))
-    np.add.at(target, (rows, labels[partners]), 1 - np.asarray(own, np.float64))
+    np.add.at(target, (rows, labels), np.float64(own))
+    np.add.at(target, (rows, labels[partners]), 1 - np.float64(own))
     expected = rel_entr(target, softmax(q, axis=1)).sum(axis=1)[:6].mean()
-    _, loss = made.step(learner, batch, key)
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
     if mix == "none":
         np.testing.assert_array_equal(own, 1)
     else:
-        mixed = np.asarray(own)[:6] < 1
+        mixed = own[:6] < 1
         assert 0 < mixed.sum() < 6
-        assert set(np.asarray(partners)[:6]) <= set(range(6))
+        assert set(partners[:6]) <= set(range(6))
 
 
 @with_small_network
 def test_arcface_s_loss_is_the_cross_entropy_with_a_margin():
     """To 1e-4 relative, as above."""
     made = programs(head="arcface", margin=0.4, scale=12)
-    learner = learner_of(made.detector)
     batch = batch_with_padding(np.random.default_rng(4))
-    _, loss = made.step(learner, batch, jax.random.key(0))
-    weights = variables(learner)
-    embeddings, _ = made.embed(weights, batch.views, batch.mask)
-
-    @jax.jit
-    def logits_of(head, embeddings):
-        cosines = heads.cosines(heads.Head(**head), embeddings)
-        return heads.arcface_logits(cosines, batch.labels, 3, margin=0.4, scale=12)
-
-    logits = logits_of(weights["params"]["head"], embeddings)
-    logs = log_softmax(np.asarray(logits, np.float64)[:, :3], axis=1)
-    expected = -logs[np.arange(6), np.asarray(batch.labels)[:6]].mean()
+    _, scaled, loss, _ = made.augmented(made.learner, batch, jax.random.key(0))
+    cosines, rows = scaled.astype(np.float64)[:, :3] / 12, np.arange(8)
+    own = np.arccos(cosines[rows, batch.labels])
+    cosines[rows, batch.labels] = np.cos(own + 0.4)
+    logs = log_softmax(12 * cosines, axis=1)
+    expected = -logs[rows, batch.labels][:6].mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
 @with_small_network
 def test_warped_images_are_classes_after_the_model_s_own():
     made = programs(mix="none", warp=0.3)
-    weights = variables(learner_of(made.detector))
     batch = batch_with_padding(np.random.default_rng(5))
-    found, _, _ = made.augment(weights, batch, jax.random.key(1))
-    warped = np.asarray(found.labels) != np.asarray(batch.labels)
+    (found, _, _), *_ = made.augmented(made.learner, batch, jax.random.key(1))
+    warped = found.labels != batch.labels
     assert 0 < warped.sum() < 8
     np.testing.assert_array_equal(found.labels - batch.labels, np.where(warped, 3, 0))
-    changed = (np.asarray(found.views) != np.asarray(batch.views)).any(axis=(1, 2))
+    changed = (found.views != batch.views).any(axis=(1, 2))
     np.testing.assert_array_equal(changed, warped)
-    other, _, _ = made.augment(weights, batch, jax.random.key(2))
-    assert (np.asarray(other.views) != np.asarray(found.views)).any()
+    (other, _, _), *_ = made.augmented(made.learner, batch, jax.random.key(2))
+    assert (other.views != found.views).any()
 
 
 @with_small_network
 def test_rows_that_fill_a_batch_change_nothing():
     """To 1e-5: sums over other numbers of zeros may group otherwise."""
     made = programs(mix="power", warp=0.3)
-    learner = learner_of(made.detector)
     batch = batch_with_padding(np.random.default_rng(6))
-    other = batch._replace(views=batch.views.at[6:].set(77.0), labels=batch.labels.at[6:].set(2))
-    (one, loss), (two, same) = (made.step(learner, b, jax.random.key(1)) for b in (batch, other))
-    np.testing.assert_allclose(loss, same, rtol=1e-6)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        one["model_state"],
-        two["model_state"],
+    other = batch._replace(
+        views=np.where(batch.mask[:, None, None], batch.views, np.float32(77)),
+        labels=np.where(batch.mask, batch.labels, 2),
     )
+    (*_, loss, one), (*_, same, two) = (
+        made.augmented(made.learner, each, jax.random.key(1)) for each in (batch, other)
+    )
+    np.testing.assert_allclose(loss, same, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, two)
 
 
 @with_small_network
 def test_a_machine_of_fewer_ids_is_what_it_is_alone():
     """To 1e-5: the spare columns of the larger fleet's arrays take no part."""
-    together, alone = programs(warp=0.3), programs(of_fleet=3, warp=0.3)
+    together, alone = (programs(of_fleet=n, mix="none", warp=0.3) for n in (4, 3))
     rng, key = np.random.default_rng(7), jax.random.key(0)
     clip = ClipInput(rng.normal(-40, 8, (40, MELS)).astype(np.float32), 40, 2)
     learners = [made.init(key, STATISTICS) for made in (together, alone)]
     for turn in range(4):
-        spare, kernel = (learner["params"]["head"]["kernel"] for learner in learners)
+        spare, kernel = (np.asarray(each["params"]["head"]["kernel"]) for each in learners)
         assert (spare.shape[1], kernel.shape[1]) == (8, 6)
         np.testing.assert_allclose(spare[:, :6], kernel, rtol=1e-5, atol=1e-7)
         found, expected = (

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from tasks import start
+from tasks import drawn, standard
 
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
@@ -11,21 +11,23 @@ from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.training import variables
 
+SMALL = {"front_end.n_mels": "6", "detector.encoder": "8,4"}
+
 
 @pytest.fixture(scope="module")
 def detector():
-    return make_detector(load_config("interpolation_ae", {"front_end.n_mels": "6"}))
+    return make_detector(load_config("interpolation_ae", SMALL))
 
 
 @pytest.fixture(scope="module")
 def weights(detector):
-    return variables(start(detector.task(), n_mels=6))
+    return variables(drawn(detector.task(), standard(6)))
 
 
 def test_an_error_is_of_the_middle_frame_given_the_others(detector, weights):
     """Against a plain loop over the frames; to 1e-6 relative, the sums being the same."""
     clip = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
-    errors, mask = jax.jit(detector.frame_errors)(weights, ClipInput(clip, 10))
+    errors, mask = jax.jit(detector.frame_errors)(weights, ClipInput(clip, np.int32(10)))
     apply = jax.jit(detector.module.apply)
     assert mask.tolist() == [True] * 6 + [False] * 2
     for i in range(6):
@@ -36,8 +38,10 @@ def test_an_error_is_of_the_middle_frame_given_the_others(detector, weights):
 
 def test_the_target_does_not_reach_the_prediction(detector, weights):
     views = np.random.default_rng(1).normal(size=(1, 5, 6)).astype(np.float32)
-    gradient = jax.jit(jax.grad(lambda v: detector._errors(weights, v)[0]))(views)[0, 2]
-    predicted = jax.jit(detector.module.apply)(weights, np.delete(views, 2, axis=1))[0]
+    gradient = jax.jit(jax.grad(lambda v: detector._errors(weights, v)[0]))(views)
+    gradient = np.asarray(gradient)[0, 2]
+    predicted = jax.jit(detector.module.apply)(weights, np.delete(views, 2, axis=1))
+    predicted = np.asarray(predicted)[0]
     np.testing.assert_allclose(gradient, 2 * (views[0, 2] - predicted) / 6, rtol=1e-5)
 
 
@@ -46,16 +50,21 @@ def test_pooling_and_features(weights):
     whole = ClipInput(clip, 12)
     made = {
         pooling: make_detector(
-            load_config("interpolation_ae", {"front_end.n_mels": "6", "detector.pooling": pooling})
+            load_config("interpolation_ae", {**SMALL, "detector.pooling": pooling})
         )
         for pooling in ("mean", "max")
     }
-    errors, mask = jax.jit(made["mean"].frame_errors)(weights, whole)
+
+    @jax.jit
+    def compute(weights, clip):
+        scores = {how: each.score(weights, {}, clip) for how, each in made.items()}
+        found = made["mean"]
+        return scores, found.error_statistics(weights, clip), found.frame_errors(weights, clip)
+
+    scores, features, (errors, mask) = jax.device_get(compute(weights, whole))
     assert mask.all()
-    scores = {how: jax.jit(each.score)(weights, {}, whole) for how, each in made.items()}
     np.testing.assert_allclose(scores["mean"], errors.mean(), rtol=1e-6)
     np.testing.assert_allclose(scores["max"], errors.max(), rtol=1e-6)
-    features = np.asarray(jax.jit(made["mean"].error_statistics)(weights, whole))
     np.testing.assert_allclose(features[[0, 3]], [errors.mean(), errors.max()], rtol=1e-6)
 
 

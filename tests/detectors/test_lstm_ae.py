@@ -1,11 +1,12 @@
 """The LSTM autoencoder as a system: scaling, optimiser, loss and score."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tasks import batch_of, start
+from tasks import batch_of, drawn
 
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
@@ -15,7 +16,12 @@ from asd_jax.features.table import ClipInput
 from asd_jax.training import TrainingStatistics, variables
 from asd_jax.training.task import count_values
 
-SMALL = {"front_end.n_mels": "6", "detector.frames": "4", "detector.encoder": "5,3"}
+SMALL = {
+    "front_end.n_mels": "6",
+    "detector.frames": "4",
+    "detector.encoder": "4",
+    "train.learning_rate": "1e-2",
+}
 STATISTICS = TrainingStatistics(
     mean=np.linspace(-20, -60, 6, dtype=np.float32),
     std=np.array([5, 4, 3, 2, 1, 0], np.float32),  # the last band never changes
@@ -27,6 +33,19 @@ STATISTICS = TrainingStatistics(
 def small(**settings):
     changed = {f"detector.{key}": text for key, text in settings.items()}
     return make_detector(load_config("lstm_ae", SMALL | changed))
+
+
+@functools.cache
+def compiled(**settings):
+    """The step and the loss, and the network by itself."""
+    detector = small(**settings)
+    task = detector.task()
+    return jax.jit(task.step), jax.jit(task.loss), jax.jit(detector.module.apply)
+
+
+@functools.cache
+def learner_of(**settings):
+    return drawn(small(**settings).task(), STATISTICS)
 
 
 def decibels(*shape, seed=0):
@@ -50,12 +69,17 @@ def test_the_optimiser_equals_keras(keras):
     gradients = gradients.astype(np.float32)
     rate = keras.optimizers.schedules.InverseTimeDecay(1e-4, 1, 0.01)
     theirs, keras_s = keras.Variable(np.zeros(7, np.float32)), keras.optimizers.RMSprop(rate)
-    optimizer, ours = decaying_rmsprop(1e-4, 0.01), jnp.zeros(7)
+    optimizer, ours = decaying_rmsprop(1e-4, 0.01), np.zeros(7, np.float32)
     state = optimizer.init(ours)
+
+    @jax.jit
+    def step(values, state, gradient):
+        updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(values, updates), state
+
     for gradient in gradients:
         keras_s.apply([gradient], [theirs])
-        updates, state = optimizer.update(gradient, state)
-        ours = optax.apply_updates(ours, updates)
+        ours, state = step(ours, state, gradient)
         np.testing.assert_allclose(ours, theirs.value, rtol=1e-5, atol=1e-9)
     assert keras_s.rho == 0.9
     assert keras_s.epsilon == 1e-7
@@ -64,56 +88,49 @@ def test_the_optimiser_equals_keras(keras):
 def test_epsilon_is_beside_the_root():
     """First step, by hand; to float32. Under the root it would be 30 times shorter."""
     optimizer = decaying_rmsprop(1e-4, 0.01)
-    updates, _ = optimizer.update(jnp.float32(1e-6), optimizer.init(jnp.float32(0)))
+    gradient = np.float32(1e-6)
+    updates, _ = jax.jit(optimizer.update)(gradient, optimizer.init(gradient))
     np.testing.assert_allclose(updates, -1e-4 * 1e-6 / (np.sqrt(0.1) * 1e-6 + 1e-7), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scaling", ["standard", "none"])
 def test_the_loss_is_of_the_scaled_input(scaling):
     """By hand from the module's output; to 1e-5, the same float32 sums."""
-    detector = small(scaling=scaling)
-    learner = jax.jit(detector.task().init)(jax.random.key(0), STATISTICS)
-    views = decibels(3, 4)
+    learner, views = learner_of(scaling=scaling), decibels(8, 4)
+    _, loss, apply = compiled(scaling=scaling)
     x = views
     if scaling == "standard":
         x = (views - STATISTICS.mean) / [5, 4, 3, 2, 1, 1]
         assert 0.5 < np.std(x[..., :5]) < 1.5
-    output = jax.jit(detector.module.apply)(variables(learner), x)
+    output = np.asarray(apply(variables(learner), x))
     expected = np.mean([np.mean((o - y) ** 2) for o, y in zip(output, x, strict=True)])
-    found = jax.jit(detector.task().loss)(learner, batch_of(views))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(learner, batch_of(views)), expected, rtol=1e-5)
 
 
 def test_a_step_drops_values_moves_statistics_and_keeps_the_scaling():
-    detector = small()
-    task = detector.task()
-    learner, batch = jax.jit(task.init)(jax.random.key(0), STATISTICS), batch_of(decibels(8, 4))
-    step = jax.jit(task.step)
+    learner, batch = learner_of(), batch_of(decibels(8, 4))
+    step, evaluated, _ = compiled()
     one, loss = step(learner, batch, jax.random.key(1))
     same, again = step(learner, batch, jax.random.key(1))
     other, differs = step(learner, batch, jax.random.key(2))
-    assert loss == again != differs
-    evaluated = jax.jit(task.loss)
-    assert evaluated(one, batch) == evaluated(same, batch) != evaluated(learner, batch)
-    before, after = learner["model_state"], one["model_state"]
+    assert float(loss) == float(again) != float(differs)
+    losses = [float(evaluated(each, batch)) for each in (one, same, learner)]
+    assert losses[0] == losses[1] != losses[2]
+    before, after = learner["model_state"], jax.device_get(one["model_state"])
     jax.tree.map(np.testing.assert_array_equal, before["input"], after["input"])
-    moved = jax.tree.map(
-        lambda a, b: bool((a != b).any()), *(s["batch_stats"] for s in (before, after))
-    )
+    moved = jax.tree.map(lambda a, b: (a != b).any(), *(s["batch_stats"] for s in (before, after)))
     assert all(jax.tree.leaves(moved))
 
 
 def test_masked_rows_have_no_effect():
     """On the loss and on all that a step leaves: equal to float32 rounding."""
-    task = small().task()
-    learner = jax.jit(task.init)(jax.random.key(0), STATISTICS)
-    views = decibels(8, 4)
-    batch = batch_of(views)._replace(mask=jnp.arange(8) < 5)
-    garbage = batch._replace(views=batch.views.at[5:].add(100))
-    step, loss = jax.jit(task.step), jax.jit(task.loss)
-    np.testing.assert_allclose(
-        loss(learner, garbage), loss(learner, batch_of(views[:5])), rtol=1e-5
-    )
+    learner, views = learner_of(), decibels(8, 4)
+    step, loss, _ = compiled()
+    batch = batch_of(views)._replace(mask=np.arange(8) < 4)
+    garbage = batch._replace(views=np.where(batch.mask[:, None, None], views, views + 100))
+    # The mean of the rows that count is that of each of them twice.
+    twice = batch_of(np.concatenate([views[:4], views[:4]]))
+    np.testing.assert_allclose(loss(learner, garbage), loss(learner, twice), rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
         step(learner, garbage, jax.random.key(1)),
@@ -123,34 +140,34 @@ def test_masked_rows_have_no_effect():
 
 def test_it_learns():
     """Loud and soft sequences told apart: the loss falls below that of the bands' means."""
-    config = load_config(
-        "lstm_ae", SMALL | {"train.learning_rate": "1e-2", "detector.dropout": "0"}
-    )
-    task = make_detector(config).task()
-    learner, step = start(task, n_mels=6), jax.jit(task.step)
-    sign = np.where(np.arange(64) % 2, 1, -1)
-    views = np.broadcast_to(sign[:, None, None], (64, 4, 6)).astype(np.float32)
+    step, loss, _ = compiled()
+    sign = np.where(np.arange(8) % 2, 1, -1)[:, None, None]
+    batch = batch_of((STATISTICS.mean + STATISTICS.std * np.ones((8, 4, 6)) * sign).astype("f4"))
+    learner = learner_of()
     for n in range(300):
-        learner, loss = step(learner, batch_of(views), jax.random.key(n))
-    assert loss < 0.2  # 1 for the means
+        learner, _ = step(learner, batch, jax.random.key(n))
+    assert loss(learner, batch) < 0.2  # 5 / 6 for the means
 
 
 def test_a_clip_s_score_equals_a_plain_loop():
     """Over the sequences and their frames, the padding left out; to 1e-5, float32 sums."""
-    detector = small()
-    weights = variables(jax.jit(detector.task().init)(jax.random.key(0), STATISTICS))
+    detector, weights = small(), variables(learner_of())
     clip = decibels(12, seed=1)
     clip[10:] = 1e3
     scale = np.array([5, 4, 3, 2, 1, 1], np.float32)
-    errors, apply = [], jax.jit(detector.module.apply)
+    errors = []
     for first in range(10 - 4 + 1):
         x = (clip[first : first + 4] - STATISTICS.mean) / scale
-        output = np.asarray(apply(weights, x[None]))[0]
+        output = np.asarray(compiled()[2](weights, np.stack([x] * 8)))[0]
         errors += [np.mean((output[frame] - x[frame]) ** 2) for frame in range(4)]
-    found, mask = jax.jit(detector.sequence_errors)(weights, ClipInput(clip, 10))
+
+    @jax.jit
+    def compute(weights, clip):
+        return detector.sequence_errors(weights, clip), detector.score(weights, {}, clip)
+
+    (found, mask), score = compute(weights, ClipInput(clip, 10))
     assert mask.tolist() == [True] * 7 + [False] * 2
     np.testing.assert_allclose(found[:7], np.reshape(errors, (7, 4)).mean(axis=1), rtol=1e-5)
-    score = jax.jit(detector.score)(weights, {}, ClipInput(clip, 10))
     np.testing.assert_allclose(score, np.mean(errors), rtol=1e-5)
 
 
