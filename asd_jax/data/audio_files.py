@@ -5,19 +5,19 @@ import importlib
 import math
 import os
 import stat
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from asd_jax.data.containers import wrong_length
 from asd_jax.data.identity import Status, digest_of, read_digest
 from asd_jax.data.levels import LARGEST_PEAK, Level
 from asd_jax.errors import UserError
 
-_UNKNOWN_LENGTH = 0xFFFFFFFF  # as a 32-bit length: that of chunk ds64, or the rest of the file
+_BLOCK = 2**20  # samples of each channel that are decoded together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def inspect(path: os.PathLike | str) -> AudioInfo:
     try:
         with _opened(path) as file:
             if size := os.fstat(file.fileno()).st_size:
-                problem = _truncation(file, size)
+                problem = wrong_length(file, size)
             else:
                 return AudioInfo(problem="empty file")
             file.seek(0)
@@ -252,9 +252,14 @@ def _decode(path: os.PathLike | str) -> tuple[np.ndarray, Recording]:
             status, digest = Status.of(file.fileno()), digest_of(file)
             file.seek(0)
             with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-                samples = sound.read(dtype="float32", always_2d=True)
+                samples = _all_samples(sound)
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(f"{path}: unreadable: {error}; restore the file or remove it") from error
+    if len(samples) < info.n_samples:
+        raise UserError(
+            f"{path}: truncated: {len(samples)} of the {info.n_samples} samples announced are "
+            "there; restore the file or remove it"
+        )
     level = Level.of(samples)
     if not math.isfinite(level.peak):
         raise UserError(
@@ -266,6 +271,17 @@ def _decode(path: os.PathLike | str) -> tuple[np.ndarray, Recording]:
             "it as integers, or divide it by its full scale"
         )
     return samples, Recording(info, status, digest, level)
+
+
+def _all_samples(sound: Any) -> np.ndarray:
+    """Samples (samples, channels) of an open `soundfile.SoundFile`.
+
+    They are read block by block: a header may announce more than there is, and than memory holds.
+    """
+    blocks = [sound.read(_BLOCK, dtype="float32", always_2d=True)]
+    while len(blocks[-1]):
+        blocks.append(sound.read(_BLOCK, dtype="float32", always_2d=True))
+    return blocks[0] if len(blocks) == 2 else np.concatenate(blocks)
 
 
 def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
@@ -300,27 +316,3 @@ def _library(name: str) -> Any:
         raise UserError(
             f"reading recordings needs the Python package {name}: {error}", exit_status=1
         ) from error
-
-
-def _truncation(file: BinaryIO, size: int) -> str | None:
-    """Describes how a RIFF or RF64 file is truncated, which libsndfile ignores; None if whole."""
-    head = file.read(12)
-    if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:] != b"WAVE":
-        return None
-    order = ">" if head[:4] == b"RIFX" else "<"
-    data_length = None
-    at = 12
-    while at + 8 <= size:
-        file.seek(at)
-        name, length = struct.unpack(f"{order}4sI", file.read(8))
-        if name == b"ds64":
-            _, data_length = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))
-        if name == b"data":
-            held = size - at - 8
-            if length == _UNKNOWN_LENGTH:
-                length = held if data_length is None else data_length
-            if length <= held:
-                return None
-            return f"truncated: {held} of the {length} bytes of sound announced are there"
-        at += 8 + length + length % 2
-    return "truncated: the file ends before the sound begins"
