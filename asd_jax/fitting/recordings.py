@@ -14,6 +14,8 @@ from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
 
+_UNNAMED = "machine"  # of models that were fitted or imported without a machine's name
+
 
 class FileScore(NamedTuple):
     """The score of a recording.
@@ -46,6 +48,55 @@ class _Request(NamedTuple):
         self.report(f"left out: {line}")
 
 
+class _Place(NamedTuple):
+    """Where a recording belongs.
+
+    Attributes:
+        machine: its machine type; None where nothing says it.
+        section: its section; None where nothing says it.
+        assumed: what was assumed in place of what the file's place says; "" for nothing.
+        hint: what to do if the machine was not fitted.
+    """
+
+    machine: str | None
+    section: str | None
+    assumed: str = ""
+    hint: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        fitted: Fitted,
+        file: os.PathLike | str,
+        machine: str | None,
+        section: str | None,
+    ) -> "_Place":
+        """What is given, else what the file's place in a data set says, else the only one."""
+        clip = parse_clip(os.path.abspath(file))
+        machines, hint = fitted.machines, ""
+        assumed = []
+        if machine is None and machines != (_UNNAMED,) and clip is not None:
+            machine = clip.machine
+            if machine not in machines:
+                hint = f" (its folder says {machine}; --machine= scores it as another)"
+        elif machine is None and len(machines) == 1:
+            machine = machines[0]
+            assumed.append(f"machine {machine}, the only one that was fitted")
+        section = section or (clip.section if clip else None)
+        if machine in machines:
+            sections = fitted.sections_of(machine)
+            if section is None and sections is not None and len(sections) == 1:
+                assumed.append(f"section {sections[0]}, the only one of {machine}")
+            trained = fitted.sections.get(machine, ()) if isinstance(fitted, FittedDetector) else ()
+            if section is not None and sections is None and trained and section not in trained:
+                assumed.append(
+                    f"section {section} of {machine}, which had no training clips; one model "
+                    "scores all sections"
+                )
+        line = f"recordings are scored as of {' and '.join(assumed)}" if assumed else ""
+        return cls(machine, section, line, hint)
+
+
 def score_files(
     fitted: Fitted,
     files: Sequence[os.PathLike | str],
@@ -60,34 +111,31 @@ def score_files(
     Args:
         fitted: the fitted system of a run.
         files: the recordings.
-        machine: their machine type; inferred from each file's folder by default, where the run
-            has several.
-        section: their section; inferred from each file's name by default, where needed.
+        machine: their machine type; by default that of each file's place in a data set, else
+            the only one that was fitted.
+        section: their section; by default that of each file's name, else the only one.
         on_bad_clip: "stop" or "skip".
-        report: called with a line about each recording that is left out, resampled or downmixed.
+        report: called with a line about each recording that is left out, resampled or downmixed,
+            and about what was assumed of recordings that fit no layout.
     """
-    several = len(fitted.machines) > 1
-    whose = []
-    for file in files:
-        clip = parse_clip(os.path.abspath(file))
-        whose.append(
-            (
-                machine or (clip.machine if clip and several else None),
-                section or (clip.section if clip else None),
-            )
-        )
-    request = _Request(files, whose, on_bad_clip, report)
+    places = [_Place.of(fitted, file, machine, section) for file in files]
+    request = _Request(files, [place[:2] for place in places], on_bad_clip, report)
     wanted = []
-    for index, (its_machine, its_section) in enumerate(whose):
+    said: set[str] = set()
+    for index, place in enumerate(places):
         try:
-            fitted.resolve(its_machine, its_section)
+            fitted.resolve(place.machine, place.section)
             wanted.append(index)
         except UserError as error:
-            request.is_bad(index, error)
+            request.is_bad(index, UserError(f"{error}{place.hint}"))
+            continue
+        if place.assumed and place.assumed not in said:
+            said.add(place.assumed)
+            report(f"{place.assumed}, first {files[index]}")
     scores = _seed_scores(fitted, request, wanted)
     rows = []
     for index in sorted(scores):
-        its_machine, its_section = whose[index]
+        its_machine, its_section = request.whose[index]
         threshold = fitted.threshold(machine=its_machine, section=its_section)
         score = float(scores[index].mean())
         rows.append(

@@ -10,6 +10,7 @@ from fits import fit_table, trained_before
 import asd_jax
 from asd_jax import UserError
 from asd_jax.config import load_config
+from asd_jax.fitting.recordings import score_files
 
 BANDS = 16
 TINY = {"front_end.n_mels": str(BANDS), "train.epochs": "1", "train.batch_size": "64"}
@@ -237,3 +238,49 @@ def test_embeddings_of_another_form_are_one_line(kind, embeddings, message):
     config = load_config("iaeo3", {"front_end.n_mels": str(BANDS), "embedding": kind})
     with pytest.raises(UserError, match=message):
         asd_jax.fit(config, clips(4), embeddings=embeddings)
+
+
+@pytest.fixture
+def recordings(tmp_path, waveforms):
+    """One a place in a data set, and one that fits no layout."""
+    import soundfile
+
+    def write(path):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / path, waveforms[0], 16000)
+        return tmp_path / path
+
+    return write
+
+
+def test_a_recording_of_another_machine_is_refused(fitted, recordings):
+    pump = recordings("pump/test/normal_id_00_00000000.wav")
+    with pytest.raises(
+        UserError, match=r"'pump' was not fitted.*\(its folder says pump; --machine"
+    ):
+        score_files(fitted, [pump])
+    (row,) = score_files(fitted, [pump], machine="fan")
+    assert row.machine == "fan"
+
+
+def test_what_is_assumed_of_a_recording_is_said(fitted, recordings):
+    files = [recordings(name) for name in ("a.wav", "b.wav")]
+    files += [recordings(f"fan/test/normal_id_{i}_00000000.wav") for i in ("00", "07")]
+    said = []
+    rows = score_files(fitted, files, report=said.append)
+    assert [row.machine for row in rows] == ["fan"] * 4
+    assert len({row.score for row in rows}) == 1
+    assert said == [
+        f"recordings are scored as of machine fan, the only one that was fitted, first {files[0]}",
+        "recordings are scored as of section 07 of fan, which had no training clips; one model "
+        f"scores all sections, first {files[3]}",
+    ]
+    said.clear()
+    score_files(fitted, files[:1], machine="fan", report=said.append)
+    assert said == []
+
+
+def test_a_model_without_a_machine_s_name_scores_any(recordings):
+    fitted = asd_jax.fit(CONFIG, clips(12))
+    (row,) = score_files(fitted, [recordings("pump/test/normal_id_00_00000000.wav")])
+    assert row.machine == "machine"
