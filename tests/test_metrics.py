@@ -47,8 +47,21 @@ def _papers_pauc(labels, scores, p):
     return wins / (len(top) * len(anomaly))
 
 
+ranking_metrics = jax.jit(metrics.ranking_metrics, static_argnums=3)
+
+
+def on_device(labels, scores, mask, max_fpr):
+    """Metrics of up to 30 groups of up to 400 clips: of one shape, so that they share a program."""
+    groups, clips = scores.shape
+    more = ((0, 30 - groups), (0, 400 - clips))
+    labels, mask = (np.pad(np.broadcast_to(x, scores.shape), more) for x in (labels, mask))
+    scores = np.pad(scores.astype(np.float32), more, constant_values=99)
+    values = ranking_metrics(labels, scores, mask, max_fpr)
+    return jax.tree.map(lambda value: np.asarray(value)[:groups], values)
+
+
 @pytest.mark.parametrize("clips,levels", [(2, 2), (3, 1), (5, 3), (40, 4), (400, 30), (400, 10**6)])
-@pytest.mark.parametrize("max_fpr", [0.1, 0.37, 1.0])
+@pytest.mark.parametrize("max_fpr", [0.1, 0.29, 1.0])
 def test_equals_scikit_learn_with_ties_and_masks(clips, levels, max_fpr):
     labels, scores, mask = _groups(30, clips, levels)
     area = _sklearn(labels, scores, mask)
@@ -59,10 +72,7 @@ def test_equals_scikit_learn_with_ties_and_masks(clips, levels, max_fpr):
     np.testing.assert_allclose(
         metrics.pauc(labels, scores, mask, max_fpr), partial, rtol=0, atol=NUMPY_TOLERANCE
     )
-    # Of one length, so that they share a program.
-    more = ((0, 0), (0, 400 - clips))
-    on_device = (np.pad(labels, more), np.pad(scores, more, constant_values=99), np.pad(mask, more))
-    values = jax.jit(metrics.ranking_metrics, static_argnums=3)(*on_device, max_fpr)
+    values = on_device(labels, scores, mask, max_fpr)
     assert values.auc.dtype == jnp.float32
     np.testing.assert_allclose(values.auc, area, rtol=0, atol=JAX_TOLERANCE)
     np.testing.assert_allclose(values.pauc_mcclish, partial, rtol=0, atol=JAX_TOLERANCE)
@@ -71,20 +81,18 @@ def test_equals_scikit_learn_with_ties_and_masks(clips, levels, max_fpr):
 @pytest.mark.parametrize("levels", [3, 300, 10**7])
 def test_float32_stays_exact_with_many_clips(levels):
     labels, scores, mask = _groups(1, 100_000, levels, seed=1)
-    values = metrics.ranking_metrics(*map(jnp.asarray, (labels, scores, mask)))
+    values = ranking_metrics(labels, scores, mask, 0.1)
     np.testing.assert_allclose(values.auc, _sklearn(labels, scores, mask), atol=JAX_TOLERANCE)
     np.testing.assert_allclose(
         values.pauc_mcclish, _sklearn(labels, scores, mask, max_fpr=0.1), atol=JAX_TOLERANCE
     )
-    expected = _papers_pauc(labels[mask][:2000], scores[mask][:2000], 0.1)
-    few = metrics.pauc(
-        jnp.asarray(labels[mask][:2000]), jnp.asarray(scores[mask][:2000]), standardized=False
-    )
-    np.testing.assert_allclose(few, expected, atol=JAX_TOLERANCE)
+    expected = _papers_pauc(labels[mask][:400], scores[mask][:400], 0.1)
+    few = on_device(labels[mask][None, :400], scores[mask][None, :400], True, 0.1).pauc
+    np.testing.assert_allclose(few, [expected], atol=JAX_TOLERANCE)
 
 
 @pytest.mark.parametrize("levels", [2, 5, 10**6])
-@pytest.mark.parametrize("p", [0.1, 0.29, 0.5])
+@pytest.mark.parametrize("p", [0.1, 0.29])
 def test_unstandardised_pauc_is_the_papers_sum(levels, p):
     # 0.29 * 100 is 28.999999999999996 in floating point; K must be 29.
     rng = np.random.default_rng(2)
@@ -93,8 +101,8 @@ def test_unstandardised_pauc_is_the_papers_sum(levels, p):
     expected = [_papers_pauc(labels, s, p) for s in scores]
     ours = metrics.pauc(labels, scores, max_fpr=p, standardized=False)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=NUMPY_TOLERANCE)
-    on_device = metrics.pauc(labels, jnp.asarray(scores), max_fpr=p, standardized=False)
-    np.testing.assert_allclose(on_device, expected, rtol=0, atol=JAX_TOLERANCE)
+    found = on_device(labels, scores, True, p).pauc
+    np.testing.assert_allclose(found, expected, rtol=0, atol=JAX_TOLERANCE)
 
 
 def test_unstandardised_pauc_by_hand():
@@ -137,9 +145,9 @@ def test_infinite_scores_rank_like_any_other():
 
 
 def test_vmap_equals_the_batched_call():
-    labels, scores, mask = map(jnp.asarray, _groups(6, 33, 5))
-    mapped = jax.vmap(lambda *group: metrics.pauc(*group))(labels, scores, mask)
-    np.testing.assert_array_equal(mapped, metrics.pauc(labels, scores, mask))
+    groups = _groups(30, 400, 5)
+    mapped = jax.jit(jax.vmap(lambda *group: metrics.pauc(*group)))(*groups)
+    np.testing.assert_array_equal(mapped, on_device(*groups, 0.1).pauc_mcclish)
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])

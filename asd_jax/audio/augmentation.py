@@ -88,13 +88,13 @@ def mix(
     Examples:
         Half of 0 dB and half of 20 dB, in powers (1 and 100) and in decibels:
 
-        >>> import jax.numpy as jnp
-        >>> views = jnp.array([[[0.0]], [[20.0]]])
-        >>> partners, halves = jnp.array([1, 0]), jnp.array([0.5, 0.5])
-        >>> round(float(mix(views, partners, halves)[0, 0, 0]), 2)
-        17.03
-        >>> round(float(mix(views, partners, halves, space="log")[0, 0, 0]), 2)
-        10.0
+        >>> import numpy as np
+        >>> views = np.array([[[0.0]], [[20.0]]])
+        >>> partners, halves = np.array([1, 0]), np.array([0.5, 0.5])
+        >>> [round(float(level), 2) for level in np.ravel(mix(views, partners, halves))]
+        [17.03, 17.03]
+        >>> np.ravel(mix(views, partners, halves, space="log")).tolist()
+        [10.0, 10.0]
     """
     if space not in SPACES:
         raise UserError(f"cannot mix in {space!r}; give one of {', '.join(map(repr, SPACES))}")
@@ -146,11 +146,11 @@ def draw_warp(key: jax.Array, batch: int, degree: int = 3, strength: float = 0.2
         UserError: the degree or the strength is negative.
 
     Examples:
-        >>> import jax
+        >>> import jax, numpy as np
         >>> coefficients = draw_warp(jax.random.key(0), 2)
         >>> coefficients.shape  # two warps, two axes, ten terms of degree 3
         (2, 2, 10)
-        >>> [round(float(total), 3) for total in abs(coefficients).sum(-1).ravel()]
+        >>> [round(float(total), 3) for total in np.abs(coefficients).sum(-1).ravel()]
         [0.2, 0.2, 0.2, 0.2]
     """
     if degree < 0 or not strength >= 0:
@@ -182,9 +182,9 @@ def warp(views: jax.Array, coefficients: jax.Array) -> jax.Array:
     Examples:
         A shift of time by half the axis, here one frame; the last frame repeats at the edge.
 
-        >>> import jax.numpy as jnp
-        >>> views = jnp.array([[[0.0], [1.0], [2.0]]])  # three frames of one band
-        >>> warp(views, jnp.array([[1.0], [0.0]])).ravel().tolist()
+        >>> import numpy as np
+        >>> views = np.array([[[0.0], [1.0], [2.0]]])  # three frames of one band
+        >>> np.ravel(warp(views, np.array([[1.0], [0.0]]))).tolist()
         [1.0, 2.0, 2.0]
     """
     batch, frames, mels = views.shape

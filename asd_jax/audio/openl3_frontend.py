@@ -41,9 +41,9 @@ class OpenL3FrontEnd:
             area.
 
     Examples:
-        >>> import jax.numpy as jnp
+        >>> import numpy as np
         >>> front_end = OpenL3FrontEnd(n_mels=32)
-        >>> pictures = front_end(jnp.zeros((2, 48000)))
+        >>> pictures = np.asarray(front_end(np.zeros((2, 48000), np.float32)))
         >>> pictures.shape, float(pictures.min())  # silence is everywhere as loud as its maximum
         ((2, 32, 199), 0.0)
     """
@@ -141,8 +141,8 @@ def pad_to_windows(
         i * hop.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> padded, count = pad_to_windows(jnp.ones(9), window=4, hop=2, center=False)
+        >>> import numpy as np
+        >>> padded, count = pad_to_windows(np.ones(9), window=4, hop=2, center=False)
         >>> padded.shape, count
         ((10,), 4)
     """

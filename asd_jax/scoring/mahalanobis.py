@@ -51,8 +51,8 @@ def moments(residuals: jax.Array, mask: jax.Array | None = None) -> Moments:
         Moments with the leading axes (...), in the residuals' dtype.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> count, mean, scatter = moments(jnp.array([[0.0, 0.0], [2.0, 4.0]]))
+        >>> import numpy as np
+        >>> count, mean, scatter = moments(np.array([[0.0, 0.0], [2.0, 4.0]]))
         >>> float(count), mean.tolist(), scatter.tolist()
         (2.0, [1.0, 2.0], [[2.0, 4.0], [4.0, 8.0]])
     """
@@ -83,8 +83,8 @@ def merge(batches: Iterable[Moments]) -> Moments:
         UserError: there is no batch.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> batches = [jnp.array([[0.0], [2.0]]), jnp.array([[7.0]])]
+        >>> import numpy as np
+        >>> batches = [np.array([[0.0], [2.0]]), np.array([[7.0]])]
         >>> count, mean, scatter = merge(map(moments, batches))
         >>> float(count), mean.tolist(), scatter.tolist()
         (3.0, [3.0], [[26.0]])

@@ -17,8 +17,8 @@ def mean(errors: jax.Array, mask: jax.Array) -> jax.Array:
         (...).
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> errors, mask = jnp.array([1.0, 3.0, 9.0]), jnp.array([True, True, False])
+        >>> import numpy as np
+        >>> errors, mask = np.array([1.0, 3.0, 9.0]), np.array([True, True, False])
         >>> float(mean(errors, mask))
         2.0
     """
@@ -29,8 +29,8 @@ def maximum(errors: jax.Array, mask: jax.Array) -> jax.Array:
     """Maximum over the frames that count; arguments as in `mean`.
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> float(maximum(jnp.array([1.0, 3.0, 9.0]), jnp.array([True, True, False])))
+        >>> import numpy as np
+        >>> float(maximum(np.array([1.0, 3.0, 9.0]), np.array([True, True, False])))
         3.0
     """
     return jnp.max(errors, axis=-1, where=mask, initial=-jnp.inf)
@@ -50,8 +50,8 @@ def statistics(errors: jax.Array, mask: jax.Array) -> jax.Array:
         (..., 5).
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> values = statistics(jnp.array([1.0, 2.0, 3.0, 6.0]), jnp.ones(4, bool))
+        >>> import numpy as np
+        >>> values = statistics(np.array([1.0, 2.0, 3.0, 6.0]), np.ones(4, bool))
         >>> dict(zip(STATISTICS, [round(float(value), 3) for value in values]))
         {'mean': 3.0, 'std': 1.871, 'median': 2.5, 'max': 6.0, 'iqr': 2.0}
     """

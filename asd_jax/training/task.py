@@ -20,8 +20,9 @@ class Batch(NamedTuple):
         mask: (batch,) false for padding rows, which must have no effect.
 
     Examples:
-        >>> batch = Batch(jnp.zeros((3, 5, 64)), jnp.zeros(3), jnp.array([True, True, False]))
-        >>> float(batch.mean(jnp.array([1.0, 3.0, jnp.nan])))
+        >>> import numpy as np
+        >>> batch = Batch(np.zeros((3, 5, 64)), np.zeros(3), np.array([True, True, False]))
+        >>> float(batch.mean(np.array([1.0, 3.0, np.nan])))
         2.0
     """
 
@@ -109,10 +110,11 @@ def gradient_task(
         ...     optax.sgd(0.5),
         ...     view_length=1,
         ... )
-        >>> key, mels = jax.random.key(0), jnp.zeros(2)
+        >>> import numpy as np
+        >>> key, mels = jax.random.key(0), np.zeros(2)
         >>> learner = task.init(key, TrainingStatistics(mels, mels, mels, mels))
-        >>> batch = Batch(jnp.full((4, 1, 2), 3.0), jnp.zeros(4, int), jnp.ones(4, bool))
-        >>> learner, value = task.step(learner, batch, key)
+        >>> batch = Batch(np.full((4, 1, 2), 3.0), np.zeros(4, int), np.ones(4, bool))
+        >>> learner, value = jax.jit(task.step)(learner, batch, key)
         >>> float(value), float(learner["params"]["value"]), float(task.loss(learner, batch))
         (9.0, 3.0, 0.0)
     """

@@ -152,8 +152,8 @@ def test_silence_is_the_floor_to_the_digit():
 
 def test_spectrogram_of_a_cosine_is_half_its_length():
     # A periodic Hann window has mean 1/2, so a bin-centred cosine has magnitude N/4.
-    cosine = jnp.cos(2 * np.pi * 32 / 1024 * jnp.arange(4096))
-    magnitudes = spectrogram(cosine, power=1.0, center=False)
+    cosine = np.cos(2 * np.pi * 32 / 1024 * np.arange(4096)).astype(np.float32)
+    magnitudes = np.asarray(spectrogram(cosine, power=1.0, center=False))
     assert magnitudes.shape == (7, 513)
     np.testing.assert_allclose(magnitudes[:, 32], 256, rtol=1e-5)  # the cosine is float32
     np.testing.assert_allclose(magnitudes[:, [31, 33]], 128, rtol=1e-5)
@@ -170,11 +170,11 @@ def test_mel_spectrogram_is_before_decibels():
 def test_leading_axes_jit_and_vmap_change_nothing():
     # On a tone, a transform that had lost its float64 on the way would be off by 20 dB.
     sound = sounds(16000)["tone"]
-    waveforms = jnp.asarray([[sound[i : i + 5000] for i in (0, 50, 99)] for _ in range(2)])
+    waveforms = np.stack([[sound[i : i + 5000] for i in (0, 50, 99)] for _ in range(2)])
     front_end = FrontEnd(n_fft=512, hop_length=200, n_mels=64)
     together = front_end(waveforms)
     assert together.shape == (2, 3, 26, 64)
-    alone = jnp.stack([jnp.stack([front_end(x) for x in row]) for row in waveforms])
+    alone = np.stack([[front_end(x) for x in row] for row in waveforms])
 
     def value(x):
         return jax.value_and_grad(lambda x: (front_end(x).sum(), front_end(x)), has_aux=True)(x)
@@ -184,20 +184,19 @@ def test_leading_axes_jit_and_vmap_change_nothing():
         alone,
         jax.vmap(front_end, in_axes=1, out_axes=1)(waveforms),
         jax.jit(jax.vmap(front_end))(waveforms),
-        jax.jit(front_end)(waveforms),
-        jax.vmap(jax.vmap(value))(waveforms)[0][1],
+        jax.jit(jax.vmap(jax.vmap(value)))(waveforms)[0][1],
     ):
         np.testing.assert_allclose(together, other, atol=5e-5)
 
 
-@pytest.mark.parametrize("power, db", [(0.5, "max"), (1.0, "add"), (2.0, "max"), (3.0, "add")])
+@pytest.mark.parametrize("power, db", [(0.5, "max"), (1.0, "add"), (2.0, "max")])
 def test_gradient_is_finite_on_silence(power, db):
     def mean(x):
         return log_mel(x, power=power, db=db).mean()
 
     silence = np.zeros(3000, np.float32)
     half = np.concatenate([silence[:1500], np.sin(np.arange(1500, dtype=np.float32))])
-    of_silence, of_half = np.asarray(jax.vmap(jax.grad(mean))(np.stack([silence, half])))
+    of_silence, of_half = np.asarray(jax.jit(jax.vmap(jax.grad(mean)))(np.stack([silence, half])))
     assert (of_silence == 0).all()
     assert np.isfinite(of_half).all() and np.abs(of_half).max() > 0
 
@@ -210,12 +209,17 @@ def test_gradient_by_differences(power, hop_length):
     def mean(x):
         return log_mel(x, power=power, hop_length=hop_length).mean()
 
-    step = 1e-2
-    expected = (mean(waveform + step * direction) - mean(waveform - step * direction)) / (2 * step)
-    found = jax.grad(mean)(waveform) @ direction
+    step = np.float32(1e-2)
+
+    @jax.jit
+    def derivatives(x, direction):
+        there, back = mean(x + step * direction), mean(x - step * direction)
+        return there, back, jax.grad(mean)(x), jax.jvp(mean, (x,), (direction,))[1]
+
+    there, back, gradient, forward = map(np.asarray, derivatives(waveform, direction))
+    expected, found = (there - back) / (2 * step), gradient @ direction
     # Float32 means of about 10 dB differ by 1e-6, divided by the step; and step ** 2.
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)
-    _, forward = jax.jvp(mean, (waveform,), (direction,))
     np.testing.assert_allclose(found, forward, rtol=1e-3)
 
 
@@ -268,9 +272,10 @@ def test_waveforms_that_cannot_be_transformed_are_named():
 
 def test_import_needs_no_audio_library():
     program = (
-        "import sys; sys.modules.update(dict.fromkeys(['librosa', 'soundfile'])); "
-        "import jax.numpy as jnp; from asd_jax import audio; "
-        "print(audio.spectrogram(jnp.zeros(2000)).shape)"
+        "import sys; "
+        "sys.modules.update(dict.fromkeys(['audiomentations', 'librosa', 'soxr', 'soundfile'])); "
+        "import numpy as np; from asd_jax import audio; from asd_jax.audio import perturbation; "
+        "print(audio.spectrogram(np.zeros(2000, np.float32)).shape)"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert out.stdout.strip() == "(4, 513)", out.stderr

@@ -1,5 +1,8 @@
 """OpenL3's front end against independent references, real filter matrices, and by hand."""
 
+import functools
+
+import jax
 import librosa
 import numpy as np
 import pytest
@@ -116,20 +119,30 @@ def test_windows_are_as_many_as_upstream_has(shared):
         assert count_windows(n_samples, 48000, hop, center) == len(theirs)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def padded_to_tens(waveform, hop, center):
+    return pad_to_windows(waveform, 10, hop, center)
+
+
+def padded_to_windows(waveform, hop, center):
+    padded, count = padded_to_tens(waveform, hop, center)
+    return np.asarray(padded), int(count)
+
+
 @pytest.mark.parametrize("center", [True, False])
-@pytest.mark.parametrize("n_samples", [1, 7, 10, 11, 33])
-@pytest.mark.parametrize("hop", [3, 10, 13])
+@pytest.mark.parametrize("n_samples", [1, 10, 11, 33])
+@pytest.mark.parametrize("hop", [3, 13])
 def test_every_sample_is_in_the_windows(center, n_samples, hop):
     """Sample by sample, in windows of 10; zeros behind a waveform change none of its own."""
     waveform = np.arange(1, n_samples + 1, dtype=np.float32)
-    padded, count = pad_to_windows(waveform, 10, hop, center)
+    padded, count = padded_to_windows(waveform, hop, center)
     assert len(padded) == (count - 1) * hop + 10
     front = 5 if center else 0
-    for at, value in enumerate(np.asarray(padded)):
+    for at, value in enumerate(padded):
         inside = front <= at < front + n_samples
         assert value == (at - front + 1 if inside else 0)
     assert len(padded) - front - n_samples < max(hop, 10)
-    longer, more = pad_to_windows(np.append(waveform, np.zeros(20, np.float32)), 10, hop, center)
+    longer, more = padded_to_windows(np.append(waveform, np.zeros(20, np.float32)), hop, center)
     assert more >= count
     np.testing.assert_array_equal(longer[: len(padded)], padded)
 

@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,14 +52,15 @@ def test_vectors_are_stacked_frame_by_frame():
     starts = np.concatenate(
         [offset + view_starts(len(clip), 5) for offset, clip in zip(offsets, clips, strict=False)]
     )
-    table = jnp.concatenate(clips)
+    table = np.concatenate(clips)
     views = jax.jit(gather_views, static_argnums=2)(table, starts, 5)
     np.testing.assert_array_equal(views.reshape(-1, 40), expected)
 
 
 def test_any_leading_axes():
-    table = jnp.arange(20.0)[:, None]
-    views = gather_views(table, np.array([[0, 3, 6], [1, 2, 16]]), 4)
+    table = np.arange(20.0, dtype=np.float32)[:, None]
+    gather = jax.jit(gather_views, static_argnums=2)
+    views = np.asarray(gather(table, np.array([[0, 3, 6], [1, 2, 16]]), 4))
     assert views.shape == (2, 3, 4, 1)
     np.testing.assert_array_equal(views[1, 2, :, 0], [16, 17, 18, 19])
-    assert gather_views(table, np.int32(7), 2).ravel().tolist() == [7, 8]
+    assert np.ravel(gather(table, np.int32(7), 2)).tolist() == [7, 8]

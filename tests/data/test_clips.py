@@ -234,7 +234,7 @@ def challenge_clips(count):
 
 def test_memory_of_a_clip():
     """Ten million clips with their features' places in 3 GiB: 322 bytes each."""
-    count = 200_000
+    count = 20_000
     tracemalloc.start()
     try:
         table = ClipTable.of(challenge_clips(count)).sorted()

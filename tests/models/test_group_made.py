@@ -11,7 +11,6 @@ from keras_models import call, no_initial_values
 from asd_jax.models.group_made import GroupMADE, MaskedDense, log_density
 
 REPORT = (0, 1, 3, 4, 2)
-CAUSAL = (0, 1, 2, 3, 4)
 
 
 def random_variables(module, mels, seed=0):
@@ -48,8 +47,8 @@ def test_layers_and_count_are_the_report_s():
 @pytest.mark.parametrize(
     ("order", "hidden"),
     [
-        *((order, (4, 2, 5)) for order in itertools.permutations(range(3))),
-        *((order, (7, 4, 8)) for order in (REPORT, CAUSAL)),
+        ((2, 0, 1), (4, 2, 5)),
+        (REPORT, (7, 4, 8)),
         ((1, 0), (1, 1)),
     ],
 )
@@ -70,20 +69,25 @@ def test_a_frame_sees_those_before_it_and_no_others(order, hidden):
                 assert (block == 0).all(), (target, source)
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_the_density_integrates_to_one(order):
+def test_the_density_integrates_to_one():
     """Over ±15 in steps of 0.1, a third of the smallest deviation or less.
 
     To 1e-4: the rule's error and what lies outside are far below, and float32 densities are
     right to about 1e-6.
     """
+    order = (1, 0)
     module = GroupMADE((4, 3), 3, order)
     variables = jax.tree.map(lambda leaf: 0.6 * leaf, random_variables(module, mels=1))
     axis = np.arange(-15, 15.01, 0.1, dtype=np.float32)
     x = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2, 1)
-    outputs = jax.jit(module.apply)(variables, x)
-    assert np.exp(outputs[2].min() / 2) > 0.3
-    densities = jax.jit(log_density)(x, *outputs)
+
+    @jax.jit
+    def run(x):
+        outputs = module.apply(variables, x)
+        return outputs, log_density(x, *outputs)
+
+    outputs, densities = run(x)
+    assert np.exp(np.min(outputs[2]) / 2) > 0.3
     assert densities.shape == (len(x), 2)
     joint = np.exp(np.asarray(densities, np.float64).sum(axis=-1)).reshape(len(axis), -1)
     assert max(joint[[0, -1]].max(), joint[:, [0, -1]].max()) < 1e-7
@@ -110,18 +114,22 @@ def test_weights_start_by_the_number_of_their_connections():
     """Deviation √(2 / connections): of 20,000 draws or more, to 3 %, four standard errors."""
     mask = np.arange(400)[:, None] < np.repeat([400, 100], 50)
     layer = MaskedDense(gain=2)
-    kernel = layer.init(jax.random.key(0), jnp.zeros((1, 400)), mask)["params"]["kernel"]
+    variables = jax.jit(lambda key: layer.init(key, jnp.zeros((1, 400)), mask))(jax.random.key(0))
+    kernel = np.asarray(variables["params"]["kernel"])
     np.testing.assert_allclose(kernel[:, :50].std(), (2 / 400) ** 0.5, rtol=0.03)
     np.testing.assert_allclose(kernel[:, 50:].std(), (2 / 100) ** 0.5, rtol=0.03)
 
 
 def test_components_start_apart_and_nothing_else_has_a_bias():
     """At quantiles 1/6, 1/2 and 5/6 of a standard normal distribution: ±0.967422 and 0."""
-    empty = jnp.zeros((1, 2, 2))
-    starts = {
-        n: jax.jit(GroupMADE((4,), n, (1, 0)).init_with_output)(jax.random.key(0), empty)[0]
-        for n in (1, 3)
-    }
+
+    @jax.jit
+    def start(key):
+        networks = {n: GroupMADE((4,), n, (1, 0)) for n in (1, 3)}
+        empty = jnp.zeros((1, 2, 2))
+        return {n: made.init_with_output(key, empty)[0] for n, made in networks.items()}
+
+    starts = start(jax.random.key(0))
     logits, means, log_variances = (np.asarray(output)[0, 1] for output in starts[3])
     np.testing.assert_allclose(means, [[-0.967422, 0, 0.967422]] * 2, atol=1e-5)
     assert not logits.any()

@@ -34,18 +34,22 @@ def keras_network(keras, width, size, classes=CLASSES):
         return keras.applications.MobileNetV2((*size, 3), alpha=width, **settings)
 
 
-def shorter(keras, model):
+def shorter(keras, width, size):
     """A Keras network that ends after its first blocks, with last layers as Keras has them."""
     layers = keras.layers
-    if "Conv1" in {layer.name for layer in model.layers}:
-        x = model.get_layer("block_3_project_BN").output
-        x = layers.Conv2D(1280, 1, use_bias=False, name="Conv_1")(x)
-        x = layers.ReLU(6.0)(
-            layers.BatchNormalization(epsilon=1e-3, momentum=0.999, name="Conv_1_bn")(x)
-        )
-    else:
-        x = model.get_layer("conv3_block1_out").output
-    x = layers.GlobalAveragePooling2D()(x)
+    if width is None:
+        resnet = pytest.importorskip("keras.src.applications.resnet")
+
+        def blocks(x):
+            x = resnet.stack_residual_blocks_v1(x, 64, 2, stride1=1, name="conv2")
+            return resnet.stack_residual_blocks_v1(x, 128, 1, name="conv3")
+
+        settings = {"weights": None, "classes": CLASSES, "classifier_activation": None}
+        return resnet.ResNet(blocks, False, True, input_shape=(*size, 3), **settings)
+    model = keras_network(keras, width, size)
+    x = layers.Conv2D(1280, 1, use_bias=False, name="Conv_1")(model.get_layer("block_2_add").output)
+    x = layers.BatchNormalization(epsilon=1e-3, momentum=0.999, name="Conv_1_bn")(x)
+    x = layers.GlobalAveragePooling2D()(layers.ReLU(6.0)(x))
     return keras.Model(model.input, layers.Dense(CLASSES, name="predictions")(x))
 
 
@@ -109,10 +113,8 @@ def compare(keras, model, module, size, modes, seed=0):
     ("module", "expected"),
     [
         (MobileNetV2(0.5), 706_224),
-        (MobileNetV2(0.5, classes=4), 711_348),
         (MobileNetV2(1.0, classes=2), 2_260_546),
         (ResNet50(4), 23_595_908),
-        (ResNet50(), 23_595_908 - 4 * 2049),
     ],
 )
 def test_it_has_keras_s_values(module, expected):
@@ -125,19 +127,18 @@ NETWORKS = pytest.mark.parametrize("width", [0.5, None], ids=["MobileNetV2", "Re
 
 @NETWORKS
 def test_first_blocks_and_their_running_statistics_equal_keras(keras, width):
-    """Up to the second block with a stride of 2; the others are made by the same lines."""
+    """Blocks with a stride and without, and those that add to their input, of each network."""
     with no_initial_values(keras):
-        model = shorter(keras, keras_network(keras, width, (64, 128)))
+        model = shorter(keras, width, (64, 128))
     if width is None:
-        module = ResNet50(CLASSES, stages=((64, 3, 1), (128, 1, 2)))
+        module = ResNet50(CLASSES, stages=((64, 2, 1), (128, 1, 2)))
     else:
-        stages = ((16, 1, 1), (24, 2, 2), (32, 1, 2))
-        module = MobileNetV2(width, CLASSES, stages=stages)
+        module = MobileNetV2(width, CLASSES, stages=((16, 1, 1), (24, 2, 2)))
     compare(keras, model, module, (64, 128), (True,))
 
 
 @NETWORKS
-@pytest.mark.parametrize("size", [(64, 128), (75, 90)])
+@pytest.mark.parametrize("size", [pytest.param((64, 128), marks=pytest.mark.slow), (75, 90)])
 def test_every_layer_has_keras_s_shape(keras, width, size):
     """So of all layers of the whole networks; strides and paddings show in the images' sizes."""
     model, module = keras_network(keras, width, size), our_network(width)
@@ -206,11 +207,9 @@ def test_gradients_equal_keras(keras, width):
     ("module", "size", "channels", "features"),
     [
         (MobileNetV2(0.5), (63, 129), 1, 1280),
-        (MobileNetV2(0.5), (32, 32), 2, 1280),
         (MobileNetV2(0.5), (1, 5), 3, 1280),
         (ResNet50(), (63, 129), 1, 2048),
-        (ResNet50(), (32, 32), 2, 2048),
-        (ResNet50(), (7, 9), 3, 2048),
+        (ResNet50(), (7, 9), 2, 2048),
     ],
 )
 def test_images_of_any_size_and_number_of_channels(module, size, channels, features):
@@ -219,13 +218,25 @@ def test_images_of_any_size_and_number_of_channels(module, size, channels, featu
     assert output.shape == (2, features)
 
 
+def drawn(module, x):
+    """Variables of a network: kernels that keep the scale of what passes them."""
+    rng = np.random.default_rng(1)
+
+    def draw(leaf):
+        if leaf.ndim > 1:
+            return rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape).astype(np.float32)
+        return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+
+    return jax.tree.map(draw, jax.eval_shape(module.init, jax.random.key(0), x))
+
+
 def test_features_are_the_mean_of_the_last_layer():
     """Logits are linear in what the network gives without classes; to 1e-5."""
-    x = jax.random.normal(jax.random.key(0), (2, 32, 48, 1))
+    x = np.random.default_rng(0).normal(size=(2, 32, 48, 1)).astype(np.float32)
     stages = MobileNetV2.stages[:1]
     options = {"train": True, "mutable": ["batch_stats"]}
     with_classes, without = MobileNetV2(0.5, 3, stages=stages), MobileNetV2(0.5, stages=stages)
-    variables = jax.jit(with_classes.init)(jax.random.key(1), x)
+    variables = drawn(with_classes, x)
     head = variables["params"]["predictions"]
     network = {name: v for name, v in variables["params"].items() if name != "predictions"}
 
@@ -236,6 +247,7 @@ def test_features_are_the_mean_of_the_last_layer():
         return features, logits
 
     features, logits = both(variables, network)
+    features = np.asarray(features)
     assert features.shape == (2, 1280) and features.std() > 0.01
     np.testing.assert_allclose(features @ head["kernel"] + head["bias"], logits, atol=1e-5)
 
@@ -248,18 +260,14 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_masked_rows_have_no_effect(name):
-    """A short batch, filled up, equals the short batch alone; to 1e-4 as above."""
+    """Whatever they hold, the others and the running statistics stay the same."""
     module = SMALL[name]
     x = np.random.default_rng(3).normal(size=(6, 32, 32, 3)).astype(np.float32)
-    variables = jax.jit(module.init)(jax.random.key(0), x)
-    apply = jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))
-    garbage = np.concatenate([x[:4], 1e3 * x[4:]])
-    alone = apply(variables, x[:4])
-    padded = apply(variables, garbage, mask=jnp.arange(6) < 4)
-    np.testing.assert_allclose(padded[0][:4], alone[0], atol=1e-4, rtol=1e-4)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), padded[1], alone[1]
-    )
+    variables, mask = drawn(module, x), np.arange(6) < 4
+    run = jax.jit(functools.partial(module.apply, train=True, mask=mask, mutable=["batch_stats"]))
+    one, other = (run(variables, np.where(mask[:, None, None, None], x, k * x)) for k in (1, 1e3))
+    np.testing.assert_array_equal(one[0][:4], other[0][:4])
+    jax.tree.map(np.testing.assert_array_equal, one[1], other[1])
 
 
 @pytest.mark.slow

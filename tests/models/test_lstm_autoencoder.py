@@ -14,6 +14,8 @@ ENCODER = (128, 128, 128, 8)
 LAYERS = 2 * len(ENCODER)
 # Small, and of widths that differ, where only the wiring is compared.
 SMALL = LSTMAutoencoder((6, 3), dropout=0.5)
+WITHOUT = LSTMAutoencoder((6, 3), dropout=0.0)
+SHAPE, ROWS = (5, 4), 64
 
 
 def keras_model(keras, encoder, shape, dropout):
@@ -78,13 +80,17 @@ def some_variables(module, shape, seed=0):
 
 
 def apply(module, variables, x, train=False, **options):
-    """Output and changed statistics, compiled: one by one the operations take seconds."""
+    """Output and changed collections, compiled: one by one the operations take seconds."""
     return compiled(module, train)(variables, x, **options)
 
 
 @functools.cache
 def compiled(module, train):
-    return jax.jit(functools.partial(module.apply, train=train, mutable=["batch_stats"]))
+    """The output, moved statistics, and in training what each layer gives."""
+    options = {"mutable": ["batch_stats"]}
+    if train:
+        options = {"mutable": ["batch_stats", "intermediates"], "capture_intermediates": True}
+    return jax.jit(functools.partial(module.apply, train=train, **options))
 
 
 def count(tree):
@@ -136,7 +142,7 @@ def test_output_equals_keras(keras):
     """To 1e-5 of outputs of order 1, float32 sums in another order; the whole one in its size."""
     whole = keras_model(keras, ENCODER, (15, 128), 0.2)
     assert whole.count_params() == 749_504 + 3_136
-    encoder, shape = (32, 24, 8), (15, 16)
+    encoder, shape = (24, 8), (15, 16)
     module = LSTMAutoencoder(encoder)
     variables = some_variables(module, shape)
     model = keras_model(keras, encoder, shape, 0.2)
@@ -154,9 +160,9 @@ def test_a_training_step_equals_keras(keras):
     The gradient of either of our two biases is that of Keras's one. To 1e-5: gradients of
     order 0.1 to 4, float32 sums in another order.
     """
-    module, shape = LSTMAutoencoder((6, 3), dropout=0.0), (5, 4)
+    module, shape = LSTMAutoencoder((3,), dropout=0.0), (5, 4)
     variables = some_variables(module, shape)
-    model = keras_model(keras, (6, 3), shape, 0.0)
+    model = keras_model(keras, (3,), shape, 0.0)
     to_keras(variables, model)
     trainable, fixed = values_of(model)
     x = np.random.default_rng(2).normal(size=(16, *shape)).astype(np.float32)
@@ -196,38 +202,28 @@ def test_a_training_step_equals_keras(keras):
 
 def test_dropout_is_on_in_training_only():
     """By its key and its share, which in evaluation have no effect."""
-    shape = (5, 4)
-    variables = some_variables(SMALL, shape)
-    x = np.random.default_rng(3).normal(size=(10, *shape)).astype(np.float32)
+    variables = some_variables(SMALL, SHAPE)
+    x = np.random.default_rng(3).normal(size=(ROWS, *SHAPE)).astype(np.float32)
 
     def output(module, seed, **options):
         rngs = {"dropout": jax.random.key(seed)}
         return np.asarray(apply(module, variables, x, rngs=rngs, **options)[0])
 
-    without = LSTMAutoencoder((6, 3), dropout=0.0)
     np.testing.assert_array_equal(output(SMALL, 0), output(SMALL, 1))
-    np.testing.assert_array_equal(output(SMALL, 0), output(without, 0))
     first, again, other = (output(SMALL, seed, train=True) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
-    assert (first != other).all()
-    assert (first != output(without, 0, train=True)).all()
+    # Rows whose last layer is dropped whole are equal.
+    assert (first != other).mean() > 0.9
+    assert (first != output(WITHOUT, 0, train=True)).mean() > 0.9
 
 
 def test_dropout_follows_each_layer_of_the_encoder_only():
-    variables = some_variables(SMALL, (5, 4))
-    compiled = jax.jit(
-        functools.partial(
-            SMALL.apply,
-            train=True,
-            mutable=["intermediates", "batch_stats"],
-            capture_intermediates=True,
-        )
-    )
-    _, seen = compiled(variables, jnp.ones((64, 5, 4)), rngs={"dropout": jax.random.key(0)})
-    seen = seen["intermediates"]
+    variables, x = some_variables(SMALL, SHAPE), np.ones((ROWS, *SHAPE), np.float32)
+    rngs = {"dropout": jax.random.key(0)}
+    seen = apply(SMALL, variables, x, train=True, rngs=rngs)[1]["intermediates"]
     dropouts = [name for name in seen if name.startswith("Dropout")]
     assert sorted(dropouts) == ["Dropout_0", "Dropout_1"]
-    for name, shape in zip(sorted(dropouts), [(5, 64, 6), (64, 3)], strict=True):
+    for name, shape in zip(sorted(dropouts), [(5, ROWS, 6), (ROWS, 3)], strict=True):
         (dropped,) = seen[name]["__call__"]
         assert dropped.shape == shape
         # Four deviations of a share of 0.5 among 192 values or more.
@@ -236,14 +232,16 @@ def test_dropout_follows_each_layer_of_the_encoder_only():
 
 def test_masked_rows_have_no_effect():
     """A short batch, filled up, equals the short batch alone to float32 rounding."""
-    module, shape = LSTMAutoencoder((6, 3), dropout=0.0), (5, 4)
-    variables = some_variables(module, shape)
-    x = np.random.default_rng(4).normal(size=(16, *shape)).astype(np.float32)
-    garbage = np.concatenate([x[:10], 1e3 * x[10:]])
+    variables = some_variables(WITHOUT, SHAPE)
+    x = np.random.default_rng(4).normal(size=(ROWS + 6, *SHAPE)).astype(np.float32)
+    mask = np.arange(len(x)) < ROWS
+    garbage = np.where(mask[:, None, None], x, 1e3 * x)
     rngs = {"dropout": jax.random.key(0)}
-    alone = apply(module, variables, x[:10], train=True, rngs=rngs)
-    padded = apply(module, variables, garbage, train=True, rngs=rngs, mask=jnp.arange(16) < 10)
-    np.testing.assert_allclose(padded[0][:10], alone[0], atol=1e-5, rtol=1e-5)
+    alone = apply(WITHOUT, variables, x[:ROWS], train=True, rngs=rngs)
+    padded = apply(WITHOUT, variables, garbage, train=True, rngs=rngs, mask=mask)
+    np.testing.assert_allclose(padded[0][:ROWS], alone[0], atol=1e-5, rtol=1e-5)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), padded[1], alone[1]
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5),
+        padded[1]["batch_stats"],
+        alone[1]["batch_stats"],
     )

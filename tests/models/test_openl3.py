@@ -65,7 +65,11 @@ def test_openl3_has_its_values():
 
 
 @pytest.mark.parametrize(
-    ("mels", "pools"), [(128, {512: (16, 24), 6144: (4, 8)}), (256, {512: (32, 24), 6144: (8, 8)})]
+    ("mels", "pools"),
+    [
+        (128, {512: (16, 24), 6144: (4, 8)}),
+        pytest.param(256, {512: (32, 24), 6144: (8, 8)}, marks=pytest.mark.slow),
+    ],
 )
 def test_openl3_equals_keras_by_a_file_of_keras(keras, tmp_path, mels, pools):
     """Saved by Keras, read by the order of its layers, whose numbers are not ours."""
@@ -85,8 +89,7 @@ def test_openl3_equals_keras_by_a_file_of_keras(keras, tmp_path, mels, pools):
         close(found, expected)
 
 
-@pytest.mark.parametrize("normalise_last", [False, True])
-@pytest.mark.parametrize("size", [(16, 12), (9, 21)])
+@pytest.mark.parametrize(("normalise_last", "size"), [(False, (16, 12)), (True, (9, 21))])
 def test_small_networks_equal_keras(keras, normalise_last, size):
     """Pools that do not come out even too."""
     network = OpenL3((2, 3, 4, 5), normalise_last, pool=(3, 2))

@@ -23,9 +23,9 @@ from asd_jax.models import (
 # called to train.
 TRAIN = {"train": True, "mask": np.arange(8) < 7}
 NETWORKS = {
-    "dense autoencoder": (DenseAutoencoder((32, 32), 8), (8, 40), TRAIN),
-    "interpolation autoencoder": (InterpolationAutoencoder((32, 8)), (8, 4, 16), {}),
-    "Group MADE": (GroupMADE((32, 16), 3), (8, 5, 16), {}),
+    "dense autoencoder": (DenseAutoencoder((32,), 8), (8, 40), TRAIN),
+    "interpolation autoencoder": (InterpolationAutoencoder((32,)), (8, 4, 16), {}),
+    "Group MADE": (GroupMADE((32,), 3), (8, 5, 16), {}),
     "LSTM autoencoder": (LSTMAutoencoder((16, 8), dropout=0.0), (8, 6, 16), TRAIN),
     "MobileNetV2": (MobileNetV2(0.5, stages=MobileNetV2.stages[:2]), (8, 16, 16, 3), TRAIN),
     "ResNet-50": (ResNet50(stages=((8, 1, 1), (16, 1, 2))), (8, 16, 16, 3), TRAIN),
@@ -58,7 +58,7 @@ QUICK = ("dense autoencoder", "interpolation autoencoder", "Group MADE")
     [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] not in QUICK)) for case in CASES],
 )
 def test_computes_in_bfloat16_and_gives_float32(name, backend, monkeypatch):
-    """Outputs within 5 % of their norm of float32's, as some ten layers of 2⁻⁸ each; gradients
+    """Outputs within 5 % of their norm of float32's, as up to ten layers of 2⁻⁸ each; gradients
     of a random direction within 30°. The other backends' convolutions are run here."""
     network, shape, how = NETWORKS[name]
     monkeypatch.setattr(jax, "default_backend", lambda: backend)

@@ -20,20 +20,29 @@ from asd_jax.runtime import distributed
 ROOT = Path(__file__).resolve().parents[2]
 # JAX warns of proxies, which have nothing to do with this machine's processes.
 QUIET = {name: value for name, value in os.environ.items() if "_proxy" not in name.lower()}
-# The command line, which also writes down which recordings it reads, and draws nothing.
+# The command line, which also writes down which recordings it reads, waits before it reads them
+# (the process that a file asks to) and after each epoch, and draws nothing.
 PROGRAM = """
-import sys
+import sys, time
+from pathlib import Path
 from asd_jax.evaluation import analysis
 from asd_jax.features import compute as features
+from asd_jax.training import trainer
 from asd_jax.cli import main
+noted, seconds = Path(sys.argv[1]), float(sys.argv[2])
 analysis.write_spectrograms = lambda *arguments: None
-read_batches = features.read_batches
-def noted(paths, *rest):
-    with open(sys.argv[1], "a") as file:
+read_batches, entry = features.read_batches, trainer._entry
+def slowly(*arguments):
+    time.sleep(seconds)
+    return entry(*arguments)
+def read(paths, *rest):
+    with noted.open("a") as file:
         file.writelines(path + "\\n" for path in paths)
+    while noted.with_suffix(".wait").exists():
+        time.sleep(0.1)
     return read_batches(paths, *rest)
-features.read_batches = noted
-main(sys.argv[2:])
+features.read_batches, trainer._entry = read, slowly
+main(sys.argv[3:])
 """
 SMALL = [
     *("--config.front_end.n_mels=8", "--config.detector.encoder=8,"),
@@ -74,9 +83,9 @@ def arguments(data, out, cache, *settings):
 
 
 class Run:
-    """A run by two processes, under way."""
+    """A run by two processes, under way; `pause`: seconds after each epoch."""
 
-    def __init__(self, folder, *where):
+    def __init__(self, folder, *where, pause=0):
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))
             port = place.getsockname()[1]
@@ -84,7 +93,8 @@ class Run:
         for i in range(2):
             told = ["--num_processes=2", f"--process_id={i}"]
             told.append(f"--coordinator=127.0.0.1:{port}")
-            command = [sys.executable, "-c", PROGRAM, str(folder / f"read{i}"), *arguments(*where)]
+            options = [str(folder / f"read{i}"), str(pause)]
+            command = [sys.executable, "-c", PROGRAM, *options, *arguments(*where)]
             with open(folder / f"out{i}", "w") as stdout, open(folder / f"err{i}", "w") as stderr:
                 self.processes.append(
                     subprocess.Popen(
@@ -135,14 +145,26 @@ def scores(out):
         ),
     ],
 )
-def test_two_processes_give_the_scores_of_one(data, cache, tmp_path, capsys, no_pictures, settings):
+def test_two_processes_stop_go_on_and_give_the_scores_of_one(
+    data, cache, tmp_path, capsys, no_pictures, settings
+):
     """To 1e-3, for sums in another order; each reads a share of the recordings, one writes."""
-    epochs = "--config.train.epochs=2"
+    epochs = "--config.train.epochs=5"
     single, out = tmp_path / "single", tmp_path / "run"
     status, _, err = run_cli(capsys, *arguments(data, single, cache, epochs, *settings[1:]))
     assert status == 0, err
-    run = Run(tmp_path, data, out, tmp_path / "cache", epochs, *settings)
+    where = (tmp_path, data, out, tmp_path / "cache", epochs, *settings)
+    run = Run(*where, pause=1)
+    run.wait_for("epoch 1/")
+    run.processes[1].send_signal(signal.SIGTERM)  # to one of them stops both
+    assert run.statuses() == [128 + signal.SIGTERM] * 2
+    lines = [run.text(f"err{i}").splitlines()[-1] for i in (0, 1)]
+    assert all("stopped by SIGTERM" in line and "which is saved" in line for line in lines)
+    assert "to another process" in lines[0]
+
+    run = Run(*where)
     assert run.statuses() == [0, 0], run.text("err0") + run.text("err1")
+    assert "continuing after epoch" in run.text("err0")
     for said in (err, run.text("err0")):
         streamed = "frames are streamed through the device" in said
         assert streamed == any("table_mib" in setting for setting in settings)
@@ -157,9 +179,30 @@ def test_two_processes_give_the_scores_of_one(data, cache, tmp_path, capsys, no_
     assert run.text("out1") == run.text("err1") == ""
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_lost_process_stops_the_others_and_a_restart_goes_on(data, cache, tmp_path, victim):
-    """The coordinator, or another one: killed where it cannot say anything."""
+def assert_lost(run, victim):
+    """Kills one process, which cannot say anything, and sees what the other one says."""
+    run.processes[victim].kill()
+    assert run.statuses()[1 - victim] == 1
+    assert run.processes[victim].returncode == -signal.SIGKILL
+    said = run.text(f"err{1 - victim}").splitlines()
+    assert said[-1] == f"asd-jax: {distributed.LOST}"
+    assert not any("Traceback" in line or "@  " in line for line in said)
+
+
+def test_a_process_lost_while_recordings_are_read_stops_the_others(data, tmp_path):
+    """The coordinator, for which the other one waits."""
+    (tmp_path / "read0.wait").touch()
+    run = Run(tmp_path, data, tmp_path / "run", tmp_path / "cache", *STREAMED)
+    for i in range(2):
+        run.wait_for(".wav", f"read{i}")
+    assert_lost(run, victim=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_lost_in_training_stops_the_others_and_a_restart_goes_on(
+    data, cache, tmp_path, victim
+):
     out = tmp_path / "run"
     endless = ("--config.train.epochs=100000", "--config.train.checkpoint_every=1", *STREAMED)
     run = Run(tmp_path, data, out, cache, *endless)
@@ -169,21 +212,15 @@ def test_a_lost_process_stops_the_others_and_a_restart_goes_on(data, cache, tmp_
     while not any(path.name.isdigit() for path in checkpoints.iterdir()):
         assert time.monotonic() < until
         time.sleep(0.1)
-    run.processes[victim].kill()
-    assert run.statuses()[1 - victim] == 1
-    assert run.processes[victim].returncode == -signal.SIGKILL
-    said = run.text(f"err{1 - victim}").splitlines()
-    assert said[-1] == f"asd-jax: {distributed.LOST}"
-    assert not any("Traceback" in line or "@  " in line for line in said)
+    assert_lost(run, victim)
     assert not (out / "model.npz").exists()
 
     again = Run(tmp_path, data, out, cache, *endless)
     again.wait_for("continuing after epoch")
     again.wait_for("epoch ")
-    again.processes[1 - victim].send_signal(signal.SIGTERM)  # to one of them stops both
+    again.processes[1 - victim].send_signal(signal.SIGTERM)
     assert again.statuses() == [128 + signal.SIGTERM] * 2
     lines = [again.text(f"err{i}").splitlines()[-1] for i in (0, 1)]
-    assert all("stopped by SIGTERM" in line and "which is saved" in line for line in lines)
     assert "to another process" in lines[victim]
 
 

@@ -1,6 +1,5 @@
 """A fleet over several devices is the fleet on one."""
 
-import functools
 import os
 import subprocess
 import sys
@@ -9,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# test_fleet.py compares several devices with one by default, of a task that compiles faster.
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
@@ -49,11 +50,11 @@ np.savez(sys.argv[1], **arrays)
 """
 
 # Configuration, driver, and how many devices share the views of a model.
-QUICK = (
+CASES = (
     "interpolation_ae map 0",
     "dense_ae map 4",  # batch normalisation over the views of all devices
+    "dense_ae vmap 2",
 )
-SLOW = ("dense_ae vmap 2",)
 
 
 def fit(path: Path, devices: int, cases):
@@ -71,24 +72,13 @@ def fit(path: Path, devices: int, cases):
 
 @pytest.fixture(scope="module")
 def fits(tmp_path_factory):
-    """The arrays of one device and of four, in processes that serve all cases of a kind."""
-
-    @functools.cache
-    def of(cases):
-        folder = tmp_path_factory.mktemp("fits")
-        return tuple(fit(folder / f"{count}.npz", count, cases) for count in (1, 4))
-
-    return of
+    """The arrays of one device and of four, in processes that serve all cases."""
+    folder = tmp_path_factory.mktemp("fits")
+    return [fit(folder / f"{count}.npz", count, CASES) for count in (1, 4)]
 
 
-@pytest.mark.parametrize(
-    ("cases", "case"),
-    [
-        *((QUICK, case) for case in QUICK),
-        *(pytest.param(SLOW, case, marks=pytest.mark.slow) for case in SLOW),
-    ],
-)
-def test_four_devices_give_the_scores_of_one(cases, case, fits):
+@pytest.mark.parametrize("case", CASES)
+def test_four_devices_give_the_scores_of_one(case, fits):
     """Six models, so that two places of eight are filled up, or each on two or four devices.
 
     To 1e-3 of the largest weight: with fewer cores a device, and with the views of a step on
@@ -97,7 +87,7 @@ def test_four_devices_give_the_scores_of_one(cases, case, fits):
     gradients of rounding alone. Its scores are, to 4e-3: compiled with other options on one
     device, which rounds differently, they differ by 2e-3.
     """
-    one, four = fits(cases)
+    one, four = fits
     assert (one["devices"], four["devices"]) == (1, 4)
     scores, normalised = f"{case} scores", case.startswith("dense_ae")
     np.testing.assert_allclose(four[scores], one[scores], rtol=4e-3 if normalised else 1e-3)

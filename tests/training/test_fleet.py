@@ -1,5 +1,6 @@
 """Fleets: each model's training is the one it would have had alone."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -27,6 +28,8 @@ from asd_jax.training.models import FleetData, Views, model_key, split_clips
 
 LENGTH, MELS = 2, 3
 CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=0.05, validation_split=0.3)
+# A learning rate far too large: the validation loss rises after a few epochs.
+STOPPING = dataclasses.replace(CONFIG, epochs=8, learning_rate=0.3, patience=2, driver="map")
 
 
 def linear_task(learning_rate=0.05):
@@ -97,23 +100,47 @@ def run(which, config=CONFIG, **options):
     return np.asarray(weights["params"]["w"]), curves
 
 
+@contextlib.contextmanager
+def compiled():
+    """Names of the programs compiled inside, in their order; none is there before."""
+    names = []
+
+    def listener(event, duration, fun_name="", **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fun_name)
+
+    for kind in ("init", "dense", "convolution"):
+        compiler_options(kind)  # compiles a program once a process
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listener)
+
+
 @functools.cache
+def stopping(driver, *which):
+    """Weights and curves with early stopping, and the names of the programs."""
+    with compiled() as names:
+        return *run(which, dataclasses.replace(STOPPING, driver=driver)), names
+
+
 def together(driver):
-    """Weights and curves of all three models, with early stopping on."""
-    return run([0, 1, 2], dataclasses.replace(CONFIG, driver=driver, patience=1, epochs=8))
+    return stopping(driver, 0, 1, 2)[:2]
+
+
+def epochs_of(curve):
+    return sum(loss is not None for loss in curve["loss"])
 
 
 def test_a_model_of_a_fleet_is_what_it_would_be_alone():
     weights, curves = together("map")
-    for i in (0, 1):
-        config = dataclasses.replace(CONFIG, driver="map", patience=1, epochs=8)
-        alone, curve = run([i], config)
-        # The same sums in another order: a few float32 roundings.
-        np.testing.assert_allclose(weights[i], alone[0], rtol=1e-5, atol=1e-6)
-        n = sum(loss is not None for loss in curve[0]["loss"])
-        assert curves[i]["loss"][n:] == [None] * (len(curves[i]["loss"]) - n)
-        for name in ("loss", "validation_loss"):
-            np.testing.assert_allclose(curves[i][name][:n], curve[0][name][:n], rtol=1e-5)
+    alone, (curve,), _ = stopping("map", 0)
+    # The same sums in another order: a few float32 roundings.
+    np.testing.assert_allclose(weights[0], alone[0], rtol=1e-5, atol=1e-6)
+    n = epochs_of(curve)
+    assert curves[0]["loss"][n:] == [None] * (len(curves[0]["loss"]) - n)
+    for name in ("loss", "validation_loss"):
+        np.testing.assert_allclose(curves[0][name][:n], curve[name][:n], rtol=1e-5)
 
 
 @pytest.mark.parametrize("driver", ["vmap", "loop"])
@@ -179,19 +206,16 @@ def test_training_equals_a_plain_loop():
 
 
 def test_early_stopping_keeps_the_best_weights_and_freezes():
-    # A learning rate far too large: the validation loss rises after a few epochs.
-    config = dataclasses.replace(CONFIG, patience=2, epochs=30, learning_rate=0.5)
-    weights, curves = run([0, 1, 2], config)
-    stopped_at = []
+    weights, curves = together("map")
     for i in range(3):
         seen = [loss for loss in curves[i]["validation_loss"] if loss is not None]
-        stopped_at.append(len(seen))
         best = int(np.argmin(seen))
-        assert len(seen) == min(best + 1 + config.patience, config.epochs)
+        assert len(seen) == min(best + 1 + STOPPING.patience, STOPPING.epochs)
         if i == 0:
-            until_best, _ = run([i], dataclasses.replace(config, patience=0, epochs=best + 1))
+            config = dataclasses.replace(STOPPING, patience=0, epochs=best + 1)
+            until_best, _ = run([i], config)
             np.testing.assert_allclose(weights[i], until_best[0], rtol=1e-4, atol=1e-5)
-    assert len(set(stopped_at)) > 1, "models should stop at different epochs here"
+    assert len({*map(epochs_of, curves)}) > 1, "models should stop at different epochs here"
 
 
 def test_every_view_is_used_once_an_epoch_whatever_the_padding():
@@ -228,37 +252,15 @@ def test_without_validation_clips_the_training_loss_is_watched():
     assert curves[0]["validation_loss"] == [None] * config.epochs
 
 
-@pytest.fixture
-def compiled():
-    """Names of the programs compiled in a test, in their order."""
-    names = []
-
-    def listener(event, duration, fun_name="", **kwargs):
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(fun_name)
-
-    for kind in ("init", "dense", "convolution"):
-        compiler_options(kind)  # compiles a program once a process
-    jax.clear_caches()
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    yield names
-    jax.monitoring.unregister_event_duration_listener(listener)
+def test_all_models_are_one_program():
+    (_, (alone,), of_one), (_, curves, of_three) = stopping("map", 0), stopping("map", 0, 1, 2)
+    assert epochs_of(alone) < max(map(epochs_of, curves))
+    assert 0 < len(of_one) == len(of_three), "compilations grow with models or epochs"
 
 
-def test_all_models_are_one_program(compiled):
-    counts = []
-    for epochs, which in ((3, [0, 1]), (6, [0, 1, 2])):
-        jax.clear_caches()
-        compiled.clear()
-        run(which, dataclasses.replace(CONFIG, epochs=epochs, batch_size=4))
-        counts.append(len(compiled))
-    assert 0 < counts[0] == counts[1], "compilations grow with models or epochs"
-
-
-def test_steps_from_python_are_one_program(compiled):
+def test_steps_from_python_are_one_program():
     """Also the first of an epoch, whose sums have no step's type of their own."""
-    run([0, 1], dataclasses.replace(CONFIG, driver="loop", epochs=2, batch_size=4))
-    steps = [name for name in compiled if "_step" in name]
+    steps = [name for name in stopping("loop", 0, 1, 2)[2] if "_step" in name]
     assert sorted(steps) == ["jit(_train_step)", "jit(_validation_step)"]
 
 
@@ -266,10 +268,10 @@ DEVICES = """
 import sys; sys.path.insert(0, "tests/training")
 import jax; jax.config.update("jax_num_cpu_devices", 4)
 import dataclasses, numpy as np
-from test_fleet import CONFIG, run
-one, _ = run([0, 1, 2], dataclasses.replace(CONFIG, patience=1), devices=jax.devices()[:1])
-for driver, *together in [case.split(":") for case in sys.argv[1:]]:
-    config = dataclasses.replace(CONFIG, driver=driver, patience=1)
+from test_fleet import STOPPING, run
+one = np.load(sys.argv[1])
+for driver, *together in [case.split(":") for case in sys.argv[2:]]:
+    config = dataclasses.replace(STOPPING, driver=driver)
     for count in map(int, together):
         many, _ = run([0, 1, 2], dataclasses.replace(config, data_devices=count))
         np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6)
@@ -284,9 +286,10 @@ print(len(jax.devices()))
         pytest.param(("map:0:1:4", "vmap:0:1:2"), marks=pytest.mark.slow),
     ],
 )
-def test_several_devices_give_what_one_gives(pytestconfig, cases):
+def test_several_devices_give_what_one_gives(pytestconfig, tmp_path, cases):
+    np.save(tmp_path / "one.npy", together("map")[0])
     done = subprocess.run(
-        [sys.executable, "-c", DEVICES, *cases],
+        [sys.executable, "-c", DEVICES, str(tmp_path / "one.npy"), *cases],
         capture_output=True,
         text=True,
         cwd=pytestconfig.rootpath,

@@ -1,5 +1,6 @@
 """Windows of frames: each view once an epoch, in bounded memory, the same after a resume."""
 
+import functools
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from asd_jax.audio.views import view_starts
 from asd_jax.config import TrainConfig
 from asd_jax.errors import UserError
-from asd_jax.training import FleetModel, Interrupted, Task, fleet_clips, train, trainer
+from asd_jax.training import FleetModel, Interrupted, Task, fleet, fleet_clips, train, trainer
 from asd_jax.training.checkpoints import Checkpoints
 from asd_jax.training.models import lay_out_views
 from asd_jax.training.windows import (
@@ -170,7 +171,7 @@ def counting_task():
     return Task(init, step, loss, 1)
 
 
-@pytest.mark.parametrize("driver", ["map", "vmap", "loop"])
+@pytest.mark.parametrize("driver", ["map", pytest.param("vmap", marks=pytest.mark.slow), "loop"])
 def test_every_view_is_seen_once_an_epoch(driver, monkeypatch):
     """And losses are means over all views of all windows."""
     monkeypatch.setattr(trainer, "table_bytes", lambda config: 2 * 100 * 4 * MELS)
@@ -207,6 +208,8 @@ def test_a_resumed_training_sees_what_it_would_have_seen(monkeypatch, tmp_path):
         lambda *start: init(*start) | {"model_state": {}}, step, lambda *_: jnp.float32(0), 1
     )
     monkeypatch.setattr(trainer, "table_bytes", lambda config: 2 * 100 * 4 * MELS)
+    # All three trainings are the same programs.
+    monkeypatch.setattr(fleet, "make_windowed_epoch", functools.cache(fleet.make_windowed_epoch))
     clips = clips_of(CONFIG)
     whole = train(task, clips, FRAMES, CONFIG)
     checkpoints = Checkpoints(tmp_path)

@@ -34,9 +34,10 @@ def init_head(key: jax.Array, inputs: int, columns: int, classes: jax.Array | in
 
     Examples:
         >>> import jax
-        >>> head = init_head(jax.random.key(0), inputs=16, columns=6, classes=4)
-        >>> head.kernel.shape, bool((abs(head.kernel) < (6 / (16 + 4)) ** 0.5).all())
-        ((16, 6), True)
+        >>> init = jax.jit(init_head, static_argnames=("inputs", "columns"))
+        >>> head = init(jax.random.key(0), inputs=16, columns=6, classes=4)
+        >>> head.kernel.shape, head.bias.shape
+        ((16, 6), (6,))
     """
     limit = jnp.sqrt(6 / (inputs + classes))
 
@@ -59,9 +60,9 @@ def logits(head: Head, embeddings: jax.Array, classes: jax.Array | int) -> jax.A
         (batch, columns).
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> head = Head(jnp.eye(3), jnp.zeros(3))
-        >>> logits(head, jnp.array([[1.0, 2.0, 3.0]]), classes=2).tolist()
+        >>> import numpy as np
+        >>> head = Head(np.eye(3), np.zeros(3))
+        >>> logits(head, np.array([[1.0, 2.0, 3.0]]), classes=2).tolist()
         [[1.0, 2.0, -inf]]
     """
     return _without_spare(embeddings @ head.kernel + head.bias, classes)
@@ -78,9 +79,10 @@ def cosines(head: Head, embeddings: jax.Array) -> jax.Array:
         (batch, columns).
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> head = Head(jnp.eye(2), jnp.zeros(2))
-        >>> [round(float(cosine), 3) for cosine in cosines(head, jnp.array([[3.0, 4.0]]))[0]]
+        >>> import jax, numpy as np
+        >>> head = Head(np.eye(2), np.zeros(2))
+        >>> found = np.asarray(jax.jit(cosines)(head, np.array([[3.0, 4.0]])))
+        >>> [round(float(cosine), 3) for cosine in found[0]]
         [0.6, 0.8]
     """
 
@@ -117,11 +119,10 @@ def arcface_logits(
     Examples:
         The own class at 60°, with a margin of 30°, is scored as if at 90°.
 
-        >>> import jax.numpy as jnp
-        >>> cosine = jnp.array([[0.5, 0.2]])
-        >>> own = jnp.array([0])
-        >>> values = arcface_logits(cosine, own, 2, margin=jnp.pi / 6, scale=10.0)
-        >>> [round(float(value), 3) + 0.0 for value in values[0]]
+        >>> import jax, numpy as np
+        >>> cosine, own = np.array([[0.5, 0.2]]), np.array([0])
+        >>> values = jax.jit(arcface_logits)(cosine, own, 2, margin=np.pi / 6, scale=10.0)
+        >>> [round(float(value), 3) + 0.0 for value in np.asarray(values)[0]]
         [0.0, 2.0]
     """
     # The slope of the sine √(1 − cos²) is infinite at ±1, where rounding could put a cosine.

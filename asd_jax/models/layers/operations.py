@@ -56,9 +56,9 @@ def convolve(
         (batch, height', width', outputs).
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> image = jnp.arange(4.0).reshape(1, 2, 2, 1)
-        >>> convolve(image, jnp.ones((2, 2, 1, 1)), padding="VALID").ravel().tolist()
+        >>> import numpy as np
+        >>> image = np.arange(4.0).reshape(1, 2, 2, 1)
+        >>> np.ravel(convolve(image, np.ones((2, 2, 1, 1)), padding="VALID")).tolist()
         [6.0]
     """
     strides, pads = _geometry(x, kernel, strides, padding)
@@ -89,10 +89,10 @@ def convolve_depthwise(
         (batch, height', width', channels).
 
     Examples:
-        >>> import jax.numpy as jnp
-        >>> image = jnp.ones((1, 2, 2, 2))
-        >>> kernel = jnp.ones((2, 2, 1, 2)) * jnp.array([1.0, 3.0])  # a factor a channel
-        >>> convolve_depthwise(image, kernel, padding="VALID").ravel().tolist()
+        >>> import numpy as np
+        >>> image = np.ones((1, 2, 2, 2))
+        >>> kernel = np.ones((2, 2, 1, 2)) * np.array([1.0, 3.0])  # a factor a channel
+        >>> np.ravel(convolve_depthwise(image, kernel, padding="VALID")).tolist()
         [4.0, 12.0]
     """
     strides, pads = _geometry(x, kernel, strides, padding)

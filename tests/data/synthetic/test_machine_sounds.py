@@ -168,7 +168,7 @@ def test_load_and_microphone_change_the_sound():
 
 @pytest.mark.parametrize("family", machine_kinds.FAMILIES)
 def test_nothing_clips(family):
-    for i in range(4):
+    for i in range(2):
         for cause in [None, *machine_kinds.FAMILIES[family].faults]:
             audio, _ = render(family, cause, key=f"{i}", level_offset_db=6.0)
             assert 0.01 < np.abs(audio).max() < 0.98  # 0.99 is where a clip is scaled down

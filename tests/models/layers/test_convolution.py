@@ -86,13 +86,17 @@ def check(geometry, depthwise, outputs=4, tolerance=1e-5):
         np.testing.assert_allclose(ours, theirs, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("depthwise", [False, True])
-@pytest.mark.parametrize("geometry", GEOMETRIES)
+# Paddings are worked out by the same lines for dense and depthwise kernels.
+CASES = [(geometry, False) for i, geometry in enumerate(GEOMETRIES) if i != 5]
+CASES += [(GEOMETRIES[i], True) for i in (0, 1, 6, 10, 11, 12, 13)]
+
+
+@pytest.mark.parametrize(("geometry", "depthwise"), CASES)
 def test_values_and_gradients(geometry, depthwise):
     check(geometry, depthwise)
 
 
-@pytest.mark.parametrize("geometry", [GEOMETRIES[i] for i in (0, 5, 6, 12, 13)])
+@pytest.mark.parametrize("geometry", [GEOMETRIES[i] for i in (5, 12)])
 def test_values_and_gradients_of_many_outputs(geometry):
     """To 1e-4: the input's gradient sums up to 6,400 products."""
     check(geometry, depthwise=False, outputs=256, tolerance=1e-4)
@@ -155,9 +159,13 @@ class Small(nn.Module):
 def test_members_and_steps_in_loops_equal_lone_ones():
     """Gradients under vmap and lax.scan, to what rounding makes of lone ones."""
     module = Small()
-    x = jax.random.normal(jax.random.key(0), (3, 4, 9, 8, 2))
-    init = jax.jit(module.init)
-    models = [init(jax.random.key(seed), x[0]) for seed in range(3)]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 9, 8, 2)).astype(np.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x[0])
+    stacked = jax.tree.map(
+        lambda leaf: rng.uniform(0.1, 0.5, (3, *leaf.shape)).astype(np.float32), shapes
+    )
+    models = [jax.tree.map(lambda leaf, m=m: leaf[m], stacked) for m in range(3)]
 
     masks = np.array([[True, True, False, True]] * 2 + [[True] * 4])
 
@@ -176,7 +184,6 @@ def test_members_and_steps_in_loops_equal_lone_ones():
     tolerances = jax.tree.map(lambda *leaves: max(leaves), *(allowed(compiled, *e) for e in each))
     # Tight enough to see a step that is another model's, or a row that counts and should not.
     assert max(jax.tree.leaves(tolerances)) < 1e-3
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     ways = {
         "vmap": jax.vmap(step),
         "scan": lambda *args: jax.lax.scan(lambda n, one: (n + 1, step(*one)), 0, args)[1],

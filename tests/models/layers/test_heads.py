@@ -7,6 +7,10 @@ import pytest
 
 from asd_jax.models.layers import heads
 
+# As programs: operation by operation, each is compiled by itself.
+arcface_logits = jax.jit(heads.arcface_logits)
+init_head = jax.jit(heads.init_head, static_argnums=(1, 2))
+
 
 @pytest.fixture
 def case():
@@ -27,7 +31,7 @@ def angles(head, embeddings):
 def test_logits_are_a_linear_layer_s_and_spare_columns_are_out_of_the_race(case):
     """To 1e-5 of values of order 1: float32."""
     head, x, _ = case
-    found = heads.logits(head, x, 3)
+    found = np.asarray(jax.jit(heads.logits)(head, x, 3))
     expected = x.astype(np.float64) @ head.kernel + head.bias
     np.testing.assert_allclose(found[:, :3], expected[:, :3], atol=1e-5)
     assert np.isneginf(found[:, 3:]).all()
@@ -36,7 +40,7 @@ def test_logits_are_a_linear_layer_s_and_spare_columns_are_out_of_the_race(case)
 def test_cosines(case):
     """To 1e-6: float32 of values up to 1."""
     head, x, _ = case
-    np.testing.assert_allclose(heads.cosines(head, x), np.cos(angles(head, x)), atol=1e-6)
+    np.testing.assert_allclose(jax.jit(heads.cosines)(head, x), np.cos(angles(head, x)), atol=1e-6)
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.5, 1.2])
@@ -50,29 +54,33 @@ def test_arcface_adds_its_margin_to_the_label_s_angle(case, margin):
     expected[rows, labels] = np.where(
         own + margin < np.pi, np.cos(own + margin), np.cos(own) - margin * np.sin(margin)
     )
-    found = heads.arcface_logits(heads.cosines(head, x), labels, 3, margin=margin, scale=30.0)
+    found = arcface_logits(np.float32(np.cos(theta)), labels, 3, margin=margin, scale=30.0)
+    found = np.asarray(found)
     np.testing.assert_allclose(found[:, :3], 30 * expected[:, :3], atol=2e-4)
     assert np.isneginf(found[:, 3:]).all()
 
 
 def test_arcface_past_half_a_turn_goes_on_downwards():
     """At an angle of π, where cos(π + 0.5) would be higher than cos(π)."""
-    found = heads.arcface_logits(jnp.array([[-1.0, 0.0]]), jnp.array([0]), 2, margin=0.5, scale=1.0)
+    cosines, labels = np.array([[-1.0, 0.0]], np.float32), np.array([0])
+    found = np.asarray(arcface_logits(cosines, labels, 2, margin=0.5, scale=1.0))
     np.testing.assert_allclose(found[0, 0], -1 - 0.5 * np.sin(0.5), atol=1e-5)
 
 
 def test_gradients_are_finite_where_an_angle_is_0_or_half_a_turn():
     def total(cosines):
-        return jnp.sum(heads.arcface_logits(cosines, jnp.array([0, 0]), 2, margin=0.5, scale=30.0))
+        return jnp.sum(heads.arcface_logits(cosines, np.array([0, 0]), 2, margin=0.5, scale=30.0))
 
-    found = jax.grad(total)(jnp.array([[1.0, 0.2], [-1.0, 0.1]]))
+    found = jax.jit(jax.grad(total))(np.array([[1.0, 0.2], [-1.0, 0.1]], np.float32))
     assert np.isfinite(found).all()
 
 
 def test_a_model_s_columns_are_the_same_in_any_fleet():
     """Uniform to √(6 / (inputs + classes)), as Keras's dense layer starts."""
-    small = heads.init_head(jax.random.key(1), 1000, 3, 3)
-    large = heads.init_head(jax.random.key(1), 1000, 7, 3)
+    small, large = (
+        jax.tree.map(np.asarray, init_head(jax.random.key(1), 1000, columns, 3))
+        for columns in (3, 7)
+    )
     np.testing.assert_array_equal(small.kernel, large.kernel[:, :3])
     limit = np.sqrt(6 / 1003)
     assert np.abs(small.kernel).max() <= limit
