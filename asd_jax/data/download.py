@@ -34,7 +34,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from asd_jax.data.layouts import Archive, official_archives
+from asd_jax.data.years import Archive, official_archives
 from asd_jax.errors import UserError
 from asd_jax.runtime.files import atomic_write, disk_errors
 

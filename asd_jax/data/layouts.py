@@ -14,49 +14,39 @@ data sets down to a single machine's folder, with or without a `raw/` level.
 import csv
 import dataclasses
 import functools
-import importlib.resources
-import io
+import itertools
 import os
 import re
-from collections import defaultdict
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
+from asd_jax.data.audio_files import inspect
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
+from asd_jax.data.years import NO_ATTRIBUTE, SUBSET_FOLDER, YEARS, with_years
 from asd_jax.errors import UserError
-
-YEARS = range(2020, 2027)
 
 EXPECTED = (
     "expected <machine>/train/*.wav and <machine>/test/*.wav named as in DCASE 2020 to 2026, "
     "or <machine>/id_NN/normal/*.wav as in MIMII"
 )
 
-_SPLITS = {"train": "train", "test": "test", "source_test": "test", "target_test": "test"}
+_RENAMED = "test_rename"  # labelled evaluation clips, as the challenge's tools name them
+_SPLITS = {
+    "train": "train",
+    **dict.fromkeys(("test", "source_test", "target_test", _RENAMED), "test"),
+}
 _LABELS = {"normal": NORMAL, "anomaly": ANOMALY, "abnormal": ANOMALY, None: UNLABELLED}
 
-_ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+")
+_ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly|abnormal)_)?id_(?P<section>\d\d)_\d+")
 _SECTION_NAME = re.compile(
     r"section_(?P<section>\d\d)(?:_(?P<domain>source|target))?(?:_(?P<split>train|test))?"
     r"(?:_(?P<label>normal|anomaly))?_\d+(?:_(?P<attributes>.+))?"
 )
 _ID_FOLDER = re.compile(r"id_(\d\d)")
-_SUBSET_FOLDER = re.compile(r"(dev|eval)_\w+")
-_YEAR_FOLDER = re.compile(r"dcase[-_ ]?(20\d\d)", re.IGNORECASE)
-_NO_ATTRIBUTE = "noAttribute"
-
-
-@dataclasses.dataclass(frozen=True)
-class Archive:
-    """One published archive of the challenge: a machine's subset, or a part of it."""
-
-    year: int
-    machine: str
-    subset: str
-    url: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,22 +58,13 @@ class Scan:
         strays: paths of wav files that fit no layout, or whose names are not UTF-8.
         supplemental: paths of the supplemental clips of 2025 and later (noise alone or the
             machine alone), neither training nor test clips.
+        lines: what was decided about the data and why, for the user.
     """
 
     clips: ClipTable
     strays: tuple[str, ...]
     supplemental: tuple[str, ...]
-
-
-@functools.cache
-def official_archives() -> tuple[Archive, ...]:
-    """The challenge's published archives, 2020 to 2026."""
-    table = importlib.resources.files("asd_jax.data").joinpath("downloads.csv")
-    file = io.StringIO(table.read_text(encoding="utf-8"))
-    return tuple(
-        Archive(int(row["year"]), row["machine"], row["set"], row["url"])
-        for row in csv.DictReader(file)
-    )
+    lines: tuple[str, ...]
 
 
 def find_clips(
@@ -96,7 +77,8 @@ def find_clips(
     Args:
         data_dir: any folder from the root of several data sets down to one machine's folder.
         year: the challenge year of every clip, instead of the one the layout shows.
-        report: called with one line if files were left out since they fit no layout.
+        report: called with a line if files were left out since they fit no layout, and with one
+            for what was decided about the data, such as its year.
 
     Returns:
         The clips, sorted by machine, section, split and name.
@@ -105,11 +87,7 @@ def find_clips(
         UserError: no such folder, no clip in it, or two clips of one name, as when the folder
             holds the same machine at several signal-to-noise ratios.
 
-    The year of section-named clips is decided for a data set as a whole. A folder named like
-    `dcase2023` on the path wins; else `source_test` or `target_test` folders say 2021, a
-    section other than 00 says 2022, and section 00 alone says 2023 or later: the year whose
-    published machines cover most of those present, the earliest of equals, where a name with
-    `noAttribute` excludes the years before 2024 and a `supplemental` folder those before 2025.
+    The year of section-named clips is decided for a data set as a whole, by `years.with_years`.
     """
     scanned = scan(data_dir, year)
     if not scanned.clips:
@@ -124,6 +102,9 @@ def find_clips(
             f"two clips of machine {first.machine}, section {first.section}, are called "
             f"{first.name}: {first.path} and {second.path}; give the folder of one data set"
         )
+    if report:
+        for line in scanned.lines:
+            report(line)
     if report and scanned.strays:
         report(
             f"{len(scanned.strays)} wav files fit no layout and are left out, for example "
@@ -145,9 +126,14 @@ def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
     clips = ClipTable.of(_found_clips(Path(data_dir), strays, supplemental))
     if not (clips or strays or supplemental):
         raise UserError(f"no wav file under {data_dir}; {EXPECTED}")
-    clips = _with_mimii_split(clips)
-    clips = _with_year(clips, supplemental) if year is None else clips.replace(year=year)
-    return Scan(clips.sorted(), tuple(sorted(strays)), tuple(sorted(supplemental)))
+    clips = _with_mimii_split(_without_links(clips))
+    clips, lines = _with_renamed(clips)
+    if year is None:
+        clips, reasons = with_years(clips, supplemental)
+        lines += reasons
+    else:
+        clips = clips.replace(year=year)
+    return Scan(clips.sorted(), tuple(sorted(strays)), tuple(sorted(supplemental)), tuple(lines))
 
 
 def _found_clips(data_dir: Path, strays: list[str], supplemental: list[str]) -> Iterator[Clip]:
@@ -159,6 +145,8 @@ def _found_clips(data_dir: Path, strays: list[str], supplemental: list[str]) -> 
         printable = os.fsencode(path).decode(errors="backslashreplace")
         if printable != str(path):
             strays.append(printable)
+        elif path.name.startswith("."):
+            strays.append(str(path))  # such as AppleDouble's, which are no recordings
         elif clip := parse_clip(path, data_dir):
             if not clip.attributes and clip.year >= 2022:
                 table = read_attributes(path.parents[1] / f"attributes_{clip.section}.csv")
@@ -204,13 +192,13 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
     if split is None or fields is None:
         return None
     if match := _ID_NAME.fullmatch(path.stem):
-        if folder.name not in ("train", "test"):
+        if folder.name not in ("train", "test", _RENAMED):
             return None
         year, domain = 2020, ""
         attributes: tuple[tuple[str, str], ...] = ()
     elif match := _SECTION_NAME.fullmatch(path.stem):
         domain = match["domain"] or ""
-        by_folder = folder.name.removesuffix(split).rstrip("_")
+        by_folder = "" if folder.name == _RENAMED else folder.name.removesuffix(split).rstrip("_")
         if match["split"] not in (None, split) or (by_folder and by_folder != domain):
             return None
         year = 2021 if by_folder else 2022
@@ -247,18 +235,57 @@ def _wav_files(data_dir: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
-    # Data sets are often assembled from links to other disks; each folder is walked once, so
-    # that a link to a parent causes no endless loop.
-    walked = set()
+    # Data sets are often assembled from links to other disks; a link to a folder above itself would
+    # be an endless loop. Real paths of each folder and of those above it:
+    above: dict[str, frozenset[str]] = {}
     for folder, folders, files in os.walk(
         os.path.abspath(data_dir), followlinks=True, onerror=fail
     ):
-        if (real := os.path.realpath(folder)) in walked:
+        real = os.path.realpath(folder)
+        outer = above.pop(folder, frozenset())
+        if real in outer:
             folders.clear()
             continue
-        walked.add(real)
-        folders.sort()
+        folders[:] = [name for name in sorted(folders) if not _is_waste(folder, name)]
+        above.update((os.path.join(folder, name), outer | {real}) for name in folders)
         yield from (Path(folder, name) for name in sorted(files) if name.lower().endswith(".wav"))
+
+
+def _is_waste(folder: str, name: str) -> bool:
+    """Whether a folder is hidden, a bin or a snapshot, and not a machine of that name."""
+    if name in ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"):
+        return True
+    return name.startswith(".") and not any(
+        os.path.isdir(os.path.join(folder, name, split)) for split in _SPLITS
+    )
+
+
+def _without_links(clips: ClipTable) -> ClipTable:
+    """Leaves out second paths to one recording, as links beside their targets make them."""
+    kept = np.ones(len(clips), bool)
+    for rows in clips.namesakes():
+        seen = set()
+        for row in rows.tolist():
+            real = os.path.realpath(clips.path(row))
+            kept[row] = real not in seen
+            seen.add(real)
+    return clips if kept.all() else clips[kept]
+
+
+def _with_renamed(clips: ClipTable) -> tuple[ClipTable, list[str]]:
+    """Leaves out test clips without labels whose machine has labelled ones of them beside."""
+    kept, lines = np.ones(len(clips), bool), []
+    labelled = {
+        str(Path(clips.path(rows[0])).parents[1])
+        for (folder,), rows in clips.groups("folder").items()
+        if Path(clips.path(rows[0])).parent.name == _RENAMED
+    }
+    for rows in clips.groups("folder", rows=clips.where(split="test", label=UNLABELLED)).values():
+        folder = Path(clips.path(rows[0])).parent
+        if str(folder.parent) in labelled and folder.name != _RENAMED:
+            kept[rows] = False
+            lines.append(f"{folder.parent / _RENAMED} has labels and takes the place of {folder}")
+    return (clips if kept.all() else clips[kept]), lines
 
 
 class _Place(TypedDict):
@@ -269,17 +296,18 @@ class _Place(TypedDict):
 @functools.lru_cache(maxsize=1024)  # thousands of clips share a machine's folder
 def _place(machine_folder: Path) -> _Place | None:
     """Machine and subset, from the folder of the machine."""
-    machine = machine_folder.name
-    if not machine or machine == "raw" or _SUBSET_FOLDER.fullmatch(machine):
+    # Systems that store names decomposed must not make another machine of it.
+    machine = unicodedata.normalize("NFC", machine_folder.name)
+    if machine in ("", "raw", "dev_data", "eval_data"):
         return None
-    subsets = (_SUBSET_FOLDER.fullmatch(parent.name) for parent in machine_folder.parents)
+    subsets = (SUBSET_FOLDER.fullmatch(parent.name) for parent in machine_folder.parents)
     nearest = next(filter(None, subsets), None)
     return {"machine": machine, "subset": nearest[1] if nearest else "dev"}
 
 
 def _attributes(text: str | None) -> tuple[tuple[str, str], ...]:
     """Parses (name, value) pairs; a last name without a value has the value ""."""
-    if text is None or text == _NO_ATTRIBUTE:
+    if text is None or text == NO_ATTRIBUTE:
         return ()
     tokens = text.split("_")
     return tuple(zip(tokens[::2], [*tokens[1::2], ""], strict=False))
@@ -288,15 +316,21 @@ def _attributes(text: str | None) -> tuple[tuple[str, str], ...]:
 def _with_mimii_split(clips: ClipTable) -> ClipTable:
     """Moves normal clips of MIMII to the test set: as many as abnormal ones, as in its baseline.
 
-    They are the first by name, and at most half of the normal clips, so that some are left to
-    train on.
+    They are the first by name that can be used, and at most half of the normal clips, so that some
+    are left to train on.
     """
     test = np.zeros(len(clips), bool)
+
+    def usable(rows: np.ndarray) -> Iterator[int]:
+        return (row for row in rows.tolist() if inspect(clips.path(row)).problem is None)
+
     # What precedes the name, "normal/00000000.wav", is the folder of a machine id.
     abnormal = clips.groups("folder", rows=clips.where(year=0, label=ANOMALY))
     for folder, members in clips.groups("folder", rows=clips.where(year=0, label=NORMAL)).items():
-        n_test = min(len(abnormal.get(folder, ())), len(members) // 2)
-        test[members[:n_test]] = True  # in the order of names: `_wav_files` sorts a folder
+        n_abnormal = sum(1 for _ in usable(abnormal.get(folder, np.zeros(0, np.int64))))
+        n_test = min(n_abnormal, len(members) // 2)
+        # In the order of names: `_wav_files` sorts a folder.
+        test[[*itertools.islice(usable(members), n_test)]] = True
     return clips.replace(test, split="test")
 
 
@@ -319,50 +353,5 @@ def _read_attribute_file(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
         names = [key for key in row if key and re.fullmatch(r"d\d+p", key)]
         pairs = ((row[name], row.get(f"{name[:-1]}v") or "") for name in names)
         stem = Path(row["file_name"]).stem
-        attributes[stem] = tuple(p for p in pairs if p[0] and p[0] != _NO_ATTRIBUTE)
+        attributes[stem] = tuple(p for p in pairs if p[0] and p[0] != NO_ATTRIBUTE)
     return attributes
-
-
-def _with_year(clips: ClipTable, supplemental: list[str]) -> ClipTable:
-    """Infers the year of section-named clips, one data set at a time."""
-    sets = defaultdict(list)
-    for rows in clips.groups("folder", rows=clips.where(year=[2021, 2022])).values():
-        sets[_set_folder(clips.path(rows[0]))].append(rows)
-    has_supplemental = {_set_folder(path) for path in supplemental}
-    settled = clips
-    for folder, parts in sets.items():
-        mask = np.zeros(len(clips), bool)
-        mask[np.concatenate(parts)] = True
-        year = _year(folder, clips[mask], folder in has_supplemental)
-        settled = settled.replace(mask, year=year)
-    return settled
-
-
-def _set_folder(path: str) -> Path:
-    """Folder of both subsets of a clip's data set."""
-    folder = Path(os.path.abspath(path)).parents[2]
-    while folder.name == "raw" or _SUBSET_FOLDER.fullmatch(folder.name):
-        folder = folder.parent
-    return folder
-
-
-def _year(folder: Path, clips: ClipTable, has_supplemental: bool) -> int:
-    named = (_YEAR_FOLDER.search(part) for part in reversed(folder.parts))
-    nearest = next(filter(None, named), None)
-    if nearest and int(nearest[1]) in YEARS:
-        return int(nearest[1])
-    if 2021 in clips.distinct("year"):
-        return 2021
-    if clips.distinct("section") != ["00"]:
-        candidates: tuple[int, ...] = (2022, 2021)
-    elif has_supplemental:
-        candidates = (2025, 2026)
-    elif any(os.path.splitext(c.name)[0].endswith(f"_{_NO_ATTRIBUTE}") for c in clips):
-        candidates = (2024, 2025, 2026)
-    else:
-        candidates = (2023, 2024, 2025, 2026, 2022, 2021)
-    present = set(clips.distinct("machine"))
-    published = defaultdict(set)
-    for archive in official_archives():
-        published[archive.year].add(archive.machine)
-    return max(candidates, key=lambda year: len(present & published[year]))

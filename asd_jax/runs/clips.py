@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asd_jax.config import nearest
 from asd_jax.data.clips import ANOMALY, Clip, ClipTable
-from asd_jax.data.synthetic.takes import SETTINGS_FILE
+from asd_jax.data.years import SETTINGS_FILE
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.challenge import file_suffix

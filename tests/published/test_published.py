@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from asd_jax.data.layouts import official_archives
+from asd_jax.data.years import official_archives
 from asd_jax.detectors.outlier_exposure_ae import OutlierExposureConfig
 from asd_jax.published import load_published
 

@@ -22,12 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from asd_jax.data.layouts import YEARS
 from asd_jax.data.synthetic import machine_kinds, machine_sounds
 from asd_jax.data.synthetic.takes import (
     KINDS,
     MIMII,
-    SETTINGS_FILE,
     Settings,
     Take,
     attributes_of,
@@ -36,6 +34,7 @@ from asd_jax.data.synthetic.takes import (
     plan,
     sections_of,
 )
+from asd_jax.data.years import SETTINGS_FILE, YEARS
 from asd_jax.errors import UserError
 from asd_jax.runtime import files
 

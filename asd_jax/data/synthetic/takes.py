@@ -2,11 +2,10 @@
 
 import dataclasses
 
-from asd_jax.data.layouts import official_archives
 from asd_jax.data.synthetic import machine_kinds, machine_wear
+from asd_jax.data.years import official_archives
 
 MIMII = 0  # the year that stands for raw MIMII
-SETTINGS_FILE = "synthetic.json"  # in the root of every synthetic data set
 _FEWEST_TARGETS = 3  # target clips of a challenge's training set
 _FEWEST_TESTS, _MOST_TESTS = 8, 100  # normal test clips of a section, and as many anomalous
 
