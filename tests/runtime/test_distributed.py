@@ -45,11 +45,12 @@ features.read_batches, trainer._entry = read, slowly
 main(sys.argv[3:])
 """
 SMALL = [
-    *("--config.front_end.n_mels=8", "--config.detector.encoder=8,"),
+    "--config.front_end.n_mels=8",
     *("--config.train.batch_size=64", "--config.train.validation_split=0.2"),
 ]
+ENCODER = "--config.detector.encoder=8,"
 # Every step by both processes, and frames by windows.
-STREAMED = ["--config.train.data_devices=2", "--config.train.table_mib=0.02"]
+STREAMED = ["--config.train.data_devices=2", "--config.train.table_mib=0.02", ENCODER]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def scores(out):
     "settings",
     [
         STREAMED,
-        pytest.param(["--config.train.data_devices=1"], marks=pytest.mark.slow),
+        pytest.param(["--config.train.data_devices=1", ENCODER], marks=pytest.mark.slow),
         # Convolutions, on CPUs each process its own models.
         pytest.param(
             [
