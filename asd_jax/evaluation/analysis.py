@@ -5,9 +5,11 @@ threshold from the training clips, and the spectrograms of wrong decisions besid
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from asd_jax.audio import FrontEnd
 from asd_jax.evaluation.results import ScoreRow
 from asd_jax.evaluation.tables import markdown, mean_std
 from asd_jax.features.table import Features
-from asd_jax.runtime.files import atomic_write
+from asd_jax.runtime.files import atomic_write, fitting_name
 
 
 class Decisions(NamedTuple):
@@ -105,9 +107,9 @@ def write_analysis(
         "standard deviation over the seeds.",
     ]
     for machine in machines:
-        picture = f"spectrograms/{machine}.png"
+        picture = "spectrograms/" + fitting_name(machine, ".png")
         write_spectrograms(folder / picture, rows, machine, features, front_end)
-        text += ["", f"![{machine}: wrong and right decisions]({picture})"]
+        text += ["", f"![{machine}: wrong and right decisions]({quote(picture)})"]
     with atomic_write(folder / "analysis.md") as file:
         file.write("\n".join(text) + "\n")
 
@@ -175,10 +177,13 @@ def write_spectrograms(
         axis.set_title(
             f"{title}: {row.clip}\nscore {row.score:.4g}, threshold {row.threshold:.4g}",
             fontsize=10,
+            parse_math=False,  # names may have dollar signs
         )
         axis.set_xlabel("seconds")
         axis.set_ylabel("mel band")
     figure.colorbar(image, ax=axes, label="dB")
-    figure.suptitle(machine)
-    with atomic_write(path, "wb") as file:
+    figure.suptitle(machine, parse_math=False)
+    with atomic_write(path, "wb") as file, warnings.catch_warnings():
+        # Of scripts that the font lacks: boxes take the place of their letters.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(file, format="png", dpi=100)

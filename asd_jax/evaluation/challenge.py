@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow, number
-from asd_jax.runtime.files import atomic_write
+from asd_jax.runtime.files import atomic_write, fitting_name
 
 
 def write_challenge_files(
@@ -44,10 +44,12 @@ def write_challenge_files(
         place = Path(folder) / f"seed_{seed}" if several else Path(folder)
         ordered = [clips[name] for name in sorted(clips)]
         scores = [(row.clip, number(row.score)) for row in ordered]
-        written.append(_write(place / f"anomaly_score_{suffix}.csv", scores))
+        written.append(_write(place / fitting_name(f"anomaly_score_{suffix}", ".csv"), scores))
         if year >= 2021:
             decisions = [(row.clip, int(row.decision)) for row in ordered]
-            written.append(_write(place / f"decision_result_{suffix}.csv", decisions))
+            written.append(
+                _write(place / fitting_name(f"decision_result_{suffix}", ".csv"), decisions)
+            )
     return tuple(written)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import tempfile
 import zipfile
@@ -27,6 +28,8 @@ DAMAGE = (
     zlib.error,
 )
 
+# Bytes; file systems take 255, of which a temporary file beside it adds some.
+_LONGEST_NAME = 240
 _DISK_ERRORS = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
@@ -40,6 +43,27 @@ _DISK_ERRORS = {
 # The umask is read by setting it, which would disturb other threads later on.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+
+
+def fitting_name(stem: str, suffix: str) -> str:
+    """A file's name that every file system takes; a longer one ends in a digest of it.
+
+    Args:
+        stem: the name that is wanted, of any length.
+        suffix: what it ends in, such as ".png".
+
+    Examples:
+        >>> fitting_name("fan", ".png")
+        'fan.png'
+        >>> len(fitting_name(250 * "é", ".png").encode()) <= 240
+        True
+    """
+    name = os.fsencode(stem + suffix)
+    if len(name) <= _LONGEST_NAME:
+        return stem + suffix
+    end = f"-{hashlib.sha256(name).hexdigest()[:12]}{suffix}"
+    kept = os.fsencode(stem)[: _LONGEST_NAME - len(end.encode())]
+    return kept.decode("utf-8", "ignore") + end
 
 
 @contextlib.contextmanager

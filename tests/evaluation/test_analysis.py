@@ -1,5 +1,7 @@
 """Decisions counted by hand, and the pictures of them."""
 
+from urllib.parse import unquote
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,18 @@ def test_a_case_that_does_not_occur_leaves_its_place_empty(tmp_path, kept):
     rows = [row for row in rows_of() if row.decision in kept]
     write_spectrograms(tmp_path / "fan.png", rows, "fan", features, FrontEnd())
     assert (tmp_path / "fan.png").is_file()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "machine", ["pump$1_$2", "a_{b", "\u30d5\u30a1\u30f3", "fan (2)", 250 * "m"]
+)
+def test_any_name_of_a_machine_makes_a_picture(tmp_path, machine):
+    clips = [Clip(machine, "00", "test", f"{i}_$x_$.wav", "") for i in range(8)]
+    features = ArrayFeatures(clips, [np.full((50, 4), -40.0 - i) for i in range(8)])
+    rows = [row._replace(clip=f"{row.clip[0]}_$x_$.wav") for row in rows_of(machine)]
+    write_analysis(tmp_path, rows, features, FrontEnd(n_mels=4))
+    (picture,) = (tmp_path / "spectrograms").iterdir()
+    assert picture.suffix == ".png" and len(picture.name) <= 240
+    link = (tmp_path / "analysis.md").read_text().rpartition("](")[2].rstrip(")\n")
+    assert (tmp_path / unquote(link)).read_bytes() == picture.read_bytes()

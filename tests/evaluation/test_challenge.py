@@ -78,3 +78,12 @@ def test_a_clip_scored_twice(tmp_path):
     with pytest.raises(UserError, match="a.wav of fan is scored twice by seed 0"):
         write_challenge_files(tmp_path, rows, 2022)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_s_name_of_any_length(tmp_path):
+    """Two of them that begin alike have files of their own."""
+    rows = [
+        ScoreRow(250 * "m" + end, "00", "source", 0, "a.wav", 0, 1.0, 0.5, 1) for end in ("x", "y")
+    ]
+    files = write_challenge_files(tmp_path, rows, 2022)
+    assert len({*files}) == 4 and all(len(file.name) <= 240 for file in files)
