@@ -1,6 +1,7 @@
 """The command line: `asd-jax COMMAND --flag=value …`."""
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # nor their threads print them through the hook.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.excepthook = lambda *_: None
+    for stream in (sys.stdout, sys.stderr):  # names of files may be of any bytes and script
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with _terminable():
             _dispatch(list(sys.argv[1:] if argv is None else argv))
@@ -105,7 +109,9 @@ def _dispatch(arguments: list[str]) -> None:
         words = values(["asd-jax", *rest])[1:]
     except flags.Error as error:
         raise UserError(_flag_error(str(error), name, values)) from None
-    for flag in ("data_dir", "out_dir", "run_dir", "cache_dir", "members_dir", "keras"):
+    if "run_dir" in values and words:
+        words = _take_run_dirs(values, words)
+    for flag in ("config", "data_dir", "out_dir", "run_dir", "cache_dir", "members_dir", "keras"):
         if flag in values and values[flag].value:
             # The shell does not expand the tilde of --flag=~/place.
             given: Any = values[flag].value
@@ -120,9 +126,21 @@ def _dispatch(arguments: list[str]) -> None:
         raise UserError(f"{name} needs --{missing[0]}=…; `asd-jax {name} --help` says more")
     if words and not command.positional:
         raise UserError(f"{name} takes flags only, not {words[0]!r}; write --flag=value")
-    if command.positional and not command.positional.startswith("[") and not words:
+    if command.positional and not command.positional.endswith("]") and not words:
         raise UserError(f"{name} needs {command.positional}")
     command.run(values, words, overrides)
+
+
+def _take_run_dirs(values: flags.FlagValues, words: list[str]) -> list[str]:
+    """Takes run directories that are given by position; returns the other words."""
+    flag: Any = values["run_dir"]
+    if isinstance(flag.value, list):
+        flag.value = [*flag.value, *words]
+        return []
+    if flag.value is None:
+        flag.value = words[0]
+        return words[1:]
+    return words
 
 
 def _configurable(values: flags.FlagValues) -> bool:

@@ -1,7 +1,11 @@
 """The command line as a user meets it: commands, files, bad input."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from asd_jax.commands import data as data_commands
 from asd_jax.config import load_config
 from asd_jax.detectors import list_detectors
 
+ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
@@ -195,7 +200,7 @@ def test_help(capsys):
         (["run", "--config=dense_ae", "--data_dir=/no/where", "--out_dir=y"], "/no/where"),
         (["run", "--on_bad_clip=ignore"], "on_bad_clip"),
         (["score", "--run_dir=/no/where", "x.wav"], "no run directory"),
-        (["score", "--run_dir=x"], "score needs FILE.wav"),
+        (["score", "--run_dir=x"], "score needs [RUN] FILE.wav"),
         (["report", "--run_dir=/no/where"], "no run directory"),
         (["synth", "--out_dir=y", "--clips=many"], "clips"),
         (["index", "--data_dir=/no/where"], "/no/where"),
@@ -314,3 +319,44 @@ def test_an_empty_folder_is_one_line(tmp_path, capsys):
     status, _, err = run_cli(capsys, *arguments, f"--out_dir={tmp_path}/run")
     assert status == 2 and err.count("\n") == 1 and "empty" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_run_directories_by_position(finished, data, tmp_path, capsys):
+    """In every command that takes some, as by the flag."""
+    wav = next(data.glob("**/fan/test/*.wav"))
+    for by_flag, by_place in (
+        (["report", f"--run_dir={finished}"], ["report", finished]),
+        (["score", f"--run_dir={finished}", wav], ["score", finished, wav]),
+    ):
+        expected = run_cli(capsys, *by_flag)
+        assert expected[0] == 0 and run_cli(capsys, *by_place) == expected
+    status, _, err = run_cli(capsys, "score", finished)
+    assert status == 2 and "score needs [RUN] FILE.wav" in err
+    status, _, err = run_cli(capsys, "score", wav, wav)
+    assert status == 2 and "is no run directory" in err
+    assert run_cli(capsys, "ensemble", finished, f"--out_dir={tmp_path / 'e'}")[0] == 2
+
+
+def test_a_name_that_is_not_utf_8_is_shown_escaped(finished, data, tmp_path, capsys):
+    """The good file's score is printed all the same."""
+    wav = next(data.glob("**/fan/test/*.wav"))
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    shutil.copyfile(wav, odd)
+    command = [sys.executable, "-m", "asd_jax", "score", "--machine=fan", finished, wav, odd]
+    for encoding in ("utf-8", "ascii", "latin-1"):
+        done = subprocess.run(
+            [os.fsencode(part) for part in command],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert len(lines) == 2 and rb"caf\udce9.wav" in lines[1]
+        assert b"Traceback" not in done.stderr
+
+
+def test_a_configuration_in_the_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text((ROOT / "configs/dense_ae.py").read_text())
+    status, out, err = run_cli(capsys, "run", "--config=~/mine.py", "--dry_run")
+    assert status == 0 and "269,992" in out, err

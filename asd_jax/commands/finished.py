@@ -73,7 +73,7 @@ def _define_report(values: flags.FlagValues) -> None:
 def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.runs import report as reporting
 
-    print(reporting.report([*values.run_dir, *words]))
+    print(reporting.report(values.run_dir))
 
 
 def _define_ensemble(values: flags.FlagValues) -> None:
@@ -91,11 +91,15 @@ def _define_ensemble(values: flags.FlagValues) -> None:
 def _ensemble(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.runs.ensemble import ensemble
 
-    print(ensemble([*values.run_dir, *words], values.out_dir, combine=values.combine))
+    print(ensemble(values.run_dir, values.out_dir, combine=values.combine))
 
 
 SCORE = Command(
-    "score new recordings with a fitted run", _define_score, _score, ("run_dir",), "FILE.wav …"
+    "score new recordings with a fitted run",
+    _define_score,
+    _score,
+    ("run_dir",),
+    "[RUN] FILE.wav …",
 )
 IMPORT = Command(
     "make a run directory of a model that Keras trained",
