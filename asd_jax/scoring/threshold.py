@@ -152,7 +152,7 @@ def _beyond_sampling(scores: np.ndarray, value: float, quantile: float) -> str:
     spread = empirical - np.quantile(scores, max(1 - most / n, 0))
     if value - empirical > 2 * spread:
         return (
-            f"the gamma fit's quantile, {value:.6g}, is far above that of the training scores, "
-            f"{empirical:.6g}"
+            f"the gamma fit's quantile, {value:.6g}, is further above that of the training scores, "
+            f"{empirical:.6g}, than sampling explains"
         )
     return ""
