@@ -30,7 +30,7 @@ VARIANTS = {
     ),
     "iaeo3 with an embedding": ("iaeo3", {"embedding.kind": "log_mel"}),
     "iaeo3 by the largest error": ("iaeo3", {"detector.predictor": "max"}),
-    "dense_ae by neighbours": ("dense_ae", {"backend": "knn"}),
+    "dense_ae by neighbours": ("dense_ae", {"backend": "knn", "detector.hidden": "32,32"}),
     "mobilenet_v2_id by neighbours": ("mobilenet_v2_id", {"backend": "knn"}),
     "dense_ae in bfloat16": ("dense_ae", {"precision": "bfloat16"}),
     "mobilenet_v2_id in bfloat16": ("mobilenet_v2_id", {"precision": "bfloat16"}),
@@ -105,7 +105,7 @@ def make_features(config, sections=12 * ["00"], seed=0):
 def fitted(request):
     # Enough to tell a strange clip; of convolutional networks, whose epochs are long, fewer are.
     convolutional = {"ganomaly", "id_classifier", "picture_mobilenet"}
-    few = small(request.param, epochs=12)
+    few = small(request.param, epochs=8)
     config = few if few.detector.name in convolutional else small(request.param, epochs=40)
     return asd_jax.fit(config, make_features(config, MACHINE["sections"]), **MACHINE)
 
