@@ -20,3 +20,15 @@ def make_clip(folder, i, n_samples, machine="fan", split="train"):
 def rows(found):
     """All frames of a table."""
     return found.read(0, found.total_frames)
+
+
+ONE_SAMPLE = b"RIFF&\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80>\0\0\0}\0\0\2\0\x10\0data\2\0\0\0\1\0"
+
+
+def make(root, *paths):
+    """Layouts are read off paths, MIMII's split off headers as well."""
+    for path in paths:
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(ONE_SAMPLE)
+    return root
