@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -62,25 +62,35 @@ def inspect(path: os.PathLike | str) -> AudioInfo:
     Returns:
         The header; a file that cannot be used has a `problem`, and raises nothing.
     """
-    soundfile = _library("soundfile")
     try:
         with _opened(path) as file:
-            if size := os.fstat(file.fileno()).st_size:
-                problem = wrong_length(file, size)
-            else:
-                return AudioInfo(problem="empty file")
-            file.seek(0)
-            with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-                rate, channels, n_samples = sound.samplerate, sound.channels, sound.frames
-    except FileNotFoundError:
-        return AudioInfo(problem="missing: no such file")
+            return _header(file)
     except OSError as error:
-        return AudioInfo(problem=f"unreadable: {error.strerror or error}")
+        return AudioInfo(problem=_os_problem(error))
+
+
+def _header(file: FileIO) -> AudioInfo:
+    """The header of an open file."""
+    soundfile = _library("soundfile")
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        return AudioInfo(problem="empty file")
+    problem = wrong_length(file, size)
+    file.seek(0)
+    try:
+        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+            rate, channels, n_samples = sound.samplerate, sound.channels, sound.frames
     except soundfile.LibsndfileError as error:
         return AudioInfo(problem=problem or f"not audio: {error.error_string.rstrip('.')}")
     if problem is None and n_samples == 0:
         problem = "no samples"
     return AudioInfo(rate, channels, n_samples, problem)
+
+
+def _os_problem(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "missing: no such file"
+    return f"unreadable: {error.strerror or error}"
 
 
 def _opened(path: os.PathLike | str) -> FileIO:
@@ -244,27 +254,28 @@ def _read(
 def _decode(path: os.PathLike | str) -> tuple[np.ndarray, Recording]:
     """Samples (samples, channels) of a file and its facts, all of one opening of the file."""
     soundfile = _library("soundfile")
-    info = inspect(path)
-    if info.problem:
-        raise UserError(f"{path}: {info.problem}; restore the file or remove it")
+
+    def refuse(problem: str) -> NoReturn:
+        raise UserError(f"{path}: {problem}; restore the file or remove it")
+
     try:
         with _opened(path) as file:
-            status, digest = Status.of(file.fileno()), digest_of(file)
+            status, info = Status.of(file.fileno()), _header(file)
+            if info.problem:
+                refuse(info.problem)
+            digest = digest_of(file)
             file.seek(0)
             with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
                 samples = _all_samples(sound)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise UserError(f"{path}: unreadable: {error}; restore the file or remove it") from error
+    except OSError as error:
+        refuse(_os_problem(error))
+    except soundfile.LibsndfileError as error:
+        refuse(f"unreadable: {error}")
     if len(samples) < info.n_samples:
-        raise UserError(
-            f"{path}: truncated: {len(samples)} of the {info.n_samples} samples announced are "
-            "there; restore the file or remove it"
-        )
+        refuse(f"truncated: {len(samples)} of the {info.n_samples} samples announced are there")
     level = Level.of(samples)
     if not math.isfinite(level.peak):
-        raise UserError(
-            f"{path}: not finite: a sample is NaN or infinite; restore the file or remove it"
-        )
+        refuse("not finite: a sample is NaN or infinite")
     if level.peak > LARGEST_PEAK:
         raise UserError(
             f"{path}: not full scale: samples reach {level.peak:.6g} where full scale is 1; write "
