@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from asd_jax.data.audio_files import Recording, read_recording
-from asd_jax.data.identity import UNREADABLE, Status
+from asd_jax.data.identity import UNREADABLE, Status, read_digest
 from asd_jax.data.levels import Level
 from asd_jax.features.cache import child, read_file, write_file
 
@@ -31,6 +31,9 @@ class Content(NamedTuple):
 
     digest: bytes = UNREADABLE
     level: Level = Level()
+
+
+_Note = tuple[Status | None, Content]
 
 
 class Notes:
@@ -66,10 +69,9 @@ class Notes:
         ]
         if changed:
             with ThreadPoolExecutor(_THREADS) as pool:
-                recordings = pool.map(read_recording, [self._paths[i] for i in changed])
-                for i, recording in zip(changed, recordings, strict=True):
-                    contents[i] = Content(recording.digest, recording.level)
-                    noted[i] = _status_of(recording), contents[i]
+                renewed = pool.map(lambda i: _renewed(self._paths[i], contents[i]), changed)
+                for i, note in zip(changed, renewed, strict=True):
+                    noted[i], contents[i] = note, note[1]
             self._write(noted)
         return contents
 
@@ -82,11 +84,11 @@ class Notes:
         noted = []
         for i, path in enumerate(self._paths):
             recording = recordings.get(i) or read_recording(path)
-            noted.append((_status_of(recording), Content(recording.digest, recording.level)))
+            noted.append(_note(recording))
         self._write(noted)
         return [content for _, content in noted]
 
-    def _read(self) -> list[tuple[Status | None, Content]] | None:
+    def _read(self) -> list[_Note] | None:
         """The file of notes; None where there is none, or a damaged one."""
         text = read_file(self._place, self._name)
         if text is None:
@@ -103,12 +105,23 @@ class Notes:
             return None
         return noted if len(noted) == len(self._paths) else None
 
-    def _write(self, noted: Sequence[tuple[Status | None, Content]]) -> None:
+    def _write(self, noted: Sequence[_Note]) -> None:
         rows = [[status, content.digest.hex(), content.level] for status, content in noted]
         write_file(self._place, self._name, json.dumps(rows).encode())
 
 
-def _status_of(recording: Recording) -> Status | None:
+def _renewed(path: str, content: Content) -> _Note:
+    """Notes a recording anew; one whose content is the noted one need not be decoded."""
+    status = Status.of(path)  # before the read, so that a later change is noticed
+    if read_digest(path) == content.digest != UNREADABLE:
+        return _settled(status), content
+    return _note(read_recording(path))
+
+
+def _note(recording: Recording) -> _Note:
+    return _settled(recording.status), Content(recording.digest, recording.level)
+
+
+def _settled(status: Status | None) -> Status | None:
     """The status to note; None where the file may change again without a change of status."""
-    status = recording.status
     return status if status is not None and status.is_settled() else None

@@ -22,13 +22,13 @@ def settled(monkeypatch):
 @pytest.fixture
 def reread(monkeypatch):
     """Names of the recordings that are read for their digests alone."""
-    names, read = [], notes.read_recording
+    names, read = [], notes.read_digest
 
     def counting(path):
         names.append(Path(path).name)
         return read(path)
 
-    monkeypatch.setattr(notes, "read_recording", counting)
+    monkeypatch.setattr(notes, "read_digest", counting)
     return names
 
 
