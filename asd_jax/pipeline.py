@@ -110,7 +110,10 @@ def run(
             run_dir.check(config)
         training, test = features_of(detector, clips, options)
         data = describe_data(data_dir, training, test)
-        finished = distributed.any_of(writes and run_dir.finished and not run_dir.is_outdated(data))
+        outdated = writes and run_dir.is_outdated(data)
+        if outdated:
+            reporter.line(f"{run_dir.path} has scores of other test clips; these are scored anew")
+        finished = distributed.any_of(writes and run_dir.finished and not outdated)
         if not finished:
             layout = lay_out(detector, training.clips, training.n_frames)
             row_bytes = training.width * training.dtype.itemsize

@@ -36,6 +36,7 @@ def test_one_more_test_clip_is_scored_by_the_model_that_there_is(
     soundfile.write(added, np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
     status, _, err = run_cli(capsys, *run_arguments(own_data, cache, copied))
     assert status == 0, err
+    assert "has scores of other test clips; these are scored anew" in err
     assert "nothing to do" not in err and model_of(copied) == model_of(finished)
     before, after = (rows_of(run / "scores.csv") for run in (finished, copied))
     new = [row for row in after if row["clip"] == added.name]
