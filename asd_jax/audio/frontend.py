@@ -123,6 +123,26 @@ class FrontEnd:
         """
         return count_frames(n_samples, self.n_fft, self.hop_length, self.center)
 
+    @property
+    def frames_at_once(self) -> int:
+        """Frames in one call of `of_padded` on a CPU: intermediate values of some 50 MiB."""
+        return max(1, 2**21 // self.n_fft)
+
+    def padding(self, n_samples: int) -> tuple[int, int]:
+        """Zeros before and behind a waveform of so many samples, see `center`."""
+        return (self.n_fft // 2, self.n_fft // 2) if self.center else (0, 0)
+
+    def of_padded(self, waveforms: jax.Array) -> jax.Array:
+        """Log-mel spectrogram of waveforms that have their padding already.
+
+        Args:
+            waveforms: as of `__call__`.
+
+        Returns:
+            (..., frames, n_mels), in dB.
+        """
+        return dataclasses.replace(self, center=False)(waveforms)
+
     def __call__(self, waveforms: jax.Array) -> jax.Array:
         """Log-mel spectrogram, as `log_mel` returns it.
 

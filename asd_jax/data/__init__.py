@@ -6,14 +6,16 @@
 | `columns` | its columns: codes, and strings in one buffer |
 | `layouts` | the challenge layouts of every year and MIMII's own: `find_clips`, `parse_clip` |
 | `index` | `index`, `format_summary`: contents and problems of a folder |
-| `audio_files` | `inspect`, `read`, `read_batches`: any rate, channels and length |
+| `audio_files` | `inspect`, `read`: a recording of any rate, channels and length |
+| `recordings` | `read_recordings`: many, a few ahead, long ones in blocks |
 | `synthetic` | `synthesize`: synthetic machine sounds in any year's layout |
 | `download` | the challenge's archives; `python -m asd_jax.data.download --help` |
 """
 
-from asd_jax.data.audio_files import AudioInfo, inspect, read, read_batches
+from asd_jax.data.audio_files import AudioInfo, inspect, read
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.data.layouts import Scan, find_clips, parse_clip, scan
+from asd_jax.data.recordings import Waveform, read_recordings
 
 __all__ = [
     "ANOMALY",
@@ -23,10 +25,11 @@ __all__ = [
     "Clip",
     "ClipTable",
     "Scan",
+    "Waveform",
     "find_clips",
     "inspect",
     "parse_clip",
     "read",
-    "read_batches",
+    "read_recordings",
     "scan",
 ]

@@ -1,23 +1,23 @@
-"""Reading recordings: any rate, any number of channels, any length, one file or thousands."""
+"""Reading a recording: any rate, any number of channels, any length."""
 
+import contextlib
 import dataclasses
 import importlib
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from io import FileIO
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from asd_jax.data.containers import wrong_length
 from asd_jax.data.identity import Status, digest_of, read_digest
-from asd_jax.data.levels import LARGEST_PEAK, Level
+from asd_jax.data.levels import LARGEST_PEAK, Level, LevelMeter
 from asd_jax.errors import UserError
 
-_BLOCK = 2**20  # samples of each channel that are decoded together
+_BLOCK = 2**18  # samples of each channel that are decoded together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,14 +117,16 @@ def read(path: os.PathLike | str, sample_rate: int, channel: int | str | None = 
         UserError: the file is missing, unreadable, empty, truncated or not audio, lacks the
             channel, or holds a sample that is not finite.
     """
-    _check_request(sample_rate, channel)
-    return _read(path, sample_rate, channel)[0]
+    check_request(sample_rate, channel)
+    waveform, _ = decode(path, sample_rate, channel)
+    assert waveform is not None  # of any length
+    return waveform
 
 
 def read_recording(path: os.PathLike | str) -> Recording:
     """Reads a recording for its facts alone; one that cannot be used has a `problem`."""
     try:
-        return _decode(path)[1]
+        return decode(path, 1, longest=0)[1]
     except UserError as error:
         info, status = inspect(path), Status.of(path)
         if info.problem is None:
@@ -133,166 +135,147 @@ def read_recording(path: os.PathLike | str) -> Recording:
         return Recording(info, status, read_digest(path), Level())
 
 
-def read_batches(
-    paths: Sequence[os.PathLike | str],
+def decode(
+    path: os.PathLike | str,
     sample_rate: int,
     channel: int | str | None = None,
-    batch_size: int = 64,
-    threads: int = 4,
-    on_bad_clip: str = "stop",
-    report: Callable[[str], None] = print,
-    note: Callable[[int, Recording], None] = lambda index, recording: None,
-) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-    """Reads recordings in batches, the next batch while the caller works on this one.
+    longest: float = math.inf,
+) -> tuple[np.ndarray | None, Recording]:
+    """Reads a recording and its facts, all of one opening of the file.
 
-    At most two batches are in memory. The order is that of `paths` for any number of threads.
+    It is decoded block by block: a header may announce more than there is, and than memory holds.
 
     Args:
-        paths: the files.
-        sample_rate: rate in Hz to return.
-        channel: as for `read`.
-        batch_size: files a batch.
-        threads: files read at once.
-        on_bad_clip: "stop" raises on a file that cannot be used; "skip" reports it and leaves
-            it out, so that its batch is smaller.
-        report: called with one line for each file left out, and once for each other rate that
-            is resampled and each number of channels that is reduced to one.
-        note: called with the index and the facts of each file that is used.
+        path: as of `read`.
+        sample_rate: as of `read`.
+        channel: as of `read`.
+        longest: samples of the waveform beyond which none are kept.
 
     Returns:
-        Iterator of (indices into `paths`, waveforms as from `read`).
+        Waveform (samples,), None of a recording that is too long to be kept; and its facts.
 
     Raises:
-        UserError: an argument out of range, at once; a file that cannot be used, when its
-            batch is reached.
+        UserError: as `read`.
     """
-    _check_request(sample_rate, channel)
-    if on_bad_clip not in ("stop", "skip"):
-        raise UserError(f"on_bad_clip {on_bad_clip!r} is neither 'stop' nor 'skip'")
-    if batch_size < 1 or threads < 1:
-        raise UserError(f"batch_size {batch_size} and threads {threads} must be at least 1")
-    return _batches(paths, sample_rate, channel, batch_size, threads, on_bad_clip, report, note)
-
-
-def _batches(
-    paths: Sequence[os.PathLike | str],
-    sample_rate: int,
-    channel: int | str | None,
-    batch_size: int,
-    threads: int,
-    on_bad_clip: str,
-    report: Callable[[str], None],
-    note: Callable[[int, Recording], None],
-) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-    said: set[str] = set()
-    future: Future | None
-    waveform: np.ndarray | None
-
-    def say_once(kind: str, line: str) -> None:
-        if kind not in said:
-            said.add(kind)
-            report(line)
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="read_audio")
-
-    def start(first: int) -> list[tuple[int, Future]]:
-        window = range(first, min(first + batch_size, len(paths)))
-        return [(i, pool.submit(_read, paths[i], sample_rate, channel)) for i in window]
-
-    try:
-        ahead = start(0)
-        for first in range(0, len(paths), batch_size):
-            current, ahead = ahead, start(first + batch_size)
-            indices, waveforms = [], []
-            for i, future in current:
-                try:
-                    waveform, recording = future.result()
-                except UserError as error:
-                    if on_bad_clip == "stop":
-                        raise
-                    report(f"left out: {error}")
-                    continue
-                info = recording.info
-                if info.sample_rate != sample_rate:
-                    kind = f"recordings of {info.sample_rate} Hz"
-                    say_once(kind, f"{kind} are resampled to {sample_rate} Hz, first {paths[i]}")
-                if info.channels > 1:
-                    kind = f"recordings of {info.channels} channels"
-                    taken = "their mean" if channel in (None, "mean") else f"channel {channel}"
-                    say_once(kind, f"{kind} are reduced to {taken}, first {paths[i]}")
-                note(i, recording)
-                indices.append(i)
-                waveforms.append(waveform)
-            # Drop all references, so that a batch is freed as soon as the caller drops it.
-            del current
-            future = waveform = None
-            if indices:
-                yield indices, waveforms
-            del indices, waveforms
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _read(
-    path: os.PathLike | str, sample_rate: int, channel: int | str | None
-) -> tuple[np.ndarray, Recording]:
-    samples, recording = _decode(path)
-    info = recording.info
-    if isinstance(channel, int) and channel >= info.channels:
-        raise UserError(
-            f"{path} has {info.channels} channels, counted from 0; there is no channel {channel}"
+    kept: list[np.ndarray] | None = []
+    meter = LevelMeter()
+    with _sound(path, sample_rate) as (file, sound, info):
+        _check_channel(path, info, channel)
+        status, digest = Status.of(file.fileno()), digest_of(file)
+        file.seek(0)
+        for block in sound():
+            meter.add(block)
+            if meter.n_samples * sample_rate > longest * info.sample_rate:
+                kept = None
+            if kept is not None:
+                kept.append(_one_channel(block, channel))
+    if meter.n_samples < info.n_samples:
+        raise _unusable(
+            path,
+            f"truncated: {meter.n_samples} of the {info.n_samples} samples announced are there",
         )
-    if info.channels > 1 and not isinstance(channel, int):
-        waveform = samples.mean(axis=1)
-    else:
-        waveform = np.ascontiguousarray(samples[:, channel if isinstance(channel, int) else 0])
-    if info.sample_rate != sample_rate:
-        waveform = resample(waveform, info.sample_rate, sample_rate)
-    return waveform, recording
-
-
-def _decode(path: os.PathLike | str) -> tuple[np.ndarray, Recording]:
-    """Samples (samples, channels) of a file and its facts, all of one opening of the file."""
-    soundfile = _library("soundfile")
-
-    def refuse(problem: str) -> NoReturn:
-        raise UserError(f"{path}: {problem}; restore the file or remove it")
-
-    try:
-        with _opened(path) as file:
-            status, info = Status.of(file.fileno()), _header(file)
-            if info.problem:
-                refuse(info.problem)
-            digest = digest_of(file)
-            file.seek(0)
-            with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-                samples = _all_samples(sound)
-    except OSError as error:
-        refuse(_os_problem(error))
-    except soundfile.LibsndfileError as error:
-        refuse(f"unreadable: {error}")
-    if len(samples) < info.n_samples:
-        refuse(f"truncated: {len(samples)} of the {info.n_samples} samples announced are there")
-    level = Level.of(samples)
+    level = meter.level()
     if not math.isfinite(level.peak):
-        refuse("not finite: a sample is NaN or infinite")
+        raise _unusable(path, "not finite: a sample is NaN or infinite")
     if level.peak > LARGEST_PEAK:
         raise UserError(
             f"{path}: not full scale: samples reach {level.peak:.6g} where full scale is 1; write "
             "it as integers, or divide it by its full scale"
         )
-    return samples, Recording(info, status, digest, level)
+    recording = Recording(info, status, digest, level)
+    if kept is None:
+        return None, recording
+    waveform = np.concatenate(kept)
+    if info.sample_rate != sample_rate:
+        waveform = resample(waveform, info.sample_rate, sample_rate)
+    return waveform, recording
 
 
-def _all_samples(sound: Any) -> np.ndarray:
-    """Samples (samples, channels) of an open `soundfile.SoundFile`.
+def read_blocks(
+    path: os.PathLike | str, sample_rate: int, channel: int | str | None, recording: Recording
+) -> Iterator[np.ndarray]:
+    """Reads a recording that `decode` has read before, in blocks that memory holds.
 
-    They are read block by block: a header may announce more than there is, and than memory holds.
+    Args:
+        path: as of `read`.
+        sample_rate: as of `read`.
+        channel: as of `read`.
+        recording: its facts, from `decode`.
+
+    Yields:
+        (samples,) float32, one after another: the waveform as `read` returns it.
+
+    Raises:
+        UserError: the file has changed since.
     """
-    blocks = [sound.read(_BLOCK, dtype="float32", always_2d=True)]
-    while len(blocks[-1]):
-        blocks.append(sound.read(_BLOCK, dtype="float32", always_2d=True))
-    return blocks[0] if len(blocks) == 2 else np.concatenate(blocks)
+    rate = recording.info.sample_rate
+    n_samples = -(-recording.info.n_samples * sample_rate // rate)
+    stream = None
+    if rate != sample_rate:
+        soxr = _library("soxr")
+        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    with _sound(path, sample_rate) as (file, sound, _):
+        if Status.of(file.fileno()) != recording.status:
+            raise UserError(
+                f"{path} changed while it was read; run the same command again", exit_status=1
+            )
+        for block in sound():
+            waveform = _one_channel(block, channel)
+            if stream is not None:
+                waveform = stream.resample_chunk(waveform)
+            n_samples -= len(waveform)
+            yield waveform
+    if stream is not None:
+        waveform = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield np.pad(waveform, (0, max(0, n_samples - len(waveform))))[:n_samples]
+
+
+@contextlib.contextmanager
+def _sound(
+    path: os.PathLike | str, sample_rate: int
+) -> Iterator[tuple[FileIO, Callable[[], Iterator[np.ndarray]], AudioInfo]]:
+    """An open file, its blocks (samples, channels) on demand, and its header, which is usable.
+
+    Blocks are of `_BLOCK` samples, also after they are resampled to a higher rate.
+    """
+    soundfile = _library("soundfile")
+
+    def blocks() -> Iterator[np.ndarray]:
+        file.seek(0)
+        size = max(1, _BLOCK * info.sample_rate // max(info.sample_rate, sample_rate))
+        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+            # Empty at the end; the first of a file without samples, too.
+            while len(block := sound.read(size, dtype="float32", always_2d=True)):
+                yield block
+
+    try:
+        with _opened(path) as file:
+            info = _header(file)
+            if info.problem:
+                raise _unusable(path, info.problem)
+            yield file, blocks, info
+    except OSError as error:
+        raise _unusable(path, _os_problem(error)) from error
+    except soundfile.LibsndfileError as error:
+        raise _unusable(path, f"unreadable: {error}") from error
+
+
+def _unusable(path: os.PathLike | str, problem: str) -> UserError:
+    return UserError(f"{path}: {problem}; restore the file or remove it")
+
+
+def _check_channel(path: os.PathLike | str, info: AudioInfo, channel: int | str | None) -> None:
+    if isinstance(channel, int) and channel >= info.channels:
+        raise UserError(
+            f"{path} has {info.channels} channels, counted from 0; there is no channel {channel}"
+        )
+
+
+def _one_channel(samples: np.ndarray, channel: int | str | None) -> np.ndarray:
+    """(samples,) of (samples, channels)."""
+    if samples.shape[1] > 1 and not isinstance(channel, int):
+        return samples.mean(axis=1)
+    return np.ascontiguousarray(samples[:, channel if isinstance(channel, int) else 0])
 
 
 def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
@@ -311,7 +294,8 @@ def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     return np.pad(resampled, (0, max(0, n_samples - len(resampled))))[:n_samples]
 
 
-def _check_request(sample_rate: int, channel: int | str | None) -> None:
+def check_request(sample_rate: int, channel: int | str | None) -> None:
+    """Raises UserError for a sample rate or a channel that no recording has."""
     if sample_rate < 1:
         raise UserError(f"sample_rate {sample_rate} Hz must be positive")
     is_index = isinstance(channel, int) and channel >= 0

@@ -44,20 +44,61 @@ class Level(NamedTuple):
             >>> round(Level.of(np.array([[1.0], [-1.0]])).rms_db, 1)
             0.0
         """
+        meter = LevelMeter()
+        meter.add(samples)
+        return meter.level()
+
+
+class LevelMeter:
+    """Measures the level of samples that come block by block.
+
+    Attributes:
+        n_samples: of each channel, so far.
+
+    Examples:
+        >>> meter = LevelMeter()
+        >>> for block in (np.full((10, 1), 0.5), np.full((10, 1), -0.5)):
+        ...     meter.add(block)
+        >>> meter.n_samples, meter.level().peak, meter.level().constant
+        (20, 0.5, False)
+    """
+
+    def __init__(self) -> None:
+        self.n_samples = 0
+        self._count, self._power, self._clipped = 0, 0.0, 0
+        self._low, self._high = np.zeros(0), np.zeros(0)  # (channels,)
+        self._last = np.zeros((0, 0))  # (1, channels), the last sample
+
+    def add(self, samples: np.ndarray) -> None:
+        """Adds the next samples (samples, channels)."""
         if not samples.size:
-            return cls()
+            return
         low, high = samples.min(axis=0), samples.max(axis=0)
-        peak = float(max(-low.min(), high.max()))
-        power = float(np.vdot(samples, samples)) / samples.size
-        clipped = 0.0
-        if peak >= _FULL_SCALE:
-            full = np.abs(samples) >= _FULL_SCALE
-            clipped = float(np.sum(full[1:] & (samples[1:] == samples[:-1]))) / samples.size
-        return cls(
+        if self.n_samples:
+            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
+        else:
+            self._low, self._high = low, high
+        if max(-low.min(), high.max()) >= _FULL_SCALE:
+            # Of one block and the next, the last sample goes before the first.
+            follow = np.concatenate([self._last, samples]) if self.n_samples else samples
+            full = np.abs(follow) >= _FULL_SCALE
+            self._clipped += int(np.sum(full[1:] & (follow[1:] == follow[:-1])))
+        self._power += float(np.vdot(samples, samples))
+        self._count += samples.size
+        self.n_samples += len(samples)
+        self._last = samples[-1:].copy()
+
+    def level(self) -> Level:
+        """The level of all samples so far."""
+        if not self._count:
+            return Level()
+        power = self._power / self._count
+        return Level(
             rms_db=10 * math.log10(power) if power > 0 else -math.inf,
-            peak=peak,
-            clipped=clipped,
-            constant=bool((low == high).all()),
+            # NaN of any channel stays NaN.
+            peak=float(np.maximum(-self._low, self._high).max()),
+            clipped=self._clipped / self._count,
+            constant=bool((self._low == self._high).all()),
         )
 
 

@@ -6,18 +6,20 @@ several sections and distinguishes them, a clip is compared with those of its ow
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.config import Config
 from asd_jax.detectors.base import Detector, TrainingClips
 from asd_jax.errors import UserError
-from asd_jax.features.table import ClipInput
+from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring.gaussian import Gaussian, fit_domains, selective_distance
 from asd_jax.scoring.neighbours import Bank, knn_distance
+from asd_jax.scoring.pooling import Pool
 
 # Relative to the largest value of an embedding: closer ones are of the same clip.
 _SAME = 1e-5
@@ -37,15 +39,27 @@ def on_embeddings(system: type[Detector]) -> type[Detector]:
     return type("OnEmbeddings", (_OnEmbeddings, system), {})
 
 
+def _restored(system: type[Detector], config: Config) -> Detector:
+    return on_embeddings(system)(config)
+
+
 class _OnEmbeddings(Detector):
     """Replaces a system's own score by the distance of its embeddings."""
+
+    def __reduce__(self) -> tuple[Callable[..., Detector], tuple[type[Detector], Config]]:
+        """How to pickle it: its class is made here and has no name to import."""
+        return _restored, (type(self).__mro__[2], self.config)
 
     @property
     def repeats(self) -> int:
         """One: trainings of a seed differ in the system's own score only."""
         return 1
 
-    def statistics(self, weights: Any, clip: ClipInput) -> jax.Array:
+    def pool(self, weights: Any, clip: ClipInput) -> Pool:
+        """A clip's embedding."""
+        return self.embed(weights, clip)
+
+    def statistics(self, weights: Any, clip: ClipInput) -> Pool:
         """A clip's embedding."""
         return self.embed(weights, clip)
 
@@ -77,22 +91,15 @@ class _OnEmbeddings(Detector):
             return banks
         return _fit_gaussians(banks["embeddings"], banks["target"] == 1)
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Distance of one clip's embedding from those of the training clips."""
-        return self._distance(calibration, self.embed(weights, clip), clip.label, trained=False)
-
-    def score_trained(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Distance of a training clip from the others; it would be its own neighbour."""
-        return self._distance(calibration, self.embed(weights, clip), clip.label, trained=True)
-
     @property
     def _by_section(self) -> bool:
         return self.scope == "machine by section"
 
-    def _distance(
-        self, calibration: Any, query: jax.Array, label: jax.Array | int, *, trained: bool
-    ) -> jax.Array:
-        """() distance of a query (values,) from the normal clips of its section."""
+    def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
+        """Distance of a clip's embedding from those of the normal clips of its section.
+
+        A training clip's is that from the others: it would be its own neighbour.
+        """
         backend, distances = self.config.backend, []
         # All sections, not only the clip's own: gathering that one would copy a section's
         # embeddings for each clip of a batch.
@@ -100,19 +107,19 @@ class _OnEmbeddings(Detector):
             own = jax.tree.map(lambda leaf, place=place: leaf[place], calibration)
             if backend.kind == "mahalanobis":
                 source, target = (Gaussian(**own[name]) for name in ("source", "target"))
-                distances.append(selective_distance(source, target, query[None])[0])
+                distances.append(selective_distance(source, target, pooled[None])[0])
             else:
                 bank = Bank(
                     own["embeddings"],
                     jnp.isfinite(own["embeddings"]).all(axis=-1),
                     own["target"] == 1,
                 )
-                nearest = _from_others if trained else _from_all
-                distance = nearest(query, bank, backend.neighbours, backend.metric)
+                nearest = _from_others if facts.trained else _from_all
+                distance = nearest(pooled, bank, backend.neighbours, backend.metric)
                 # The distance to an empty bank is infinite; NaN keeps a diverged model out of
                 # the ranking.
                 distances.append(jnp.where(bank.mask.any(), distance, jnp.nan))
-        return jnp.stack(distances)[label if self._by_section else 0]
+        return jnp.stack(distances)[facts.label if self._by_section else 0]
 
 
 def _by_section(rows: dict[str, np.ndarray], place: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,10 +13,14 @@ import numpy as np
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig  # a system's own is `Detector.Config`
 from asd_jax.data.clips import Clip
-from asd_jax.features.table import ClipInput
+from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
+from asd_jax.scoring.pooling import Pool
 from asd_jax.training.task import Task, TrainingStatistics
 
+# Views in one call of the scoring program on a CPU, by kind of network: intermediate values of
+# 100 to 400 MiB.
+_VIEWS_AT_ONCE = {"dense": 8192, "recurrent": 2048, "convolution": 128}
 _LEAST_STD_DB = 1e-3  # a band that varies less is taken not to vary at all
 
 
@@ -39,7 +43,8 @@ class TrainingClips:
 
     Args:
         clips: the clips.
-        statistics: (indices into `clips`) → each one's `Detector.statistics`, as NumPy arrays.
+        statistics: (indices into `clips`) → each one's value of `Detector.statistics`, as NumPy
+            arrays.
         indices: (n,) chosen clips; all by default.
 
     Iterating gives (clip, statistics) pairs.
@@ -73,8 +78,12 @@ class Detector(abc.ABC):
     clips after training) are passed in, so that every method is a pure function that can be
     vmapped over the models of a fleet.
 
-    A system defines `Config`, `title`, `paper`, `scope`, `views`, `task` and `score`; the other
+    A system defines `Config`, `title`, `paper`, `scope`, `views`, `task` and `pool`; the other
     methods have defaults that suit most systems.
+
+    A clip is scored in pieces of some views each, so that its length is of no account: `pool`
+    keeps what is needed of one piece, pools of all pieces are merged, and `score_pooled` makes
+    the score from their value.
 
     Attributes:
         Config: the class of `config.detector`; its `name` is the system's name.
@@ -155,33 +164,62 @@ class Detector(abc.ABC):
             n_labels: largest number of labels of a model of the fleet.
         """
 
+    @property
+    def views_at_once(self) -> int:
+        """Views in one call of the scoring program on a CPU, which bounds its memory."""
+        return _VIEWS_AT_ONCE[self.task().kind]
+
     @abc.abstractmethod
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Scores one clip; larger is more anomalous.
+    def pool(self, weights: Any, clip: ClipInput) -> Pool:
+        """Pools the values of a clip's views, or of those of a piece of a clip.
 
         Args:
             weights: of one model, as a linen module's `apply` takes them.
-            calibration: of that model, from `calibrate`.
-            clip: the clip.
+            clip: the clip, or a piece of it.
+
+        Returns:
+            One of the classes of `scoring.pooling`.
+        """
+
+    def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
+        """The score of a clip, from what its views were pooled to; larger is more anomalous.
+
+        Args:
+            calibration: of the model, from `calibrate`.
+            pooled: the value of the clip's pool; the score itself by default.
+            facts: what is known of the clip beside its features.
 
         Returns:
             ().
         """
+        return pooled
 
-    def score_trained(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Scores one of the model's own training clips as if the model had not seen it.
+    def score(
+        self, weights: Any, calibration: Any, clip: ClipInput, *, trained: bool = False
+    ) -> jax.Array:
+        """Scores one clip that is in memory as a whole.
 
-        A score that compares with the training clips themselves leaves the clip out here. The
-        default is `score`; the arguments are the same.
+        Args:
+            weights: as of `pool`.
+            calibration: as of `score_pooled`.
+            clip: the clip.
+            trained: `ClipFacts.trained`.
+
+        Returns:
+            ().
         """
-        return self.score(weights, calibration, clip)
+        facts = ClipFacts(clip.label, clip.embedding, trained)
+        return self.score_pooled(calibration, self.pool(weights, clip).value, facts)
 
-    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
-        """(values,) embedding of a clip, for systems that have one; arguments as in `score`."""
+    def embed(self, weights: Any, clip: ClipInput) -> Pool:
+        """Pools the embeddings (values,) of a clip's views, for systems that have some.
+
+        Arguments as of `pool`.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no embedding")
 
-    def statistics(self, weights: Any, clip: ClipInput) -> Any:
-        """Statistics of one training clip for `calibrate`; arguments as in `score`."""
+    def statistics(self, weights: Any, clip: ClipInput) -> Pool:
+        """Pools what `calibrate` needs of a training clip; arguments as of `pool`."""
         raise NotImplementedError(f"{type(self).__name__} needs no statistics")
 
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
@@ -215,8 +253,10 @@ class Detector(abc.ABC):
         return calibrations
 
 
-def mean_latent(module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of the narrow layer of an autoencoder over a clip's views.
+def mean_latent(
+    module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Array
+) -> pooling.Mean:
+    """Pools the narrow layer of an autoencoder over a clip's views.
 
     Args:
         module: one that sows "latent".
@@ -225,11 +265,11 @@ def mean_latent(module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Ar
         mask: (views,) true where a view counts.
 
     Returns:
-        (values,).
+        The mean (values,).
     """
     _, sown = module.apply(weights, inputs, mutable=["intermediates"])
     (latent,) = sown["intermediates"]["latent"]
-    return pooling.mean(latent.T, mask)
+    return pooling.Mean.of(latent, mask)
 
 
 def standardisation(statistics: TrainingStatistics) -> tuple[jax.Array, jax.Array]:

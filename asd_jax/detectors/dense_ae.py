@@ -33,9 +33,9 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips, mean_latent
 from asd_jax.errors import UserError
-from asd_jax.features.table import ClipInput
+from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.models import DenseAutoencoder
-from asd_jax.scoring import mahalanobis
+from asd_jax.scoring import mahalanobis, pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 
@@ -120,19 +120,24 @@ class DenseAutoencoderDetector(Detector):
         output: Any = self.module.apply(weights, views.reshape(len(views), -1))  # (views, values)
         return views - output.reshape(views.shape), mask
 
-    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
+    def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean of the narrow layer over a clip's vectors."""
         views, mask = clip.views(self.views)
         return mean_latent(self.module, weights, views.reshape(len(views), -1), mask)
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Mean squared error, or the smaller Mahalanobis distance, of one clip."""
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
+        """Mean squared error, or mean residual (mels,), of a clip's views."""
         residuals, mask = self.residuals(weights, clip)
         if self.settings.score == "mse":
-            return jnp.mean(residuals**2, where=mask[:, None, None])
-        mean = jnp.mean(residuals, axis=(0, 1), where=mask[:, None, None])
+            return pooling.Mean.of(jnp.mean(residuals**2, axis=(1, 2)), mask)
+        return pooling.Mean.of(jnp.mean(residuals, axis=1), mask)
+
+    def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
+        """Mean squared error, or the smaller Mahalanobis distance of the mean residual."""
+        if self.settings.score == "mse":
+            return pooled
         return mahalanobis.selective(
-            mean, calibration["source_precision"], calibration["target_precision"]
+            pooled, calibration["source_precision"], calibration["target_precision"]
         )
 
     def statistics(self, weights: Any, clip: ClipInput) -> mahalanobis.Moments:
@@ -149,7 +154,7 @@ class DenseAutoencoderDetector(Detector):
         for clip, moments in clips:
             domain = "target" if clip.domain == "target" else "source"
             known = [totals[domain]] if domain in totals else []
-            totals[domain] = mahalanobis.merge([*known, moments])
+            totals[domain] = mahalanobis.Moments.merge([*known, moments])
         precisions = {domain: mahalanobis.precision(total) for domain, total in totals.items()}
         either = next(iter(precisions.values()))
         return {

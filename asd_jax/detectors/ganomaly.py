@@ -50,6 +50,7 @@ from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import GANomalyDiscriminator, GANomalyGenerator
+from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Learner, Task, TrainingStatistics, variables
 
 
@@ -231,8 +232,8 @@ class GANomalyDetector(Detector):
             losses.append(optax.sigmoid_binary_cross_entropy(logits, label))  # (views,)
         return batch.mean(sum(losses)) / 2, stats
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Mean squared difference of the latents of one clip's views and their reconstructions."""
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
+        """Mean squared difference of the latents of a clip's views and their reconstructions."""
         views, mask = clip.views(self.views)
         x = self._scaled(weights, views)  # (views, frames, mels, 1)
         outputs: Any = self.generator.apply(
@@ -244,7 +245,7 @@ class GANomalyDetector(Detector):
         )
         _, latent, latent_of_fake = outputs
         distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))  # (views,)
-        return jnp.mean(distances, where=mask)
+        return pooling.Mean.of(distances, mask)
 
 
 def _updated(

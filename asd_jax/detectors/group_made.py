@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from asd_jax.audio.views import ViewSpec, gather_views
+from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
 from asd_jax.errors import UserError
@@ -46,9 +46,6 @@ from asd_jax.features.table import ClipInput
 from asd_jax.models.group_made import GroupMADE, log_density
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
-
-# Views scored at a time, to bound memory: each has 19,200 outputs.
-_VIEWS_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,17 +141,17 @@ class GroupMADEDetector(Detector):
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]  # (views, frames, mels)
         return log_density(x, *self.module.apply({"params": weights["params"]}, x))
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Mean negative log likelihood of one clip's views, or of their last frames."""
-        starts, mask = clip.starts(self.views)
+    @property
+    def views_at_once(self) -> int:
+        """Few: each has 19,200 outputs."""
+        return 512
 
-        def log_densities(start: jax.Array) -> jax.Array:
-            view = gather_views(clip.features, start, self.views.length)  # (frames, mels)
-            return self.log_densities(weights, view[None])[0]
-
-        densities = jax.lax.map(log_densities, starts, batch_size=_VIEWS_AT_ONCE)  # (views, frames)
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
+        """Mean negative log likelihood of a clip's views, or of their last frames."""
+        views, mask = clip.views(self.views)
+        densities = self.log_densities(weights, views)  # (views, frames)
         if self.settings.score == "last":
             densities = densities[:, self.settings.order[-1]]
         else:
             densities = jnp.sum(densities, axis=-1)
-        return pooling.mean(-densities, mask)
+        return pooling.Mean.of(-densities, mask)

@@ -36,9 +36,10 @@ from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.base import DetectorConfig, TrainingClips
 from asd_jax.detectors.interpolation_ae import InterpolationDetector, check_shape
 from asd_jax.errors import UserError
-from asd_jax.features.table import ClipInput
+from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
 from asd_jax.scoring.mixture import GaussianMixture, fit_mixture, log_likelihood
+from asd_jax.scoring.pooling import Pool
 from asd_jax.scoring.projection import Projection, fit_projection, project
 
 
@@ -101,14 +102,15 @@ class IAEO3Detector(InterpolationDetector):
         """Trainings of each seed."""
         return self.settings.trainings
 
-    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
-        """The pretrained network's embedding of a clip."""
+    def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
+        """The pretrained network's embedding of a clip, the same for all of its views."""
         embedding: Any = clip.embedding  # there, as the settings name a network
-        return embedding
+        _, mask = clip.starts(self.views)
+        return pooling.Mean.of(jnp.broadcast_to(embedding, (len(mask), len(embedding))), mask)
 
-    def statistics(self, weights: Any, clip: ClipInput) -> jax.Array:
-        """(5,) statistics of a clip's errors."""
-        return self.error_statistics(weights, clip)
+    def statistics(self, weights: Any, clip: ClipInput) -> pooling.Statistics:
+        """Five statistics of a clip's errors."""
+        return pooling.Statistics(*self.frame_errors(weights, clip))
 
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """Statistics of the training clips' errors, (clips, 5)."""
@@ -153,14 +155,19 @@ class IAEO3Detector(InterpolationDetector):
         fitted["mixture"] = mixture._replace(means=means)._asdict()
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), fitted)
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Negative log probability of one clip's embedding and errors, or its largest error."""
-        errors = self.error_statistics(weights, clip)  # (5,)
+    def pool(self, weights: Any, clip: ClipInput) -> Pool:
+        """Five statistics of a clip's errors, or the largest error."""
         if self.settings.predictor == "max":
-            return errors[pooling.STATISTICS.index("max")]
-        values = errors
-        if clip.embedding is not None:
+            return pooling.Maximum.of(*self.frame_errors(weights, clip))
+        return self.statistics(weights, clip)
+
+    def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
+        """Negative log probability of a clip's embedding and errors, or its largest error."""
+        if self.settings.predictor == "max":
+            return pooled
+        values = pooled  # (5,)
+        if facts.embedding is not None:
             # (components,)
-            principal = project(Projection(**calibration["projection"]), clip.embedding)
-            values = jnp.concatenate([principal, errors])
+            principal = project(Projection(**calibration["projection"]), facts.embedding)
+            values = jnp.concatenate([principal, pooled])
         return -log_likelihood(GaussianMixture(**calibration["mixture"]), values[None])[0]

@@ -297,15 +297,19 @@ class IdClassifierDetector(Detector):
         logits = self._logits(weights, embeddings, labels)
         return logsumexp(logits, axis=-1) - jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
 
-    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
+    def embed(self, weights: Any, clip: ClipInput) -> pooling.UnitMean:
         """Mean over a clip's images of the last layer's input, scaled to length 1."""
         views, mask = clip.views(self.views)
         embeddings, _ = self._embed(weights, views)  # (views, values)
-        mean = jnp.mean(embeddings, axis=0, where=mask[:, None])  # (values,)
-        return mean / jnp.maximum(jnp.linalg.norm(mean), 1e-12)
+        return pooling.UnitMean.of(embeddings, mask)
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Mean over one clip's images of their distance from its own id (`detector.score`)."""
+    @property
+    def views_at_once(self) -> int:
+        """Images; ResNet-50 keeps several times as many values of one."""
+        return 128 if self.settings.network == "mobilenet_v2" else 32
+
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
+        """Mean over a clip's images of their distance from its own id (`detector.score`)."""
         views, mask = clip.views(self.views)
         embeddings, _ = self._embed(weights, views)  # (views, values)
         if self.settings.score == "cosine":
@@ -317,4 +321,4 @@ class IdClassifierDetector(Detector):
             log_odds = logsumexp(others, axis=-1) - logits[:, clip.label]  # log(1 − p) − log(p)
             probability = self.settings.score == "probability"
             values = jax.nn.sigmoid(log_odds) if probability else log_odds
-        return pooling.mean(values, mask)
+        return pooling.Mean.of(values, mask)

@@ -33,6 +33,7 @@ from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import InterpolationAutoencoder
 from asd_jax.scoring import pooling
+from asd_jax.scoring.pooling import Pool
 from asd_jax.training.task import Batch, Task, gradient_task
 
 
@@ -118,17 +119,14 @@ class InterpolationDetector(Detector):
         views, mask = clip.views(self.views)
         return self._errors(weights, views), mask
 
-    def error_statistics(self, weights: Any, clip: ClipInput) -> jax.Array:
-        """(5,) statistics of a clip's errors, as `pooling.STATISTICS`; arguments as above."""
-        return pooling.statistics(*self.frame_errors(weights, clip))
-
-    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
+    def embed(self, weights: Any, clip: ClipInput) -> Pool:
         """Mean of the narrow layer over a clip's views."""
         views, mask = clip.views(self.views)  # (views, frames, mels)
         neighbours = jnp.delete(views, self.settings.frames // 2, axis=1)  # (…, frames − 1, mels)
         return mean_latent(self.module, weights, neighbours, mask)
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Mean or maximum of one clip's frame errors."""
-        pool = pooling.mean if self.settings.pooling == "mean" else pooling.maximum
-        return pool(*self.frame_errors(weights, clip))
+    def pool(self, weights: Any, clip: ClipInput) -> Pool:
+        """Mean or maximum of a clip's frame errors."""
+        errors, mask = self.frame_errors(weights, clip)
+        kind = pooling.Mean if self.settings.pooling == "mean" else pooling.Maximum
+        return kind.of(errors, mask)

@@ -157,12 +157,12 @@ class LSTMAutoencoderDetector(Detector):
         errors, _ = self._errors(weights, views)
         return errors, mask
 
-    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
+    def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean of the narrow layer over a clip's sequences."""
         views, mask = clip.views(self.views)  # (views, frames, mels)
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
         return mean_latent(self.module, weights, x, mask)
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Mean squared error over all sequences of one clip."""
-        return pooling.mean(*self.sequence_errors(weights, clip))
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
+        """Mean squared error over a clip's sequences."""
+        return pooling.Mean.of(*self.sequence_errors(weights, clip))

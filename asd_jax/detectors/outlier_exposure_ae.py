@@ -184,14 +184,14 @@ class OutlierExposureDetector(Detector):
             jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
         ), updates
 
-    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
+    def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean of the narrow layer over a clip's vectors."""
         views, mask = clip.views(self.views)  # (views, frames, mels)
         x = (views - weights["input"]["mean"]) / weights["input"]["std"]
         return mean_latent(self.module, weights, x.reshape(len(x), -1), mask)
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Mean of loss_pred over one clip's views."""
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
+        """Mean of loss_pred over a clip's views."""
         views, mask = clip.views(self.views)
         losses, _ = self._loss(weights, views)
-        return pooling.mean(losses, mask)
+        return pooling.Mean.of(losses, mask)

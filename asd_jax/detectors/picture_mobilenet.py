@@ -41,7 +41,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.scipy.special import logsumexp
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
@@ -51,7 +50,7 @@ from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
 from asd_jax.features.cache import default_cache_dir
-from asd_jax.features.table import ClipInput
+from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.models import MobileNetV2
 from asd_jax.models.pretrained.imported import load_imagenet_mobilenet
 from asd_jax.models.pretrained.weights import weights_file
@@ -275,26 +274,31 @@ class PictureMobileNetDetector(Detector):
             mutable=["batch_stats"],
         )
 
-    def _log_probabilities(self, weights: Any, clip: ClipInput) -> jax.Array:
-        """(2,) logarithms of one clip's mean probabilities over its pictures."""
+    @property
+    def views_at_once(self) -> int:
+        """Pictures; a large one has the values of many smaller images."""
+        return max(1, 8 * 320**2 // self.settings.size**2)
+
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.LogMean:
+        """Logarithms (2,) of a clip's mean probabilities over its pictures.
+
+        The mean is computed from logarithms so that none rounds to 0 or 1.
+        """
         views, mask = clip.views(self.views)
         logits, _ = self._logits(weights, views)  # (views, 2)
-        counts = mask[:, None]
-        # The mean of probabilities, computed from their logarithms so that none rounds to 0 or 1.
-        logs = jnp.where(counts, jax.nn.log_softmax(logits), -jnp.inf)
-        return logsumexp(logs, axis=0) - jnp.log(jnp.sum(counts))
+        return pooling.LogMean.of(jax.nn.log_softmax(logits), mask)
 
-    def embed(self, weights: Any, clip: ClipInput) -> jax.Array:
+    def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean over a clip's pictures of the last layer's input."""
         views, mask = clip.views(self.views)
         variables = {"params": weights["params"], "batch_stats": weights["batch_stats"]}
         # (views, values)
         pooled: Any = self.module.clone(classes=None).apply(variables, self.pictures(views))
-        return pooling.mean(pooled.T, mask)
+        return pooling.Mean.of(pooled, mask)
 
-    def statistics(self, weights: Any, clip: ClipInput) -> jax.Array:
-        """Probability that one clip is of the machine, a mean over its pictures."""
-        return jnp.exp(self._log_probabilities(weights, clip)[_TARGET])
+    def statistics(self, weights: Any, clip: ClipInput) -> pooling.LogMean:
+        """As `pool`."""
+        return self.pool(weights, clip)
 
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """The log odds of the threshold, (1 − α) times the mean of that probability.
@@ -303,11 +307,10 @@ class PictureMobileNetDetector(Detector):
         """
         places = np.arange(len(clips))
         clips = clips.take(outliers.draw(np.random.default_rng(0), places, self.settings.clips))
-        probability = np.mean([value for _, value in clips], dtype=np.float64)
+        probability = np.mean([np.exp(logs[_TARGET]) for _, logs in clips], dtype=np.float64)
         threshold = np.clip((1 - self.settings.alpha) * probability, 1e-30, 1 - 1e-7)
         return {"threshold": np.asarray(np.log(threshold / (1 - threshold)), np.float32)}
 
-    def score(self, weights: Any, calibration: Any, clip: ClipInput) -> jax.Array:
-        """Log odds of the threshold minus those of one clip."""
-        logs = self._log_probabilities(weights, clip)
-        return calibration["threshold"] - (logs[_TARGET] - logs[1 - _TARGET])
+    def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
+        """Log odds of the threshold minus those of a clip."""
+        return calibration["threshold"] - (pooled[_TARGET] - pooled[1 - _TARGET])

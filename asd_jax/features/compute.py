@@ -12,28 +12,27 @@ touched or moved recording makes none.
 import contextlib
 import dataclasses
 import hashlib
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from asd_jax.audio.perturbation import perturb
-from asd_jax.audio.views import fill_view
-from asd_jax.data.audio_files import Recording, read_batches
+from asd_jax.data.audio_files import Recording
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.identity import UNREADABLE, Status
 from asd_jax.data.levels import Level
+from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
 from asd_jax.features.cache import Entry, Index, Writer, default_cache_dir, mark
+from asd_jax.features.frames import usable_frames
 from asd_jax.features.notes import Content, Notes
 from asd_jax.features.request import ClipFrontEnd, FeatureSettings, Request
 from asd_jax.features.table import FeatureSet
 from asd_jax.runtime import distributed
 
-_BATCH_SECONDS = 320
 _ENTRY_CLIPS = 1024
 
 
@@ -48,13 +47,12 @@ def compute_features(
     progress: Callable[[int], None] | None = None,
     min_frames: int = 1,
     fill_frames: int = 1,
-    batch_size: int = 32,
     threads: int = 4,
     verify: bool = False,
 ) -> FeatureSet:
     """Features of clips, from the cache or computed into it.
 
-    A few batches of waveforms are in memory at a time, whatever the number of clips.
+    A few recordings are in memory at a time, whatever their number, and of a long one a part.
 
     Args:
         clips: the recordings.
@@ -69,7 +67,6 @@ def compute_features(
         progress: called with the number of clips done.
         min_frames: frames that a clip must have, such as the length of a view.
         fill_frames: frames up to which a shorter clip is repeated.
-        batch_size: clips a batch.
         threads: files read at once.
         verify: whether to read every recording anew, even one whose size, times and inode are
             those under which it was read before.
@@ -86,7 +83,7 @@ def compute_features(
     clips = ClipTable.of(clips)
     settings = FeatureSettings(front_end, channel, min_frames, fill_frames)
     place = str(cache_dir or default_cache_dir())
-    options = _Options(place, on_bad_clip, batch_size, threads, verify)
+    options = _Options(place, on_bad_clip, threads, verify)
     pieces = _pieces(clips)
     progress = progress or (lambda done: None)
     if distributed.several():
@@ -115,7 +112,6 @@ class _Options(NamedTuple):
 
     cache_dir: str
     on_bad_clip: str
-    batch_size: int
     threads: int
     verify: bool
 
@@ -274,118 +270,47 @@ def _fill(
         lines.append(_marked(line, request.paths))
         report(line)
 
+    def leave_out(i: int, problem: str) -> None:
+        line = f"{request.paths[i]}: {problem}"
+        if options.on_bad_clip == "stop":
+            raise UserError(line)
+        report_and_keep(f"left out: {line}")
+
+    clips = usable_frames(
+        _waveforms(request, options, report_and_keep, recordings.__setitem__),
+        request.settings.front_end,
+        min_frames=request.settings.min_frames,
+        fill_frames=request.settings.fill_frames,
+        leave_out=leave_out,
+    )
     with contextlib.closing(Writer(entry)) as writer:
-        for i, features in _features(request, options, report_and_keep, recordings.__setitem__):
-            writer.append(features)
-            n_frames[i] = len(features)
+        for i, blocks in clips:
+            for block in blocks:
+                writer.append(block)
+                n_frames[i] += len(block)
             progress(i + 1)
         writer.flush()
     return Index(entry.table, n_frames, lines), recordings
 
 
-def _features(
+def _waveforms(
     request: Request,
     options: _Options,
     report: Callable[[str], None],
     note: Callable[[int, Recording], None],
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Index and features (frames, width) of each clip that has some, in order."""
-    launcher = _Launcher(request, options, report)
-    batches = read_batches(
+) -> Iterator[tuple[int, Waveform]]:
+    """Index and waveform of each clip that can be read, perturbed where that is asked for."""
+    rate = request.settings.front_end.sample_rate
+    for i, waveform in read_recordings(
         request.paths,
-        request.settings.front_end.sample_rate,
+        rate,
         request.settings.channel,
-        options.batch_size,
         options.threads,
         options.on_bad_clip,
         report,
         note,
-    )
-    # The device works on one batch while the next one is read.
-    launched: list[_Launched] = []
-    for indices, waveforms in batches:
-        ahead = launcher.launch(indices, waveforms)
-        yield from launcher.collect(launched)
-        launched = ahead
-    yield from launcher.collect(launched)
-
-
-class _Launched(NamedTuple):
-    """A batch on the device: index and frames of each row's clip (no padding), and features."""
-
-    counts: list[tuple[int, int]]
-    features: Any
-
-
-class _Launcher:
-    """Starts the device on batches of waveforms and collects their features.
-
-    Args:
-        request: the clips and the settings.
-        options: of the computation.
-        report: called with a line about each clip that is left out.
-    """
-
-    def __init__(self, request: Request, options: _Options, report: Callable[[str], None]):
-        self._request, self._options, self._report = request, options, report
-        self._settings = request.settings
-
-    def launch(self, indices: Sequence[int], waveforms: Sequence[np.ndarray]) -> list[_Launched]:
-        """Starts the device on clips, padded to whole seconds so that few programs are compiled."""
-        front_end, request = self._settings.front_end, self._request
-        of_length: dict[int, list[tuple[int, np.ndarray]]] = {}
-        for i, waveform in zip(indices, waveforms, strict=True):
-            waveform = perturb(waveform, front_end.sample_rate, request.perturbations[i])
-            if self._has_frames(i, waveform):
-                seconds = math.ceil(len(waveform) / front_end.sample_rate)
-                length = max(seconds * front_end.sample_rate, front_end.n_fft)
-                of_length.setdefault(length, []).append((i, waveform))
-        launched = []
-        for length, clips in of_length.items():
-            most = _BATCH_SECONDS * front_end.sample_rate // length
-            rows = max(1, min(self._options.batch_size, most))
-            # Few clips need fewer rows: a power of two, so that few programs are compiled.
-            rows = min(rows, 1 << (len(request.paths) - 1).bit_length())
-            for first in range(0, len(clips), rows):
-                part = clips[first : first + rows]
-                # Frames of a clip see zeros past its end, padded or not, so padding changes
-                # none of the clip's own frames and only appends others.
-                padded = np.zeros((rows, length), np.float32)
-                for row, (_, waveform) in enumerate(part):
-                    padded[row, : len(waveform)] = waveform
-                counts = [(i, front_end.frames(len(waveform))) for i, waveform in part]
-                launched.append(_Launched(counts, front_end(padded)))
-        return launched
-
-    def collect(self, launched: Sequence[_Launched]) -> Iterator[tuple[int, np.ndarray]]:
-        """Waits for the device; index and features (frames, width) of each clip without NaN."""
-        features = {}
-        for counts, batch in launched:
-            values = np.asarray(batch)  # (rows, frames, width)
-            for row, (i, n) in enumerate(counts):
-                features[i] = fill_view(values[row, :n], self._settings.fill_frames)
-        for i in sorted(features):
-            if np.isfinite(features[i]).all():
-                yield i, features[i]
-            else:
-                self._leave_out(
-                    i, "its features are not finite numbers; restore the file or remove it"
-                )
-
-    def _has_frames(self, i: int, waveform: np.ndarray) -> bool:
-        """Whether a clip has enough frames; otherwise leaves it out or raises UserError."""
-        try:
-            n = self._settings.front_end.frames(len(waveform))
-        except UserError as error:
-            self._leave_out(i, str(error))
-            return False
-        fewest = self._settings.min_frames
-        if n < fewest:
-            self._leave_out(i, f"{n} frames where at least {fewest} are needed")
-        return n >= fewest
-
-    def _leave_out(self, i: int, problem: str) -> None:
-        line = f"{self._request.paths[i]}: {problem}"
-        if self._options.on_bad_clip == "stop":
-            raise UserError(line)
-        self._report(f"left out: {line}")
+    ):
+        if perturbation := request.perturbations[i]:
+            whole = np.concatenate([*waveform.blocks])
+            waveform = Waveform.of(perturb(whole, rate, perturbation))
+        yield i, waveform

@@ -18,9 +18,9 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,18 +29,14 @@ import numpy as np
 from asd_jax.audio.openl3_frontend import OpenL3FrontEnd, count_windows, pad_to_windows
 from asd_jax.config import Config
 from asd_jax.errors import UserError
+from asd_jax.features.batches import read_blocks
 from asd_jax.features.cache import default_cache_dir
-from asd_jax.features.table import BATCH_CLIPS, Features
+from asd_jax.features.table import Features
 from asd_jax.models.openl3 import OpenL3
 from asd_jax.models.pretrained.openl3_file import load_openl3, save_openl3
 from asd_jax.models.pretrained.weights import weights_file
 
-# Clips a batch for `compute_features`: few, since the device works window by window, and padding
-# rows of a batch cost as much as clips.
-EMBED_CLIPS = 4
-
 _WINDOWS = 16  # windows in a batch of the network: 100 MiB of intermediate values of OpenL3
-_READ_WINDOWS = 4096  # windows of a cache in memory at a time
 
 
 class _Kind(NamedTuple):
@@ -136,7 +132,36 @@ class Embedder:
         Raises:
             UserError: the waveform has no samples.
         """
-        return count_windows(n_samples, self.n_fft, self._hop, self.center)
+        return count_windows(n_samples, self.n_fft, self.hop_length, self.center)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one window's start to the next one's."""
+        # Truncated, as by the networks' authors.
+        return int(self.hop * self.sample_rate)
+
+    @property
+    def frames_at_once(self) -> int:
+        """Windows in one call of `of_padded` on a CPU."""
+        return _WINDOWS
+
+    def padding(self, n_samples: int) -> tuple[int, int]:
+        """Zeros before and behind a waveform: half a window, and up to a window's end."""
+        before = self.n_fft // 2 if self.center else 0
+        reached = (self.frames(n_samples) - 1) * self.hop_length + self.n_fft
+        return before, reached - before - n_samples
+
+    def of_padded(self, waveforms: jax.Array | np.ndarray) -> jax.Array:
+        """Embeddings of the windows of waveforms that have their padding already.
+
+        Args:
+            waveforms: as of `__call__`, of a length at which a window ends.
+
+        Returns:
+            (rows, windows, size) float32.
+        """
+        settings = (self.kind, self.size, self.hop_length, False)
+        return _embed(self._variables, jnp.asarray(waveforms, jnp.float32), settings)
 
     def __call__(self, waveforms: jax.Array | np.ndarray) -> jax.Array:
         """Embeddings of the windows of waveforms.
@@ -156,13 +181,8 @@ class Embedder:
         """
         if np.ndim(waveforms) != 2:
             raise UserError(f"waveforms are of shape {np.shape(waveforms)}, not (rows, samples)")
-        settings = (self.kind, self.size, self._hop, self.center)
+        settings = (self.kind, self.size, self.hop_length, self.center)
         return _embed(self._variables, jnp.asarray(waveforms, jnp.float32), settings)
-
-    @property
-    def _hop(self) -> int:
-        # Truncated, as by the networks' authors.
-        return int(self.hop * self.sample_rate)
 
 
 def load_embedder(
@@ -218,20 +238,7 @@ def save_weights(embedder: Embedder, path: os.PathLike | str) -> None:
     save_openl3(path, embedder.kind, embedder._variables)
 
 
-class ClipTable(Protocol):
-    """Part of a `FeatureSet` that `clip_embeddings` needs."""
-
-    @property
-    def n_frames(self) -> np.ndarray:
-        """(clips,) windows of each clip."""
-        ...
-
-    def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """(windows, values) of each clip."""
-        ...
-
-
-def clip_embeddings(table: ClipTable) -> np.ndarray:
+def clip_embeddings(table: Features) -> np.ndarray:
     """One embedding a clip, the mean over its windows.
 
     Args:
@@ -241,30 +248,24 @@ def clip_embeddings(table: ClipTable) -> np.ndarray:
     Returns:
         (clips, values) float32.
     """
-    # Adjacent clips are read together, about `_READ_WINDOWS` windows at a time.
-    ends = np.cumsum(table.n_frames, dtype=np.int64)
-    groups = np.split(
-        np.arange(len(ends)), np.flatnonzero(np.diff((ends - 1) // _READ_WINDOWS)) + 1
-    )
-    clips = (clip for group in groups for clip in table.read_clips(group))
-    return np.stack([_mean(clip) for clip in clips])
+    clips = read_blocks(table, np.arange(len(table.n_frames)))
+    return np.stack([mean_embedding(blocks) for _, blocks in clips])
 
 
-def clip_means(embedder: Embedder, waveforms: np.ndarray) -> np.ndarray:
-    """One embedding a clip of waveforms in memory, the mean over its windows.
+def mean_embedding(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """One embedding of a clip, the mean over its windows.
 
     Args:
-        embedder: the network.
-        waveforms: (clips, samples) at the embedder's sample rate.
+        blocks: (windows, values) of the clip, one after another.
 
     Returns:
-        (clips, values) float32.
+        (values,) float32.
     """
-    return np.stack([_mean(clip) for clip in np.asarray(embedder(waveforms))])
-
-
-def _mean(clip: np.ndarray) -> np.ndarray:
-    return clip.mean(0, dtype=np.float64).astype(np.float32)
+    count, total = 0, np.zeros(1)
+    for block in blocks:
+        count += len(block)
+        total = total + block.sum(axis=0, dtype=np.float64)
+    return (total / count).astype(np.float32)
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -320,12 +321,33 @@ def log_mel_embeddings(features: Features) -> np.ndarray:
     Returns:
         (clips, 2 · mels) float32.
     """
-    rows = []
-    for first in range(0, len(features.n_frames), BATCH_CLIPS):
-        last = min(first + BATCH_CLIPS, len(features.n_frames))
-        for clip in features.read_clips(range(first, last)):
-            rows.append(np.concatenate([clip.mean(0), clip.std(0)]))
-    return np.array(rows, np.float32)
+    clips = read_blocks(features, np.arange(len(features.n_frames)))
+    return np.array([log_mel_embedding(blocks) for _, blocks in clips], np.float32)
+
+
+def log_mel_embedding(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """Mean and standard deviation of one clip's frames, band by band.
+
+    Args:
+        blocks: (frames, mels) of the clip, one after another.
+
+    Returns:
+        (2 · mels,) float32.
+
+    Examples:
+        >>> log_mel_embedding([np.array([[1.0], [2.0]]), np.array([[3.0], [6.0]])]).round(3)
+        array([3.   , 1.871], dtype=float32)
+    """
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    for block in blocks:
+        values = np.asarray(block, np.float64)
+        count += len(values)
+        total = total + values.sum(axis=0)
+        squares = squares + (values**2).sum(axis=0)
+    mean = total / count
+    # float64 keeps 12 digits of a variance of 1 dB² around −100 dB.
+    variance = np.maximum(squares / count - mean**2, 0)
+    return np.concatenate([mean, np.sqrt(variance)]).astype(np.float32)
 
 
 def embedder_of(config: Config, cache_dir: os.PathLike | str | None = None) -> Embedder:

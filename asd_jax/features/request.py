@@ -16,8 +16,9 @@ _FORMAT = 3
 class ClipFrontEnd(Protocol):
     """Computes features of waveforms: an `asd_jax.audio.FrontEnd`, or anything that acts like one.
 
-    A frozen dataclass whose fields, of JSON's types, are all that the features depend on. Frames
-    see zeros past a waveform's end, so that padding with zeros changes none of its own frames.
+    A frozen dataclass whose fields, of JSON's types, are all that the features depend on. A frame
+    sees `n_fft` samples, the next one begins `hop_length` later. Waveforms are padded with zeros,
+    cut into pieces of some frames, and the pieces go through `of_padded`.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -29,7 +30,12 @@ class ClipFrontEnd(Protocol):
 
     @property
     def n_fft(self) -> int:
-        """Samples to which shorter waveforms are padded."""
+        """Samples that a frame is computed from."""
+        ...
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one frame's start to the next one's."""
         ...
 
     @property
@@ -46,8 +52,20 @@ class ClipFrontEnd(Protocol):
         """Frames of a waveform; UserError for one that has none."""
         ...
 
-    def __call__(self, waveforms: Any) -> Any:
-        """Computes (rows, samples) → (rows, frames, width), an array on the device."""
+    @property
+    def frames_at_once(self) -> int:
+        """Frames in one call of `of_padded` on a CPU, which bounds its memory."""
+        ...
+
+    def padding(self, n_samples: int) -> tuple[int, int]:
+        """Zeros before and behind a waveform of so many samples."""
+        ...
+
+    def of_padded(self, waveforms: Any) -> Any:
+        """Computes (rows, samples) → (rows, frames, width), an array on the device.
+
+        Without padding: as many frames as are whole within the samples.
+        """
         ...
 
 

@@ -1,29 +1,37 @@
-"""Tables of features: in memory and on disk, batches of their clips, checks of a user's arrays."""
+"""Tables of features, in memory and on disk."""
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.views import ViewSpec, fill_view, gather_views
-from asd_jax.data.audio_files import resample
+from asd_jax.audio.views import ViewSpec, gather_views
 from asd_jax.data.clips import Clip, ClipTable
-from asd_jax.data.levels import LARGEST_PEAK
 from asd_jax.errors import UserError
 from asd_jax.features.cache import Entry
-from asd_jax.runtime import distributed
 
-# Clips in a batch, padded to a multiple of so many frames: clips of many lengths then need few
-# compiled programs.
-BATCH_CLIPS, BATCH_FRAMES = 32, 64
+
+class ClipFacts(NamedTuple):
+    """What a score needs to know of a clip beside its features.
+
+    Attributes:
+        label: as of `ClipInput`.
+        embedding: as of `ClipInput`.
+        trained: whether it is one of the model's own training clips. A score that compares with
+            the training clips leaves it out, as if it had not been seen.
+    """
+
+    label: jax.Array | int = 0
+    embedding: jax.Array | None = None
+    trained: bool = False
 
 
 class ClipInput(NamedTuple):
-    """One clip as the input of a detector; a batch has a leading axis in every array.
+    """One clip, or a piece of one, as the input of a detector; a batch has a leading axis.
 
     Attributes:
         features: (frames, values); frames past `n_frames` are padding.
@@ -120,6 +128,10 @@ class Features(Protocol):
         """(frames, width) of each clip."""
         ...
 
+    def read_frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        """(stop - start, width), frames `start` to `stop` of a clip."""
+        ...
+
 
 class ArrayFeatures:
     """Features in memory.
@@ -161,6 +173,10 @@ class ArrayFeatures:
     def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """(frames, width) of each clip."""
         return [self._arrays[index] for index in indices]
+
+    def read_frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        """(stop - start, width), frames `start` to `stop` of a clip."""
+        return self._arrays[index][start:stop]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,136 +258,7 @@ class FeatureSet:
             arrays += np.split(self.read(begin, end), cuts)
         return arrays
 
-
-def clip_batches(
-    features: Features,
-    indices: Sequence[int] | np.ndarray,
-    labels: np.ndarray | None = None,
-    *,
-    padding_frames: int,
-    share: bool = False,
-) -> Iterator[tuple[int, ClipInput]]:
-    """Clips in batches of one size, padded to few lengths.
-
-    Args:
-        features: a table of clips.
-        indices: of the clips.
-        labels: int32 (clips,), `ClipInput.label` of each; 0 by default.
-        padding_frames: `n_frames` of padding clips, so that their unused scores stay finite: the
-            length of a view.
-        share: whether several processes take some of the batches each.
-
-    Yields:
-        Position of the first clip in `indices`, and BATCH_CLIPS clips.
-    """
-    for first in range(0, len(indices), BATCH_CLIPS):
-        if share and not distributed.is_own(first // BATCH_CLIPS):
-            continue
-        chosen = np.asarray(indices[first : first + BATCH_CLIPS])
-        clips = features.read_clips(chosen)
-        n_frames = np.full(BATCH_CLIPS, padding_frames, np.int32)
-        n_frames[: len(clips)] = [len(clip) for clip in clips]
-        longest = -(-int(n_frames.max()) // BATCH_FRAMES) * BATCH_FRAMES
-        # (clips, frames, width)
-        batch = np.zeros((BATCH_CLIPS, longest, features.width), features.dtype)
-        for row, clip in zip(batch, clips, strict=False):
-            row[: len(clip)] = clip
-        of_sections = np.zeros(BATCH_CLIPS, np.int32)
-        if labels is not None:
-            of_sections[: len(clips)] = labels[first : first + BATCH_CLIPS]
-        embeddings = None
-        if features.embeddings is not None:
-            embeddings = np.zeros((BATCH_CLIPS, features.embeddings.shape[1]), np.float32)
-            embeddings[: len(clips)] = features.embeddings[chosen]
-        # NumPy arrays: a jitted function moves them to the device itself.
-        arrays: tuple[Any, ...] = (batch, n_frames, of_sections, embeddings)
-        yield first, ClipInput(*arrays)
-
-
-def check_features(
-    features: Iterable[np.ndarray], n_mels: int, views: ViewSpec
-) -> list[np.ndarray]:
-    """Checks features and makes them float32; a clip shorter than a view is repeated to fill one.
-
-    Args:
-        features: (frames, n_mels) of each clip.
-        n_mels: bands of a frame.
-        views: length and hop of the views.
-
-    Raises:
-        UserError: no clips, or a clip of another shape, too short, or with NaN.
-    """
-    arrays = [np.asarray(clip, np.float32) for clip in features]
-    if not arrays:
-        raise UserError("no clips: features is empty")
-    for i, clip in enumerate(arrays):
-        if clip.ndim != 2 or clip.shape[1] != n_mels:
-            raise UserError(
-                f"features[{i}] has shape {clip.shape}; a clip is (frames, {n_mels}) by "
-                "front_end.n_mels of the configuration"
-            )
-        if len(clip) < views.fewest:
-            raise UserError(
-                f"features[{i}] has {len(clip)} frames; this system needs {views.fewest} or more"
-            )
-        if not np.isfinite(clip).all():
-            raise UserError(f"features[{i}] has NaN or infinite values; leave that clip out")
-    return [fill_view(clip, views.length) for clip in arrays]
-
-
-def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
-    """Checks recordings in memory and resamples them to (clips, samples) float32.
-
-    Args:
-        waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers
-            of the type that they were recorded in (int8, int16, int32).
-        sample_rate: of the recordings, in Hz.
-        wanted: sample rate of the result, in Hz.
-
-    Raises:
-        UserError: waveforms of other shapes, with samples that are not finite, or of a level
-            that cannot be of full scale 1.
-    """
-    try:
-        waveforms = np.atleast_2d(np.asarray(waveforms))
-    except ValueError as error:
-        raise UserError(
-            "waveforms of unequal lengths make no array; score them one at a time"
-        ) from error
-    if waveforms.ndim != 2 or not waveforms.size or waveforms.dtype.kind not in "if":
-        raise UserError(
-            f"waveforms are {waveforms.dtype} {waveforms.shape}; they must be (clips, "
-            "samples), of floating-point numbers or signed integers"
-        )
-    if waveforms.dtype.kind == "i":
-        waveforms = _scaled(waveforms)
-    waveforms = waveforms.astype(np.float32)
-    peak = float(np.max(np.abs(waveforms)))
-    if not np.isfinite(peak):
-        raise UserError("waveforms have NaN or infinite samples; leave those recordings out")
-    if peak > LARGEST_PEAK:
-        raise UserError(
-            f"waveforms reach {peak:.6g} where full scale is 1; divide them by their full scale"
-        )
-    if not (isinstance(sample_rate, int | np.integer) and sample_rate > 0):
-        raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
-    if sample_rate != wanted:
-        waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
-    return waveforms
-
-
-def _scaled(waveforms: np.ndarray) -> np.ndarray:
-    """Integers as numbers from −1 to 1, by the full scale of their type."""
-    if waveforms.dtype.itemsize > 4:
-        raise UserError(
-            f"waveforms are {waveforms.dtype}, which no recording has; convert them to the type "
-            "that they were recorded in (int16, int32), or divide them by their full scale"
-        )
-    full_scale = -float(np.iinfo(waveforms.dtype).min)
-    peak = float(np.max(np.abs(waveforms.astype(np.float64))))
-    if waveforms.dtype.itemsize == 4 and 0 < peak <= 2**15:
-        raise UserError(
-            f"waveforms are {waveforms.dtype} and reach {peak:.0f}, the range of int16: as "
-            f"{waveforms.dtype} they are silence; convert them to int16"
-        )
-    return waveforms / full_scale
+    def read_frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        """(stop - start, width), frames `start` to `stop` of a clip."""
+        first = int(self.offsets[index])
+        return self.read(first + start, first + stop)

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import jax
@@ -13,27 +14,25 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from asd_jax import config as configs
 from asd_jax.config import Config
+from asd_jax.data.recordings import Waveform
 from asd_jax.detectors import Detector, config_classes, make_detector
 from asd_jax.errors import UserError
-from asd_jax.features.embeddings import Embedder, clip_means, embedder_of, embeddings_of
-from asd_jax.features.table import (
-    BATCH_CLIPS,
-    ArrayFeatures,
-    ClipInput,
-    Features,
-    check_features,
-    checked_waveforms,
-    clip_batches,
-)
+from asd_jax.features.batches import ClipFrames, table_clips
+from asd_jax.features.checks import check_features, checked_waveforms
+from asd_jax.features.embeddings import Embedder, embedder_of, embeddings_of, mean_embedding
+from asd_jax.features.frames import frame_blocks
+from asd_jax.features.request import ClipFrontEnd
+from asd_jax.features.table import ArrayFeatures, ClipFacts, ClipInput, Features
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
+from asd_jax.fitting.pooled import pool_clips
 from asd_jax.runtime import distributed
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
 from asd_jax.training import FleetModel, fleet
 
-# (weights, calibration, clips) → (models, clips)
-_Score = Callable[[Any, Any, ClipInput], jax.Array | np.ndarray]
+# Clips that are shared out to several processes together, and whose scores are made together.
+_SHARE_CLIPS = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,12 +100,7 @@ class FittedDetector(Fitted):
             UserError: waveforms of other shapes, with samples that are not finite, or too
                 short.
         """
-        features = np.asarray(
-            self._front_end(
-                checked_waveforms(waveforms, sample_rate, self.config.front_end.sample_rate)
-            )
-        )
-        return np.stack(self._checked(features))
+        return np.stack(self._checked(_all_frames(waveforms, sample_rate, self.config.front_end)))
 
     def _checked(self, features: Iterable[np.ndarray]) -> list[np.ndarray]:
         return check_features(features, self.config.front_end.n_mels, self.detector.views)
@@ -126,17 +120,13 @@ class FittedDetector(Fitted):
         """
         if not self.config.embedding.pretrained:
             return None
-        waveforms = checked_waveforms(waveforms, sample_rate, self.embedder.sample_rate)
-        return clip_means(self.embedder, waveforms)
+        windows = _all_frames(waveforms, sample_rate, self.embedder)
+        return np.stack([mean_embedding([each]) for each in windows])
 
     @functools.cached_property
     def embedder(self) -> Embedder:
         """The pretrained network that the configuration names; UserError without its weights."""
         return embedder_of(self.config)
-
-    @functools.cached_property
-    def _front_end(self) -> Callable[[np.ndarray], jax.Array]:
-        return jax.jit(self.config.front_end)
 
     def score_features(
         self,
@@ -234,51 +224,99 @@ class FittedDetector(Fitted):
             features: a table of clips; only the clips asked for are read.
             indices: of the clips, which must be of the models' machine and sections.
             labels: int32 (clips,), `ClipInput.label` of each, from `label_of`.
-            trained_on: whether they are training clips, see `Detector.score_trained`.
+            trained_on: whether they are training clips, see `ClipFacts.trained`.
 
         Returns:
             (seeds, clips) float32; the smallest score among a seed's trainings.
         """
-        weights, calibration = take((self.weights, self.calibration), chosen)
-        score = self._score_trained if trained_on else self._score
-        padding = self.detector.views.length
-        scores = np.zeros((len(chosen), len(indices)), np.float32)  # (models, clips)
-        for first, clips in clip_batches(
-            features, indices, labels, padding_frames=padding, share=True
-        ):
-            count = min(BATCH_CLIPS, len(indices) - first)
-            scores[:, first : first + count] = score(weights, calibration, clips)[:, :count]
+        count = len(indices)
+        own = np.array([i for i in range(count) if distributed.is_own(i // _SHARE_CLIPS)], int)
+        scores = np.zeros((len(chosen), count), np.float32)  # (models, clips)
+        scores[:, own] = np.nan
+        clips = table_clips(features, np.asarray(indices)[own], np.asarray(labels)[own])
+        for clip, score in self.clip_scores(chosen, clips, trained_on=trained_on):
+            scores[:, own[clip.position]] = score
         scores = np.sum(distributed.gather(scores), axis=0)  # 0 where another process scored
+        return self.of_seeds(chosen, scores)
+
+    def of_seeds(self, chosen: Sequence[int], scores: np.ndarray) -> np.ndarray:
+        """(seeds, clips) scores from those of chosen models, (models, clips)."""
         # NaN of a diverged training, already reported, leaves the seed to its other trainings.
         n_seeds = len({self.models[m].seed for m in chosen})
-        of_seeds = scores.reshape(n_seeds, -1, len(indices))  # (seeds, trainings, clips)
+        of_seeds = scores.reshape(n_seeds, -1, scores.shape[1])  # (seeds, trainings, clips)
         return np.fmin.reduce(of_seeds, axis=1)
 
-    @functools.cached_property
-    def _score(self) -> _Score:
-        return self._compiled(self.detector.score)
+    def clip_scores(
+        self, chosen: Sequence[int], clips: Iterable[ClipFrames], *, trained_on: bool = False
+    ) -> Iterator[tuple[ClipFrames, np.ndarray]]:
+        """Scores clips of any lengths, one after another, in a fixed amount of memory.
+
+        Args:
+            chosen: as of `model_scores`.
+            clips: the clips; their features are read once, block by block.
+            trained_on: as of `model_scores`.
+
+        Yields:
+            Each clip, and its score by each model, float32 (models,).
+        """
+        weights, calibration = take((self.weights, self.calibration), chosen)
+        pooled = pool_clips(self.detector, functools.partial(self._pool, weights), clips)
+        if type(self.detector).score_pooled is Detector.score_pooled:
+            for clip, value in pooled:
+                yield clip, np.asarray(value, np.float32)
+            return
+        while some := [*itertools.islice(pooled, _SHARE_CLIPS)]:
+            values = jax.tree.map(lambda *rows: _rows(rows, axis=1), *(value for _, value in some))
+            labels = _rows([np.int32(clip.label) for clip, _ in some])
+            embeddings = None
+            if some[0][0].embedding is not None:
+                embeddings = _rows([clip.embedding for clip, _ in some])
+            scores = np.asarray(
+                self._score_pooled(calibration, values, labels, embeddings, trained_on)
+            )
+            for i, (clip, _) in enumerate(some):
+                yield clip, scores[:, i]
 
     @functools.cached_property
-    def _score_trained(self) -> _Score:
-        if type(self.detector).score_trained is Detector.score_trained:
-            return self._score
-        return self._compiled(self.detector.score_trained)
-
-    def _compiled(self, score_clip: Callable[[Any, Any, ClipInput], jax.Array]) -> _Score:
-        """Compiles (weights, calibration, clips) → (models, clips)."""
-        over_clips = jax.vmap(score_clip, in_axes=(None, None, 0))
+    def _pool(self) -> Callable[[Any, ClipInput], Any]:
+        """(weights, pieces) → pool, its arrays (models, pieces, …)."""
+        over_pieces = jax.vmap(self.detector.pool, in_axes=(None, 0))
         kind = self.detector.task().kind
         jit = functools.partial(jax.jit, compiler_options=compiler_options(kind))
         if fleet.choose_driver(self.config.train, kind) == "vmap":
-            return jit(jax.vmap(over_clips, in_axes=(0, 0, None)))
+            return jit(jax.vmap(over_pieces, in_axes=(0, None)))
         # On a CPU, models one after another, as in training.
-        one = jit(over_clips)
+        one = jit(over_pieces)
 
-        def score(weights: Any, calibration: Any, clips: ClipInput) -> np.ndarray:
+        def pool(weights: Any, pieces: ClipInput) -> Any:
             count = len(jax.tree.leaves(weights)[0])
-            return np.stack([one(*take((weights, calibration), m), clips) for m in range(count)])
+            pools = [one(take(weights, m), pieces) for m in range(count)]
+            return jax.tree.map(lambda *leaves: np.stack(leaves), *pools)
+
+        return pool
+
+    @functools.cached_property
+    def _score_pooled(self) -> Callable[[Any, Any, Any, Any, bool], jax.Array]:
+        """(calibration, values, labels, embeddings, trained) → (models, clips)."""
+
+        @functools.partial(jax.jit, static_argnums=4)
+        def score(
+            calibration: Any, values: Any, labels: Any, embeddings: Any, trained: bool
+        ) -> jax.Array:
+            def of_clip(calibration: Any, value: Any, label: Any, embedding: Any) -> jax.Array:
+                facts = ClipFacts(label, embedding, trained)
+                return self.detector.score_pooled(calibration, value, facts)
+
+            of_clips = jax.vmap(of_clip, in_axes=(None, 0, 0, 0))
+            return jax.vmap(of_clips, in_axes=(0, 0, None, None))(
+                calibration, values, labels, embeddings
+            )
 
         return score
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields alone: compiled programs cannot be pickled, and are made again on demand."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def save(self, path: os.PathLike | str) -> None:
         """Writes everything to one file of plain arrays, whole or not at all."""
@@ -332,6 +370,22 @@ class FittedDetector(Fitted):
 def group_name(model: FleetModel) -> str:
     """Name that models share which differ only in their seed: "machine/section"."""
     return f"{model.machine}/{model.section}"
+
+
+def _all_frames(
+    waveforms: np.ndarray, sample_rate: int, front_end: ClipFrontEnd
+) -> list[np.ndarray]:
+    """(frames, width) of each waveform in memory."""
+    checked = checked_waveforms(waveforms, sample_rate, front_end.sample_rate)
+    front_end.frames(checked.shape[1])  # UserError where they have none
+    numbered = ((i, Waveform.of(waveform)) for i, waveform in enumerate(checked))
+    return [np.concatenate([*blocks]) for _, blocks in frame_blocks(numbered, front_end)]
+
+
+def _rows(rows: Sequence[Any], axis: int = 0) -> np.ndarray:
+    """Stacks rows, float32 if they are float64, and repeats the last up to `_SHARE_CLIPS`."""
+    padded = np.stack([*rows, *[rows[-1]] * (_SHARE_CLIPS - len(rows))], axis=axis)
+    return padded.astype(np.float32) if padded.dtype == np.float64 else padded
 
 
 def take(tree: Any, chosen: int | Sequence[int]) -> Any:

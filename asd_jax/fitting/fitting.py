@@ -16,17 +16,13 @@ from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.base import Detector, TrainingClips
 from asd_jax.errors import UserError
+from asd_jax.features.batches import table_clips
+from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import embeddings_of
-from asd_jax.features.table import (
-    BATCH_CLIPS,
-    ArrayFeatures,
-    ClipInput,
-    Features,
-    check_features,
-    clip_batches,
-)
+from asd_jax.features.table import ArrayFeatures, ClipInput, Features
 from asd_jax.fitting.detector import FittedDetector, take
 from asd_jax.fitting.layout import Layout, lay_out, with_perturbed
+from asd_jax.fitting.pooled import pool_clips
 from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
 from asd_jax.runtime.compilation import compiler_options
@@ -83,18 +79,18 @@ def _calibrate(
     """
 
     @functools.partial(jax.jit, compiler_options=compiler_options(detector.task().kind))
-    def statistics_of(weights: Any, clips: ClipInput) -> Any:
-        return jax.vmap(detector.statistics, in_axes=(None, 0))(weights, clips)
+    def statistics_of(weights: Any, pieces: ClipInput) -> Any:
+        pools = jax.vmap(detector.statistics, in_axes=(None, 0))(weights, pieces)
+        return jax.tree.map(lambda leaf: leaf[None], pools)  # (1 model, pieces, …)
 
     def of_model(indices: np.ndarray, weights: Any) -> TrainingClips:
         """The training clips of a model; its statistics are computed batch by batch."""
 
         def statistics(chosen: np.ndarray) -> Iterator[Any]:
-            padding = detector.views.length
-            for first, clips in clip_batches(features, indices[chosen], padding_frames=padding):
-                batch = jax.tree.map(np.asarray, statistics_of(weights, clips))
-                for i in range(min(BATCH_CLIPS, len(chosen) - first)):
-                    yield jax.tree.map(lambda leaf, i=i: leaf[i], batch)
+            clips = table_clips(features, indices[chosen])
+            program = functools.partial(statistics_of, weights)
+            for _, value in pool_clips(detector, program, clips):
+                yield jax.tree.map(lambda leaf: leaf[0], value)
 
         return TrainingClips([features.clips[i] for i in indices], statistics)
 

@@ -1,18 +1,21 @@
 """Scores recordings in files by a fitted run."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from asd_jax.data import audio_files
 from asd_jax.data.layouts import parse_clip
+from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
+from asd_jax.features.batches import ClipFrames
+from asd_jax.features.embeddings import log_mel_embedding, mean_embedding
+from asd_jax.features.frames import frame_blocks, usable_frames
+from asd_jax.features.request import ClipFrontEnd
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
-from asd_jax.fitting.layout import Group
 
 _UNNAMED = "machine"  # of models that were fitted or imported without a machine's name
 
@@ -175,40 +178,70 @@ def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> di
 def _of_detector(
     fitted: FittedDetector, request: _Request, wanted: Sequence[int]
 ) -> dict[int, np.ndarray]:
-    config = fitted.config
-    channel = None if config.data.channel < 0 else config.data.channel
-
-    def batches(sample_rate: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-        files = [request.files[index] for index in wanted]
-        return audio_files.read_batches(
-            files, sample_rate, channel, 32, on_bad_clip=request.on_bad_clip, report=request.report
-        )
-
-    embeddings = {}
-    if config.embedding.pretrained:
-        for positions, waveforms in batches(fitted.embedder.sample_rate):
-            for position, waveform in zip(positions, waveforms, strict=True):
-                of_clip = fitted.embeddings(waveform, fitted.embedder.sample_rate)
-                assert of_clip is not None  # as the configuration names a network
-                embeddings[wanted[position]] = of_clip[0]
+    """Scores recordings in a memory that is independent of their number and lengths."""
+    of_models: dict[tuple[int, ...], list[int]] = {}  # models → files that they score
+    for index in wanted:
+        group = fitted.resolve(*request.whose[index])
+        of_models.setdefault(tuple(fitted.models_of(group)), []).append(index)
     scores = {}
-    for positions, waveforms in batches(config.front_end.sample_rate):
-        groups: dict[Group, list[tuple[int, np.ndarray]]] = {}
-        for position, waveform in zip(positions, waveforms, strict=True):
-            index = wanted[position]
-            try:
-                features = fitted.features(waveform, config.front_end.sample_rate)[0]
-            except UserError as error:
-                request.is_bad(index, error)
-                continue
-            groups.setdefault(fitted.resolve(*request.whose[index]), []).append((index, features))
-        for group, clips in groups.items():
-            of_group = fitted.seed_feature_scores(
-                [features for _, features in clips],
-                group,
-                fitted.seeds,
-                np.array([embeddings[i] for i, _ in clips]) if embeddings else None,
+    for chosen, files in of_models.items():
+        embeddings = _embeddings(fitted, request, files)
+        clips = (
+            ClipFrames(
+                index,
+                blocks,
+                fitted.label_of(fitted.resolve(*request.whose[index])),
+                None if embeddings is None else embeddings[index],
             )
-            for (index, _), row in zip(clips, of_group.T, strict=True):
-                scores[index] = row
+            for index, blocks in _frames(fitted, request, files)
+            if embeddings is None or index in embeddings
+        )
+        for clip, score in fitted.clip_scores(chosen, clips):
+            scores[clip.position] = fitted.of_seeds(chosen, score[:, None])[:, 0]
     return scores
+
+
+def _embeddings(
+    fitted: FittedDetector, request: _Request, files: Sequence[int]
+) -> dict[int, np.ndarray] | None:
+    """(values,) of each file, where the configuration asks for embeddings."""
+    config = fitted.config
+    if config.embedding.kind == "none":
+        return None
+    if not config.embedding.pretrained:
+        frames = _frames(fitted, request._replace(report=_silent), files)
+        return {index: log_mel_embedding(blocks) for index, blocks in frames}
+    windows = frame_blocks(_waveforms(fitted, request, files, fitted.embedder), fitted.embedder)
+    return {index: mean_embedding(blocks) for index, blocks in windows}
+
+
+def _silent(line: str) -> None:
+    """Another reading of the same files says the same."""
+
+
+def _frames(
+    fitted: FittedDetector, request: _Request, files: Sequence[int]
+) -> Iterator[tuple[int, Iterable[np.ndarray]]]:
+    """(frames, mels) of each file that has enough, in blocks."""
+    front_end, views = fitted.config.front_end, fitted.detector.views
+    return usable_frames(
+        _waveforms(fitted, request, files, front_end),
+        front_end,
+        min_frames=views.fewest,
+        fill_frames=views.length,
+        leave_out=lambda index, problem: request.is_bad(index, UserError(problem)),
+    )
+
+
+def _waveforms(
+    fitted: FittedDetector, request: _Request, files: Sequence[int], front_end: ClipFrontEnd
+) -> Iterator[tuple[int, Waveform]]:
+    channel = fitted.config.data.channel
+    recordings = read_recordings(
+        [request.files[index] for index in files],
+        front_end.sample_rate,
+        None if channel < 0 else channel,
+        on_bad_clip=request.on_bad_clip,
+        report=request.report,
+    )
+    return ((files[i], waveform) for i, waveform in recordings)

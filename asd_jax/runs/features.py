@@ -12,7 +12,7 @@ from asd_jax.data.levels import odd_levels
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.features.compute import compute_features
-from asd_jax.features.embeddings import EMBED_CLIPS, Embedder, clip_embeddings, embeddings_of
+from asd_jax.features.embeddings import Embedder, clip_embeddings, embeddings_of
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ArrayFeatures, Features, FeatureSet
 from asd_jax.runtime.progress import Reporter
@@ -81,14 +81,7 @@ def _features_of(
         return ArrayFeatures([], [])
     embeddings: dict[Clip, np.ndarray] = {}
     if embedder is not None:
-        windows = _compute(
-            detector,
-            f"embeddings of {label} clips",
-            clips,
-            embedder,
-            options,
-            batch_size=EMBED_CLIPS,
-        )
+        windows = _compute(detector, f"embeddings of {label} clips", clips, embedder, options)
         clips = windows.clips
         embeddings = dict(zip(clips, clip_embeddings(windows), strict=True))
     table = _compute(

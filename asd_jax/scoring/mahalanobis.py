@@ -27,7 +27,7 @@ _VARIANCE_FLOOR = 1e-6
 
 
 class Moments(NamedTuple):
-    """Sample moments of residual vectors.
+    """Sample moments of residual vectors, a `pooling.Pool`.
 
     Attributes:
         count: (...) number of vectors.
@@ -39,9 +39,53 @@ class Moments(NamedTuple):
     mean: Any
     scatter: Any
 
+    @classmethod
+    def merge(cls, parts: Iterable["Moments"]) -> "Moments":
+        """Moments of the vectors of all parts, in float64 NumPy.
+
+        The official program instead centres the source and the target vectors of every shuffled
+        batch of 256 on their own means, and so leaves out the scatter between those means: at
+        1 % target vectors that shrinks the target covariance by about a third, depending on the
+        batches.
+
+        Args:
+            parts: moments with the same leading axes (...); at least one.
+
+        Raises:
+            UserError: there is no part.
+
+        Examples:
+            >>> import numpy as np
+            >>> parts = [np.array([[0.0], [2.0]]), np.array([[7.0]])]
+            >>> count, mean, scatter = Moments.merge(map(moments, parts))
+            >>> float(count), mean.tolist(), scatter.tolist()
+            (3.0, [3.0], [[26.0]])
+        """
+        total = None
+        for part in parts:
+            count, mean, scatter = (np.asarray(x, np.float64) for x in part)
+            if total is None:
+                total = cls(count, mean, scatter)
+                continue
+            both = total.count + count
+            share = count / np.maximum(both, 1)
+            # Around the common mean: the scatter within each part, and that between their means.
+            shift = mean - total.mean  # (..., dim)
+            between = shift[..., :, None] * shift[..., None, :]
+            scatter = total.scatter + scatter + between * (total.count * share)[..., None, None]
+            total = cls(both, total.mean + shift * share[..., None], scatter)
+        if total is None:
+            raise UserError("no residuals to estimate a covariance from")
+        return total
+
+    @property
+    def value(self) -> "Moments":
+        """The moments themselves."""
+        return self
+
 
 def moments(residuals: jax.Array, mask: jax.Array | None = None) -> Moments:
-    """Moments of one batch of residual vectors, for `merge` and `precision`; jit-able.
+    """Moments of one batch of residual vectors, for `Moments.merge` and `precision`; jit-able.
 
     Args:
         residuals: (..., vectors, dim), input minus reconstruction.
@@ -64,48 +108,6 @@ def moments(residuals: jax.Array, mask: jax.Array | None = None) -> Moments:
     centred = jnp.where(weight > 0, residuals - mean[..., None, :], 0)
     scatter = jnp.einsum("...vi,...vj->...ij", centred, centred, precision="highest")
     return Moments(count[..., 0], mean, scatter)
-
-
-def merge(batches: Iterable[Moments]) -> Moments:
-    """Merges the moments of all batches, in float64 NumPy.
-
-    The official program instead centres the source and the target vectors of every shuffled
-    batch of 256 on their own means, and so leaves out the scatter between those means: at 1 %
-    target vectors that shrinks the target covariance by about a third, depending on the batches.
-
-    Args:
-        batches: moments without leading axes; at least one.
-
-    Returns:
-        The moments, without leading axes.
-
-    Raises:
-        UserError: there is no batch.
-
-    Examples:
-        >>> import numpy as np
-        >>> batches = [np.array([[0.0], [2.0]]), np.array([[7.0]])]
-        >>> count, mean, scatter = merge(map(moments, batches))
-        >>> float(count), mean.tolist(), scatter.tolist()
-        (3.0, [3.0], [[26.0]])
-    """
-    total = None
-    for batch in batches:
-        count, mean, scatter = (np.asarray(x, np.float64) for x in batch)
-        if total is None:
-            total = Moments(count, mean, scatter)
-            continue
-        both = total.count + count
-        if both == 0:
-            continue
-        # The scatter around the common mean: that within each part, and that between their means.
-        shift = mean - total.mean
-        scatter = total.scatter + scatter
-        scatter = scatter + np.outer(shift, shift) * (total.count * count / both)
-        total = Moments(both, total.mean + shift * (count / both), scatter)
-    if total is None:
-        raise UserError("no residuals to estimate a covariance from")
-    return total
 
 
 def precision(moments: Moments) -> np.ndarray:

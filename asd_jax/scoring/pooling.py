@@ -1,53 +1,206 @@
-"""Pooling of one value a frame into values of a clip."""
+"""Pooling of the values of a clip's views into values of the clip, piece by piece.
+
+A long clip is scored in pieces, each of some of its views. A pool is what a piece keeps of its
+views' values; the pools of a clip's pieces are merged, and the result is that of the whole clip.
+
+    pool = Mean.of(errors, mask)        # on the device, of one piece
+    pool = Mean.merge([pool, later])    # on the host, in float64
+    pool.value                          # of the clip
+
+Pools are tuples of arrays, so that `jit` and `vmap` take them as they are. Further axes of the
+arrays come first: those of models and of pieces.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 STATISTICS = ("mean", "std", "median", "max", "iqr")
 
 
-def mean(errors: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean over the frames that count.
+class Pool(Protocol):
+    """Keeps what is needed of the values of some views of a clip."""
 
-    Args:
-        errors: (..., frames).
-        mask: (..., frames) true where a frame counts; at least one must.
+    @classmethod
+    def merge(cls, parts: Sequence[Any]) -> Any:
+        """One pool of the views of all parts, which are of this class, as NumPy arrays."""
+        ...
 
-    Returns:
-        (...).
+    @property
+    def value(self) -> Any:
+        """What the views' values become."""
+        ...
 
-    Examples:
-        >>> import numpy as np
-        >>> errors, mask = np.array([1.0, 3.0, 9.0]), np.array([True, True, False])
-        >>> float(mean(errors, mask))
-        2.0
+
+class Mean(NamedTuple):
+    """The mean.
+
+    Attributes:
+        total: (..., values) sum over the views that count; () of one value a view.
+        count: (...) number of these views.
     """
-    return jnp.mean(errors, axis=-1, where=mask)
+
+    total: Any
+    count: Any
+
+    @classmethod
+    def of(cls, values: jax.Array, mask: jax.Array) -> "Mean":
+        """Pools values (views, ...) of the views (views,) that count.
+
+        Examples:
+            >>> import numpy as np
+            >>> errors, mask = np.array([1.0, 3.0, 9.0]), np.array([True, True, False])
+            >>> float(Mean.of(errors, mask).value)
+            2.0
+        """
+        counts = mask.reshape(mask.shape + (1,) * (values.ndim - 1))
+        return cls(jnp.sum(values, axis=0, where=counts), jnp.sum(mask))
+
+    @classmethod
+    def merge(cls, parts: Sequence["Mean"]) -> "Mean":
+        """The sums of all parts, in float64."""
+        return cls(*(np.sum(leaves, axis=0, dtype=np.float64) for leaves in _leaves(parts)))
+
+    @property
+    def value(self) -> Any:
+        """(..., values) mean; NaN where no view counts."""
+        count = self.count.reshape(self.count.shape + (1,) * (self.total.ndim - self.count.ndim))
+        return self.total / count
 
 
-def maximum(errors: jax.Array, mask: jax.Array) -> jax.Array:
-    """Maximum over the frames that count; arguments as in `mean`.
+class UnitMean(NamedTuple):
+    """The mean of vectors, scaled to length 1; fields as of `Mean`."""
 
-    Examples:
-        >>> import numpy as np
-        >>> float(maximum(np.array([1.0, 3.0, 9.0]), np.array([True, True, False])))
-        3.0
+    total: Any
+    count: Any
+
+    @classmethod
+    def of(cls, values: jax.Array, mask: jax.Array) -> "UnitMean":
+        """Pools vectors (views, values) of the views (views,) that count.
+
+        Examples:
+            >>> import numpy as np
+            >>> vectors, mask = np.array([[3.0, 4.0], [3.0, 4.0]]), np.ones(2, bool)
+            >>> [round(float(value), 6) for value in UnitMean.of(vectors, mask).value]
+            [0.6, 0.8]
+        """
+        return cls(*Mean.of(values, mask))
+
+    @classmethod
+    def merge(cls, parts: Sequence["UnitMean"]) -> "UnitMean":
+        """The sums of all parts, in float64."""
+        return cls(*Mean.merge([Mean(*part) for part in parts]))
+
+    @property
+    def value(self) -> Any:
+        """(..., values) mean over its length."""
+        mean = Mean(*self).value
+        length = (mean**2).sum(axis=-1, keepdims=True) ** 0.5
+        return mean / length.clip(min=1e-12)
+
+
+class Maximum(NamedTuple):
+    """The largest value.
+
+    Attributes:
+        value: (...) largest value of the views that count.
     """
-    return jnp.max(errors, axis=-1, where=mask, initial=-jnp.inf)
+
+    value: Any
+
+    @classmethod
+    def of(cls, values: jax.Array, mask: jax.Array) -> "Maximum":
+        """Pools values (views,) of the views (views,) that count.
+
+        Examples:
+            >>> import numpy as np
+            >>> errors, mask = np.array([1.0, 3.0, 9.0]), np.array([True, True, False])
+            >>> float(Maximum.of(errors, mask).value)
+            3.0
+        """
+        return cls(jnp.max(values, axis=0, where=mask, initial=-jnp.inf))
+
+    @classmethod
+    def merge(cls, parts: Sequence["Maximum"]) -> "Maximum":
+        """The largest of all parts."""
+        return cls(np.max([part.value for part in parts], axis=0))
 
 
-def statistics(errors: jax.Array, mask: jax.Array) -> jax.Array:
+class LogMean(NamedTuple):
+    """The logarithm of a mean, from logarithms that may be far below those of float32.
+
+    Attributes:
+        log_total: (..., values) logarithm of the sum over the views that count.
+        count: (...) number of these views.
+    """
+
+    log_total: Any
+    count: Any
+
+    @classmethod
+    def of(cls, logs: jax.Array, mask: jax.Array) -> "LogMean":
+        """Pools logarithms (views, values) of the views (views,) that count.
+
+        Examples:
+            >>> import numpy as np
+            >>> logs, mask = np.log([[0.2], [0.4], [0.9]]), np.array([True, True, False])
+            >>> round(float(np.exp(LogMean.of(logs, mask).value[0])), 6)
+            0.3
+        """
+        counting = jnp.where(mask[:, None], logs, -jnp.inf)
+        return cls(jax.scipy.special.logsumexp(counting, axis=0), jnp.sum(mask))
+
+    @classmethod
+    def merge(cls, parts: Sequence["LogMean"]) -> "LogMean":
+        """The sums of all parts, in float64."""
+        logs, counts = _leaves(parts)
+        return cls(
+            np.logaddexp.reduce(np.asarray(logs, np.float64), axis=0), np.sum(counts, axis=0)
+        )
+
+    @property
+    def value(self) -> Any:
+        """(..., values) logarithm of the mean."""
+        return self.log_total - _library(self.count).log(self.count)[..., None]
+
+
+class Statistics(NamedTuple):
+    """The five statistics of `statistics`; it keeps all values.
+
+    Attributes:
+        values: (..., views).
+        mask: (..., views) true where a view counts.
+    """
+
+    values: Any
+    mask: Any
+
+    @classmethod
+    def merge(cls, parts: Sequence["Statistics"]) -> "Statistics":
+        """The values of all parts, one after another."""
+        return cls(*(np.concatenate(leaves, axis=-1) for leaves in _leaves(parts)))
+
+    @property
+    def value(self) -> Any:
+        """(..., 5)."""
+        return statistics(self.values, self.mask)
+
+
+def statistics(errors: Any, mask: Any) -> Any:
     """The five statistics of Grollmisch et al. 2020, section 3.1, in the order of `STATISTICS`.
 
     Standard deviation with n in its denominator, quantiles by linear interpolation. These are
     NumPy's defaults: the report names no others and used scikit-learn, which is built on NumPy.
 
     Args:
-        errors: (..., frames).
-        mask: (..., frames) as in `mean`.
+        errors: (..., views).
+        mask: (..., views) true where a view counts; at least one must.
 
     Returns:
-        (..., 5).
+        (..., 5), by NumPy of NumPy arrays, else by JAX.
 
     Examples:
         >>> import numpy as np
@@ -55,16 +208,28 @@ def statistics(errors: jax.Array, mask: jax.Array) -> jax.Array:
         >>> dict(zip(STATISTICS, [round(float(value), 3) for value in values]))
         {'mean': 3.0, 'std': 1.871, 'median': 2.5, 'max': 6.0, 'iqr': 2.0}
     """
-    quartiles = jnp.nanquantile(  # (3, ...)
-        jnp.where(mask, errors, jnp.nan), jnp.array([0.25, 0.5, 0.75]), axis=-1
-    )
-    return jnp.stack(
+    library = _library(errors)
+    # NumPy warns where all values are NaN, as those of a diverged training are.
+    broken = library.isnan(library.where(mask, errors, 0)).any(axis=-1, keepdims=True)
+    counting = library.where(broken, 0, library.where(mask, errors, np.nan))
+    quartiles = library.nanquantile(counting, np.array([0.25, 0.5, 0.75]), axis=-1)  # (3, ...)
+    values = library.stack(
         [
-            mean(errors, mask),
-            jnp.std(errors, axis=-1, where=mask),
+            library.mean(errors, axis=-1, where=mask),
+            library.std(errors, axis=-1, where=mask),
             quartiles[1],
-            maximum(errors, mask),
+            library.max(errors, axis=-1, where=mask, initial=-np.inf),
             quartiles[2] - quartiles[0],
         ],
         axis=-1,
     )
+    return library.where(broken, np.nan, values)
+
+
+def _leaves(parts: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Each field of all parts."""
+    return [*zip(*parts, strict=True)]
+
+
+def _library(array: Any) -> Any:
+    return np if isinstance(array, np.ndarray | np.generic) else jnp

@@ -1,22 +1,18 @@
-"""Reading: rates, channels, lengths, formats, damage, batches."""
+"""Reading a recording: rates, channels, lengths, formats, damage."""
 
 import math
 import os
 import struct
 import subprocess
 import sys
-import threading
-import weakref
 
 import numpy as np
 import pytest
 import scipy.io.wavfile
 import soundfile
 
-from asd_jax.data import audio_files
-from asd_jax.data.audio_files import AudioInfo, Recording, inspect, read, read_batches
+from asd_jax.data.audio_files import AudioInfo, inspect, read
 from asd_jax.data.identity import UNREADABLE, read_digest
-from asd_jax.data.levels import Level
 from asd_jax.errors import UserError
 
 RATE = 16000
@@ -208,108 +204,6 @@ def test_a_fifo_is_named_and_not_waited_for(tmp_path):
 def test_wrong_channel(wav, channel):
     with pytest.raises(UserError, match="channel .* is neither"):
         read(wav("a.wav", noise(10)), RATE, channel)
-
-
-def quiet(line):
-    raise AssertionError(f"nothing should be said, but: {line}")
-
-
-@pytest.mark.parametrize("threads", [1, 5])
-@pytest.mark.parametrize("batch_size", [1, 4, 11, 50])
-def test_batches_are_in_order_and_complete(wav, threads, batch_size):
-    samples = [noise(20 + i, seed=i)[:, 0] for i in range(11)]
-    paths = [wav(f"{i}.wav", each) for i, each in enumerate(samples)]
-    batches = list(read_batches(paths, RATE, batch_size=batch_size, threads=threads, report=quiet))
-    assert [len(indices) for indices, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    assert [i for indices, _ in batches for i in indices] == list(range(11))
-    for each, waveform in zip(samples, [w for _, ws in batches for w in ws], strict=True):
-        np.testing.assert_array_equal(waveform, each / np.float32(32768))
-
-
-def test_no_paths_no_batches():
-    assert list(read_batches([], RATE, report=quiet)) == []
-
-
-def test_bad_clip_stops_or_is_left_out(wav, tmp_path):
-    paths = [wav(f"{i}.wav", noise(20)) for i in range(5)]
-    paths[1].write_bytes(b"")
-    paths[4].unlink()
-    batches = read_batches(paths, RATE, batch_size=3, report=quiet)
-    with pytest.raises(UserError, match="1.wav: empty file"):
-        next(batches)
-    said = []
-    batches = read_batches(paths, RATE, batch_size=3, on_bad_clip="skip", report=said.append)
-    assert [indices for indices, _ in batches] == [[0, 2], [3]]
-    assert len(said) == 2
-    assert "1.wav: empty file" in said[0]
-    assert "4.wav: missing" in said[1]
-    only_bad = read_batches(paths[1:2], RATE, on_bad_clip="skip", report=said.append)
-    assert list(only_bad) == []
-
-
-def test_other_rates_and_channels_are_said_once_a_kind(wav):
-    paths = [wav(f"a{i}.wav", noise(3200), 32000) for i in range(3)]
-    paths += [wav(f"b{i}.wav", noise(1600, channels=2)) for i in range(3)]
-    paths += [wav("c.wav", noise(4800, channels=2), 48000)]
-    said = []
-    batches = read_batches(paths, RATE, 0, batch_size=2, report=said.append)
-    assert {w.shape for _, ws in batches for w in ws} == {(1600,)}
-    assert [line.partition(", first")[0] for line in said] == [
-        "recordings of 32000 Hz are resampled to 16000 Hz",
-        "recordings of 2 channels are reduced to channel 0",
-        "recordings of 48000 Hz are resampled to 16000 Hz",
-    ]
-    said.clear()
-    list(read_batches(paths[3:4], RATE, "mean", report=said.append))
-    assert len(said) == 1
-    assert said[0].startswith("recordings of 2 channels are reduced to their mean")
-
-
-def test_memory_is_bounded_and_the_next_batch_is_read_meanwhile(monkeypatch):
-    """Counts waveforms alive, with a reader that needs no files."""
-    count, counting, started = {"alive": 0, "peak": 0}, threading.Lock(), threading.Semaphore(0)
-
-    def change(by):
-        with counting:
-            count["alive"] += by
-            count["peak"] = max(count.values())
-
-    def fake(path, sample_rate, channel):
-        waveform = np.zeros(4, np.float32)
-        weakref.finalize(waveform, change, -1)
-        change(1)
-        started.release()
-        return waveform, Recording(AudioInfo(RATE, 1, 4), None, b"", Level())
-
-    monkeypatch.setattr(audio_files, "_read", fake)
-    batch_size, n_batches = 3, 20
-    paths = [str(i) for i in range(batch_size * n_batches)]
-    for k, (_, waveforms) in enumerate(read_batches(paths, RATE, None, batch_size, 2, "stop")):
-        # The consumer holds batch k; the reads of batch k + 1 happen without being asked for.
-        n_reads = 2 * batch_size if k == 0 else batch_size * (k < n_batches - 1)
-        for _ in range(n_reads):
-            assert started.acquire(timeout=10)
-        del waveforms
-    assert count == {"alive": 0, "peak": 2 * batch_size}
-
-
-def test_stopping_early_leaves_no_thread(wav):
-    paths = [wav(f"{i}.wav", noise(20)) for i in range(6)]
-    batches = read_batches(paths, RATE, batch_size=1, threads=3)
-    next(batches)
-    batches.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("read_audio")]
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"on_bad_clip": "ignore"}, {"batch_size": 0}, {"threads": 0}, {"channel": "x"}],
-)
-def test_wrong_arguments_are_refused_at_once(wrong):
-    with pytest.raises(UserError, match=next(iter(wrong))):
-        read_batches(["a.wav"], RATE, **wrong)
-    with pytest.raises(UserError, match="sample_rate"):
-        read_batches(["a.wav"], 0)
 
 
 def test_real_eight_channels(shared):

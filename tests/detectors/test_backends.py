@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -22,6 +23,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import _stack
 from asd_jax.fitting.scores import score_training
 from asd_jax.runtime.progress import Silent
+from asd_jax.scoring.pooling import Mean
 from asd_jax.training import variables
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -83,7 +85,8 @@ def weights():
 
 @pytest.fixture(scope="module")
 def embed():
-    return jax.jit(make_detector(small(backend="knn")).embed)
+    detector = make_detector(small(backend="knn"))
+    return jax.jit(lambda weights, clip: detector.embed(weights, clip).value)
 
 
 def embeddings_of(embed, weights, arrays):
@@ -191,18 +194,19 @@ def test_the_embedding_of_the_dense_autoencoder_is_its_narrow_layer(weights, emb
     np.testing.assert_array_equal(output, jax.jit(apply)(first, vectors))
 
 
-class Mean(registry()["id_classifier"]):
+class MeanFrame(registry()["id_classifier"]):
     """A classifier of ids whose embedding of a clip is its mean frame."""
 
     def embed(self, weights, clip):
-        return clip.features.mean(axis=0)
+        return Mean.of(clip.features, jnp.arange(len(clip.features)) < clip.n_frames)
 
 
 @functools.cache
 def compiled(backend):
     """That classifier with a back end, and its compiled scores of clips, new and of training."""
-    detector = on_embeddings(Mean)(load_config("mobilenet_v2_id", BACKENDS[backend]))
-    return detector, jax.jit(detector.score), jax.jit(detector.score_trained)
+    detector = on_embeddings(MeanFrame)(load_config("mobilenet_v2_id", BACKENDS[backend]))
+    of_training = functools.partial(detector.score, trained=True)
+    return detector, jax.jit(detector.score), jax.jit(of_training)
 
 
 class Models:

@@ -16,13 +16,13 @@ def clips(tmp_path):
 @pytest.fixture
 def compute(tmp_path, monkeypatch):
     """compute_features on a cache of its own; .read counts the recordings read."""
-    read_batches = features.read_batches
+    read_recordings = features.read_recordings
 
     def counting(paths, *args):
         run.read += len(paths)
-        return read_batches(paths, *args)
+        return read_recordings(paths, *args)
 
-    monkeypatch.setattr(features, "read_batches", counting)
+    monkeypatch.setattr(features, "read_recordings", counting)
 
     def run(clips, front_end=FRONT_END, **options):
         run.read, run.lines = 0, []

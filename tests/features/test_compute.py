@@ -10,11 +10,11 @@ import pytest
 import soundfile
 from recordings import FRONT_END, make_clip, rows
 
-from asd_jax.audio import FrontEnd
+from asd_jax.audio import FrontEnd, ViewSpec
 from asd_jax.audio.perturbation import perturb
 from asd_jax.errors import UserError
 from asd_jax.features import cache as feature_cache
-from asd_jax.features.table import clip_batches
+from asd_jax.features.batches import clip_batches, table_clips
 
 
 def librosa_log_mel(path, front_end=FRONT_END):
@@ -32,7 +32,7 @@ def librosa_log_mel(path, front_end=FRONT_END):
 
 @pytest.mark.filterwarnings("ignore:n_fft")
 def test_each_clip_is_as_librosa_has_it(clips, compute):
-    found = compute(clips, batch_size=2)
+    found = compute(clips)
     assert found.clips == tuple(clips)
     assert found.n_frames.tolist() == [63, 36, 63, 1, 129]
     assert found.offsets.tolist() == [0, 63, 99, 162, 163]
@@ -49,16 +49,19 @@ class Loudness:
 
     gain: float = 1.0
     sample_rate = 16000
-    n_fft = 8000
+    n_fft = hop_length = 8000
+    frames_at_once = 3
     width = 1
     dtype = "float32"
 
     def frames(self, n_samples):
         return -(-n_samples // 8000)
 
-    def __call__(self, waveforms):
-        frames = np.pad(waveforms, ((0, 0), (0, -waveforms.shape[1] % 8000)))
-        return (self.gain * frames.reshape(len(waveforms), -1, 8000) ** 2).mean(-1, keepdims=True)
+    def padding(self, n_samples):
+        return 0, -n_samples % 8000
+
+    def of_padded(self, frames):
+        return (self.gain * frames.reshape(len(frames), -1, 8000) ** 2).mean(-1, keepdims=True)
 
 
 def test_what_acts_like_a_front_end_is_one(clips, compute):
@@ -79,14 +82,18 @@ class Samples:
     """A front end whose frames are 100 samples, as 16 bits."""
 
     sample_rate = 16000
-    n_fft = 100
+    n_fft = hop_length = 100
+    frames_at_once = 1000
     width = 100
     dtype = "int16"
 
     def frames(self, n_samples):
         return n_samples // 100
 
-    def __call__(self, waveforms):
+    def padding(self, n_samples):
+        return 0, 0
+
+    def of_padded(self, waveforms):
         n = waveforms.shape[1] // 100
         frames = waveforms[:, : 100 * n].reshape(len(waveforms), n, 100)
         return np.round(frames * 32768).astype(np.int16)
@@ -101,7 +108,7 @@ def test_frames_have_any_width_and_type(clips, compute, tmp_path):
         expected = samples[: 100 * found.n_frames[i]].reshape(-1, 100)
         np.testing.assert_array_equal(found.read_clips([i])[0], expected)
         assert found.read_clips([i])[0].dtype == np.int16
-    (batch,) = [batch for _, batch in clip_batches(found, [0, 3], padding_frames=1)]
+    (_, batch), *_ = clip_batches(table_clips(found, [0, 3]), ViewSpec(1), 128)
     assert batch.features.dtype == np.int16 and batch.features.shape[2] == 100
     assert compute(clips, Samples()).key == found.key and compute.read == 0
     for chunk in (tmp_path / "cache").rglob("c/0/0"):
@@ -250,7 +257,7 @@ def test_an_interrupted_computation_is_not_a_finished_one(clips, compute):
             raise Interruption
 
     with pytest.raises(Interruption):
-        compute(clips, batch_size=1, progress=interrupt)
+        compute(clips, progress=interrupt)
     found = compute(clips)
     assert compute.read == 5 and np.isfinite(rows(found)).all()
 
@@ -270,12 +277,12 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
     clip = make_clip(tmp_path / "data", 0, 160000)
     program = textwrap.dedent("""
         import os, resource, sys
-        from asd_jax.audio import FrontEnd
+        from asd_jax.audio import FrontEnd, ViewSpec
         from asd_jax.data.clips import Clip
         from asd_jax.features.compute import compute_features
         path, n, cache = sys.argv[1], int(sys.argv[2]), sys.argv[3]
         clips = [Clip("fan", "00", "train", str(i), path) for i in range(n)]
-        found = compute_features(clips, FrontEnd(), cache_dir=cache, batch_size=8)
+        found = compute_features(clips, FrontEnd(), cache_dir=cache)
         for i in range(n):
             found.read_clips([i])[0]
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -12,20 +12,18 @@ import pytest
 import soundfile
 from openl3_files import random_layers, write_keras_file
 
-from asd_jax import embeddings
 from asd_jax.audio.openl3_frontend import OpenL3FrontEnd
 from asd_jax.data.audio_files import resample
 from asd_jax.data.clips import Clip
 from asd_jax.errors import UserError
 from asd_jax.features.compute import compute_features
 from asd_jax.features.embeddings import (
-    EMBED_CLIPS,
     Embedder,
     clip_embeddings,
-    clip_means,
     load_embedder,
     save_weights,
 )
+from asd_jax.features.table import ArrayFeatures
 from asd_jax.models.openl3 import OpenL3, openl3_from_keras
 
 EDGE = OpenL3((32, 32, 64, 64, 128, 128, 64, 64), normalise_last=True, pool=(8, 6))
@@ -144,7 +142,7 @@ def test_features_of_a_data_set(load, tmp_path):
     sizes = [(8000, 8000), (9001, 8000), (16000, 16000), (3, 8000), (8000, 8000)]
     clips = [make_clip(tmp_path / "data", i, n, rate) for i, (n, rate) in enumerate(sizes)]
     lines = []
-    options = {"cache_dir": tmp_path / "features", "report": lines.append, "batch_size": 2}
+    options = {"cache_dir": tmp_path / "features", "report": lines.append}
     table = compute_features(clips, embedder, **options)
     counts = [2, 3, 2, 1, 2]
     assert table.n_frames.tolist() == counts and table.width == 64
@@ -154,8 +152,6 @@ def test_features_of_a_data_set(load, tmp_path):
         expected = embedded_alone(waveform[None], count, 4000, center=True)[0]
         close(table.read_clips([i])[0], expected)
         close(means[i], expected.mean(0))
-    # The last one in memory, in a batch of the size of those above.
-    close(clip_means(embedder, np.stack([waveform] * 2))[1], expected.mean(0))
     assert any("16000 Hz are resampled to 8000 Hz" in line for line in lines)
 
 
@@ -213,26 +209,13 @@ def test_every_setting_has_an_entry_of_its_own(load, tmp_path, monkeypatch):
     }
 
 
-@pytest.mark.parametrize("together", [1, 5, 1000])
-def test_clip_embeddings_are_means(monkeypatch, together):
-    """However many windows are read together; to the rounding of float32."""
+def test_clip_embeddings_are_means():
+    """To the rounding of float32."""
     rng = np.random.default_rng(0)
     clips = [rng.normal(size=(n, 3)).astype(np.float32) for n in (2, 1, 4, 7, 1, 1, 12)]
-    reads = []
-
-    class Table:
-        n_frames = np.array([len(clip) for clip in clips], np.int32)
-
-        def read_clips(self, indices):
-            reads.append(sum(len(clips[i]) for i in indices))
-            return [clips[i] for i in indices]
-
-    monkeypatch.setattr(embeddings, "_READ_WINDOWS", together)
-    found = clip_embeddings(Table())
+    found = clip_embeddings(ArrayFeatures((), clips))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [clip.mean(0) for clip in clips], atol=1e-6)
-    assert max(reads) <= together + 12 and sum(reads) == 28
-    assert len(reads) == {1: 7, 5: 5, 1000: 1}[together]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +241,7 @@ def test_memory_does_not_grow_with_the_windows(load):
     embedder = load()
     used = []
     for seconds in (10, 40):
-        waveforms = jax.ShapeDtypeStruct((EMBED_CLIPS, seconds * 8000), jnp.float32)
+        waveforms = jax.ShapeDtypeStruct((4, seconds * 8000), jnp.float32)
         memory = jax.jit(embedder).lower(waveforms).compile().memory_analysis()
         used.append(memory.temp_size_in_bytes)
     # 30 s more of four padded waveforms and their embeddings are 4.1 MB; the intermediate values

@@ -142,23 +142,25 @@ def test_a_member_without_calibration_does_not_stop_the_others(fitted):
 
 
 def test_embeddings_of_a_clip_s_own_frames():
-    """Mean and deviation of each band over the clip, in as many batches as there are."""
+    """Mean and deviation of each band over the clip; batches have those of their pieces."""
+    from asd_jax.audio import ViewSpec
     from asd_jax.data.clips import Clip
+    from asd_jax.features.batches import clip_batches, table_clips
     from asd_jax.features.embeddings import log_mel_embeddings
-    from asd_jax.features.table import BATCH_CLIPS, ArrayFeatures, clip_batches
+    from asd_jax.features.table import ArrayFeatures
 
-    arrays = [clip[:, :4] for clip in clips(BATCH_CLIPS + 3)]
+    arrays = [clip[:, :4] for clip in clips(35)]
     features = ArrayFeatures([Clip("", "", "", "", "")] * len(arrays), arrays)
-    (_, batch), *_ = clip_batches(features, [0], padding_frames=1)
+    (_, batch), *_ = clip_batches(table_clips(features, [0]), ViewSpec(5), 128)
     assert batch.embedding is None
     found = log_mel_embeddings(features)
     expected = [[*clip.astype(float).mean(0), *clip.astype(float).std(0)] for clip in arrays]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     features.embeddings = found
-    ((first, batch),) = clip_batches(features, [34, 2], padding_frames=1)
-    assert first == 0 and batch.embedding.shape == (BATCH_CLIPS, 8)
-    assert not batch.embedding[2:].any()
-    np.testing.assert_array_equal(batch.embedding[:2], found[[34, 2]])
+    ((of_pieces, batch),) = clip_batches(table_clips(features, [34, 2]), ViewSpec(5), 2**20)
+    indices = np.array([34, 2])[[clip.position for clip in of_pieces]]
+    np.testing.assert_array_equal(batch.embedding[: len(indices)], found[indices])
+    assert not batch.embedding[len(indices) :].any()
 
 
 def test_training_scores_of_a_run_and_the_thresholds_from_them(tmp_path, no_pictures):

@@ -31,7 +31,7 @@ from asd_jax.training import trainer
 from asd_jax.cli import main
 noted, seconds = Path(sys.argv[1]), float(sys.argv[2])
 analysis.write_spectrograms = lambda *arguments: None
-read_batches, entry = features.read_batches, trainer._entry
+read_recordings, entry = features.read_recordings, trainer._entry
 def slowly(*arguments):
     time.sleep(seconds)
     return entry(*arguments)
@@ -40,8 +40,8 @@ def read(paths, *rest):
         file.writelines(path + "\\n" for path in paths)
     while noted.with_suffix(".wait").exists():
         time.sleep(0.1)
-    return read_batches(paths, *rest)
-features.read_batches, trainer._entry = read, slowly
+    return read_recordings(paths, *rest)
+features.read_recordings, trainer._entry = read, slowly
 main(sys.argv[3:])
 """
 SMALL = [

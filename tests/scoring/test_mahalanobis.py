@@ -42,7 +42,7 @@ def test_merged_batches_equal_all_at_once():
     residuals[300:] += 2  # batches with unlike means
     empty = module.Moments(0.0, np.zeros(6), np.zeros((6, 6)))
     parts = [MOMENTS(batch) for batch in np.split(residuals, [250, 251])]
-    merged = module.merge([empty, *parts, empty])
+    merged = module.Moments.merge([empty, *parts, empty])
     assert merged.count == 501
     np.testing.assert_allclose(merged.mean, residuals.mean(0), atol=1e-5)
     covariance = np.cov(residuals.T.astype(np.float64))
@@ -102,4 +102,4 @@ def test_what_no_covariance_can_come_from():
     with pytest.raises(UserError, match="not finite"):
         _precision(np.full((5, 3), np.nan, np.float32))
     with pytest.raises(UserError, match="no residuals"):
-        module.merge([])
+        module.Moments.merge([])

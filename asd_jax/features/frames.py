@@ -1,0 +1,145 @@
+"""Frames of recordings of any lengths, in a fixed amount of memory, by one compiled program."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from typing import Any
+
+import jax
+import numpy as np
+
+from asd_jax.audio.views import ViewSpec, fill_view
+from asd_jax.data.recordings import Waveform
+from asd_jax.errors import UserError
+from asd_jax.features.pieces import Piece, PieceBatch, batches, cut
+from asd_jax.features.request import ClipFrontEnd
+
+_PIECE_FRAMES = 64
+# A GPU or TPU is given more frames at once than a CPU: it has more memory, and needs more work.
+_ACCELERATOR = 8
+# Frames of a recording up to which they are in memory together: 8 MiB of 128 bands.
+_TOGETHER = 2**14
+_NOT_FINITE = "its features are not finite numbers; restore the file or remove it"
+
+
+def frame_blocks(
+    waveforms: Iterable[tuple[int, Waveform]], front_end: ClipFrontEnd
+) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+    """Computes frames of waveforms.
+
+    Args:
+        waveforms: each with a number of its own, ascending; none of them without a frame.
+        front_end: computes the features, on JAX's default device.
+
+    Yields:
+        The number of a waveform, and its frames (frames, width) in blocks, one after another.
+        A waveform's blocks must be used before the next one's.
+
+    Examples:
+        >>> from asd_jax.audio import FrontEnd
+        >>> waveforms = [(0, Waveform.of(np.zeros(16000, np.float32)))]
+        >>> for number, blocks in frame_blocks(waveforms, FrontEnd(n_mels=64)):
+        ...     print(number, [block.shape for block in blocks])
+        0 [(32, 64)]
+    """
+    for number, blocks in itertools.groupby(_blocks(waveforms, front_end), key=itemgetter(0)):
+        yield number, map(itemgetter(1), blocks)
+
+
+def usable_frames(
+    waveforms: Iterable[tuple[int, Waveform]],
+    front_end: ClipFrontEnd,
+    *,
+    min_frames: int,
+    fill_frames: int,
+    leave_out: Callable[[int, str], None],
+) -> Iterator[tuple[int, Iterable[np.ndarray]]]:
+    """Computes frames of the waveforms that have enough.
+
+    Args:
+        waveforms: as of `frame_blocks`.
+        front_end: as of `frame_blocks`.
+        min_frames: frames that a waveform must have.
+        fill_frames: frames up to which a shorter one is repeated.
+        leave_out: called with the number of a waveform that cannot be used, and why.
+
+    Yields:
+        As `frame_blocks`.
+
+    Raises:
+        UserError: the features of a long waveform are not finite.
+    """
+    n_frames: dict[int, int] = {}
+
+    def long_enough() -> Iterator[tuple[int, Waveform]]:
+        for number, waveform in waveforms:
+            try:
+                n = front_end.frames(waveform.n_samples)
+            except UserError as error:
+                leave_out(number, str(error))
+                continue
+            if n < min_frames:
+                leave_out(number, f"{n} frames where at least {min_frames} are needed")
+                continue
+            n_frames[number] = n
+            yield number, waveform
+
+    for number, blocks in frame_blocks(long_enough(), front_end):
+        if n_frames.pop(number) > _TOGETHER:
+            yield number, _finite(blocks, number, leave_out)
+            continue
+        frames = np.concatenate([*blocks])  # (frames, width)
+        if np.isfinite(frames).all():
+            yield number, [fill_view(frames, fill_frames)]
+        else:
+            leave_out(number, _NOT_FINITE)
+
+
+def _finite(
+    blocks: Iterable[np.ndarray], number: int, leave_out: Callable[[int, str], None]
+) -> Iterator[np.ndarray]:
+    for block in blocks:
+        if not np.isfinite(block).all():
+            leave_out(number, _NOT_FINITE)
+            # Some of its frames are used already.
+            raise UserError("a long recording cannot be left out in its middle; remove it")
+        yield block
+
+
+def _blocks(
+    waveforms: Iterable[tuple[int, Waveform]], front_end: ClipFrontEnd
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The number of a waveform and some of its frames."""
+    frame = ViewSpec(front_end.n_fft, front_end.hop_length)
+    at_once = front_end.frames_at_once * (1 if jax.default_backend() == "cpu" else _ACCELERATOR)
+    in_piece = min(_PIECE_FRAMES, at_once)
+
+    def pieces() -> Iterator[Piece]:
+        for number, waveform in waveforms:
+            yield from cut(number, _padded(waveform, front_end), frame, in_piece)
+
+    # The device works on one batch while the next one is read.
+    launched: tuple[PieceBatch, Any] | None = None
+    for batch in batches(pieces(), max(1, at_once // in_piece)):
+        ahead = batch, front_end.of_padded(batch.values)
+        if launched is not None:
+            yield from _collected(*launched, frame)
+        launched = ahead
+    if launched is not None:
+        yield from _collected(*launched, frame)
+
+
+def _padded(waveform: Waveform, front_end: ClipFrontEnd) -> Iterator[np.ndarray]:
+    before, behind = front_end.padding(waveform.n_samples)
+    yield np.zeros(before, np.float32)
+    yield from waveform.blocks
+    yield np.zeros(behind, np.float32)
+
+
+def _collected(
+    batch: PieceBatch, features: Any, frame: ViewSpec
+) -> Iterator[tuple[int, np.ndarray]]:
+    values = np.asarray(features)  # (rows, frames, width)
+    for row, owner in enumerate(batch.owners.tolist()):
+        n_frames = 1 + (int(batch.n_values[row]) - frame.length) // frame.hop
+        yield owner, values[row, :n_frames]
