@@ -16,6 +16,7 @@ import numpy as np
 from absl import app, flags
 
 from asd_jax import metrics
+from asd_jax.data.layouts import parse_clip
 from asd_jax.data.synthetic.machine_wear import CAUSES
 from asd_jax.data.synthetic.synthesis import ANOMALIES_FILE
 from asd_jax.errors import UserError
@@ -27,8 +28,11 @@ _RUN_DIR = flags.DEFINE_string("run_dir", None, "a finished run on it", required
 ADDED, CHANGED = "sounds on top", "changes of the machine's own sound"
 
 
-def read_causes(data_dir: Path) -> dict[tuple[str, str], str]:
-    """(machine, file name) → cause of every anomalous clip of a synthetic data set.
+Place = tuple[str, str, str]  # machine, section and name of a test clip, as scores.csv has them
+
+
+def read_causes(data_dir: Path) -> dict[Place, str]:
+    """Cause of every anomalous clip of a synthetic data set.
 
     Raises:
         UserError: the folder holds no such data set.
@@ -36,15 +40,20 @@ def read_causes(data_dir: Path) -> dict[tuple[str, str], str]:
     path = data_dir / ANOMALIES_FILE
     if not path.is_file():
         raise UserError(f"{path} is not there; --data_dir is the folder that `asd-jax synth` made")
+    causes: dict[Place, str] = {}
     with open(path, newline="", encoding="utf-8") as file:
-        return {
-            (row["machine"], Path(row["path"]).name): row["cause"] for row in csv.DictReader(file)
-        }
+        for row in csv.DictReader(file):
+            clip = parse_clip(row["path"], data_dir)
+            if clip is None:
+                raise UserError(f"{path}: {row['path']} is no clip of a known layout")
+            place = clip.machine, clip.section, clip.name
+            if place in causes:
+                raise UserError(f"{path} has {' '.join(place)} twice; give one data set's folder")
+            causes[place] = row["cause"]
+    return causes
 
 
-def auc_by_cause(
-    rows: Iterable[ScoreRow], causes: Mapping[tuple[str, str], str]
-) -> dict[str, np.ndarray]:
+def auc_by_cause(rows: Iterable[ScoreRow], causes: Mapping[Place, str]) -> dict[str, np.ndarray]:
     """AUCs of one run.
 
     Args:
@@ -62,9 +71,9 @@ def auc_by_cause(
     for row in rows:
         names = [""]
         if row.label:
-            cause = causes.get((row.machine, row.clip))
+            cause = causes.get((row.machine, row.section, row.clip))
             if cause is None:
-                raise UserError(f"{row.machine} {row.clip} is not of this data set")
+                raise UserError(f"{row.machine} {row.section} {row.clip} is not of this data set")
             names = [f"{row.machine} {cause}", CHANGED if cause in CAUSES else ADDED]
         for name in names:
             scores[row.seed][row.machine, row.section, name].append(row.score)

@@ -25,18 +25,19 @@ def row(section, seed, clip, label, score):
 
 def test_auc_by_cause_by_hand(auc_by_cause, tmp_path):
     """Two ids and two seeds; each cause against all normal clips of its own id."""
+    a, b, c = (f"anomaly_id_{place}.wav" for place in ("00_00", "00_01", "02_00"))
     (tmp_path / "anomalies.csv").write_text(
         "path,machine,cause\n"
-        "dev_data/fan/test/a.wav,fan,whine\n"
-        "dev_data/fan/test/b.wav,fan,clogging\n"
-        "dev_data/fan/test/c.wav,fan,whine\n"
+        f"dev_data/fan/test/{a},fan,whine\n"
+        f"dev_data/fan/test/{b},fan,clogging\n"
+        f"dev_data/fan/test/{c},fan,whine\n"
     )
     causes = auc_by_cause.read_causes(tmp_path)
     rows = []
     for seed, lowest in ((0, 0.0), (1, 2.5)):
         rows += [row("00", seed, f"n{i}.wav", 0, i) for i in range(4)]
-        rows += [row("00", seed, "a.wav", 1, 2.0), row("00", seed, "b.wav", 1, lowest)]
-        rows += [row("02", seed, "n.wav", 0, 5), row("02", seed, "c.wav", 1, 9)]
+        rows += [row("00", seed, a, 1, 2.0), row("00", seed, b, 1, lowest)]
+        rows += [row("02", seed, "n.wav", 0, 5), row("02", seed, c, 1, 9)]
     found = auc_by_cause.auc_by_cause(rows, causes)
     # a: above two of four normal clips and equal to one; c: above the only one.
     whine = (2.5 / 4 + 1) / 2
@@ -54,5 +55,33 @@ def test_auc_by_cause_by_hand(auc_by_cause, tmp_path):
 def test_other_data_is_one_line(auc_by_cause, tmp_path):
     with pytest.raises(UserError, match=r"anomalies\.csv is not there"):
         auc_by_cause.read_causes(tmp_path)
-    with pytest.raises(UserError, match=r"fan x\.wav is not of this data set"):
+    with pytest.raises(UserError, match=r"fan 00 x\.wav is not of this data set"):
         auc_by_cause.auc_by_cause([row("00", 0, "x.wav", 1, 1.0)], {})
+
+
+def test_ids_with_clips_of_one_name_keep_their_own_causes(auc_by_cause, tmp_path):
+    """MIMII numbers the clips of each id from 0, and scores.csv names them with their folder."""
+    name = "abnormal/00000000.wav"
+    (tmp_path / "anomalies.csv").write_text(
+        f"path,machine,cause\nfan/id_00/{name},fan,whine\nfan/id_02/{name},fan,clogging\n"
+    )
+    causes = auc_by_cause.read_causes(tmp_path)
+    assert causes == {("fan", "00", name): "whine", ("fan", "02", name): "clogging"}
+    rows = [row(section, 0, "normal/00000000.wav", 0, 1.0) for section in ("00", "02")]
+    rows += [row("00", 0, name, 1, 2.0), row("02", 0, name, 1, 0.5)]
+    found = auc_by_cause.auc_by_cause(rows, causes)
+    assert (found["fan whine"], found["fan clogging"]) == ([1.0], [0.0])
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["fan/test/anomaly_id_00_0.wav"] * 2, "has fan 00 anomaly_id_00_0.wav twice"),
+        (["fan/test/a.wav"], "fan/test/a.wav is no clip of a known layout"),
+    ],
+)
+def test_a_list_that_names_no_clip_or_one_twice(auc_by_cause, tmp_path, paths, message):
+    lines = "".join(f"{path},fan,whine\n" for path in paths)
+    (tmp_path / "anomalies.csv").write_text(f"path,machine,cause\n{lines}")
+    with pytest.raises(UserError, match=message):
+        auc_by_cause.read_causes(tmp_path)
