@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asd_jax.config import nearest, shipped_configs
 from asd_jax.data.synthetic.takes import sections_of
+from asd_jax.errors import UserError
 from asd_jax.evaluation.results import MEAN, ResultRow, number
 from asd_jax.evaluation.tables import aligned, markdown, mean_std
 from asd_jax.papers.layouts import PAPERS, outliers_of
@@ -118,8 +120,9 @@ def needed(paper: str) -> tuple[NeededRun, ...]:
     Runs of one configuration differ by how an ensemble combines its members (Giri et al.), or
     by the outliers of a machine (Kazakova et al., Table 1).
     """
+    places = {name: place for place, name in enumerate(_QUICK_FIRST)}
     runs = _runs(paper).values()
-    return tuple(sorted(runs, key=lambda run: _QUICK_FIRST.index(run.configuration)))
+    return tuple(sorted(runs, key=lambda run: places.get(run.configuration, len(places))))
 
 
 def _printed(paper: str) -> tuple[Published, ...]:
@@ -133,26 +136,41 @@ def _runs(paper: str) -> dict[str, NeededRun]:
     """The runs of a report's tables by name."""
     # For each run, its machines with the machines of their outliers, and its system.
     machines: dict[str, dict[str, str]] = {}
-    systems: dict[str, str] = {}
+    systems: dict[str, Published] = {}
     for table in tables_of(paper):
         for cell in (cell for row in table.rows for cell in row.cells):
             outliers = machines.setdefault(cell.run, {})
-            systems[cell.run] = cell.published.system
+            systems.setdefault(cell.run, cell.published)
             if cell.published.machine != MEAN:
                 outliers[cell.published.machine] = outliers_of(cell.published)
     runs = {}
     for name, outliers in machines.items():
-        # A system of published numbers is a configuration, or for an ensemble CONFIGURATION_mean
-        # or CONFIGURATION_max.
-        configuration, _, combine = systems[name].rpartition("_")
-        overrides = {"combine": combine}
-        if combine not in ("mean", "max"):
-            configuration, overrides = systems[name], {}
+        configuration, overrides = _configuration_of(systems[name])
         pairs = [f"{machine}:{other}" for machine, other in outliers.items() if other]
         if pairs:
             overrides["detector.outliers"] = ",".join(pairs)
         runs[name] = NeededRun(name, configuration, overrides, outliers)
     return runs
+
+
+def _configuration_of(published: Published) -> tuple[str, dict[str, str]]:
+    """Configuration of a number's system, and what a run changes in it.
+
+    Raises:
+        UserError: the system is neither a configuration nor, for an ensemble, CONFIGURATION_mean
+            or CONFIGURATION_max.
+    """
+    configuration, _, combine = published.system.rpartition("_")
+    overrides = {"combine": combine}
+    if combine not in ("mean", "max"):
+        configuration, overrides = published.system, {}
+    known = shipped_configs()
+    if configuration not in known:
+        raise UserError(
+            f"{published.where}: there is no configuration of system {published.system!r}"
+            f"{nearest(configuration, [*known])}; add configs/{configuration}.py, or correct it"
+        )
+    return configuration, overrides
 
 
 def _run_names(numbers: Sequence[Published]) -> dict[Published, str]:
@@ -183,11 +201,19 @@ def tables_of(paper: str) -> tuple[PaperTable, ...]:
     source, _, layouts = PAPERS[paper]
     numbers = _printed(paper)
     runs = _run_names(numbers)
+    placed: set[Published] = set()
 
     def cell(row_numbers: Sequence[Published], fields: Mapping[str, str]) -> Cell:
         """The cell of the one number of a row that has a column's fields."""
-        (number,) = [p for p in row_numbers if all(getattr(p, k) == v for k, v in fields.items())]
-        return Cell(number, runs[number])
+        found = [p for p in row_numbers if all(getattr(p, k) == v for k, v in fields.items())]
+        if len(found) != 1:
+            column = " ".join(fields.values())
+            raise UserError(
+                f"{row_numbers[0].where}: {row_numbers[0].table}, row {row_numbers[0].row!r}, has "
+                f"{len(found)} numbers for the column {column}; it must have one"
+            )
+        placed.add(found[0])
+        return Cell(found[0], runs[found[0]])
 
     tables = []
     for table, layout in layouts.items():
@@ -202,6 +228,14 @@ def tables_of(paper: str) -> tuple[PaperTable, ...]:
             PaperTable(
                 paper, source, table, layout.title, layout.row_headings, columns, tuple(rows)
             )
+        )
+    # A printed number may be listed for two systems, one of which stands in its column.
+    shown = {number._replace(system="", note="", where="") for number in placed}
+    lost = next((n for n in numbers if n._replace(system="", note="", where="") not in shown), None)
+    if lost is not None:
+        raise UserError(
+            f"{lost.where}: {lost.table}, row {lost.row!r}, system {lost.system!r}, has no place "
+            f"in the tables of {paper}; add it to papers/layouts.py, or correct it"
         )
     return tuple(tables)
 

@@ -16,13 +16,22 @@ and there the outliers that Table 2 names come first.
 """
 
 import csv
+import functools
 import importlib.resources
 import io
+import math
+from collections.abc import Iterator, Mapping
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
+
+from asd_jax.errors import UserError
+
+_DOMAINS = ("all", "source", "target")
+_METRICS = ("auc", "pauc", "pauc_mcclish")
 
 
 class Published(NamedTuple):
-    """One printed number; the attributes are the columns of the CSVs."""
+    """One printed number; the attributes are the columns of the CSVs, and the place in them."""
 
     source: str
     table: str
@@ -35,6 +44,7 @@ class Published(NamedTuple):
     metric: str
     percent: str
     note: str
+    where: str = ""  # file and line, for messages
 
 
 def load_published(system: str | None = None, year: int | None = None) -> tuple[Published, ...]:
@@ -47,15 +57,70 @@ def load_published(system: str | None = None, year: int | None = None) -> tuple[
     Returns:
         The numbers, file by file, also those that several sources print.
 
+    Raises:
+        UserError: as `read_published`.
+
     Examples:
         >>> number = load_published("dense_ae", 2020)[0]
         >>> number.machine, number.metric, float(number.percent) > 50
         ('ToyCar', 'auc', True)
     """
+    rows = _all_published()
+    return tuple(row for row in rows if system in (None, row.system) and year in (None, row.year))
+
+
+@functools.cache
+def _all_published() -> tuple[Published, ...]:
     folder = importlib.resources.files(__name__)
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".csv")), key=lambda f: f.name)
-    rows = []
-    for file in files:
-        for line in csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))):
-            rows.append(Published(year=int(line.pop("year")), **line))
-    return tuple(row for row in rows if system in (None, row.system) and year in (None, row.year))
+    return tuple(row for file in files for row in read_published(file))
+
+
+def read_published(file: Traversable) -> Iterator[Published]:
+    """Reads a CSV of published numbers.
+
+    Args:
+        file: the CSV, such as a `pathlib.Path`.
+
+    Yields:
+        Its numbers, in the order of the lines.
+
+    Raises:
+        UserError: a column or a value is missing, too many or wrong; the message names file, line
+            and value.
+    """
+    columns = Published._fields[:-1]
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"published/{file.name} is not UTF-8: {error}") from error
+    reader = csv.DictReader(io.StringIO(text))
+    if tuple(reader.fieldnames or ()) != columns:
+        raise UserError(f"published/{file.name}:1: the first line must be {','.join(columns)}")
+    for line in reader:
+        where = f"published/{file.name}:{reader.line_num}"
+        if None in line or None in line.values():
+            raise UserError(f"{where}: a line has {len(columns)} values, as the first one has")
+        if problem := _problem(line):
+            raise UserError(f"{where}: {problem}")
+        year = int(line.pop("year"))
+        yield Published(year=year, where=where, **line)
+
+
+def _problem(line: Mapping[str, str]) -> str | None:
+    """What is wrong with a line, and what it may be; None for nothing."""
+    for name in ("source", "table", "row", "system", "machine", "section"):
+        if not line[name].strip():
+            return f"{name} is empty"
+    if not (line["year"].isascii() and line["year"].isdigit()):
+        return f"year {line['year']!r} is no whole number"
+    for name, choices in (("domain", _DOMAINS), ("metric", _METRICS)):
+        if line[name] not in choices:
+            return f"{name} {line[name]!r} is none of {', '.join(choices)}"
+    try:
+        percent = float(line["percent"])
+    except ValueError:
+        percent = math.nan
+    if not 0 <= percent <= 100:
+        return f"percent {line['percent']!r} is no number from 0 to 100"
+    return None

@@ -10,7 +10,9 @@ import pytest
 
 from asd_jax.config import load_config, shipped_configs
 from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow
+from asd_jax.papers import tables
 from asd_jax.papers.layouts import PAPERS
 from asd_jax.papers.tables import as_csv, as_markdown, as_text, fill, needed, tables_of
 from asd_jax.published import load_published
@@ -291,3 +293,55 @@ def test_as_csv_has_a_line_a_printed_number():
         if line["ours_mean"]
     ]
     assert (line["ours_mean"], line["ours_std"], line["n_seeds"]) == ("75.0", "", "1")
+
+
+@pytest.fixture
+def with_numbers(monkeypatch):
+    """Adds published numbers to those of the files; what is remembered of these is forgotten."""
+
+    def add(*more):
+        monkeypatch.setattr(tables, "load_published", lambda: (*load_published(), *more))
+        tables.tables_of.cache_clear()
+        tables._runs.cache_clear()
+
+    yield add
+    tables.tables_of.cache_clear()
+    tables._runs.cache_clear()
+
+
+def _of_giri(system, row, where="published/giri2020.csv:98"):
+    """A whole row of Table 1 by another system."""
+    return [
+        p._replace(system=system, row=row, where=where)
+        for p in load_published("group_made", 2020)
+        if p.source == PAPERS["giri2020"].source
+    ]
+
+
+def test_a_new_configuration_of_a_report_is_run_after_the_others(with_numbers, monkeypatch):
+    layout = PAPERS["giri2020"].layouts["Table 1"]
+    longer = layout._replace(rows=(*layout.rows, "Mine"))
+    paper = PAPERS["giri2020"]._replace(layouts={"Table 1": longer})
+    monkeypatch.setitem(PAPERS, "giri2020", paper)
+    with_numbers(*_of_giri("resnet50_id", "Mine"))
+    assert needed("giri2020")[-1].configuration == "resnet50_id"
+    with_numbers(*_of_giri("resnet5_id", "Mine"))
+    message = (
+        r"giri2020\.csv:98: there is no configuration of system 'resnet5_id'; did you mean res"
+    )
+    with pytest.raises(UserError, match=message):
+        needed("giri2020")
+
+
+def test_a_number_without_a_place_in_its_table_is_named(with_numbers):
+    with_numbers(*_of_giri("resnet50_id", "Mine"))
+    with pytest.raises(UserError, match=r"giri2020\.csv:98: Table 1, row 'Mine', .* no place"):
+        tables_of("giri2020")
+
+
+def test_a_number_printed_twice_is_named(with_numbers):
+    with_numbers(*_of_giri("dense_ae", "System 4"))
+    with pytest.raises(
+        UserError, match=r"giri2020.csv:\d+: Table 1, row 'System 4', has 2 numbers"
+    ):
+        tables_of("giri2020")

@@ -6,7 +6,8 @@ import pytest
 
 from asd_jax.data.years import official_archives
 from asd_jax.detectors.outlier_exposure_ae import OutlierExposureConfig
-from asd_jax.published import load_published
+from asd_jax.errors import UserError
+from asd_jax.published import Published, load_published, read_published
 
 MACHINES = {"SlideRail": "slider", "Fan": "fan", "Pump": "pump", "Slider": "slider"}
 MACHINES |= {"Valve": "valve", "Gearbox": "gearbox", "Bearing": "bearing"}
@@ -266,3 +267,39 @@ def test_the_first_of_several_numbers():
 def test_selection_by_system_and_year(system, year, n):
     assert len(load_published(system, year)) == n
     assert load_published("no_such_system", year) == ()
+
+
+LINE = "Own 2025,Table 1,Fan,dense_ae,2020,fan,00,all,auc,61.5,"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (LINE.replace("2020", "20x0"), r"year '20x0' is no whole number"),
+        (LINE.replace("2020", ""), r"year '' is no whole number"),
+        (LINE.replace("61.5", "61,5"), "a line has 11 values"),
+        (LINE.replace(",61.5,", ""), "a line has 11 values"),
+        (LINE.replace("61.5", "high"), "percent 'high' is no number from 0 to 100"),
+        (LINE.replace("61.5", "nan"), "percent 'nan' is no number from 0 to 100"),
+        (LINE.replace("auc", "AUC"), "metric 'AUC' is none of auc, pauc, pauc_mcclish"),
+        (LINE.replace("all", "both"), "domain 'both' is none of all, source, target"),
+        (LINE.replace("dense_ae", " "), "system is empty"),
+    ],
+)
+def test_a_wrong_line_is_named_where_it_is_read(tmp_path, wrong, message):
+    path = tmp_path / "own2025.csv"
+    path.write_text("\n".join([",".join(Published._fields[:-1]), LINE, wrong]) + "\n")
+    with pytest.raises(UserError, match=rf"^published/own2025\.csv:3: {message}"):
+        list(read_published(path))
+
+
+def test_a_wrong_heading_is_named(tmp_path):
+    path = tmp_path / "own2025.csv"
+    path.write_text("source,table\nOwn,Table 1\n")
+    with pytest.raises(UserError, match=r"^published/own2025\.csv:1: the first line must be sou"):
+        list(read_published(path))
+
+
+def test_every_number_knows_its_line():
+    first = load_published("giri2020_system1_mean")[0]
+    assert (first.where, first.percent) == ("published/giri2020.csv:2", "94.97")
