@@ -39,6 +39,7 @@ from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
 from asd_jax.runtime import distributed
+from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.interruption import stop_signals
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import Interrupted
@@ -80,6 +81,13 @@ def run(
     Raises:
         UserError: the run cannot be done, with the reason in one line; finished work is kept.
     """
+    _check_config(config)
+    check_path("data_dir", data_dir)
+    check_path("out_dir", out_dir)
+    check_path("members_dir", members_dir, optional=True)
+    check_path("cache_dir", cache_dir, optional=True)
+    check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
+    check("verify", verify, (bool,), "True or False")
     reporter = reporter or Reporter()
     run_dir = RunDirectory(out_dir)
     if isinstance(config, MembersConfig):
@@ -165,6 +173,8 @@ def dry_run(config: Config | MembersConfig, data_dir: os.PathLike | str | None =
         config: the configuration.
         data_dir: as in `run`; the development set of DCASE 2020 is assumed by default.
     """
+    _check_config(config)
+    check_path("data_dir", data_dir, optional=True)
     if isinstance(config, MembersConfig):
         members = members_on(config, data_dir)
         blocks = [f"member {name}\n{dry_run(member, data_dir)}" for name, member in members.items()]
@@ -175,6 +185,11 @@ def dry_run(config: Config | MembersConfig, data_dir: os.PathLike | str | None =
     lines: list[str] = []
     clips = find_clips(data_dir, config.data.year or None, lines.append)
     return "\n".join([plan_run(detector, choose_clips(detector, clips, lines.append)), *lines])
+
+
+def _check_config(config: Any) -> None:
+    wanted = "a configuration, as load_config gives it"
+    check("config", config, (Config, MembersConfig), wanted)
 
 
 def _fit(
@@ -270,6 +285,7 @@ def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble | FittedCho
     Raises:
         UserError: no run directory, or training has not finished.
     """
+    check_path("the run directory", path)
     run_dir = RunDirectory(path)
     read_config(run_dir.config)
     if run_dir.ensemble.is_file():

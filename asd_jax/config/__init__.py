@@ -34,6 +34,7 @@ from asd_jax.config.types import (
     TrainConfig,
 )
 from asd_jax.errors import UserError
+from asd_jax.runtime.arguments import check, check_path
 
 __all__ = [
     "BackendConfig",
@@ -73,7 +74,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def load_config(
-    name_or_path: str, overrides: Mapping[str, str] | None = None
+    name_or_path: os.PathLike | str, overrides: Mapping[str, str] | None = None
 ) -> Config | MembersConfig:
     """Loads a configuration file and applies overrides.
 
@@ -84,6 +85,11 @@ def load_config(
     Raises:
         UserError: no such file, no `get_config`, an unknown key, or a value of a wrong type.
     """
+    check_path("the configuration", name_or_path)
+    name_or_path = os.fspath(name_or_path)
+    check("overrides", overrides or {}, (Mapping,), "a mapping, as in {'train.epochs': '5'}")
+    for key, text in (overrides or {}).items():
+        check(f"overrides[{key!r}]", text, (str,), f"a text, as in {{{key!r}: '5'}}")
     shipped = shipped_configs()
     path = shipped.get(name_or_path, Path(name_or_path))
     if path.suffix != ".py" or not os.path.isfile(path):

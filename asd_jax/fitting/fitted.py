@@ -1,6 +1,7 @@
 """The interface of fitted detectors, ensembles, and choices among them."""
 
 import abc
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from asd_jax.config import nearest
 from asd_jax.errors import UserError
 from asd_jax.fitting.layout import Group
+from asd_jax.runtime.arguments import check, check_machine, check_section
 
 
 class Fitted(abc.ABC):
@@ -76,8 +78,8 @@ class Fitted(abc.ABC):
             (clips,).
 
         Raises:
-            UserError: a machine, section or seed that was not fitted, waveforms of other shapes,
-                with samples that are not finite, or too short.
+            UserError: a machine, section or seed that was not fitted or is none, waveforms of
+                other shapes, with samples that are not finite, or too short.
         """
         group, seeds = self.resolve(machine, section), self._seeds(seed)
         return self.seed_scores(waveforms, sample_rate, group, seeds).mean(axis=0)
@@ -103,6 +105,11 @@ class Fitted(abc.ABC):
             UserError: there are several to choose from, or the given one was not fitted.
         """
         machines = self.machines
+        check_machine(machine, optional=True)
+        if section is not None:
+            check_section("section", section)
+        if machine is not None and machine not in machines:
+            machine = unicodedata.normalize("NFC", machine)  # as machines' folders are read
         if machine is None and len(machines) == 1:
             machine = machines[0]
         if machine is None:
@@ -135,8 +142,9 @@ class Fitted(abc.ABC):
         """All seeds, or the given one; UserError where it was not fitted."""
         if seed is None:
             return self.seeds
+        check("seed", seed, (int, np.integer), "one whole number, or None for the mean over all")
         if seed not in self.seeds:
             raise UserError(
                 f"seed {seed} was not fitted; there are " + ", ".join(map(str, self.seeds))
             )
-        return (seed,)
+        return (int(seed),)

@@ -4,7 +4,9 @@ The command line and the Python interface both end here, so they give the same n
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+import reprlib
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +27,7 @@ from asd_jax.fitting.layout import Layout, lay_out, with_perturbed
 from asd_jax.fitting.pooled import pool_clips
 from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
+from asd_jax.runtime.arguments import check, check_machine, check_section
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import train
@@ -185,28 +188,23 @@ def fit(
 
     Raises:
         UserError: features of a wrong shape, with NaN, or with fewer frames than a view; not as
-            many sections or domains as clips; a domain of another name; or a system that also
-            learns from changed recordings.
+            many sections or domains as clips; a domain of another name; an argument of another
+            type; or a system that also learns from changed recordings.
     """
-    loaded = configs.load_config(config) if isinstance(config, str) else config
-    if isinstance(loaded, configs.MembersConfig):
-        raise UserError(
-            f"{loaded.name or 'the configuration'} is an ensemble, which combines finished runs; "
-            f"fit its members one by one ({', '.join(loaded.members)}), or use `asd-jax run`"
-        )
-    config = loaded
-    detector = make_detector(config)
-    features = check_features(features, config.front_end.n_mels, detector.views)
-    columns: dict[str, list[Any]] = {}
-    for name, values in (("sections", sections), ("domains", domains)):
-        if isinstance(values, str | int):
-            columns[name] = [values] * len(features)
-        else:
-            columns[name] = [*values]
-        if len(columns[name]) != len(features):
-            raise UserError(f"{len(features)} clips, but {len(columns[name])} {name}")
-    for wrong in set(columns["domains"]) - {"", "source", "target"}:
-        raise UserError(f'domains: {wrong!r} is neither "source" nor "target" (nor "")')
+    check_machine(machine)
+    machine = unicodedata.normalize("NFC", machine)  # as machines' folders are read
+    detector = make_detector(_one_system(config))
+    config = detector.config
+    features = check_features(_clips(features, "features"), config.front_end.n_mels, detector.views)
+    columns = {
+        "sections": _column(sections, "sections", len(features)),
+        "domains": _column(domains, "domains", len(features)),
+    }
+    for section in columns["sections"]:
+        check_section("a section", section)
+    for domain in columns["domains"]:
+        if not (isinstance(domain, str) and domain in ("", "source", "target")):
+            raise UserError(f'domains: {domain!r} is neither "source" nor "target" (nor "")')
     clips = [
         Clip(machine, str(section), "train", f"{i:08}", "", domain=domain, label=NORMAL)
         for i, (section, domain) in enumerate(
@@ -218,7 +216,8 @@ def fit(
             f"{config.name or config.detector.name} also learns from changed recordings, which "
             "features cannot give: use `asd-jax run`, or turn them off in config.detector"
         )
-    if len(outliers):
+    outliers = _clips(outliers, "outliers")
+    if outliers:
         outliers = check_features(outliers, config.front_end.n_mels, detector.views)
     clips += [
         Clip(f"not {machine}", "", "other", f"{i:08}", "", label=NORMAL)
@@ -231,3 +230,44 @@ def fit(
     fitted = fit_clips(detector, table, layout, reporter=reporter)
     rows = score_training(fitted, table, layout.groups, reporter)
     return with_thresholds(fitted, rows, reporter)
+
+
+def _one_system(config: Any) -> Config:
+    """The configuration of a system, given itself or by its name; UserError for anything else."""
+    if isinstance(config, str):
+        config = configs.load_config(config)
+    check("config", config, (Config, configs.MembersConfig), "a configuration or the name of one")
+    if isinstance(config, configs.MembersConfig):
+        raise UserError(
+            f"{config.name or 'the configuration'} is an ensemble, which combines finished runs; "
+            f"fit its members one by one ({', '.join(config.members)}), or use `asd-jax run`"
+        )
+    return config
+
+
+def _clips(values: Any, name: str) -> list[np.ndarray]:
+    """The clips of an argument; UserError for what holds none."""
+    try:
+        clips = [] if isinstance(values, str | bytes) else [np.asarray(clip) for clip in values]
+        right = not isinstance(values, str | bytes | Mapping)
+    except (TypeError, ValueError):  # nothing to iterate over, or a clip of unequal frames
+        right = False
+    if not right or any(clip.dtype.kind not in "fiu" for clip in clips):
+        raise UserError(
+            f"{name} is {reprlib.repr(values)}; it must be a list of arrays of numbers, (frames, "
+            "mels) of each clip"
+        )
+    return clips
+
+
+def _column(values: Any, name: str, count: int) -> list[Any]:
+    """A value for each clip, from one for all or one for each."""
+    if isinstance(values, str | int | np.integer):
+        return [values] * count
+    try:
+        column = [*values]
+    except TypeError:
+        raise UserError(f"{name} is {values!r}; it must be one for all clips, or a list") from None
+    if len(column) != count:
+        raise UserError(f"{count} clips, but {len(column)} {name}")
+    return column

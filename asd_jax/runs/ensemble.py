@@ -37,6 +37,7 @@ from asd_jax.runs.aligned import (
 from asd_jax.runs.clips import of_subset
 from asd_jax.runs.directory import RunDirectory, stored_differences
 from asd_jax.runs.report import finished_run, table, write_results
+from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.ensemble import combine as combine_scores
@@ -241,6 +242,11 @@ def ensemble(
         UserError: the runs cannot be combined, with the reason.
     """
     reporter = reporter or Reporter()
+    check("paths", paths, (list, tuple), "a list of run directories")
+    for path in paths:
+        check_path("a run directory in paths", path)
+    check_path("out_dir", out_dir)
+    check_choice("combine", combine, ("mean", "max"))
     if len(paths) < 2:
         raise UserError(f"an ensemble needs two runs or more, not {len(paths)}; repeat --run_dir")
     run_dir = RunDirectory(out_dir)

@@ -1,6 +1,7 @@
 """Fitting and scoring as a library: what goes in, what is refused."""
 
 import dataclasses
+import unicodedata
 
 import jax
 import numpy as np
@@ -89,6 +90,117 @@ def test_sections_and_domains_are_checked():
     for wrong in ({"sections": ["00"]}, {"domains": ["source"] * 3}, {"domains": "sauce"}):
         with pytest.raises(UserError):
             asd_jax.fit(CONFIG, clips(4), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"machine": ["fan"]},
+            r"^machine is \['fan'\] \(list\); it must be one name, as in 'fan'$",
+        ),
+        ({"machine": None}, "^machine is None; it must be one name"),
+        ({"machine": 3}, r"^machine is 3 \(int\)"),
+        ({"sections": None}, "^sections is None; it must be one for all clips, or a list"),
+        ({"sections": 0.5}, "^sections is 0.5; it must be one for all"),
+        ({"sections": [["00"]] * 4}, r"^a section is \['00'\] \(list\); it must be a text or a wh"),
+        ({"sections": [True] * 4}, r"^a section is True \(bool\)"),
+        ({"domains": None}, "^domains is None"),
+        ({"domains": [["source"]] * 4}, r"^domains: \['source'\] is neither"),
+        ({"domains": 1}, "^domains: 1 is neither"),
+        ({"outliers": 5}, r"^outliers is 5; it must be a list of arrays of numbers"),
+        ({"config": 5}, r"^config is 5 \(int\); it must be a configuration or the name of one$"),
+        ({"config": ["dense_ae"]}, r"^config is \['dense_ae'\] \(list\)"),
+        ({"features": "noise.wav"}, "^features is 'noise.wav'; it must be a list of arrays"),
+        ({"features": 5}, "^features is 5; it must be a list of arrays"),
+        ({"features": [["a"]]}, "^features is .*it must be a list of arrays of numbers"),
+        ({"features": {"a": 1}}, "^features is .*it must be a list of arrays"),
+    ],
+)
+def test_arguments_of_another_type_are_one_line(wrong, message):
+    with pytest.raises(UserError, match=message):
+        asd_jax.fit(**{"config": CONFIG, "features": clips(4), **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"machine": ["fan"]}, r"^machine is \['fan'\] \(list\); it must be one name, .*or None$"),
+        ({"machine": 5}, r"^machine is 5 \(int\)"),
+        ({"section": ["00"]}, r"^section is \['00'\] \(list\)"),
+        ({"section": 0.5}, r"^section is 0.5 \(float\)"),
+        ({"seed": "0"}, r"^seed is '0' \(str\); it must be one whole number, or None for the mean"),
+        ({"seed": [0, 1]}, r"^seed is \[0, 1\] \(list\)"),
+        ({"seed": True}, r"^seed is True \(bool\)"),
+        ({"seed": 0.0}, r"^seed is 0.0 \(float\)"),
+    ],
+)
+def test_whose_score_is_asked_for_in_another_type_is_one_line(fitted, waveforms, wrong, message):
+    for ask in (lambda **w: fitted.score(waveforms, 16000, **w), fitted.threshold):
+        with pytest.raises(UserError, match=message):
+            ask(**wrong)
+
+
+def test_numbers_of_numpy_are_numbers(fitted, waveforms):
+    expected = fitted.score(waveforms, 16000, seed=1)
+    np.testing.assert_array_equal(fitted.score(waveforms, 16000, seed=np.int64(1)), expected)
+    assert fitted.threshold(seed=np.int64(1)) == fitted.threshold(seed=1)
+
+
+def test_a_machine_s_name_may_be_decomposed():
+    """Of systems that store names so; in the folders it is composed."""
+    config = dataclasses.replace(CONFIG, seeds=(0,))
+    composed, decomposed = (unicodedata.normalize(form, "Gerät") for form in ("NFC", "NFD"))
+    fitted = asd_jax.fit(config, clips(4), machine=decomposed)
+    assert fitted.machines == (composed,)
+    assert fitted.threshold(machine=decomposed) == fitted.threshold(machine=composed)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: asd_jax.load(["run"]),
+            r"^the run directory is \['run'\] \(list\); it must be a path",
+        ),
+        (lambda: asd_jax.load(None), "^the run directory is None; it must be a path"),
+        (lambda: asd_jax.load_config(5), r"^the configuration is 5 \(int\); it must be a path"),
+        (lambda: asd_jax.load_config("dense_ae", ["a"]), r"^overrides is \['a'\] \(list\)"),
+        (
+            lambda: asd_jax.load_config("dense_ae", {"train.epochs": 5}),
+            r"^overrides\['train.epochs'\] is 5 \(int\); it must be a text",
+        ),
+        (lambda: asd_jax.run("dense_ae", "data", "run"), r"^config is 'dense_ae' \(str\); it must"),
+        (
+            lambda: asd_jax.run(CONFIG, ["data"], "run"),
+            r"^data_dir is \['data'\] \(list\); it must",
+        ),
+        (lambda: asd_jax.run(CONFIG, None, "run"), "^data_dir is None; it must be a path$"),
+        (lambda: asd_jax.run(CONFIG, "data", 5), r"^out_dir is 5 \(int\)"),
+        (
+            lambda: asd_jax.run(CONFIG, "data", "run", cache_dir=5),
+            "^cache_dir is 5 .*path or None$",
+        ),
+        (lambda: asd_jax.run(CONFIG, "data", "run", members_dir=5), "^members_dir is 5"),
+        (
+            lambda: asd_jax.run(CONFIG, "data", "run", on_bad_clip="ignore"),
+            "^on_bad_clip is 'ignore'; it must be 'stop' or 'skip'$",
+        ),
+        (lambda: asd_jax.run(CONFIG, "data", "run", verify="no"), r"^verify is 'no' \(str\); it"),
+        (lambda: asd_jax.ensemble("runs", "both"), r"^paths is 'runs' \(str\); it must be a list"),
+        (lambda: asd_jax.ensemble(["a", 5], "both"), "^a run directory in paths is 5"),
+        (lambda: asd_jax.ensemble(["a", "b"], None), "^out_dir is None"),
+        (
+            lambda: asd_jax.ensemble(["a", "b"], "both", combine="sum"),
+            "^combine is 'sum'; it must be 'mean' or 'max'$",
+        ),
+    ],
+)
+def test_the_other_public_functions_check_their_arguments(call, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        call()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_section_may_be_a_number_and_must_be_said_where_there_are_several():
