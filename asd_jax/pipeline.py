@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from asd_jax.config import Config, MembersConfig
-from asd_jax.data.layouts import find_clips
 from asd_jax.detectors import Detector, make_detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
@@ -25,7 +24,7 @@ from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import Layout, lay_out
 from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
-from asd_jax.runs.clips import choose_clips, describe_data, status_fingerprint
+from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import (
     MEMBERS,
@@ -70,7 +69,8 @@ def run(
         members_dir: folder of the run directories of an ensemble's members, which several
             ensembles may share; `members` in the run directory by default.
         cache_dir: folder of the feature cache; one in the user's cache folder by default.
-        on_bad_clip: "stop" at a recording that cannot be used, or "skip" it with a line.
+        on_bad_clip: "stop" at a recording that cannot be used, one that fits no layout among the
+            clips included, or "skip" it with a line.
         verify: whether to read every recording again, even one whose size, times and inode have
             not changed since it was read.
         reporter: shows progress.
@@ -109,8 +109,7 @@ def run(
     if not writes:
         reporter = Silent()
     detector = make_detector(config)
-    clips = find_clips(data_dir, config.data.year or None, reporter.line)
-    clips = choose_clips(detector, clips, reporter.line)
+    clips = find_chosen(detector, data_dir, reporter.line, on_bad_clip)
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
     options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter)
     with run_dir.lock() if writes else contextlib.nullcontext():
@@ -166,25 +165,38 @@ def _run_members(
         reporter.line(f"results are in {run_dir.path}")
 
 
-def dry_run(config: Config | MembersConfig, data_dir: os.PathLike | str | None = None) -> str:
+def dry_run(
+    config: Config | MembersConfig,
+    data_dir: os.PathLike | str | None = None,
+    *,
+    on_bad_clip: str = "stop",
+) -> str:
     """Estimates the cost of `run` as lines of text; nothing is started or written.
 
     Args:
         config: the configuration.
         data_dir: as in `run`; the development set of DCASE 2020 is assumed by default.
+        on_bad_clip: as in `run`.
+
+    Raises:
+        UserError: as `run`, for what the names of the recordings and their headers show.
     """
     _check_config(config)
     check_path("data_dir", data_dir, optional=True)
+    check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
     if isinstance(config, MembersConfig):
         members = members_on(config, data_dir)
-        blocks = [f"member {name}\n{dry_run(member, data_dir)}" for name, member in members.items()]
+        blocks = [
+            f"member {name}\n{dry_run(member, data_dir, on_bad_clip=on_bad_clip)}"
+            for name, member in members.items()
+        ]
         return "\n\n".join(blocks)
     detector = make_detector(config)
     if data_dir is None:
         return plan_run(detector, None)
     lines: list[str] = []
-    clips = find_clips(data_dir, config.data.year or None, lines.append)
-    return "\n".join([plan_run(detector, choose_clips(detector, clips, lines.append)), *lines])
+    clips = find_chosen(detector, data_dir, lines.append, on_bad_clip)
+    return "\n".join([plan_run(detector, clips), *lines])
 
 
 def _check_config(config: Any) -> None:

@@ -73,7 +73,7 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
 
     keep_compiled(values.cache_dir)
     if values.dry_run:
-        print(pipeline.dry_run(config, values.data_dir))
+        print(pipeline.dry_run(config, values.data_dir, on_bad_clip=values.on_bad_clip))
         return
     table = pipeline.run(
         config,

@@ -23,6 +23,7 @@ from asd_jax.config.types import (
     TrainConfig,
 )
 from asd_jax.errors import UserError
+from asd_jax.runtime.arguments import composed
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -141,6 +142,8 @@ def _parse(text: str, kind: Any, flag: str) -> Any:
         if inner[:1] + inner[-1:] in ("()", "[]"):
             inner = inner[1:-1]
         items = [item.strip().strip("'\"") for item in inner.split(",") if item.strip()]
+        if arguments[0] is str:  # names of machines
+            items = list(map(composed, items))
         return tuple(_parse(item, arguments[0], flag) for item in items)
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.errors import UserError
+from asd_jax.runtime.arguments import composed
 
 _QUANTILE = 0.9  # of the challenge's decision thresholds
 
@@ -59,6 +60,11 @@ class DataConfig:
     subset: Literal["auto", "dev", "eval"] = "auto"
     year: int = 0
     channel: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.machines, str):
+            raise UserError(f"data.machines is {self.machines!r}; give a tuple of names")
+        object.__setattr__(self, "machines", tuple(map(composed, self.machines)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -367,6 +373,7 @@ class ChoiceConfig(MembersConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "choices", tuple(map(composed, self.choices)))
         machines = [choice.partition(":")[0] for choice in self.choices]
         if len(set(machines)) < len(machines):
             raise UserError(f"choices names a machine type twice: {', '.join(self.choices)}")
@@ -381,4 +388,4 @@ class ChoiceConfig(MembersConfig):
     def member_for(self, machine: str) -> str:
         """The member that serves a machine type."""
         chosen = dict(choice.partition(":")[::2] for choice in self.choices)
-        return chosen.get(machine, self.default)
+        return chosen.get(composed(machine), self.default)

@@ -63,6 +63,8 @@ class Summary:
         supplemental: number of supplemental clips, which are unused.
         problems: kinds of problems; empty if there are none.
         usable: number of clips that can be read.
+        others: paths of files among the clips that are no recordings.
+        skipped: paths of folders that were not walked: hidden ones, bins and snapshots.
     """
 
     rows: tuple[Row, ...]
@@ -71,6 +73,8 @@ class Summary:
     supplemental: int
     problems: tuple[Problem, ...]
     usable: int
+    others: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def index(
@@ -103,7 +107,8 @@ def index(
         infos = read_headers(paths, threads, progress, total=total)
     else:
         infos, levels = read_levels(paths, threads, progress, total=total)
-    return summarise(scan.clips, infos, scan.strays, len(scan.supplemental), levels)
+    summary = summarise(scan.clips, infos, scan.strays, len(scan.supplemental), levels)
+    return dataclasses.replace(summary, others=scan.others, skipped=scan.skipped)
 
 
 def read_headers(
@@ -235,22 +240,33 @@ def format_summary(summary: Summary, root: str = "") -> str:
         lines.append(f"{machine}: {span} a clip")
     if summary.supplemental:
         lines.append(f"{summary.supplemental} supplemental clips, which are not used")
+    for paths, what in (
+        (summary.others, "files among the clips that are no recordings and are not used"),
+        (summary.skipped, "hidden folders, bins and snapshots that are not searched"),
+    ):
+        if paths:
+            lines.append(f"{len(paths)} {what}: {_some(paths, root)}")
     if lines and lines[-1]:
         lines.append("")
     if not summary.problems:
         return "\n".join([*lines, "Nothing is wrong."])
     lines.append("What is wrong:")
     for problem in summary.problems:
-        shown = [
-            os.path.relpath(w, root) if root and os.path.isabs(w) else w
-            for w in problem.where[:_EXAMPLES]
-        ]
-        more = len(problem.where) - len(shown)
-        rest = f", and {more} more" if more else ""
-        lines.append(f"  {len(problem.where)} × {problem.what}: {', '.join(shown)}{rest}")
+        where = _some(problem.where, root)
+        lines.append(f"  {len(problem.where)} × {problem.what}: {where}")
         if problem.hint:
             lines.append(f"      {problem.hint}")
     return "\n".join(lines)
+
+
+def _some(places: Sequence[str], root: str) -> str:
+    """The first places, paths relative to the folder `root`, and how many more there are."""
+    shown = [
+        os.path.relpath(place, root) if root and os.path.isabs(place) else place
+        for place in places[:_EXAMPLES]
+    ]
+    more = len(places) - len(shown)
+    return ", ".join(shown) + (f", and {more} more" if more else "")
 
 
 def _row(key: tuple, clips: ClipTable, seconds: np.ndarray) -> Row:

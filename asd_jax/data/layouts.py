@@ -17,28 +17,19 @@ import functools
 import itertools
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from asd_jax.data.audio_files import inspect
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
+from asd_jax.data.folders import EXPECTED, RENAMED, SPLITS, is_recording, is_wav, walk
 from asd_jax.data.years import NO_ATTRIBUTE, SUBSET_FOLDER, YEARS, with_years
 from asd_jax.errors import UserError
+from asd_jax.runtime.arguments import composed
 
-EXPECTED = (
-    "expected <machine>/train/*.wav and <machine>/test/*.wav named as in DCASE 2020 to 2026, "
-    "or <machine>/id_NN/normal/*.wav as in MIMII"
-)
-
-_RENAMED = "test_rename"  # labelled evaluation clips, as the challenge's tools name them
-_SPLITS = {
-    "train": "train",
-    **dict.fromkeys(("test", "source_test", "target_test", _RENAMED), "test"),
-}
 _LABELS = {"normal": NORMAL, "anomaly": ANOMALY, "abnormal": ANOMALY, None: UNLABELLED}
 
 _ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly|abnormal)_)?id_(?P<section>\d\d)_\d+")
@@ -47,24 +38,40 @@ _SECTION_NAME = re.compile(
     r"(?:_(?P<label>normal|anomaly))?_\d+(?:_(?P<attributes>.+))?"
 )
 _ID_FOLDER = re.compile(r"id_(\d\d)")
+_ID_SPLITS = ("normal", "abnormal")
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """The wav files under a folder.
+    """The recordings under a folder.
 
     Attributes:
         clips: the clips, sorted.
-        strays: paths of wav files that fit no layout, or whose names are not UTF-8.
+        strays: paths of files that fit no layout: wav files, and other recordings where training
+            or test clips are.
         supplemental: paths of the supplemental clips of 2025 and later (noise alone or the
             machine alone), neither training nor test clips.
         lines: what was decided about the data and why, for the user.
+        lost: the strays that are recordings among the training or test clips of a machine.
+        others: paths of files among training or test clips that are no recordings.
+        skipped: paths of folders that were not walked: hidden ones, bins and snapshots.
     """
 
     clips: ClipTable
     strays: tuple[str, ...]
     supplemental: tuple[str, ...]
     lines: tuple[str, ...]
+    lost: "tuple[LostRecording, ...]" = ()
+    others: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+class LostRecording(NamedTuple):
+    """A recording among a machine's clips that fits no layout; attributes as those of `Clip`."""
+
+    path: str
+    machine: str
+    subset: str
 
 
 def find_clips(
@@ -89,12 +96,18 @@ def find_clips(
 
     The year of section-named clips is decided for a data set as a whole, by `years.with_years`.
     """
-    scanned = scan(data_dir, year)
+    return listed_clips(scan(data_dir, year), data_dir, report)
+
+
+def listed_clips(
+    scanned: Scan, data_dir: os.PathLike | str, report: Callable[[str], None] | None = None
+) -> ClipTable:
+    """The clips of a scan; arguments, lines and errors as those of `find_clips`."""
     if not scanned.clips:
         n_files = len(scanned.strays) + len(scanned.supplemental)
         example = (scanned.strays or scanned.supplemental)[0]
         raise UserError(
-            f"none of the {n_files} wav files under {data_dir} fits a data set layout, "
+            f"none of the {n_files} sound files under {data_dir} fits a data set layout, "
             f"for example {example}; {EXPECTED}"
         )
     for first, second in duplicates(scanned.clips):
@@ -107,55 +120,88 @@ def find_clips(
             report(line)
     if report and scanned.strays:
         report(
-            f"{len(scanned.strays)} wav files fit no layout and are left out, for example "
+            f"{len(scanned.strays)} sound files fit no layout and are no clips, for example "
             f"{scanned.strays[0]}"
         )
     return scanned.clips
 
 
 def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
-    """Lists all wav files under a folder; arguments as in `find_clips`.
+    """Lists all recordings under a folder; arguments as in `find_clips`.
 
     Raises:
         UserError: no such folder, no wav file in it, or no permission to read it.
     """
     if year is not None and year not in YEARS:
         raise UserError(f"year {year}: the challenge years are {YEARS[0]} to {YEARS[-1]}")
-    strays: list[str] = []
-    supplemental: list[str] = []
-    clips = ClipTable.of(_found_clips(Path(data_dir), strays, supplemental))
-    if not (clips or strays or supplemental):
+    found = _Found([], [], [], [], [])
+    clips = ClipTable.of(_found_clips(Path(data_dir), found))
+    if not (clips or found.strays or found.supplemental):
         raise UserError(f"no wav file under {data_dir}; {EXPECTED}")
     clips = _with_mimii_split(_without_links(clips))
     clips, lines = _with_renamed(clips)
     if year is None:
-        clips, reasons = with_years(clips, supplemental)
+        clips, reasons = with_years(clips, found.supplemental)
         lines += reasons
     else:
         clips = clips.replace(year=year)
-    return Scan(clips.sorted(), tuple(sorted(strays)), tuple(sorted(supplemental)), tuple(lines))
+    return Scan(
+        clips.sorted(),
+        tuple(sorted(found.strays)),
+        tuple(sorted(found.supplemental)),
+        tuple(lines),
+        tuple(sorted(found.lost)),
+        tuple(sorted(found.others)),
+        tuple(sorted(found.skipped)),
+    )
 
 
-def _found_clips(data_dir: Path, strays: list[str], supplemental: list[str]) -> Iterator[Clip]:
-    """Yields the clips under a folder, and adds other wav files to the lists."""
+class _Found(NamedTuple):
+    """Lists of a scan that fill as folders are walked; see `Scan`."""
+
+    strays: list[str]
+    supplemental: list[str]
+    lost: list[LostRecording]
+    others: list[str]
+    skipped: list[str]
+
+
+def _found_clips(data_dir: Path, found: _Found) -> Iterator[Clip]:
+    """Yields the clips under a folder, and adds other files to the lists."""
     # Clips come folder by folder and section by section, so few tables are in use at once.
     read_attributes = functools.lru_cache(maxsize=8)(_read_attribute_file)
-    for path in _wav_files(data_dir):
+    for path in walk(data_dir, found.skipped):
         # Result files are UTF-8, so the names of clips must be.
         printable = os.fsencode(path).decode(errors="backslashreplace")
-        if printable != str(path):
-            strays.append(printable)
-        elif path.name.startswith("."):
-            strays.append(str(path))  # such as AppleDouble's, which are no recordings
-        elif clip := parse_clip(path, data_dir):
+        is_clean = printable == str(path) and not path.name.startswith(".")
+        if is_clean and (clip := parse_clip(path, data_dir)):
             if not clip.attributes and clip.year >= 2022:
                 table = read_attributes(path.parents[1] / f"attributes_{clip.section}.csv")
                 clip = dataclasses.replace(clip, attributes=table.get(path.stem, ()))
             yield clip
-        elif path.parent.name == "supplemental":
-            supplemental.append(str(path))
-        else:
-            strays.append(str(path))
+        elif is_clean and is_wav(path) and path.parent.name == "supplemental":
+            found.supplemental.append(str(path))
+        elif is_wav(path) or (_holds_clips(path.parent) and is_recording(path)):
+            found.strays.append(printable)
+            # Hidden ones, such as AppleDouble's, are no recordings.
+            place = None if path.name.startswith(".") else _place_of_folder(path.parent)
+            if place is not None:
+                found.lost.append(LostRecording(printable, **place))
+        elif _holds_clips(path.parent):
+            found.others.append(printable)
+
+
+def _holds_clips(folder: Path) -> bool:
+    """Whether a folder is one of training or test clips."""
+    is_of_id = folder.name in _ID_SPLITS and _ID_FOLDER.fullmatch(folder.parent.name)
+    return folder.name in SPLITS or bool(is_of_id)
+
+
+def _place_of_folder(folder: Path) -> "_Place | None":
+    """Machine and subset of a folder of training or test clips; None for another folder."""
+    if not _holds_clips(folder):
+        return None
+    return _place(folder.parent if folder.name in SPLITS else folder.parent.parent)
 
 
 def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip | None:
@@ -187,18 +233,18 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
             **fields,
         )
 
-    split = _SPLITS.get(folder.name)
+    split = SPLITS.get(folder.name)
     fields = _place(folder.parent)
     if split is None or fields is None:
         return None
     if match := _ID_NAME.fullmatch(path.stem):
-        if folder.name not in ("train", "test", _RENAMED):
+        if folder.name not in ("train", "test", RENAMED):
             return None
         year, domain = 2020, ""
         attributes: tuple[tuple[str, str], ...] = ()
     elif match := _SECTION_NAME.fullmatch(path.stem):
         domain = match["domain"] or ""
-        by_folder = "" if folder.name == _RENAMED else folder.name.removesuffix(split).rstrip("_")
+        by_folder = "" if folder.name == RENAMED else folder.name.removesuffix(split).rstrip("_")
         if match["split"] not in (None, split) or (by_folder and by_folder != domain):
             return None
         year = 2021 if by_folder else 2022
@@ -226,40 +272,6 @@ def duplicates(clips: ClipTable) -> Iterator[tuple[Clip, Clip]]:
     return ((clips[first], clips[other]) for other, first in sorted(pairs))
 
 
-def _wav_files(data_dir: Path) -> Iterator[Path]:
-    if not data_dir.exists():
-        raise UserError(f"no folder {data_dir}; {EXPECTED}")
-    if not data_dir.is_dir():
-        raise UserError(f"{data_dir} is a file; give the folder of the data set")
-
-    def fail(error: OSError) -> None:
-        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
-
-    # Data sets are often assembled from links to other disks; a link to a folder above itself would
-    # be an endless loop. Real paths of each folder and of those above it:
-    above: dict[str, frozenset[str]] = {}
-    for folder, folders, files in os.walk(
-        os.path.abspath(data_dir), followlinks=True, onerror=fail
-    ):
-        real = os.path.realpath(folder)
-        outer = above.pop(folder, frozenset())
-        if real in outer:
-            folders.clear()
-            continue
-        folders[:] = [name for name in sorted(folders) if not _is_waste(folder, name)]
-        above.update((os.path.join(folder, name), outer | {real}) for name in folders)
-        yield from (Path(folder, name) for name in sorted(files) if name.lower().endswith(".wav"))
-
-
-def _is_waste(folder: str, name: str) -> bool:
-    """Whether a folder is hidden, a bin or a snapshot, and not a machine of that name."""
-    if name in ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"):
-        return True
-    return name.startswith(".") and not any(
-        os.path.isdir(os.path.join(folder, name, split)) for split in _SPLITS
-    )
-
-
 def _without_links(clips: ClipTable) -> ClipTable:
     """Leaves out second paths to one recording, as links beside their targets make them."""
     kept = np.ones(len(clips), bool)
@@ -278,13 +290,13 @@ def _with_renamed(clips: ClipTable) -> tuple[ClipTable, list[str]]:
     labelled = {
         str(Path(clips.path(rows[0])).parents[1])
         for (folder,), rows in clips.groups("folder").items()
-        if Path(clips.path(rows[0])).parent.name == _RENAMED
+        if Path(clips.path(rows[0])).parent.name == RENAMED
     }
     for rows in clips.groups("folder", rows=clips.where(split="test", label=UNLABELLED)).values():
         folder = Path(clips.path(rows[0])).parent
-        if str(folder.parent) in labelled and folder.name != _RENAMED:
+        if str(folder.parent) in labelled and folder.name != RENAMED:
             kept[rows] = False
-            lines.append(f"{folder.parent / _RENAMED} has labels and takes the place of {folder}")
+            lines.append(f"{folder.parent / RENAMED} has labels and takes the place of {folder}")
     return (clips if kept.all() else clips[kept]), lines
 
 
@@ -296,8 +308,7 @@ class _Place(TypedDict):
 @functools.lru_cache(maxsize=1024)  # thousands of clips share a machine's folder
 def _place(machine_folder: Path) -> _Place | None:
     """Machine and subset, from the folder of the machine."""
-    # Systems that store names decomposed must not make another machine of it.
-    machine = unicodedata.normalize("NFC", machine_folder.name)
+    machine = composed(machine_folder.name)
     if machine in ("", "raw", "dev_data", "eval_data"):
         return None
     subsets = (SUBSET_FOLDER.fullmatch(parent.name) for parent in machine_folder.parents)
@@ -329,7 +340,7 @@ def _with_mimii_split(clips: ClipTable) -> ClipTable:
     for folder, members in clips.groups("folder", rows=clips.where(year=0, label=NORMAL)).items():
         n_abnormal = sum(1 for _ in usable(abnormal.get(folder, np.zeros(0, np.int64))))
         n_test = min(n_abnormal, len(members) // 2)
-        # In the order of names: `_wav_files` sorts a folder.
+        # In the order of names: `walk` sorts a folder.
         test[[*itertools.islice(usable(members), n_test)]] = True
     return clips.replace(test, split="test")
 

@@ -1,7 +1,6 @@
 """The interface of fitted detectors, ensembles, and choices among them."""
 
 import abc
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from asd_jax.config import nearest
 from asd_jax.errors import UserError
 from asd_jax.fitting.layout import Group
-from asd_jax.runtime.arguments import check, check_machine, check_section
+from asd_jax.runtime.arguments import check, check_machine, check_section, composed
 
 
 class Fitted(abc.ABC):
@@ -109,7 +108,7 @@ class Fitted(abc.ABC):
         if section is not None:
             check_section("section", section)
         if machine is not None and machine not in machines:
-            machine = unicodedata.normalize("NFC", machine)  # as machines' folders are read
+            machine = composed(machine)
         if machine is None and len(machines) == 1:
             machine = machines[0]
         if machine is None:

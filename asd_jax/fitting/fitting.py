@@ -5,7 +5,6 @@ The command line and the Python interface both end here, so they give the same n
 
 import functools
 import reprlib
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from asd_jax.fitting.layout import Layout, lay_out, with_perturbed
 from asd_jax.fitting.pooled import pool_clips
 from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
-from asd_jax.runtime.arguments import check, check_machine, check_section
+from asd_jax.runtime.arguments import check, check_machine, check_section, composed
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import train
@@ -192,7 +191,7 @@ def fit(
             type; or a system that also learns from changed recordings.
     """
     check_machine(machine)
-    machine = unicodedata.normalize("NFC", machine)  # as machines' folders are read
+    machine = composed(machine)
     detector = make_detector(_one_system(config))
     config = detector.config
     features = check_features(_clips(features, "features"), config.front_end.n_mels, detector.views)

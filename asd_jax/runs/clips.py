@@ -7,6 +7,7 @@ from pathlib import Path
 
 from asd_jax.config import nearest
 from asd_jax.data.clips import ANOMALY, Clip, ClipTable
+from asd_jax.data.layouts import listed_clips, scan
 from asd_jax.data.years import SETTINGS_FILE
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
@@ -55,6 +56,45 @@ def choose_clips(
     chosen = with_perturbed(detector, chosen[~faulty])
     check_clips(detector, chosen)
     return chosen
+
+
+def find_chosen(
+    detector: Detector,
+    data_dir: os.PathLike | str,
+    report: Callable[[str], None],
+    on_bad_clip: str,
+) -> ClipTable:
+    """Finds the clips under a folder and chooses those of a configuration.
+
+    Args:
+        detector: as in `choose_clips`.
+        data_dir: as in `find_clips`.
+        report: as in `find_clips` and `choose_clips`.
+        on_bad_clip: "stop" at a recording among the clips that fits no layout, as at one that
+            cannot be read; "skip" leaves it out.
+
+    Raises:
+        UserError: as `find_clips` and `choose_clips`, or a recording fits no layout.
+    """
+    data = detector.config.data
+    scanned = scan(data_dir, data.year or None)
+    clips = choose_clips(detector, listed_clips(scanned, data_dir, report), report)
+    # A machine all of whose recordings are lost is not among those of the clips.
+    wanted = {*data.machines, *clips.distinct("machine")} if data.machines else None
+    subsets = set(clips.distinct("subset"))
+    lost = [
+        recording
+        for recording in scanned.lost
+        if recording.subset in subsets and (wanted is None or recording.machine in wanted)
+    ]
+    if lost and on_bad_clip == "stop":
+        machines = ", ".join(dict.fromkeys(recording.machine for recording in lost))
+        raise UserError(
+            f"{len(lost)} recordings among the clips of {machines} fit no layout and cannot be "
+            f"used, first {lost[0].path}; name them as their neighbours, move them out of the "
+            "folder, or leave them out by --on_bad_clip=skip"
+        )
+    return clips
 
 
 def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None]) -> ClipTable:

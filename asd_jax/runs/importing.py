@@ -15,6 +15,7 @@ from asd_jax.fitting.detector import FittedDetector, group_name
 from asd_jax.fitting.scores import threshold_of
 from asd_jax.models.pretrained.keras_autoencoder import load_keras_autoencoder
 from asd_jax.runs.directory import RunDirectory
+from asd_jax.runtime.arguments import composed
 from asd_jax.runtime.files import atomic_write
 from asd_jax.training import FleetModel
 
@@ -49,6 +50,7 @@ def import_keras(
     detector = DenseAutoencoderDetector(config)
     n_values = detector.views.length * config.front_end.n_mels
     variables = load_keras_autoencoder(path, detector.module, n_values)
+    machine = composed(machine)
     model = FleetModel(machine, "", config.seeds[0])
     threshold = threshold_of(config, np.zeros(0)).value
     return FittedDetector(

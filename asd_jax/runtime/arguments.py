@@ -2,6 +2,7 @@
 
 import os
 import reprlib
+import unicodedata
 from collections.abc import Collection
 from typing import Any
 
@@ -47,3 +48,8 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     if not (isinstance(value, str) and value in choices):
         wanted = " or ".join(map(repr, choices))
         raise UserError(f"{name} is {reprlib.repr(value)}; it must be {wanted}")
+
+
+def composed(name: str) -> str:
+    """A machine's name in composed characters: systems may store that of a folder decomposed."""
+    return unicodedata.normalize("NFC", name)

@@ -144,6 +144,23 @@ def test_files_that_fit_no_layout(healthy):
     assert text.endswith(EXPECTED)
 
 
+def test_what_is_no_recording_and_what_is_not_searched_is_listed(healthy):
+    for name in ("notes.txt", "list.csv"):
+        (healthy / "fan/train" / name).write_text("no sound")
+    for name in (".Trash-1000", ".snapshot", "__MACOSX", "@eaDir"):
+        (healthy / name).mkdir()
+    lines = describe(healthy).splitlines()
+    assert (
+        "2 files among the clips that are no recordings and are not used: fan/train/list.csv, "
+        "fan/train/notes.txt"
+    ) in lines
+    assert (
+        "4 hidden folders, bins and snapshots that are not searched: .Trash-1000, .snapshot, "
+        "@eaDir, and 1 more"
+    ) in [line.replace("__MACOSX", "@eaDir") for line in lines]
+    assert lines[-1] == "Nothing is wrong."
+
+
 def test_same_name_twice(tmp_path):
     for level in ("0_dB_fan", "6_dB_fan"):
         for path in ("normal/0.wav", "normal/1.wav", "abnormal/0.wav"):

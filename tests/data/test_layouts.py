@@ -217,16 +217,17 @@ def test_strays(tmp_path, path):
     make(tmp_path, path)
     assert parse_clip(path, tmp_path) is None
     assert scan(tmp_path).strays == (str(tmp_path / path),)
-    with pytest.raises(UserError, match=f"none of the 1 wav files.*{os.path.basename(path)}"):
+    with pytest.raises(UserError, match=f"none of the 1 sound files.*{os.path.basename(path)}"):
         find_clips(tmp_path)
 
 
 def test_strays_among_clips_are_said(tmp_path):
-    make(tmp_path, SECTION_00, "fan/train/x.wav", "fan/train/notes.txt")
+    make(tmp_path, SECTION_00, "fan/train/x.wav")
+    (tmp_path / "fan/train/notes.txt").write_text("no sound")
     said = []
     assert len(find_clips(tmp_path, report=said.append)) == 1
     assert len(said) == 2 and "is read as data of 2023" in said[0]
-    assert said[1].startswith("1 wav files fit no layout")
+    assert said[1].startswith("1 sound files fit no layout")
     assert said[1].endswith("fan/train/x.wav")
 
 
@@ -319,5 +320,5 @@ def test_real_layouts(shared):
         ("valve", "06", "abnormal/00000008.wav"),
         ("valve", "06", "normal/00000048.wav"),
     ]
-    with pytest.raises(UserError, match="none of the 76 wav files"):
+    with pytest.raises(UserError, match="none of the 76 sound files"):
         find_clips(shared / "data/mimii_id00")

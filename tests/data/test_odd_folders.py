@@ -29,6 +29,36 @@ def test_bins_and_snapshots_are_not_walked(tmp_path):
     make(tmp_path, ".hidden/train/normal_id_00_00000000.wav")
     found = scan(tmp_path)
     assert [clip.machine for clip in found.clips] == [".hidden", "fan"] and found.strays == ()
+    folders = sorted(folder.split("/")[0] for folder in hidden)
+    assert found.skipped == tuple(str(tmp_path / folder) for folder in folders)
+
+
+def test_recordings_among_the_clips_that_fit_no_layout_are_lost(tmp_path):
+    """By their names or their content; what is no recording is only listed."""
+    clip = "fan/train/normal_id_00_00000000.wav"
+    lost = (
+        "eval_data/raw/pump/test/x.wav",
+        "fan/test/00000000.wav",
+        "fan/train/normal_id_00_00000001.bin",  # a wav file, whatever it is called
+        "fan/train/normal_id_00_00000002.flac",
+        "mimii/id_00/abnormal/x.mp3",
+        "mimii/id_00/normal/x.MP3",
+    )
+    elsewhere = (
+        "fan/x.wav",
+        "fan/other/x.wav",
+        "dev_data/train/x.wav",
+    )  # of no machine or no split
+    make(tmp_path, clip, *lost, *elsewhere, "fan/train/._normal_id_00_00000000.wav", "a.flac")
+    notes = ("fan/train/notes.txt", "mimii/id_00/normal/list.csv")
+    for path in (*notes, "fan/readme.md"):
+        (tmp_path / path).write_text("no sound")
+    found = scan(tmp_path)
+    assert [each.path for each in found.lost] == [str(tmp_path / path) for path in lost]
+    machines = {(each.machine, each.subset) for each in found.lost}
+    assert machines == {("pump", "eval"), ("fan", "dev"), ("mimii", "dev")}
+    assert found.others == tuple(str(tmp_path / path) for path in notes)
+    assert len(found.strays) == len(lost) + len(elsewhere) + 1 and len(found.clips) == 1
 
 
 def test_two_links_to_one_folder_are_two_machines(tmp_path):

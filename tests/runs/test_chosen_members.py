@@ -16,7 +16,8 @@ import asd_jax
 from asd_jax import config as configs
 from asd_jax import pipeline
 from asd_jax.config import ChoiceConfig, load_config
-from asd_jax.data.clips import Clip
+from asd_jax.data import layouts
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 from asd_jax.fitting import recordings
 from asd_jax.runs import ensemble
@@ -102,8 +103,9 @@ def test_members_that_are_chosen_are_of_the_subset(data, tmp_path, monkeypatch):
         for machine, subset in (("fan", "dev"), ("valve", "dev"), ("Vacuum", "eval"))
         for i in range(2)
     ]
-    for module in (pipeline, ensemble):
-        monkeypatch.setattr(module, "find_clips", lambda *_: clips)
+    monkeypatch.setattr(ensemble, "find_clips", lambda *_: clips)
+    scanned = layouts.Scan(ClipTable.of(clips), (), (), ())
+    monkeypatch.setattr("asd_jax.runs.clips.scan", lambda *_: scanned)
     planned = []
     monkeypatch.setattr(
         pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"
