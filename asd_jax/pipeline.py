@@ -24,17 +24,21 @@ from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import Layout, lay_out
 from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
+from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import (
     MEMBERS,
     check_same_data,
     combine_runs,
+    keys_of_member,
     load_members,
+    member_keys,
     member_runs,
     members_on,
 )
 from asd_jax.runs.features import FeatureOptions, features_of
+from asd_jax.runs.lengths import check_lengths
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
 from asd_jax.runtime import distributed
@@ -152,9 +156,10 @@ def _run_members(
     with run_dir.lock():
         run_dir.check(config, but_for=(MEMBERS,))
         wanted = member_runs(config, data_dir, members_dir, reporter.line)
-        for path, member in wanted.values():
+        for name, (path, member) in wanted.items():
             reporter.line(f"member {path}")
-            run(member, data_dir, path, **options)
+            with keys_of_member(name):
+                run(member, data_dir, path, **options)
         paths = {name: path for name, (path, _) in wanted.items()}
         data = check_same_data(paths.values())
         if run_dir.finished and not run_dir.is_outdated(data):
@@ -185,17 +190,18 @@ def dry_run(
     check_path("data_dir", data_dir, optional=True)
     check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
     if isinstance(config, MembersConfig):
-        members = members_on(config, data_dir)
-        blocks = [
-            f"member {name}\n{dry_run(member, data_dir, on_bad_clip=on_bad_clip)}"
-            for name, member in members.items()
-        ]
+        blocks = []
+        for name, member in members_on(config, data_dir).items():
+            with keys_of_member(name):
+                plan = dry_run(member, data_dir, on_bad_clip=on_bad_clip)
+            blocks.append(f"member {name}\n{member_keys(plan, name)}")
         return "\n\n".join(blocks)
     detector = make_detector(config)
+    lines = empty_band_lines(config.front_end)
     if data_dir is None:
-        return plan_run(detector, None)
-    lines: list[str] = []
+        return "\n".join([plan_run(detector, None), *lines])
     clips = find_chosen(detector, data_dir, lines.append, on_bad_clip)
+    lines += check_lengths(detector, clips, on_bad_clip)
     return "\n".join([plan_run(detector, clips), *lines])
 
 

@@ -58,6 +58,22 @@ def mel_filters(n_fft: int, mel: MelScale) -> np.ndarray:
     return filters.astype(np.float32)
 
 
+def empty_bands(n_fft: int, mel: MelScale) -> int:
+    """Counts the bands into which no frequency of the transform falls; they are always zero.
+
+    Args:
+        n_fft: length of the transform, in samples.
+        mel: the bands.
+
+    Examples:
+        >>> mel = MelScale(16000, 128, "slaney", "slaney", 0.0, None)
+        >>> empty_bands(1024, mel), empty_bands(256, mel)
+        (0, 13)
+    """
+    filters = mel_filters.__wrapped__(n_fft, mel)  # of many settings, which are not kept
+    return int((~filters.any(axis=0)).sum())
+
+
 def mel_bands(values: jax.Array, n_fft: int, mel: MelScale) -> jax.Array:
     """Sums spectra into mel bands.
 

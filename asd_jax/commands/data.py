@@ -1,12 +1,17 @@
 """Commands about systems and data: list, synth, index."""
 
+import dataclasses
 import os
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from asd_jax.commands.base import Command, define_none, with_progress
+from asd_jax.commands.base import CONFIG, Command, define_none, with_progress
 from asd_jax.config import Config, EnsembleConfig, MembersConfig, load_config, shipped_configs
 from asd_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from asd_jax.runs.lengths import TooShort
 
 
 def _list(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
@@ -107,11 +112,20 @@ def _define_index(values: flags.FlagValues) -> None:
         "read no samples: faster, and silent about constant, clipped and loud recordings",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "config",
+        None,
+        "path or name of a configuration: say also which recordings are too short for it",
+        flag_values=values,
+    )
 
 
 def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
-    from asd_jax.data.index import format_summary, index
+    from asd_jax.data.index import Problem, format_summary, index
 
+    if overrides and not values.config:
+        raise UserError(f"{CONFIG}{next(iter(overrides))} needs --config=…")
+    config = load_config(values.config, overrides) if values.config else None
     summary = with_progress(
         "recordings",
         lambda progress: index(
@@ -121,9 +135,34 @@ def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             headers_only=values.headers_only,
         ),
     )
+    short = _too_short(config, values.data_dir) if config and summary.usable else []
+    problems = (*summary.problems, *(Problem(each.what, each.paths, each.hint) for each in short))
+    summary = dataclasses.replace(summary, problems=problems)
     print(f"{values.data_dir}\n\n{format_summary(summary, os.path.abspath(values.data_dir))}")
     if not summary.usable:
         raise UserError(f"no recording in {values.data_dir} can be used, as said above")
+    for each in short:
+        if each.none_left:
+            raise UserError(each.line)
+
+
+def _too_short(config: Config | MembersConfig, data_dir: str) -> "list[TooShort]":
+    """The recordings that are too short for a configuration, or for each of its members."""
+    from asd_jax.detectors import make_detector
+    from asd_jax.runs.clips import find_chosen
+    from asd_jax.runs.ensemble import member_keys, members_on
+    from asd_jax.runs.lengths import too_short
+
+    if isinstance(config, MembersConfig):
+        return [
+            each._replace(hint=member_keys(each.hint, name))
+            for name, member in members_on(config, data_dir).items()
+            for each in _too_short(member, data_dir)
+        ]
+    detector = make_detector(config)
+    clips = find_chosen(detector, data_dir, lambda line: None, "skip")
+    short = too_short(detector, clips)
+    return [] if short is None else [short]
 
 
 LIST = Command("detectors and configurations", define_none, _list)

@@ -4,10 +4,12 @@ The run directory has the same result files as any run, and `ensemble.json` in p
 paths of the members, the scale of each one's scores, and thresholds.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -329,6 +331,21 @@ def members_on(
         return config.member_configs()
     machines = _machines_of(config, data_dir, lambda _: None)
     return dict(chosen_members(config, machines, lambda _: False).values())
+
+
+@contextlib.contextmanager
+def keys_of_member(name: str) -> Iterator[None]:
+    """Errors inside name the keys of a member's configuration as those of the ensemble."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(member_keys(str(error), name), error.exit_status) from error
+
+
+def member_keys(text: str, name: str) -> str:
+    """A text with the keys of a member's configuration as those of the ensemble."""
+    own = r"--config\.(?=(?:detector|front_end|members)\.)"
+    return re.sub(own, lambda _: f"--config.members.{name}.", text)
 
 
 def _machines_of(

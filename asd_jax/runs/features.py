@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from asd_jax.features.compute import compute_features
 from asd_jax.features.embeddings import Embedder, clip_embeddings, embeddings_of
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ArrayFeatures, Features, FeatureSet
+from asd_jax.runs.bands import empty_band_lines
+from asd_jax.runs.lengths import too_short
 from asd_jax.runtime.progress import Reporter
 
 
@@ -53,23 +55,53 @@ def features_of(
     """
     clips = ClipTable.of(clips)
     is_test = clips.where(split="test")
-    training = _features_of(detector, clips[~is_test], "training", options)
-    test = _features_of(detector, clips[is_test], "test", options)
     report = options.reporter.line
-    trained = set(training.clips[training.clips.where(split="train")].distinct("machine"))
-    tested = set(test.clips.distinct("machine"))
-    if not trained:
-        raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
+    for line in empty_band_lines(detector.config.front_end):
+        report(line)
+    try:
+        training = _features_of(detector, clips[~is_test], "training", options)
+        test = _features_of(detector, clips[is_test], "test", options)
+    except UserError as error:
+        short = too_short(detector, clips) if error.exit_status == 2 else None
+        if short is not None and short.explains(error):
+            raise UserError(short.line) from error
+        raise
     for table in (training, test):
         if isinstance(table, FeatureSet):
             own = np.flatnonzero(table.clips.where(perturbation=""))
             for kind, rows in odd_levels(table.clips[own], table.levels[own]).items():
                 report(f"{len(rows)} recordings are {kind}, first {table.clips.path(own[rows[0]])}")
-    for machine in sorted(tested - trained):
-        report(f"{machine}: no training clips; it is left out")
-    for machine in sorted(trained - tested):
-        report(f"{machine}: no test clips; it is trained and has no results")
+    _report_machines(clips, training.clips, test.clips, report)
     return training, test
+
+
+def _report_machines(
+    clips: ClipTable, training: ClipTable, test: ClipTable, report: Callable[[str], None]
+) -> None:
+    """Says which machines are left out or have no results; UserError where none is left.
+
+    Args:
+        clips: all clips of the run.
+        training: those training clips that can be used.
+        test: those test clips that can be used.
+        report: called with each line.
+    """
+    trained = set(training[training.where(split="train")].distinct("machine"))
+    tested = set(test.distinct("machine"))
+    to_train = set(clips[clips.where(split="train")].distinct("machine"))
+    to_test = set(clips[clips.where(split="test")].distinct("machine"))
+    if not trained and to_train:
+        raise UserError("no training clip can be used, as said above")
+    if not trained:
+        raise UserError("no machine has training clips; a train/ folder of normal clips is needed")
+    for machine in sorted((to_train | tested) - trained):
+        why = (
+            "none of its training clips can be used" if machine in to_train else "no training clips"
+        )
+        report(f"{machine}: {why}; it is left out")
+    for machine in sorted(trained - tested):
+        why = "none of its test clips can be used" if machine in to_test else "no test clips"
+        report(f"{machine}: {why}; it is trained and has no results")
 
 
 def _features_of(

@@ -11,6 +11,7 @@ from asd_jax.data.index import read_headers
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.fitting.layout import lay_out, with_perturbed
+from asd_jax.runs.lengths import frames_of_header, too_short
 from asd_jax.training.cost import Cost, estimate_cost
 
 
@@ -40,17 +41,13 @@ def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[ClipTable, np.
     headers = read_headers((clip.path for clip in clips), total=len(clips))
     kept, n_frames = [], []
     for row, header in enumerate(headers):
-        if header.problem:
-            continue
-        n_samples = -(-header.n_samples * front_end.sample_rate // header.sample_rate)
-        try:
-            frames = front_end.frames(n_samples)
-        except UserError:  # shorter than a frame
-            continue
+        frames = 0 if header.problem else frames_of_header(front_end, header)
         if frames >= views.fewest:
             kept.append(row)
             n_frames.append(max(frames, views.length))
     if not kept:
+        if short := too_short(detector, clips, headers):
+            raise UserError(short.line)
         raise UserError("no training clip can be used; `asd-jax index` says what is wrong")
     return clips[kept], np.array(n_frames)
 

@@ -1,0 +1,41 @@
+"""Mel bands into which no bin of the transform falls: they are constant, whatever is recorded."""
+
+import dataclasses
+
+from asd_jax.audio import FrontEnd
+from asd_jax.audio.mel import MelScale, empty_bands
+
+_LARGEST_N_FFT = 2**20
+
+
+def empty_band_lines(front_end: FrontEnd) -> list[str]:
+    """A line about the empty bands of a front end, with settings that have none; [] for none."""
+    count = _empty(front_end)
+    if not count:
+        return []
+    longer = fewer = ""
+    n_fft = front_end.n_fft
+    while not longer and (n_fft := 2 * n_fft) <= _LARGEST_N_FFT:
+        if not _empty(dataclasses.replace(front_end, n_fft=n_fft)):
+            longer = f"raise --config.front_end.n_fft to {n_fft}"
+    for n_mels in range(front_end.n_mels - 1, 0, -1):
+        if not _empty(dataclasses.replace(front_end, n_mels=n_mels)):
+            fewer = f"lower --config.front_end.n_mels to {n_mels}"
+            break
+    return [
+        f"{count} of the {front_end.n_mels} mel bands are empty, as no frequency of a transform of "
+        f"{front_end.n_fft} samples falls into them: they have one value whatever is recorded; "
+        + " or ".join(filter(None, (longer, fewer)))
+    ]
+
+
+def _empty(front_end: FrontEnd) -> int:
+    mel = MelScale(
+        front_end.sample_rate,
+        front_end.n_mels,
+        front_end.scale,
+        front_end.norm,
+        front_end.fmin,
+        front_end.fmax,
+    )
+    return empty_bands(front_end.n_fft, mel)
