@@ -32,10 +32,9 @@ from asd_jax.runs.clips import choose_clips
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import chosen_members
 from asd_jax.runs.plan import about, describe, plan_clips, size
+from asd_jax.runs.report import remarks_on
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
-
-_SYNTHETIC = "The data is synthetic; published numbers are of the challenge's recordings."
 
 
 class Outcome(NamedTuple):
@@ -137,7 +136,7 @@ def reproduce(
     changed = " ".join(f"--config.{key}={text}" for key, text in (overrides or {}).items())
     settings = [f"Ours is with {changed}."] * bool(changed)
     results: dict[str, Sequence[ResultRow]] = {}
-    synthetic = False
+    remarks: dict[str, None] = {}
     for count, run in enumerate(prepared.ready, 1):
         reporter.line(f"run {count} of {len(prepared.ready)}: {run.name}")
         try:
@@ -159,11 +158,12 @@ def reproduce(
             continue
         run_dir = RunDirectory(runs / run.name)
         results[run.name] = read_results_csv(run_dir.results_csv)
-        synthetic |= run_dir.read_data()["synthetic"]
-        _write(paper, out_dir, results, [*settings, *lines], synthetic)
+        remarks |= dict.fromkeys(remarks_on(run_dir, results[run.name]))
+        _write(paper, out_dir, results, [*settings, *lines, *remarks])
     if not results:
         raise UserError(f"none of the runs of {paper} could be done: {'; '.join(lines)}")
-    return Outcome(_write(paper, out_dir, results, [*settings, *lines], synthetic), tuple(failed))
+    text = _write(paper, out_dir, results, [*settings, *lines, *remarks])
+    return Outcome(text, tuple(failed))
 
 
 def _write(
@@ -171,17 +171,15 @@ def _write(
     out_dir: Path,
     results: Mapping[str, Sequence[ResultRow]],
     lines: Sequence[str],
-    synthetic: bool,
 ) -> str:
     """Writes the tables; gives them as text."""
     tables = paper_tables.fill(paper_tables.tables_of(paper), results)
-    notes = [*lines, *[_SYNTHETIC] * synthetic]
     with atomic_write(out_dir / "tables.md") as file:
         file.write(f"# {PAPERS[paper].source}\n\n{paper_tables.as_markdown(tables)}")
-        file.writelines(f"\n{note}\n" for note in notes)
+        file.writelines(f"\n{note}\n" for note in lines)
     with atomic_write(out_dir / "tables.csv") as file:
         file.write(paper_tables.as_csv(tables))
-    return "\n".join([paper_tables.as_text(tables), *notes])
+    return "\n".join([paper_tables.as_text(tables), *lines])
 
 
 def _prepare(

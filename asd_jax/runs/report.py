@@ -8,17 +8,20 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
 from asd_jax.evaluation.challenge import write_challenge_files
 from asd_jax.evaluation.results import (
+    ResultRow,
     ScoreRow,
     bootstrap_results,
     constant_scores,
     evaluate,
     read_results_csv,
     read_scores_csv,
+    read_training_csv,
     write_results_csv,
     write_scores_csv,
 )
 from asd_jax.published import Published, load_published
 from asd_jax.runs.directory import RunDirectory, read_config
+from asd_jax.runs.origin import Comparison, compare
 
 
 def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> None:
@@ -34,20 +37,38 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
     write_challenge_files(run_dir.scores, rows, year)
     results = evaluate(rows, year)
     write_results_csv(run_dir.results_csv, results)
+    published, notes = comparison(run_dir, read_config(run_dir.config), data, results)
     tables.write_results_md(
         run_dir.results_md,
         results,
         year,
         bootstrap_results(rows, year),
-        published_of(names_of(read_config(run_dir.config)), year),
-        [*_notes(data), *constant_scores(rows)],
+        published,
+        [*notes, *constant_scores(rows)],
     )
 
 
-def _notes(data: dict) -> list[str]:
-    """Notes about its data for the reader of a table."""
-    note = "The data is synthetic; published numbers are of the challenge's recordings."
-    return [note] if data["synthetic"] else []
+def comparison(
+    run_dir: RunDirectory, stored: dict, data: dict, results: Sequence[ResultRow]
+) -> Comparison:
+    """Published numbers beside a run's results, and notes on them.
+
+    Args:
+        run_dir: the run directory, with scores of the training clips.
+        stored: its configuration.
+        data: its description of its recordings.
+        results: its results.
+    """
+    published = published_of(names_of(stored), data["year"])
+    needed = published and not data["synthetic"]
+    rows = read_training_csv(run_dir.training_csv) if needed else ()
+    return compare(published, {row.machine for row in results}, rows, data)
+
+
+def remarks_on(run_dir: RunDirectory, results: Sequence[ResultRow]) -> tuple[str, ...]:
+    """Notes on a finished run for tables that have the published numbers in any case."""
+    notes = comparison(run_dir, read_config(run_dir.config), run_dir.read_data(), results).notes
+    return tuple(note.replace("without published numbers, as ", "") for note in notes)
 
 
 def published_of(names: Sequence[str], year: int) -> tuple[Published, ...]:
@@ -70,12 +91,14 @@ def table(path: os.PathLike | str) -> str:
     """
     run_dir, stored, data = finished_run(path)
     year, rows = data["year"], read_scores_csv(run_dir.scores_csv)
+    results = read_results_csv(run_dir.results_csv)
+    published, notes = comparison(run_dir, stored, data, results)
     return tables.format_table(
-        read_results_csv(run_dir.results_csv),
+        results,
         year,
         bootstrap_results(rows, year),
-        published_of(names_of(stored), year),
-        [*_notes(data), *constant_scores(rows)],
+        published,
+        [*notes, *constant_scores(rows)],
     )
 
 
@@ -92,8 +115,9 @@ def report(paths: Sequence[os.PathLike | str]) -> str:
         results = read_results_csv(run_dir.results_csv)
         shown = name if names.count(name) == 1 else os.fspath(path)
         runs.append(tables.Run(shown, data["year"], results))
-        numbers += published_of(names_of(stored), data["year"])
-        notes += _notes(data)
+        published, remarks = comparison(run_dir, stored, data, results)
+        numbers += published
+        notes += remarks if data["synthetic"] else [f"{shown}: {remark}" for remark in remarks]
         notes += [f"{shown}: {n}" for n in constant_scores(read_scores_csv(run_dir.scores_csv))]
     text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
     return "\n".join([text, *dict.fromkeys(notes)])
