@@ -135,10 +135,15 @@ def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             headers_only=values.headers_only,
         ),
     )
-    short = _too_short(config, values.data_dir) if config and summary.usable else []
-    problems = (*summary.problems, *(Problem(each.what, each.paths, each.hint) for each in short))
-    summary = dataclasses.replace(summary, problems=problems)
-    print(f"{values.data_dir}\n\n{format_summary(summary, os.path.abspath(values.data_dir))}")
+    short: list[TooShort] = []
+    try:
+        if config is not None and summary.usable:
+            short = _too_short(config, values.data_dir)
+    finally:  # what the configuration lacks, such as a machine, is said below the summary
+        problems = (*summary.problems, *(Problem(e.what, e.paths, e.hint) for e in short))
+        summary = dataclasses.replace(summary, problems=problems)
+        folder = os.path.abspath(values.data_dir)
+        print(f"{values.data_dir}\n\n{format_summary(summary, folder)}")
     if not summary.usable:
         raise UserError(f"no recording in {values.data_dir} can be used, as said above")
     for each in short:

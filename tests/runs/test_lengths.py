@@ -1,16 +1,20 @@
 """Recordings that are too short for a system: one cause, whichever command meets it."""
 
+import gc
 import shutil
+import threading
 
 import numpy as np
 import pytest
 import soundfile
 from command_line import run_cli
 
+import asd_jax
 from asd_jax.audio import FrontEnd
 from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
+from asd_jax.errors import UserError
 from asd_jax.runs.lengths import too_short
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -81,9 +85,27 @@ def test_a_run_of_some_that_are_too_short(data, cache, tmp_path, capsys):
     assert status == 0 and f"{len(short)} × too short for mobilenet_v2_id: {TWO_SECONDS}: " in out
 
 
+def test_a_run_that_stops_ends_the_threads_that_read_ahead(data, cache, tmp_path):
+    """Also while its error is held, as a notebook does."""
+    gc.collect()
+    reading = [thread for thread in threading.enumerate() if thread.name.startswith("read_audio")]
+    with pytest.raises(UserError, match="too short") as stopped:
+        asd_jax.run(load_config("ganomaly"), data, tmp_path / "run", cache_dir=cache)
+    assert stopped.value.__cause__ is not None
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("read_audio")]
+    assert not set(left) - set(reading)
+
+
 def test_index_without_a_configuration_takes_no_keys_of_one(data, capsys):
     status, _, err = run_cli(capsys, "index", f"--data_dir={data}", "--config.detector.frames=3")
     assert status == 2 and "--config.detector.frames needs --config=" in err
+
+
+def test_the_summary_comes_before_what_the_configuration_lacks(data, capsys):
+    asked = (f"--data_dir={data}", "--config=dense_ae", "--config.data.machines=pump,")
+    status, out, err = run_cli(capsys, "index", *asked)
+    assert status == 2 and out.rstrip().endswith("Nothing is wrong.")
+    assert "data.machines: there is no pump in the data" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
