@@ -2,7 +2,7 @@
 
 import collections
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -52,9 +52,10 @@ def read_recordings(
     on_bad_clip: str = "stop",
     report: Callable[[str], None] = print,
     note: Callable[[int, Recording], None] = lambda index, recording: None,
-) -> Iterator[tuple[int, Waveform]]:
+) -> Generator[tuple[int, Waveform], None, None]:
     """Reads recordings one after another, a few ahead of the caller.
 
+    Close it (`contextlib.closing`) where it may not be read to its end, so that no thread is left.
     Memory is independent of their number and lengths. A recording of more than two million samples
     is decoded twice: first for its facts, so that none is used which ends before its header says,
     and then block by block.
@@ -71,7 +72,7 @@ def read_recordings(
         note: called with the index and the facts of each file that is used.
 
     Returns:
-        Iterator of (index into `paths`, its waveform), in the order of `paths`.
+        Generator of (index into `paths`, its waveform), in the order of `paths`.
 
     Raises:
         UserError: an argument out of range, at once; a file that cannot be used, when it is
@@ -93,7 +94,7 @@ def _in_turn(
     on_bad_clip: str,
     report: Callable[[str], None],
     note: Callable[[int, Recording], None],
-) -> Iterator[tuple[int, Waveform]]:
+) -> Generator[tuple[int, Waveform], None, None]:
     said: set[str] = set()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read_audio")
     ahead: collections.deque[Future] = collections.deque()

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -276,15 +276,24 @@ def _fill(
             raise UserError(line)
         report_and_keep(f"left out: {line}")
 
-    clips = usable_frames(
-        _waveforms(request, options, report_and_keep, recordings.__setitem__),
-        request.settings.front_end,
-        min_frames=request.settings.min_frames,
-        fill_frames=request.settings.fill_frames,
-        leave_out=leave_out,
+    settings = request.settings
+    files = read_recordings(
+        request.paths,
+        settings.front_end.sample_rate,
+        settings.channel,
+        options.threads,
+        options.on_bad_clip,
+        report_and_keep,
+        recordings.__setitem__,
     )
-    with contextlib.closing(Writer(entry)) as writer:
-        for i, blocks in clips:
+    with contextlib.closing(files), contextlib.closing(Writer(entry)) as writer:
+        for i, blocks in usable_frames(
+            _perturbed(files, request),
+            settings.front_end,
+            min_frames=settings.min_frames,
+            fill_frames=settings.fill_frames,
+            leave_out=leave_out,
+        ):
             for block in blocks:
                 writer.append(block)
                 n_frames[i] += len(block)
@@ -293,24 +302,13 @@ def _fill(
     return Index(entry.table, n_frames, lines), recordings
 
 
-def _waveforms(
-    request: Request,
-    options: _Options,
-    report: Callable[[str], None],
-    note: Callable[[int, Recording], None],
+def _perturbed(
+    waveforms: Iterable[tuple[int, Waveform]], request: Request
 ) -> Iterator[tuple[int, Waveform]]:
-    """Index and waveform of each clip that can be read, perturbed where that is asked for."""
-    rate = request.settings.front_end.sample_rate
-    for i, waveform in read_recordings(
-        request.paths,
-        rate,
-        request.settings.channel,
-        options.threads,
-        options.on_bad_clip,
-        report,
-        note,
-    ):
+    """Index and waveform of each clip, changed where that is asked for."""
+    for i, waveform in waveforms:
         if perturbation := request.perturbations[i]:
             whole = np.concatenate([*waveform.blocks])
+            rate = request.settings.front_end.sample_rate
             waveform = Waveform.of(perturb(whole, rate, perturbation))
         yield i, waveform

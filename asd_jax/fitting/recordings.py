@@ -1,5 +1,6 @@
 """Scores recordings in files by a fitted run."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -186,18 +187,19 @@ def _of_detector(
     scores = {}
     for chosen, files in of_models.items():
         embeddings = _embeddings(fitted, request, files)
-        clips = (
-            ClipFrames(
-                index,
-                blocks,
-                fitted.label_of(fitted.resolve(*request.whose[index])),
-                None if embeddings is None else embeddings[index],
+        with _frames(fitted, request, files) as frames:
+            clips = (
+                ClipFrames(
+                    index,
+                    blocks,
+                    fitted.label_of(fitted.resolve(*request.whose[index])),
+                    None if embeddings is None else embeddings[index],
+                )
+                for index, blocks in frames
+                if embeddings is None or index in embeddings
             )
-            for index, blocks in _frames(fitted, request, files)
-            if embeddings is None or index in embeddings
-        )
-        for clip, score in fitted.clip_scores(chosen, clips):
-            scores[clip.position] = fitted.of_seeds(chosen, score[:, None])[:, 0]
+            for clip, score in fitted.clip_scores(chosen, clips):
+                scores[clip.position] = fitted.of_seeds(chosen, score[:, None])[:, 0]
     return scores
 
 
@@ -209,33 +211,37 @@ def _embeddings(
     if config.embedding.kind == "none":
         return None
     if not config.embedding.pretrained:
-        frames = _frames(fitted, request._replace(report=_silent), files)
-        return {index: log_mel_embedding(blocks) for index, blocks in frames}
-    windows = frame_blocks(_waveforms(fitted, request, files, fitted.embedder), fitted.embedder)
-    return {index: mean_embedding(blocks) for index, blocks in windows}
+        with _frames(fitted, request._replace(report=_silent), files) as frames:
+            return {index: log_mel_embedding(blocks) for index, blocks in frames}
+    with _waveforms(fitted, request, files, fitted.embedder) as waveforms:
+        windows = frame_blocks(waveforms, fitted.embedder)
+        return {index: mean_embedding(blocks) for index, blocks in windows}
 
 
 def _silent(line: str) -> None:
     """Another reading of the same files says the same."""
 
 
+@contextlib.contextmanager
 def _frames(
     fitted: FittedDetector, request: _Request, files: Sequence[int]
-) -> Iterator[tuple[int, Iterable[np.ndarray]]]:
+) -> Iterator[Iterator[tuple[int, Iterable[np.ndarray]]]]:
     """(frames, mels) of each file that has enough, in blocks."""
     front_end, views = fitted.config.front_end, fitted.detector.views
-    return usable_frames(
-        _waveforms(fitted, request, files, front_end),
-        front_end,
-        min_frames=views.fewest,
-        fill_frames=views.length,
-        leave_out=lambda index, problem: request.is_bad(index, UserError(problem)),
-    )
+    with _waveforms(fitted, request, files, front_end) as waveforms:
+        yield usable_frames(
+            waveforms,
+            front_end,
+            min_frames=views.fewest,
+            fill_frames=views.length,
+            leave_out=lambda index, problem: request.is_bad(index, UserError(problem)),
+        )
 
 
+@contextlib.contextmanager
 def _waveforms(
     fitted: FittedDetector, request: _Request, files: Sequence[int], front_end: ClipFrontEnd
-) -> Iterator[tuple[int, Waveform]]:
+) -> Iterator[Iterator[tuple[int, Waveform]]]:
     channel = fitted.config.data.channel
     recordings = read_recordings(
         [request.files[index] for index in files],
@@ -244,4 +250,5 @@ def _waveforms(
         on_bad_clip=request.on_bad_clip,
         report=request.report,
     )
-    return ((files[i], waveform) for i, waveform in recordings)
+    with contextlib.closing(recordings):
+        yield ((files[i], waveform) for i, waveform in recordings)

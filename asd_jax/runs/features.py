@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -63,9 +62,6 @@ def features_of(
         training = _features_of(detector, clips[~is_test], "training", options)
         test = _features_of(detector, clips[is_test], "test", options)
     except UserError as error:
-        # Ends the threads that read ahead, which the traceback's frames keep alive: the garbage
-        # collector may end them from any thread, and block one that is just starting.
-        traceback.clear_frames(error.__traceback__)
         short = too_short(detector, clips) if error.exit_status == 2 else None
         if short is not None and short.explains(error):
             raise UserError(short.line) from error

@@ -1,9 +1,11 @@
 """Recordings of any lengths: an hour in the memory of a minute, one program for all of them."""
 
 import dataclasses
+import gc
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import jax
@@ -89,6 +91,19 @@ def test_a_long_clip_s_features_and_training_are_those_in_memory(tmp_path, small
         np.testing.assert_array_equal(table.read_frames(i, 3, 9), table.read_clips([i])[0][3:9])
         moments = [*expected.mean(axis=0), *expected.std(axis=0)]
         np.testing.assert_allclose(log_mel_embeddings(table)[i], moments, rtol=1e-5)
+
+
+def test_a_file_that_stops_leaves_no_thread(fitted, tmp_path):
+    """Also while its error is held, as a notebook does."""
+    gc.collect()
+    files = [write(tmp_path, 1 + 0.1 * i) for i in range(12)]
+    Path(files[1]).write_bytes(b"")
+    before = set(threading.enumerate())
+    with pytest.raises(asd_jax.UserError, match="empty file") as held:
+        score_files(fitted, files, report=lambda line: None)
+    assert held.value.__traceback__ is not None
+    left = {thread for thread in threading.enumerate() if thread.name.startswith("read_audio")}
+    assert left <= before
 
 
 def test_files_of_many_lengths_share_programs(fitted, tmp_path):
