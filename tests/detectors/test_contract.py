@@ -1,7 +1,9 @@
 """What every system must do; a new one is picked up by itself."""
 
 import dataclasses
+import pickle
 
+import jax
 import numpy as np
 import pytest
 from fits import fit_table
@@ -11,9 +13,10 @@ from asd_jax.config import Config, load_config, shipped_configs
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import list_detectors, make_detector, registry
 from asd_jax.errors import UserError
+from asd_jax.features.batches import ClipFrames
 from asd_jax.features.embeddings import embeddings_of
-from asd_jax.features.table import ArrayFeatures
-from asd_jax.fitting.detector import FittedDetector
+from asd_jax.features.table import ArrayFeatures, ClipInput
+from asd_jax.fitting.detector import FittedDetector, take
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 
@@ -175,13 +178,38 @@ def test_scores_of_waveforms_are_those_of_their_features(fitted):
     )
 
 
-def test_it_survives_its_file(fitted, tmp_path):
+def test_a_long_clip_s_pieces_have_the_score_of_the_whole(fitted):
+    """A clip of more than 200 frames, in one piece and in another program.
+
+    To 1e-4 in float32, to 1 % in bfloat16, whose numbers have three digits.
+    """
+    rng = np.random.default_rng(7)
+    shape = 200 + fitted.detector.views.length, fitted.config.front_end.n_mels
+    frames = rng.normal(-40, 10, shape).astype(np.float32)
+    table = ArrayFeatures((), [frames])
+    embeddings = embeddings_of(fitted.config, table)
+    embedding = None if embeddings is None else embeddings[0]
+    weights, calibration = take((fitted.weights, fitted.calibration), 0)
+    clip = ClipInput(frames, len(frames), 0, embedding)
+    whole = jax.jit(fitted.detector.score)(weights, calibration, clip)
+    group = fitted.resolve("fan", "00")
+    scores = fitted.clip_scores([0], [ClipFrames(0, [frames], fitted.label_of(group), embedding)])
+    ((_, score),) = scores
+    rtol = 1e-2 if fitted.config.precision == "bfloat16" else 1e-4
+    np.testing.assert_allclose(score, [whole], rtol=rtol)
+
+
+def test_it_survives_its_file_and_being_pickled(fitted, tmp_path):
+    """With programs that it has compiled, too."""
+    clips = make_features(fitted.config, 3 * ["00"], seed=6)
+    scores = fitted.score_features(clips, section="00")
     fitted.save(tmp_path / "model.npz")
     again = FittedDetector.load(tmp_path / "model.npz")
-    clips = make_features(fitted.config, 3 * ["00"], seed=6)
-    np.testing.assert_array_equal(
-        again.score_features(clips, section="00"), fitted.score_features(clips, section="00")
-    )
+    np.testing.assert_array_equal(again.score_features(clips, section="00"), scores)
+    pickled = pickle.loads(pickle.dumps(fitted))
+    assert pickled.config == fitted.config and type(pickled.detector) is type(fitted.detector)
+    if fitted.config.backend.kind != "own":  # a class that is made on demand
+        np.testing.assert_array_equal(pickled.score_features(clips, section="00"), scores)
     assert again.config == fitted.config
     assert again.threshold(section="00") == fitted.threshold(section="00")
 
