@@ -232,6 +232,11 @@ class GANomalyDetector(Detector):
             losses.append(optax.sigmoid_binary_cross_entropy(logits, label))  # (views,)
         return batch.mean(sum(losses)) / 2, stats
 
+    @property
+    def views_at_once(self) -> int:
+        """Few: one of 312 frames and 128 channels has 40 MiB of intermediate values."""
+        return min(128, max(1, 8 * 312 * 128 // (self.settings.frames * self.settings.width)))
+
     def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean squared difference of the latents of a clip's views and their reconstructions."""
         views, mask = clip.views(self.views)
