@@ -23,6 +23,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 from asd_jax.errors import UserError
 from benchmarks import (
+    cached_start,
     drivers,
     end_to_end,
     fleets,
@@ -49,6 +50,7 @@ _GROUPS = (
     mixtures,
     end_to_end,
     start,
+    cached_start,
     memory,
     scaling,
 )
