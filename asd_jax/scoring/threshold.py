@@ -131,8 +131,9 @@ def _limits(n: int, share: float) -> tuple[int, int]:
     import scipy.stats
 
     low, high = scipy.stats.binom.interval(_CONFIDENCE, n, share)
-    if n * share >= 3:  # a third of it is a score
-        low, high = max(low, n * share / 3), min(high, 3 * n * share)
+    expected = round(n * share, 6)  # 30 × (1 − 0.9) is a little less than 3
+    if expected >= 3:  # a third of it is a score
+        low, high = max(low, expected / 3), min(high, 3 * expected)
     return math.ceil(low), math.floor(high)
 
 

@@ -7,7 +7,12 @@ import pytest
 import scipy.stats
 
 from asd_jax.errors import UserError
-from asd_jax.scoring.threshold import gamma_threshold, mean_threshold
+from asd_jax.scoring.threshold import (
+    _beyond_sampling,
+    _limits,
+    gamma_threshold,
+    mean_threshold,
+)
 
 
 @pytest.mark.parametrize("shape,location,scale", [(2.0, 0.0, 1.0), (9.0, 5.0, 0.3), (3, -40, 2)])
@@ -115,6 +120,13 @@ def test_a_fit_that_ends_below_almost_all_scores_is_replaced():
     threshold = gamma_threshold(scores)
     assert threshold.value == np.quantile(scores, 0.9)
     assert threshold.fallback.startswith("197 of 200 training scores are above the gamma fit's")
+
+
+def test_a_tenth_of_thirty_is_three():
+    """In floating point a little less; a threshold above all of 30 scores is none of theirs."""
+    assert _limits(30, 1 - 0.9)[0] == 1
+    problem = _beyond_sampling(np.arange(30.0), 29.5, 0.9)
+    assert problem.startswith("0 of 30 training scores are above the gamma fit's quantile, 29.5")
 
 
 def test_rare_shares_keep_the_fit():
