@@ -143,6 +143,21 @@ def test_scoring_new_recordings(finished, data, capsys):
     assert scores[0] == pytest.approx(mean, rel=1e-4)
 
 
+def test_scoring_a_folder_is_scoring_its_recordings(finished, data, tmp_path, capsys):
+    """In order; hidden files and others are no recordings, and a folder without any is an error."""
+    folder = shutil.copytree(next(data.glob("**/fan/test")), tmp_path / "fan/test")
+    (folder / "notes.txt").write_text("", encoding="utf-8")
+    (folder / "._a.wav").write_bytes(b"")
+    files = sorted(folder.glob("[!.]*.wav"))
+    status, of_folder, _ = run_cli(capsys, "score", finished, folder)
+    assert status == 0
+    assert [line.split()[0] for line in of_folder.splitlines()] == [str(file) for file in files]
+    assert run_cli(capsys, "score", finished, *files)[1] == of_folder
+    (tmp_path / "empty").mkdir()
+    status, out, err = run_cli(capsys, "score", finished, tmp_path / "empty")
+    assert (status, out) == (2, "") and "empty is a folder without recordings" in err
+
+
 def test_scoring_asks_for_the_machine_when_it_cannot_tell(finished, data, tmp_path, capsys):
     lonely = tmp_path / "recording.wav"
     shutil.copy(next(data.glob("**/fan/test/*.wav")), lonely)

@@ -1,13 +1,16 @@
 """Commands on finished runs and models: score, import, report, ensemble."""
 
 import math
+import os
 import shlex
 import sys
+from pathlib import Path
 
 from absl import flags
 
 from asd_jax.commands.base import CONFIG, Command, define_on_bad_clip, keep_compiled
 from asd_jax.config import load_config
+from asd_jax.errors import UserError
 
 
 def _define_score(values: flags.FlagValues) -> None:
@@ -24,7 +27,7 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     keep_compiled(None)
     rows = recordings.score_files(
         pipeline.load(values.run_dir),
-        words,
+        _files(words),
         machine=values.machine,
         section=values.section,
         on_bad_clip=values.on_bad_clip,
@@ -36,6 +39,24 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         if math.isnan(threshold):
             verdict = "no threshold, so no decision"
         print(f"{file:<{width}}  {machine}  score {score:.6g}  {verdict}")
+
+
+def _files(words: list[str]) -> list[str]:
+    """The named recordings, and those of the named folders, in order."""
+    from asd_jax.data.folders import is_recording, is_wav, walk
+
+    files = []
+    for word in words:
+        if not os.path.isdir(word) or word.lower().endswith(".wav"):
+            files.append(word)
+            continue
+        inside = [path.relative_to(os.path.abspath(word)) for path in walk(Path(word), [])]
+        visible = [Path(word, path) for path in inside if not path.name.startswith(".")]
+        found = [path for path in visible if is_wav(path) or is_recording(path)]
+        if not found:
+            raise UserError(f"{word} is a folder without recordings")
+        files += map(os.fspath, found)
+    return files
 
 
 def _define_import(values: flags.FlagValues) -> None:
@@ -99,7 +120,7 @@ SCORE = Command(
     _define_score,
     _score,
     ("run_dir",),
-    "[RUN] FILE.wav …",
+    "[RUN] FILE.wav|FOLDER …",
 )
 IMPORT = Command(
     "make a run directory of a model that Keras trained",
