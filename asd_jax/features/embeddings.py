@@ -152,14 +152,7 @@ class Embedder:
         return before, reached - before - n_samples
 
     def of_padded(self, waveforms: jax.Array | np.ndarray) -> jax.Array:
-        """Embeddings of the windows of waveforms that have their padding already.
-
-        Args:
-            waveforms: as of `__call__`, of a length at which a window ends.
-
-        Returns:
-            (rows, windows, size) float32.
-        """
+        """As `__call__`, of waveforms that have their padding and end where a window does."""
         settings = (self.kind, self.size, self.hop_length, False)
         return _embed(self._variables, jnp.asarray(waveforms, jnp.float32), settings)
 
