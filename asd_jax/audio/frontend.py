@@ -100,6 +100,11 @@ class FrontEnd:
         )
 
     @property
+    def mel(self) -> MelScale:
+        """The bands."""
+        return MelScale(self.sample_rate, self.n_mels, self.scale, self.norm, self.fmin, self.fmax)
+
+    @property
     def width(self) -> int:
         """Values of a frame: the bands."""
         return self.n_mels
@@ -125,7 +130,7 @@ class FrontEnd:
 
     @property
     def frames_at_once(self) -> int:
-        """Frames in one call of `of_padded` on a CPU: intermediate values of some 50 MiB."""
+        """Frames in one call of `of_padded` on a CPU: two million values to transform."""
         return max(1, 2**21 // self.n_fft)
 
     def padding(self, n_samples: int) -> tuple[int, int]:
@@ -236,20 +241,12 @@ def mel_spectrogram(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
         >>> silence.shape, float(silence.max())
         ((32, 64), 0.0)
     """
-    mel = MelScale(
-        front_end.sample_rate,
-        front_end.n_mels,
-        front_end.scale,
-        front_end.norm,
-        front_end.fmin,
-        front_end.fmax,
-    )
     settings = Settings(
         front_end.n_fft,
         front_end.hop_length,
         front_end.power,
         front_end.center,
-        mel,
+        front_end.mel,
         front_end.precision,
     )
     return transform(_checked(waveforms), settings)

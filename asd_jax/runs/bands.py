@@ -3,7 +3,7 @@
 import dataclasses
 
 from asd_jax.audio import FrontEnd
-from asd_jax.audio.mel import MelScale, empty_bands
+from asd_jax.audio.mel import empty_bands
 
 _LARGEST_N_FFT = 2**20
 
@@ -30,12 +30,4 @@ def empty_band_lines(front_end: FrontEnd) -> list[str]:
 
 
 def _empty(front_end: FrontEnd) -> int:
-    mel = MelScale(
-        front_end.sample_rate,
-        front_end.n_mels,
-        front_end.scale,
-        front_end.norm,
-        front_end.fmin,
-        front_end.fmax,
-    )
-    return empty_bands(front_end.n_fft, mel)
+    return empty_bands(front_end.n_fft, front_end.mel)

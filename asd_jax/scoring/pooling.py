@@ -12,7 +12,7 @@ arrays come first: those of models and of pieces.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ class Mean(NamedTuple):
     count: Any
 
     @classmethod
-    def of(cls, values: jax.Array, mask: jax.Array) -> "Mean":
+    def of(cls, values: jax.Array, mask: jax.Array) -> Self:
         """Pools values (views, ...) of the views (views,) that count.
 
         Examples:
@@ -60,7 +60,7 @@ class Mean(NamedTuple):
         return cls(jnp.sum(values, axis=0, where=counts), jnp.sum(mask))
 
     @classmethod
-    def merge(cls, parts: Sequence["Mean"]) -> "Mean":
+    def merge(cls, parts: Sequence[Self]) -> Self:
         """The sums of all parts, in float64."""
         return cls(*(np.sum(leaves, axis=0, dtype=np.float64) for leaves in _leaves(parts)))
 
@@ -71,33 +71,20 @@ class Mean(NamedTuple):
         return self.total / count
 
 
-class UnitMean(NamedTuple):
-    """The mean of vectors, scaled to length 1; fields as of `Mean`."""
+class UnitMean(Mean):
+    """The mean of vectors, scaled to length 1.
 
-    total: Any
-    count: Any
-
-    @classmethod
-    def of(cls, values: jax.Array, mask: jax.Array) -> "UnitMean":
-        """Pools vectors (views, values) of the views (views,) that count.
-
-        Examples:
-            >>> import numpy as np
-            >>> vectors, mask = np.array([[3.0, 4.0], [3.0, 4.0]]), np.ones(2, bool)
-            >>> [round(float(value), 6) for value in UnitMean.of(vectors, mask).value]
-            [0.6, 0.8]
-        """
-        return cls(*Mean.of(values, mask))
-
-    @classmethod
-    def merge(cls, parts: Sequence["UnitMean"]) -> "UnitMean":
-        """The sums of all parts, in float64."""
-        return cls(*Mean.merge([Mean(*part) for part in parts]))
+    Examples:
+        >>> import numpy as np
+        >>> vectors, mask = np.array([[3.0, 4.0], [3.0, 4.0]]), np.ones(2, bool)
+        >>> [round(float(value), 6) for value in UnitMean.of(vectors, mask).value]
+        [0.6, 0.8]
+    """
 
     @property
     def value(self) -> Any:
         """(..., values) mean over its length."""
-        mean = Mean(*self).value
+        mean = super().value
         length = (mean**2).sum(axis=-1, keepdims=True) ** 0.5
         return mean / length.clip(min=1e-12)
 
