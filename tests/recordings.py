@@ -6,7 +6,14 @@ import soundfile
 from asd_jax.audio import FrontEnd
 from asd_jax.data.clips import Clip
 
+RATE = 16000
 FRONT_END = FrontEnd(n_fft=512, hop_length=256, n_mels=32)
+
+
+def noise(n_samples, channels=1, seed=0):
+    """(samples, channels) of 16 bits, loud but not clipped."""
+    values = np.random.default_rng(seed).integers(-30000, 30000, (n_samples, channels))
+    return values.astype(np.int16)
 
 
 def make_clip(folder, i, n_samples, machine="fan", split="train"):

@@ -10,28 +10,11 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 import soundfile
+from recordings import RATE, noise
 
 from asd_jax.data.audio_files import AudioInfo, inspect, read
 from asd_jax.data.identity import UNREADABLE, read_digest
 from asd_jax.errors import UserError
-
-RATE = 16000
-
-
-def noise(n_samples, channels=1, seed=0):
-    values = np.random.default_rng(seed).integers(-30000, 30000, (n_samples, channels))
-    return values.astype(np.int16)
-
-
-@pytest.fixture
-def wav(tmp_path):
-    """Writes a wav by SciPy, so that reading is checked against another program."""
-
-    def write(name, samples, rate=RATE):
-        scipy.io.wavfile.write(tmp_path / name, rate, samples)
-        return tmp_path / name
-
-    return write
 
 
 def test_import_needs_no_audio_library():

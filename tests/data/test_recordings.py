@@ -6,21 +6,14 @@ import weakref
 
 import numpy as np
 import pytest
-import scipy.io.wavfile
 import soundfile
+from recordings import RATE, noise
 
 from asd_jax.data import audio_files, recordings
 from asd_jax.data.audio_files import AudioInfo, Recording, read
 from asd_jax.data.levels import Level
 from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
-
-RATE = 16000
-
-
-def noise(n_samples, channels=1, seed=0):
-    values = np.random.default_rng(seed).integers(-30000, 30000, (n_samples, channels))
-    return values.astype(np.int16)
 
 
 def quiet(line):
@@ -29,15 +22,6 @@ def quiet(line):
 
 def samples_of(waveform):
     return np.concatenate([*waveform.blocks])
-
-
-@pytest.fixture
-def wav(tmp_path):
-    def write(name, samples, rate=RATE):
-        scipy.io.wavfile.write(tmp_path / name, rate, samples)
-        return tmp_path / name
-
-    return write
 
 
 @pytest.fixture
