@@ -29,7 +29,7 @@ class Counting(ArrayFeatures):
 
 @pytest.mark.parametrize(
     ("together", "reads"),
-    [(1, 28 * [1]), (5, [3, 4, 5, 2, 2, 5, 5, 2]), (1000, [28])],
+    [(1, 28 * [1]), (5, [5, 5, 2, 3, 4, 5, 2, 2]), (1000, [28])],
 )
 def test_a_table_is_read_by_so_many_frames(monkeypatch, together, reads):
     """Short clips together, long ones in parts: never more frames than may be in memory."""
@@ -42,9 +42,7 @@ def test_a_table_is_read_by_so_many_frames(monkeypatch, together, reads):
         np.testing.assert_array_equal(frames, clips[order[position]])
         found.append(position)
     assert found == [*range(7)]
-    assert sum(table.reads) == 28 and max(table.reads) <= max(together, 1)
-    if together != 5:
-        assert table.reads == reads
+    assert table.reads == reads
 
 
 def test_pieces_know_their_clip():
