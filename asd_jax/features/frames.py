@@ -79,7 +79,10 @@ def usable_frames(
                 leave_out(number, str(error))
                 continue
             if n < min_frames:
-                leave_out(number, f"{n} frames where at least {min_frames} are needed")
+                leave_out(
+                    number,
+                    f"too short: {n} frames where {min_frames} are needed; give a longer one",
+                )
                 continue
             n_frames[number] = n
             yield number, waveform

@@ -213,7 +213,10 @@ def test_a_clip_without_features_is_named(clips, compute):
         assert found.offsets.tolist() == [0, 63, 126]
         short, gone = sorted(compute.lines, key=lambda line: "gone" in line)
         assert "left out" in gone and clips[1].path in gone
-        assert f"left out: {clips[3].path}: 1 frames where at least 5 are needed" == short
+        assert (
+            f"left out: {clips[3].path}: too short: 1 frames where 5 are needed; give a longer one"
+            == short
+        )
     assert compute.read == 0
     with pytest.raises(UserError, match="gone: missing"):
         compute(clips, min_frames=5)
