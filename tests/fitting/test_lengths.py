@@ -79,6 +79,17 @@ def test_long_files_in_blocks_have_the_scores_of_their_waveforms(
     np.testing.assert_allclose([row.score for row in rows], expected, rtol=1e-5)
 
 
+def test_more_clips_than_are_scored_together_are_as_alone():
+    """To 1e-5: 40 clips, of which 32 scores are made together, where scores are more than pools."""
+    settings = {"embedding.kind": "log_mel", "detector.trainings": "1", "seeds": "0"}
+    fitted = fit("iaeo3", **settings)
+    clips = [RNG.normal(-40, 5, (30 + i, 16)).astype(np.float32) for i in range(40)]
+    together = fitted.score_features(clips)
+    parts = [fitted.score_features(part) for part in (clips[:7], clips[7:])]
+    assert len(set(together.tolist())) == 40
+    np.testing.assert_allclose(together, np.concatenate(parts), rtol=1e-5)
+
+
 def test_a_long_clip_s_features_and_training_are_those_in_memory(tmp_path, small_blocks):
     """To 1e-5 dB, read in parts or as a whole; also the statistics that an embedding is."""
     paths = [write(tmp_path, seconds) for seconds in (0.5, 9, 1, 4.1)]
