@@ -8,13 +8,14 @@ The transform is float64 by default, see `asd_jax.audio.stft`.
 import dataclasses
 import functools
 import math
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.mel import MelScale
+from asd_jax.audio.mel import MelScale, empty_bands
 from asd_jax.audio.stft import Settings, count_frames, transform
 from asd_jax.errors import UserError
 
@@ -193,6 +194,9 @@ def log_mel(
         UserError: a setting is out of its range, the waveforms are not floating point, or they
             are too short for a frame.
 
+    Warns:
+        UserWarning: bands are empty, as they are narrower than the transform resolves.
+
     Examples:
         A tone of 1 kHz is loudest in the band around it.
 
@@ -219,6 +223,13 @@ def log_mel(
         eps=eps,
         precision=precision,
     )
+    if empty := empty_bands(n_fft, front_end.mel):
+        warnings.warn(
+            f"{empty} of the {n_mels} mel bands are empty, as no frequency of a transform of "
+            f"{n_fft} samples falls into them: they have one value whatever is heard; raise n_fft "
+            "or lower n_mels",
+            stacklevel=2,
+        )
     return front_end(waveforms)
 
 

@@ -58,6 +58,7 @@ def mel_filters(n_fft: int, mel: MelScale) -> np.ndarray:
     return filters.astype(np.float32)
 
 
+@functools.lru_cache
 def empty_bands(n_fft: int, mel: MelScale) -> int:
     """Counts the bands into which no frequency of the transform falls; they are always zero.
 

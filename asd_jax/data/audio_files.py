@@ -15,9 +15,11 @@ import numpy as np
 from asd_jax.data.containers import wrong_length
 from asd_jax.data.identity import Status, digest_of, read_digest
 from asd_jax.data.levels import LARGEST_PEAK, Level, LevelMeter
+from asd_jax.data.mpeg import read_frames
 from asd_jax.errors import UserError
 
 _BLOCK = 2**18  # samples of each channel that are decoded together
+_MPEG_FRAME = 1152  # samples of the longest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +82,30 @@ def _header(file: FileIO) -> AudioInfo:
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             rate, channels, n_samples = sound.samplerate, sound.channels, sound.frames
+            is_mpeg = sound.format == "MP3"
     except soundfile.LibsndfileError as error:
         return AudioInfo(problem=problem or f"not audio: {error.error_string.rstrip('.')}")
+    if is_mpeg and problem is None:
+        n_samples, problem = _mpeg_length(file, size, n_samples)
     if problem is None and n_samples == 0:
         problem = "no samples"
     return AudioInfo(rate, channels, n_samples, problem)
+
+
+def _mpeg_length(file: FileIO, size: int, announced: int) -> tuple[int, str | None]:
+    """Samples of MPEG audio, and what is wrong with them; libsndfile guesses without an index."""
+    frames = read_frames(file, size)
+    if frames is None or frames.indexed:
+        return announced, None
+    if frames.cut_off:
+        return announced, "truncated: the file ends within a frame"
+    if announced < frames.n_samples - _MPEG_FRAME:
+        return announced, (
+            f"unknown length: MPEG audio of a variable bit rate without an index, of which "
+            f"{announced} of {frames.n_samples} samples would be decoded; write it again as WAV or "
+            "FLAC"
+        )
+    return min(announced, frames.n_samples), None
 
 
 def _os_problem(error: OSError) -> str:

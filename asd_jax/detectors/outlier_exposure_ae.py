@@ -92,7 +92,7 @@ class OutlierExposureConfig(DetectorConfig):
             raise UserError(
                 f"detector.outlier_weight is {self.outlier_weight}; it must be 0 or more"
             )
-        outliers.check_pairs(self.outliers)
+        object.__setattr__(self, "outliers", outliers.checked_pairs(self.outliers))
 
 
 class OutlierExposureDetector(Detector):

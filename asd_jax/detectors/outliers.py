@@ -6,20 +6,22 @@ import numpy as np
 
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
+from asd_jax.runtime.arguments import composed
 
 # Labels of views: of the machine itself; of another machine; of the machine itself with its
 # bands in reverse order, which serve as outliers where the data has no other machine.
 OWN, OUTLIER, REVERSED = 0, 1, 2
 
 
-def check_pairs(pairs: Sequence[str]) -> None:
-    """Raises UserError for a pair that is not "machine:outliers" or "outliers"."""
+def checked_pairs(pairs: Sequence[str]) -> tuple[str, ...]:
+    """Composes the names, see `composed`; UserError for no "machine:outliers" or "outliers"."""
     for pair in pairs:
         machine, _, outliers = pair.rpartition(":")
         if not outliers or machine == outliers:
             raise UserError(
                 f"detector.outliers has {pair!r}; write machine:outliers, two different types"
             )
+    return tuple(map(composed, pairs))
 
 
 def other_machine(pairs: Sequence[str], machine: str, machines: Collection[str]) -> str | None:

@@ -131,7 +131,7 @@ class PictureMobileNetConfig(DetectorConfig):
         else:
             why = "detector.weights names no file"
             check_no_effect("detector", self, ("weights_sha256",), why)
-        outliers.check_pairs(self.outliers)
+        object.__setattr__(self, "outliers", outliers.checked_pairs(self.outliers))
 
 
 class PictureMobileNetDetector(Detector):

@@ -41,8 +41,11 @@ def choose_clips(
     clips = of_subset(config.data.subset, clips, report)
     trainable = clips[clips.where(split="train")].distinct("machine")
     wanted = config.data.machines or there
-    others = {detector.other_machine(machine, trainable) for machine in wanted} - set(wanted)
-    outliers = clips[clips.where(machine=others, split="train")]
+    others = {machine: detector.other_machine(machine, trainable) for machine in wanted}
+    for machine, other in others.items():
+        if other is not None:
+            report(f"{machine}: normal clips of {other} serve as outliers")
+    outliers = clips[clips.where(machine=set(others.values()) - set(wanted), split="train")]
     chosen = clips[clips.where(machine={*wanted})] + outliers.replace(split="other")
     test = chosen.where(split="test")
     faulty = chosen.where(label=ANOMALY) & ~test

@@ -279,3 +279,13 @@ def test_import_needs_no_audio_library():
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert out.stdout.strip() == "(4, 513)", out.stderr
+
+
+def test_empty_bands_are_said_by_whoever_asks_for_them():
+    """Of 128 bands, 13 lie between two of the 129 frequencies; librosa warns, too."""
+    with pytest.warns(UserWarning, match="13 of the 128 mel bands are empty, .* of 256 samples"):
+        decibels = np.asarray(log_mel(np.ones(4000, np.float32), n_fft=256))
+    assert np.sum(np.all(decibels == decibels[0, 0], axis=0)) >= 13
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        log_mel(np.ones(4000, np.float32), n_fft=256, n_mels=32)

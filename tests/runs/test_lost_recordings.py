@@ -9,6 +9,8 @@ from recordings import make
 
 from asd_jax.config import ChoiceConfig, DataConfig, load_config, override
 from asd_jax.detectors import make_detector
+from asd_jax.detectors.outlier_exposure_ae import OutlierExposureConfig
+from asd_jax.detectors.picture_mobilenet import PictureMobileNetConfig
 from asd_jax.errors import UserError
 from asd_jax.runs.clips import find_chosen
 
@@ -91,5 +93,16 @@ def test_settings_name_machines_composed():
         load_config("outlier_exposure_ae"), {"detector.outliers": f"{DECOMPOSED}:fan"}
     )
     assert exposed.detector.outliers == (f"{COMPOSED}:fan",)
+    for settings in (OutlierExposureConfig, PictureMobileNetConfig):
+        assert settings(outliers=(f"{DECOMPOSED}:fan",)).outliers == (f"{COMPOSED}:fan",)
     with pytest.raises(UserError, match="data.machines is 'fan'; give a tuple of names"):
         DataConfig(machines="fan")
+
+
+def test_the_machine_whose_clips_are_outliers_is_named(folder):
+    """A pair of the settings that the data lacks gives way to another one."""
+    config = load_config("outlier_exposure_ae", {"detector.outliers": "fan:valve,"})
+    said = []
+    find_chosen(make_detector(config), folder, said.append, "stop")
+    assert "fan: normal clips of pump serve as outliers" in said
+    assert "pump: normal clips of fan serve as outliers" in said
