@@ -24,6 +24,8 @@ from asd_jax.training.task import TrainingStatistics
 # are shorter if a window would otherwise have fewer than `_RUNS` of them from a machine.
 _RUN_CLIPS, _RUNS = 16, 8
 _READ_TOGETHER = 256  # clips
+# What a small fleet's table and lists of views are padded to, see `round_up`.
+_FEWEST_ROWS, _FEWEST_BATCHES = 4096, 8
 _MOST_ROWS = 2**31 - 1  # views start at rows counted in int32
 
 T = TypeVar("T")
@@ -50,7 +52,8 @@ class Schedule(NamedTuple):
         n_training: training windows an epoch.
         n_validation: validation windows an epoch; 0 without validation clips, and if one window
             holds all frames, those of validation clips included.
-        rows: rows of frames that hold any window.
+        rows: rows of frames that hold any window; more where one window holds all frames, see
+            `round_up`.
         training_width: length to which the models' training views of a window are padded.
         validation_width: likewise for validation views.
         training_groups: groups of clips; each window gets an equal share of each group.
@@ -100,7 +103,8 @@ def schedule(fleet: FleetClips, row_bytes: int, table_bytes: int) -> Schedule:
     rows_allowed = min(table_bytes // row_bytes, _MOST_ROWS)
     if total <= rows_allowed:
         widths = _width(fleet, fleet.training), _width(fleet, fleet.validation)
-        return Schedule(1, 0, total, *widths, training, validation)
+        rows = min(round_up(total, _FEWEST_ROWS), rows_allowed)
+        return Schedule(1, 0, rows, *widths, training, validation)
     # Half the memory for a window, as the next one is read while one is trained on.
     counts: list[int] = []
     batches: list[int] = []
@@ -137,6 +141,25 @@ def _groups(parts: Sequence[Examples]) -> tuple[np.ndarray, ...]:
     return tuple(groups)
 
 
+def round_up(count: int, least: int) -> int:
+    """Rounds up to one of eight numbers between a power of two and the next one.
+
+    A program is compiled for the sizes of its arrays, and padding costs no step: data sets of
+    other sizes, and machines one after another, share programs.
+
+    Args:
+        count: what is rounded.
+        least: the smallest result, a power of two.
+
+    Examples:
+        >>> [round_up(count, 8) for count in (0, 9, 16, 17, 1000, 1100)]
+        [8, 9, 16, 18, 1024, 1152]
+    """
+    count = max(count, least)
+    unit = 1 << max(0, (count - 1).bit_length() - 4)
+    return -(-count // unit) * unit
+
+
 def _runs(group: np.ndarray, count: int) -> list[np.ndarray]:
     """Cuts a group into runs of neighbours, enough for `count` windows to have equal shares."""
     length = min(max(len(group) // (_RUNS * count), 1), _RUN_CLIPS)
@@ -160,10 +183,10 @@ def _deal(
 
 
 def _width(fleet: FleetClips, parts: Sequence[Examples]) -> int:
-    """Views of the largest model, rounded up to whole batches."""
+    """Views of the largest model, rounded up to one of few numbers of batches."""
     n_views = fleet.n_views()
     most = max((int(n_views[clips].sum()) for clips, _ in parts), default=0)
-    return whole_batches(most, fleet.batch_size)
+    return round_up(-(-most // fleet.batch_size), _FEWEST_BATCHES) * fleet.batch_size
 
 
 def _fewest(

@@ -1,5 +1,6 @@
 """Windows of frames: each view once an epoch, in bounded memory, the same after a resume."""
 
+import dataclasses
 import functools
 import threading
 import time
@@ -95,6 +96,35 @@ def test_all_in_one_window_where_it_fits():
     (window,) = plan.windows(5)
     assert plan.resident and window.training
     np.testing.assert_array_equal(window.clips, np.arange(90))
+
+
+def test_fleets_of_nearly_one_size_share_programs():
+    """Their arrays are as large, and no larger than the memory allows."""
+    sizes = set()
+    for n_clips in (12, 90):
+        clips = fleet_clips(
+            [FleetModel("fan", "", 0)],
+            [(np.arange(n_clips), np.zeros(n_clips, np.int32))],
+            FRAMES.n_frames[:n_clips],
+            view_length=3,
+            view_hop=1,
+            config=dataclasses.replace(CONFIG, batch_size=64),
+        )
+        plan = schedule(clips, 4 * MELS, 2**30)
+        sizes.add((plan.rows, plan.training_width, plan.validation_width))
+        assert schedule(clips, 4 * MELS, FRAMES.table.nbytes).rows <= len(FRAMES.table)
+    assert sizes == {(4096, 512, 512)}
+    clips = fleet_clips(
+        [FleetModel("fan", "", 0)],
+        [(np.arange(1000), np.zeros(1000, np.int32))],
+        np.full(1000, 301),
+        view_length=5,
+        view_hop=1,
+        config=TrainConfig(validation_split=0.0),
+    )
+    plan = schedule(clips, 4 * MELS, 2**30)
+    assert 301_000 <= plan.rows < 301_000 * 9 / 8
+    assert 297_000 <= plan.training_width < 297_000 * 9 / 8 and not plan.training_width % 512
 
 
 def test_memory_for_less_than_a_clip_of_each_machine_is_refused():
