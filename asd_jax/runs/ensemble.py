@@ -27,6 +27,7 @@ from asd_jax.evaluation.results import (
 )
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.layout import Group
 from asd_jax.fitting.scores import fallback_lines
 from asd_jax.runs.aligned import (
     RunScores,
@@ -43,11 +44,13 @@ from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.ensemble import combine as combine_scores
-from asd_jax.scoring.ensemble import scale_of
+from asd_jax.scoring.ensemble import scale_of, widening
 from asd_jax.scoring.threshold import Threshold, gamma_threshold
 
 # Folder of the members' run directories, within a run directory.
 MEMBERS = "members"
+# Beyond the usual distributions of scores; a log-normal one of deviation 1 has 2.
+_WIDENED = 5.0
 _FORMAT = 1  # of ensemble.json
 _CHOOSE = "choose"  # name of a choice in ensemble.json
 
@@ -152,12 +155,18 @@ def _ensemble_scores(
     rows: list[ScoreRow] = []
     training: list[TrainingRow] = []
     scales: list[dict[str, Any]] = []
+    widened: list[str] = []
     for group in groups_of(runs.values()):
         aligned = checked(group, config.seeds, [*runs.values()])
         first = aligned[0]
         # Mean and deviation of each member and seed: (members, seeds, 1).
         scale = [scale_of(score_array(each.training)) for each in aligned]
         mean, deviation = (np.stack(part)[:, :, None] for part in zip(*scale, strict=True))
+        widened += [
+            line
+            for name, each in zip(runs, aligned, strict=True)
+            if (line := _widened_line(name, group, each.training))
+        ]
         of_test, of_training = (  # (seeds, clips) each
             combine_scores(np.stack(part), mean, deviation, config.combine)
             for part in (
@@ -191,9 +200,33 @@ def _ensemble_scores(
                 row._replace(score=score, threshold=threshold, decision=int(score > threshold))
                 for row, score in zip(first.test[s], of_test[s], strict=True)
             ]
-    for line in fallback_lines(by_name):  # when all runs are known to fit together
+    for line in [*widened, *fallback_lines(by_name)]:  # when all runs are known to fit together
         report(line)
     return rows, training, {"combine": config.combine, "chosen": {}, "scales": scales}
+
+
+def _widened_line(name: str, group: Group, training: Sequence[Sequence[TrainingRow]]) -> str:
+    """A line where few training clips make a member's scale wide; "" for none.
+
+    Args:
+        name: the member's.
+        group: machine and section.
+        training: (seeds, clips).
+    """
+    scores = score_array(training)  # (seeds, clips)
+    ratios = widening(scores)
+    if not np.any(ratios > _WIDENED):
+        return ""
+    worst = int(np.nanargmax(ratios))
+    own = scores[worst]
+    clip = training[worst][int(np.argmax(np.abs(own - np.median(own))))]
+    low, high = np.quantile(own, (0.25, 0.75))
+    return (
+        f"member {name}, {' '.join(filter(None, group))}: outlying training clips make the scale "
+        f"of its scores {ratios[worst]:.3g} times as wide, so it counts for that much less; first "
+        f"{clip.clip}: score {clip.score:.6g}, where half of all are from {low:.6g} to {high:.6g}; "
+        "look at the recording, and remove it if the machine was not running as usual"
+    )
 
 
 def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+# Width of the middle half of a normal distribution, in deviations.
+_MIDDLE_HALF = 1.349
+
 
 def scale_of(training_scores: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of training clips' scores, with n in its denominator.
@@ -32,6 +35,30 @@ def scale_of(training_scores: Any) -> tuple[np.ndarray, np.ndarray]:
     # The computed deviation of equal numbers is some 1e-16 of their size, by rounding.
     constant = deviation <= 1e-12 * np.abs(mean)
     return mean, np.where(constant, 1.0, deviation)
+
+
+def widening(training_scores: Any) -> np.ndarray:
+    """How much wider a few outlying clips make the scale of the scores.
+
+    Args:
+        training_scores: as of `scale_of`.
+
+    Returns:
+        (...) the deviation, divided by the one that the middle half of the scores has in a normal
+        distribution: 1 for that, 1.2 for an exponential one; NaN where half of them are equal, or
+        one is not finite.
+
+    Examples:
+        >>> scores = np.linspace(-1, 1, 99)
+        >>> float(widening(scores).round(1)), float(widening([*scores, 50.0]).round(1))
+        (0.8, 6.7)
+    """
+    scores = np.asarray(training_scores, np.float64)
+    scores = np.where(np.isfinite(scores), scores, np.nan)
+    low, high = np.quantile(scores, (0.25, 0.75), axis=-1)
+    middle = (high - low) / _MIDDLE_HALF
+    _, deviation = scale_of(scores)
+    return np.divide(deviation, middle, out=np.full_like(middle, np.nan), where=middle > 0)
 
 
 def combine(

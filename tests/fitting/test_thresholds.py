@@ -70,3 +70,7 @@ def test_an_ensemble_says_so_as_well(finished, tmp_path, capsys):
     }
     assert 1 / 30 <= np.mean(np.array(own) > threshold) <= 0.3
     assert f"{loud.machine} {loud.section} seed {loud.seed}: threshold" in said
+    for name in ("one", "two"):
+        widened = f"member {name}, {loud.machine} {loud.section}: outlying training clips make the"
+        (line,) = [line for line in said.splitlines() if line.startswith(widened)]
+        assert f"first {loud.clip}: score 1e+06, where half of all are from" in line
