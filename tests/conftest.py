@@ -1,10 +1,15 @@
 """Fixtures that every test may use, and what the processes that run tests share."""
 
 import gc
+import inspect
+import itertools
 import os
 import shutil
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shared_runs
@@ -12,6 +17,7 @@ import shared_runs
 ROOT = Path(__file__).resolve().parent.parent
 # LLVM may not change the order of a sum, whatever its level; a higher one compiles for longer.
 OPTIMIZATION = "--xla_backend_optimization_level"
+FORGOTTEN_TOGETHER = 8  # files whose programs one process keeps
 # Compiled programs of many versions of the project: beyond this the cache starts anew.
 LARGEST_CACHE = 2 * 2**30
 
@@ -87,6 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
     The key of a program in the cache has the versions of JAX and XLA, XLA_FLAGS and the compiler's
     options; the folder's name has the processor. `pytest --cache-clear` removes it.
     """
+    sys.modules.setdefault("numba", without_compiling())
     flags = os.environ.get("XLA_FLAGS", "")
     if OPTIMIZATION not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION}=0".strip()
@@ -113,6 +120,23 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
+def without_compiling() -> types.ModuleType:
+    """Stands in for numba, with which librosa compiles for half a minute when first imported.
+
+    The functions that tests compare with (short-time transforms, mel bands, resampling) use none
+    of what it compiles.
+    """
+    numba = types.ModuleType("numba")
+
+    def decorator(*arguments: Any, **_: Any) -> Any:
+        (function,) = [each for each in arguments if inspect.isfunction(each)] or [None]
+        return function or decorator
+
+    for name in ("jit", "guvectorize", "stencil", "vectorize"):
+        setattr(numba, name, decorator)
+    return numba
+
+
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process runs tests for another one that hands them out."""
     return hasattr(config, "workerinput")
@@ -133,10 +157,15 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+_files_tested = itertools.count(1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def modest_memory() -> Iterator[None]:
-    """Forgets the programs of a file's tests after them: hundreds, which add up to gigabytes."""
+    """Forgets the programs of some files' tests: thousands, which add up to gigabytes."""
     yield
+    if next(_files_tested) % FORGOTTEN_TOGETHER:
+        return
     import jax
 
     jax.clear_caches()

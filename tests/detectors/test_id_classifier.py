@@ -273,6 +273,7 @@ def test_rows_that_fill_a_batch_change_nothing():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, two)
 
 
+@pytest.mark.slow
 @with_small_network
 def test_a_machine_of_fewer_ids_is_what_it_is_alone():
     """To 1e-5: the spare columns of the larger fleet's arrays take no part."""

@@ -155,6 +155,7 @@ def test_features_of_a_data_set(load, tmp_path):
     assert any("16000 Hz are resampled to 8000 Hz" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_recording_of_16_khz_for_openl3(openl3_file, tmp_path):
     """Resampled to 48 kHz, with OpenL3's own network; half a second in one window."""
     embedder = load_embedder("openl3_mel128", str(openl3_file), cache_dir=tmp_path)

@@ -25,6 +25,7 @@ def data(tmp_path_factory):
     return made_once(tmp_path_factory, "few", make_data)
 
 
+@pytest.mark.slow
 def test_ids_with_resampled_recordings(data, tmp_path, capsys):
     run_dir = tmp_path / "run"
     status, out, err = run_cli(
