@@ -5,14 +5,12 @@
 As mobilenet_v2_id, with the larger of the report's two networks.
 """
 
-from asd_jax.config import Config, TrainConfig
-from asd_jax.detectors.id_classifier import IdClassifierConfig
+import dataclasses
+
+from asd_jax.config import Config, MembersConfig, load_config
 
 
-def get_config() -> Config:
+def get_config() -> Config | MembersConfig:
     """Those of mobilenet_v2_id but for what is named here."""
-    return Config(
-        detector=IdClassifierConfig(network="resnet50"),
-        train=TrainConfig(epochs=20, batch_size=32, learning_rate=1e-3, validation_split=0.0),
-        seeds=(0, 1, 2),
-    )
+    changes = {"detector.network": "resnet50"}
+    return dataclasses.replace(load_config("mobilenet_v2_id", changes), name="")
