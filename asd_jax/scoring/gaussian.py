@@ -182,7 +182,7 @@ def _fit(values: jax.Array, mask: jax.Array, shrinkage: float | jax.Array | None
     covariance = values.T @ values / count  # (d, d)
     spread = jnp.trace(covariance) / d  # the mean variance
     if shrinkage is None:
-        shrinkage = _ledoit_wolf(values, covariance, count)
+        shrinkage = ledoit_wolf(values, covariance, count)
     covariance = (1 - shrinkage) * covariance + shrinkage * spread * jnp.eye(d)
     # Inverse covariance = V diag(1 / variances) Vᵀ = W Wᵀ with W = V / √variances.
     variances, directions = jnp.linalg.eigh(covariance)
@@ -192,7 +192,7 @@ def _fit(values: jax.Array, mask: jax.Array, shrinkage: float | jax.Array | None
     return Gaussian(mean, directions / jnp.sqrt(jnp.where(valid, floored, 1)), valid)
 
 
-def _ledoit_wolf(centred: jax.Array, covariance: jax.Array, count: jax.Array) -> jax.Array:
+def ledoit_wolf(centred: jax.Array, covariance: jax.Array, count: jax.Array) -> jax.Array:
     """Share of the identity that minimises the mean squared error, 0 to 1.
 
     In Ledoit and Wolf's notation it is b² / d².
