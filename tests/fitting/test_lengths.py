@@ -62,7 +62,11 @@ def write(folder, seconds, rate=16000, channels=1):
     ("name", "settings"),
     [
         ("interpolation_ae", {}),
-        ("iaeo3", {"embedding.kind": "log_mel", "detector.trainings": "1"}),
+        pytest.param(
+            "iaeo3",
+            {"embedding.kind": "log_mel", "detector.trainings": "1"},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["alone", "with an embedding"],
 )

@@ -63,6 +63,7 @@ def test_a_run_and_its_plan_say_so_once(single, cache, tmp_path, capsys, no_pict
     status, _, err = run_cli(capsys, *run_arguments(single, cache, tmp_path / "run", *settings))
     assert (status, err.count(said)) == (0, 1)
     for data in ((), (f"--data_dir={single}",)):
-        plan = ("run", "--config=dense_ae", "--dry_run", "--config.front_end.n_mels=16", *data)
-        status, out, _ = run_cli(capsys, *plan, "--config.front_end.n_fft=32")
+        plan = ("run", "--config=dense_ae", "--dry_run", "--config.detector.hidden=16,", *data)
+        small = ("--config.front_end.n_mels=16", "--config.front_end.n_fft=32")
+        status, out, _ = run_cli(capsys, *plan, *small)
         assert (status, out.count(said)) == (0, 1)
