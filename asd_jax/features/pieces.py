@@ -124,8 +124,7 @@ def batches(pieces: Iterable[Piece], size: int) -> Iterator[PieceBatch]:
 
     Args:
         pieces: of signals in ascending order, all of one shape.
-        size: pieces of a batch. Where there are fewer in all, the batch has the next power of
-            two, so that a short signal costs little, and few programs are compiled.
+        size: pieces of a batch. Where there are fewer in all, see `_few_rows`.
 
     Examples:
         >>> pieces = [Piece(0, np.ones((4, 1)), 4), Piece(1, np.ones((4, 1)), 2)] * 2
@@ -136,10 +135,25 @@ def batches(pieces: Iterable[Piece], size: int) -> Iterator[PieceBatch]:
     """
     pieces, rows = iter(pieces), 0
     while chosen := [*itertools.islice(pieces, size)]:
-        rows = size if rows else min(size, 1 << (len(chosen) - 1).bit_length())
+        rows = size if rows else _few_rows(len(chosen), size)
         first = chosen[0].values
         values = np.zeros((rows, *first.shape), first.dtype)
         n_values = np.zeros(rows, np.int32)
         for row, piece in enumerate(chosen):
             values[row], n_values[row] = piece.values, piece.n_values
         yield PieceBatch(np.array([piece.owner for piece in chosen]), values, n_values)
+
+
+def _few_rows(count: int, size: int) -> int:
+    """Rows of a batch that is all there is: a short signal costs little, and few programs are made.
+
+    The next power of two, or the next eighth of `size` above its half, where padding costs most.
+
+    Examples:
+        >>> [_few_rows(count, 16) for count in (1, 3, 8, 9, 11, 14, 15, 16)]
+        [1, 4, 8, 10, 12, 14, 16, 16]
+    """
+    if 2 * count <= size:
+        return 1 << (count - 1).bit_length()
+    eighth = max(1, size // 8)
+    return min(size, -(-count // eighth) * eighth)

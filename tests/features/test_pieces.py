@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from asd_jax.audio.views import ViewSpec, view_starts
-from asd_jax.features.pieces import batches, cut, piece_length, views_in_piece
+from asd_jax.features.pieces import Piece, batches, cut, piece_length, views_in_piece
 
 
 def in_blocks(signal, rng):
@@ -64,3 +64,17 @@ def test_batches_have_few_sizes(count, rows):
 )
 def test_a_piece_advances_by_about_64_frames(spec, views):
     assert views_in_piece(spec) == views
+
+
+def test_a_batch_that_is_all_there_is_has_one_of_few_sizes():
+    """Enough rows, no more than asked for; above a half at most an eighth of them is padding."""
+    for size in (1, 2, 3, 5, 8, 13, 16, 19, 32, 100, 128):
+        rows = [
+            next(batches([Piece(0, np.zeros((1, 1)), 1)] * count, size)).values.shape[0]
+            for count in range(1, size + 1)
+        ]
+        for count, own in enumerate(rows, 1):
+            assert count <= own <= min(size, 2 * count)
+            if 2 * count > size:
+                assert own - count < max(1, size / 8)
+        assert len(set(rows)) <= size.bit_length() + 8
