@@ -107,3 +107,41 @@ def test_formats_without_seeking_are_read(place):
     file = io.BytesIO()
     soundfile.write(file, SAMPLES[:16000], 8000, format="WAV", subtype="GSM610")
     assert len(read(place(file.getvalue()), 8000)) == 16000
+
+
+def test_what_is_no_chunk_is_left_to_the_decoder(place):
+    """Thousands of zeros before the sound, where names of chunks should be."""
+    path = place(wave(chunk(b"fmt ", FMT), bytes(8 * 1100), chunk(b"data", SOUND)))
+    assert inspect(path).problem.startswith("not audio: ")
+
+
+def test_an_odd_chunk_at_the_end_hides_the_sound(place):
+    """Its length reaches over the sound, as its padding is missing."""
+    path = place(wave(chunk(b"fmt ", FMT), chunk(b"LIST", bytes(5), pad=False)))
+    with pytest.raises(UserError, match="malformed: no sound follows chunk LIST"):
+        read(path, RATE)
+
+
+def test_no_sound_behind_an_empty_chunk_is_no_unfinished_header(place):
+    """What follows are chunks."""
+    path = place(wave(chunk(b"fmt ", FMT), chunk(b"data", b""), chunk(b"LIST", LIST[:16])))
+    with pytest.raises(UserError, match="no samples"):
+        read(path, RATE)
+
+
+@pytest.mark.parametrize(("format_", "name"), [("W64", b"data"), ("AIFF", b"SSND")])
+def test_a_container_without_its_sound(place, format_, name):
+    """Cut off before the chunk of sound, or behind its name."""
+    content = encoded(format_, "PCM_16")
+    start = content.index(name)
+    for damaged in (content[:start], content[: start + 6]):
+        with pytest.raises(UserError, match="truncated: the file ends before the sound begins"):
+            read(place(damaged), RATE)
+
+
+def test_a_chunk_that_is_shorter_than_its_head_is_no_endless_loop(place):
+    content = bytearray(encoded("W64", "PCM_16"))
+    length = 40 + 16  # of the first chunk, behind its name
+    content[length : length + 8] = bytes(8)
+    with pytest.raises(UserError, match="truncated: the file ends before the sound begins"):
+        read(place(bytes(content)), RATE)

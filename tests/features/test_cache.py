@@ -12,7 +12,7 @@ from recordings import FRONT_END, rows
 
 from asd_jax.errors import UserError
 from asd_jax.features import cache as feature_cache
-from asd_jax.features.cache import default_cache_dir
+from asd_jax.features.cache import Index, default_cache_dir
 from asd_jax.features.compute import compute_features
 
 
@@ -180,3 +180,22 @@ def test_two_processes_compute_one_entry(clips, tmp_path, compute):
     found = compute(clips)
     assert compute.read == 0
     assert sums == [rows(found).sum()] * 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_frames": [3]},
+        {"more": 1},
+        {"table": "../elsewhere"},
+        {"n_frames": [3, -1]},
+        {"n_frames": [3, 4.0]},
+        {"lines": [7]},
+    ],
+)
+def test_an_index_of_another_form_is_none(changes):
+    """Whatever wrote it; its entry is computed again."""
+    fields = {"table": "0" * 32, "n_frames": [3, 4], "lines": ["a line"]}
+    assert Index.parse(json.dumps(fields).encode(), 2) == Index(**fields)
+    with pytest.raises(ValueError):
+        Index.parse(json.dumps(fields | changes).encode(), 2)

@@ -57,6 +57,12 @@ def test_those_of_what_is_not_run_do_not_stop_it(folder):
         chosen(folder, machines="fan,", subset="eval")
 
 
+def test_a_subset_that_the_data_lacks_is_said(tmp_path):
+    make(tmp_path, "dev_data/fan/train/normal_id_00_00000000.wav")
+    with pytest.raises(UserError, match="data.subset is eval, but the data has dev"):
+        chosen(tmp_path, subset="eval")
+
+
 def test_a_run_and_its_plan_say_the_same(single, tmp_path, capsys):
     data = shutil.copytree(single, tmp_path / "data")
     (first, *_) = sorted(data.glob("**/train/*.wav"))
