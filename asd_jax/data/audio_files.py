@@ -282,7 +282,9 @@ def _sound(
 
 
 def _unusable(path: os.PathLike | str, problem: str) -> UserError:
-    return UserError(f"{path}: {problem}; restore the file or remove it")
+    # Some problems say themselves what to do.
+    remedy = "" if "; " in problem else "; restore the file or remove it"
+    return UserError(f"{path}: {problem}{remedy}")
 
 
 def _check_channel(path: os.PathLike | str, info: AudioInfo, channel: int | str | None) -> None:

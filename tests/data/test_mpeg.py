@@ -69,7 +69,7 @@ def test_a_variable_rate_without_an_index_is_refused_where_it_is_cut_short(place
     assert len(read(path, 44100)) == frames_of(path).n_samples >= 6 * 44100
     path = place(loud_first)
     assert len(soundfile.read(path)[0]) < 4 * 44100
-    with pytest.raises(UserError, match="unknown length: .* without an index, .* WAV or FLAC"):
+    with pytest.raises(UserError, match="unknown length: .* without an index, .* WAV or FLAC$"):
         read(path, 44100)
     assert "unknown length" in inspect(path).problem
 
@@ -83,7 +83,9 @@ def test_tags_are_no_sound(place):
 
 def test_a_file_that_ends_within_a_frame_is_truncated(place):
     content = without_index(encode())
-    with pytest.raises(UserError, match="truncated: the file ends within a frame"):
+    with pytest.raises(
+        UserError, match="truncated: the file ends within a frame; restore the file or remove it$"
+    ):
         read(place(content[:-10]), 44100)
 
 
