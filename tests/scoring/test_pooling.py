@@ -45,6 +45,11 @@ def unit(values):
     return mean / np.linalg.norm(mean)
 
 
+def deviating(values):
+    away = np.linalg.norm(values - values.mean(axis=0), axis=1)
+    return np.average(values, axis=0, weights=(1 + away / away.max()) ** 10)
+
+
 # Kind → (pool of values and mask, what NumPy makes of the values that count).
 POOLS = {
     "mean": (pooling.Mean.of, lambda values: values.mean(axis=0)),
@@ -54,6 +59,11 @@ POOLS = {
         pooling.LogMean.of,
         lambda values: np.log(np.mean(np.exp(values - 300), axis=0)) + 300,
     ),
+    "generalised mean": (
+        pooling.GeneralisedMean.of,
+        lambda values: np.mean(np.maximum(values, 1e-6) ** 3, axis=0) ** (1 / 3),
+    ),
+    "relative deviations": (pooling.DeviationMean.of, deviating),
     "statistics": (
         pooling.Statistics,
         lambda values: [
@@ -88,7 +98,21 @@ def test_pools_of_pieces_make_that_of_the_clip(kind):
         for part, of_part in zip(np.split(padded, 4, axis=1), np.split(mask, 4), strict=True)
     ]
     merged = type(whole).merge([type(whole).merge(parts[:3]), parts[3]])
+    of_whole = jax.jit(lambda pool: pool.value)(whole)
     for model in range(2):
         want = expected(values[model].astype(np.float64))
-        np.testing.assert_allclose(whole.value[model], want, rtol=1e-5)
+        np.testing.assert_allclose(of_whole[model], want, rtol=1e-5)
         np.testing.assert_allclose(merged.value[model], want, rtol=1e-5)
+
+
+def test_deviation_mean_from_the_mean_to_the_farthest():
+    values = np.array([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0], [9.0, 9.0]])
+    mask = np.array([True, True, True, False])
+    # Deviations of a third and two thirds of 5: weights (3/2)^γ, (3/2)^γ, 2^γ.
+    for gamma in (0.0, 1.0, 50.0):
+        share = 2**gamma / (2 * 1.5**gamma + 2**gamma)
+        found = pooling.deviation_mean(values, mask, gamma)
+        np.testing.assert_allclose(found, [3 * share, 4 * share], rtol=1e-12)
+    # One vector, or equal ones, have no deviation.
+    for mask in ([True, False, False, False], [True, True, False, False]):
+        np.testing.assert_array_equal(pooling.deviation_mean(values, np.array(mask)), [0, 0])
