@@ -9,7 +9,12 @@ Distances of the training clips from a Gaussian that was fitted to them are too 
 threshold by. `leave_out` gives those from Gaussians fitted without the clip, or without its group
 (a recording, a session, a day), by taking its part out of the sums instead of fitting again.
 
-Source of the covariance: Ledoit and Wolf 2004, as in `asd_jax.scoring.gaussian`.
+Distances of several statistics of a clip are comparable once each is divided by what that of a
+normal clip is expected to be. `States.expected` is that, by generalised cross-validation: from
+the sums alone, so that it, too, is what a fit without the clip would give.
+
+Sources: Ledoit and Wolf 2004, as in `asd_jax.scoring.gaussian`; Golub, Heath and Wahba 1979,
+Generalized cross-validation, here with the mean leverage of groups and of clips within them.
 """
 
 import functools
@@ -21,10 +26,17 @@ import numpy as np
 
 from asd_jax.errors import UserError
 from asd_jax.scoring import rows
-from asd_jax.scoring.gaussian import ledoit_wolf
+from asd_jax.scoring.state_sums import (
+    Rows,
+    StateSettings,
+    Sums,
+    comparable,
+    model_of,
+    sums_of,
+    without,
+)
 
-# Smallest share of the identity: float64 solves with it, whatever the values.
-_LEAST_SHRINKAGE = 1e-12
+_PLAIN = StateSettings()
 
 
 class States(NamedTuple):
@@ -34,6 +46,7 @@ class States(NamedTuple):
         mean: (..., states, d) centres.
         n_clips: (..., states) clips of each state; a state without clips is nobody's nearest.
         whitening: (..., d, d), W with W Wᵀ the inverse covariance.
+        expected: (...) distance that is expected of a normal clip of another group.
         valid: (...), false for a model of fewer than two distinct clips, whose distances are
             infinite.
     """
@@ -41,49 +54,30 @@ class States(NamedTuple):
     mean: Any
     n_clips: Any
     whitening: Any
+    expected: Any
     valid: Any
 
 
-class _Sums(NamedTuple):
-    """What a model is computed from.
+class LeftOut(NamedTuple):
+    """Distances of training clips from Gaussians that are fitted without their groups.
 
     Attributes:
-        mean: (states, d) mean of each state's rows.
-        n_clips: (states,) their number.
-        scatter: (d, d) sum of the products of the rows' deviations from their state's mean.
+        squared: (..., n), infinite where the other groups have fewer than two distinct rows, and
+            NaN where a row does not count.
+        expected: (..., n), `States.expected` of these Gaussians.
     """
 
-    mean: jax.Array
-    n_clips: jax.Array
-    scatter: jax.Array
-
-
-class _Model(NamedTuple):
-    """A model before its covariance is inverted.
-
-    Attributes:
-        mean: (states, d) centres.
-        n_clips: (states,).
-        scale: (d,) by which deviations are divided.
-        root: (d, d) lower, times its transpose the covariance of scaled deviations.
-        valid: ().
-    """
-
-    mean: jax.Array
-    n_clips: jax.Array
-    scale: jax.Array
-    root: jax.Array
-    valid: jax.Array
+    squared: Any
+    expected: Any
 
 
 def fit_states(
     values: Any,
     mask: Any = None,
     state: Any = None,
+    group: Any = None,
     *,
-    standardise: bool = False,
-    shrinkage: float | None = None,
-    towards_first: float = 0.0,
+    settings: StateSettings = _PLAIN,
 ) -> States:
     """Fits centres and covariance to the rows of each of the leading axes, in float64.
 
@@ -91,12 +85,9 @@ def fit_states(
         values: (..., n, d), finite where they count.
         mask: (..., n), true where a row counts; None for all of them.
         state: (..., n) integers from 0, the state of each row; None for one state.
-        standardise: whether columns are scaled to a variance of 1 within the states before the
-            covariance is shrunk, so that no column counts for more by its unit.
-        shrinkage: share of the identity, scaled to the mean variance, in the covariance; None
-            for Ledoit and Wolf's.
-        towards_first: clips that the centre of state 0 is worth in each other centre, which is
-            thus moved towards it the more, the fewer clips it has.
+        group: (..., n) integers, the group of each row within its model; None where each row is
+            its own. Only `expected` depends on it.
+        settings: how they are made.
 
     Returns:
         The Gaussians as NumPy arrays, float64.
@@ -116,22 +107,23 @@ def fit_states(
         >>> distances = distance(states, np.array([[0.0, 0.0], [50.0, 50.0], [25.0, 25.0]]))
         >>> [bool(each < 3) for each in distances]
         [True, True, False]
+        >>> round(float(states.expected), 1)  # two dimensions
+        2.0
     """
-    values, mask, state, n_states = _checked(values, mask, state, shrinkage, towards_first)
-    settings = (n_states, standardise, shrinkage, towards_first)
+    table, n_states, _ = _checked(values, mask, mask, state, group, settings)
+    grouped = group is not None
     with jax.enable_x64(True):
-        fitted = _fit_all(
-            rows.flat(values, 2), rows.flat(mask, 1), rows.flat(state, 1), settings, rows.in_turn()
-        )
-    leading = values.shape[:-2]
+        fitted = _fit_all(_flat(table), n_states, grouped, settings, rows.in_turn())
+    leading = table.values.shape[:-2]
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(leading + leaf.shape[1:]), fitted)
 
 
 def distance(states: States, values: jax.Array) -> jax.Array:
     """Squared distances from the nearest state; jit-able, in the precision of its arguments.
 
-    Each is scaled by n / (n + 1), with n the state's number of clips: a new clip is that much
-    further from the mean of n clips than from the true centre.
+    A new clip is further from the mean of n clips than from the true centre, by 1 + 1 / n. So
+    distances are divided by that, relative to the state of the most clips; of one state they are
+    plain Mahalanobis distances.
 
     Args:
         states: with any leading axes (...).
@@ -140,14 +132,21 @@ def distance(states: States, values: jax.Array) -> jax.Array:
     Returns:
         (..., n); infinite where the model is not valid.
     """
-    mean, count, whitening, valid = (jnp.asarray(part) for part in states)
+    squared = distances(states, values)
+    return jnp.where(jnp.asarray(states.valid)[..., None], jnp.min(squared, axis=-1), jnp.inf)
+
+
+def distances(states: States, values: jax.Array) -> jax.Array:
+    """(..., n, states) scaled squared distances from each state; arguments as of `distance`."""
+    mean, count, whitening = (
+        jnp.asarray(part) for part in (states.mean, states.n_clips, states.whitening)
+    )
     # The centres are whitened with the values, from a point near both, so that nothing cancels.
     middle = mean[..., :1, :]
     white = jnp.matmul(values - middle, whitening, precision="highest")  # (..., n, d)
     centres = jnp.matmul(mean - middle, whitening, precision="highest")  # (..., states, d)
     squared = jnp.sum((white[..., None, :] - centres[..., None, :, :]) ** 2, axis=-1)
-    nearest = _nearest(squared, count[..., None, :])
-    return jnp.where(valid[..., None], nearest, jnp.inf)
+    return comparable(squared, count[..., None, :])
 
 
 def leave_out(
@@ -156,11 +155,10 @@ def leave_out(
     state: Any = None,
     group: Any = None,
     *,
-    standardise: bool = False,
-    shrinkage: float | None = None,
-    towards_first: float = 0.0,
-) -> np.ndarray:
-    """Squared distance of each row from the Gaussians that are fitted without its group.
+    fitted: Any = None,
+    settings: StateSettings = _PLAIN,
+) -> LeftOut:
+    """Distance of each row from the Gaussians that are fitted without its group.
 
     It equals `fit_states` and `distance`, once for each group, to rounding.
 
@@ -168,15 +166,13 @@ def leave_out(
         values: as in `fit_states`.
         mask: as in `fit_states`.
         state: as in `fit_states`.
-        group: (..., n) integers, the group of each row within its model; None where each row is
-            its own.
-        standardise: as in `fit_states`.
-        shrinkage: as in `fit_states`.
-        towards_first: as in `fit_states`.
+        group: as in `fit_states`.
+        fitted: (..., n), true where a row is fitted to; the others have distances only. None for
+            all that count.
+        settings: as in `fit_states`.
 
     Returns:
-        (..., n) float64; infinite where the other groups have fewer than two distinct rows, and
-        NaN where a row does not count.
+        (..., n) squared distances and what they are expected to be, float64.
 
     Raises:
         UserError: as `fit_states`.
@@ -187,43 +183,57 @@ def leave_out(
         >>> values = np.random.default_rng(0).normal(0, 1, (50, 3))
         >>> values[7] = 20
         >>> within = float(distance(fit_states(values), values)[7])
-        >>> round(within), round(float(leave_out(values)[7]), -2)
-        (130, 1300.0)
+        >>> round(within), round(float(leave_out(values).squared[7]), -2)
+        (132, 1300.0)
     """
-    values, mask, state, n_states = _checked(values, mask, state, shrinkage, towards_first)
+    grouped = group is not None
+    table, n_states, group = _checked(values, mask, fitted, state, group, settings)
+    mask = np.ones(group.shape, bool) if mask is None else np.broadcast_to(mask, group.shape)
     members = _members(mask, group)
-    settings = (n_states, standardise, shrinkage, towards_first)
     with jax.enable_x64(True):
-        distances = _leave_out_all(
-            *(rows.flat(values, 2), rows.flat(mask, 1), rows.flat(state, 1)),
-            *(rows.flat(members, 2), settings, rows.in_turn()),
+        found = _leave_out_all(
+            _flat(table), rows.flat(members, 2), n_states, grouped, settings, rows.in_turn()
         )
-    found = np.asarray(distances).reshape(mask.shape)
-    return np.where(mask, found, np.nan)
+    return LeftOut(
+        *(np.where(mask, np.asarray(leaf).reshape(mask.shape), np.nan) for leaf in found)
+    )
 
 
 def _checked(
-    values: Any, mask: Any, state: Any, shrinkage: float | None, towards_first: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    values: Any, mask: Any, fitted: Any, state: Any, group: Any, settings: StateSettings
+) -> tuple[Rows, int, np.ndarray]:
+    """Rows with numbered cells, the number of states, and the groups (..., n)."""
+    shrinkage = settings.shrinkage
     if shrinkage is not None and not 0 <= shrinkage <= 1:
         raise UserError(f"the shrinkage must be from 0 to 1, not {shrinkage}")
-    if not towards_first >= 0:
-        raise UserError(f"towards_first is {towards_first}; it must be 0 or more")
+    for name in ("towards_first", "resolution", "level"):
+        if not getattr(settings, name) >= 0:
+            raise UserError(f"{name} is {getattr(settings, name)}; it must be 0 or more")
     values, mask = rows.checked(values, mask)
+    if fitted is not None:
+        mask = rows.checked(values, mask & np.asarray(fitted, bool))[1]
     state = np.zeros(mask.shape, np.int32) if state is None else np.asarray(state, np.int32)
     state = np.where(mask, np.broadcast_to(state, mask.shape), 0)
     if state.min() < 0:
         raise UserError("states are numbered from 0")
-    return values, mask, state, int(state.max()) + 1
-
-
-def _members(mask: np.ndarray, group: Any) -> np.ndarray:
-    """(..., groups, most) rows of each group, padded with −1; groups are those of each model."""
+    n_states = int(state.max()) + 1
     group = np.arange(mask.shape[-1]) if group is None else np.asarray(group)
     group = np.broadcast_to(group, mask.shape)
-    flat_mask, flat_group = rows.flat(mask, 1), rows.flat(group, 1)
+    cell = np.empty(mask.shape, np.int32)
+    for at in np.ndindex(mask.shape[:-1]):  # numbers of each model by itself
+        of_group = np.unique(group[at], return_inverse=True)[1]
+        cell[at] = np.unique(of_group * n_states + state[at], return_inverse=True)[1]
+    return Rows(values, mask, state, cell), n_states, group
+
+
+def _flat(table: Rows) -> Rows:
+    return Rows(rows.flat(table.values, 2), *(rows.flat(leaf, 1) for leaf in table[1:]))
+
+
+def _members(mask: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """(..., groups, most) rows of each group, padded with −1; groups are those of each model."""
     of_models = []
-    for counts, groups in zip(flat_mask, flat_group, strict=True):
+    for counts, groups in zip(rows.flat(mask, 1), rows.flat(group, 1), strict=True):
         own = np.flatnonzero(counts)
         _, place = np.unique(groups[own], return_inverse=True)
         order = np.argsort(place, kind="stable")
@@ -237,124 +247,59 @@ def _members(mask: np.ndarray, group: Any) -> np.ndarray:
     return members.reshape(*mask.shape[:-1], n_groups, most)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
 def _fit_all(
-    values: jax.Array, mask: jax.Array, state: jax.Array, settings: Any, one_by_one: bool
+    table: Rows, n_states: int, grouped: bool, settings: StateSettings, one_by_one: bool
 ) -> States:
-    """Models of rows (models, n, d)."""
+    """Models of rows (models, n, …)."""
 
-    def fit(values: jax.Array, mask: jax.Array, state: jax.Array) -> States:
-        sums, deviations = _sums(values.astype(jnp.float64), mask, state, settings[0])
-        mean, count, scale, root, valid = _model(sums, deviations, mask, settings)
-        inverse = jax.scipy.linalg.solve_triangular(root, jnp.eye(len(root)), lower=True)
-        return States(mean, count, inverse.T / scale[:, None], valid)
+    def fit(*fields: jax.Array) -> States:
+        table = Rows(*fields)
+        sums, deviations = sums_of(table, n_states, grouped)
+        model = model_of(sums, deviations, table.fitted, settings)
+        whitening = model.inverse.T / model.scale[:, None]
+        return States(model.mean, model.n_clips, whitening, model.expected, model.valid)
 
-    return rows.each(fit, one_by_one)(values, mask, state)
-
-
-def _sums(
-    values: jax.Array, mask: jax.Array, state: jax.Array, n_states: int
-) -> tuple[_Sums, jax.Array]:
-    """Sums of the rows (n, d) of one model, and the rows' deviations (n, d) from their means."""
-    of_state = (state[:, None] == jnp.arange(n_states)) & mask[:, None]  # (n, states)
-    count = jnp.sum(of_state, axis=0).astype(values.dtype)
-    # From a row's neighbourhood: sums of values far from 0 would lose digits.
-    middle = jnp.sum(values, axis=0, where=mask[:, None]) / jnp.sum(count)
-    near = jnp.where(mask[:, None], values - middle, 0)
-    mean = of_state.astype(values.dtype).T @ near / jnp.maximum(count, 1)[:, None]  # (states, d)
-    deviations = jnp.where(mask[:, None], near - mean[state], 0)
-    return _Sums(mean + middle, count, deviations.T @ deviations), deviations
+    return rows.each(fit, one_by_one)(*table)
 
 
-def _model(sums: _Sums, deviations: jax.Array, mask: jax.Array, settings: Any) -> _Model:
-    """The Gaussians of some sums and of the rows (n, d) that count in them."""
-    _, standardise, shrinkage, towards_first = settings
-    mean, count, scatter = sums
-    n, d = jnp.maximum(jnp.sum(count), 1), scatter.shape[-1]
-    variance = jnp.maximum(jnp.diag(scatter) / n, 0)
-    # Equal rows differ from their mean by rounding alone, which is no variance.
-    least = (4 * jnp.finfo(scatter.dtype).eps * jnp.max(jnp.abs(mean))) ** 2
-    scale = jnp.where(variance > least, jnp.sqrt(variance), 1) if standardise else jnp.ones(d)
-    covariance = scatter / n / (scale[:, None] * scale)  # (d, d)
-    spread = jnp.trace(covariance) / d  # the mean variance
-    if shrinkage is None:
-        scaled = jnp.where(mask[:, None], deviations / scale, 0)
-        shrinkage = ledoit_wolf(scaled, covariance, n)
-    valid = jnp.sum(variance) / d > least
-    spread = jnp.where(valid, spread, 1)
-    share = jnp.maximum(shrinkage, _LEAST_SHRINKAGE)
-    covariance = (1 - shrinkage) * covariance + share * spread * jnp.eye(d)
-    centres = mean
-    if towards_first:
-        worth = jnp.where(jnp.arange(len(count)) == 0, 0, towards_first) * (count[0] > 0)
-        centres = (count[:, None] * mean + worth[:, None] * mean[0]) / jnp.maximum(
-            count + worth, 1
-        )[:, None]
-    return _Model(centres, count, scale, jnp.linalg.cholesky(covariance), valid)
-
-
-@functools.partial(jax.jit, static_argnums=(4, 5))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _leave_out_all(
-    values: jax.Array,
-    mask: jax.Array,
-    state: jax.Array,
+    table: Rows,
     members: jax.Array,
-    settings: Any,
+    n_states: int,
+    grouped: bool,
+    settings: StateSettings,
     one_by_one: bool,
-) -> jax.Array:
-    """Distances (models, n) of rows (models, n, d) by their members (models, groups, most)."""
+) -> LeftOut:
+    """Distances (models, n) of rows (models, n, …) by their members (models, groups, most)."""
 
-    def of_model(
-        values: jax.Array, mask: jax.Array, state: jax.Array, members: jax.Array
-    ) -> jax.Array:
-        sums, deviations = _sums(values.astype(jnp.float64), mask, state, settings[0])
+    def of_model(members: jax.Array, *fields: jax.Array) -> LeftOut:
+        table = Rows(*fields)
+        sums, deviations = sums_of(table, n_states, grouped)
 
-        def without(own: jax.Array) -> jax.Array:
-            return _without(own, sums, deviations, mask, state, settings)
+        def left_out(own: jax.Array) -> LeftOut:
+            return _without(own, sums, deviations, table, settings)
 
-        distances = jax.lax.map(without, members)  # (groups, most)
+        of_groups = jax.lax.map(left_out, members)  # (groups, most)
         # Padding goes to a place behind all rows.
-        places = jnp.where(members >= 0, members, len(mask))
-        return jnp.zeros(len(mask) + 1).at[places].set(distances)[:-1]
+        places = jnp.where(members >= 0, members, len(table.fitted))
+        empty = jnp.zeros(len(table.fitted) + 1)
+        return LeftOut(*(empty.at[places].set(leaf)[:-1] for leaf in of_groups))
 
-    return rows.each(of_model, one_by_one)(values, mask, state, members)
+    return rows.each(of_model, one_by_one)(members, *table)
 
 
 def _without(
-    own: jax.Array,
-    sums: _Sums,
-    deviations: jax.Array,
-    mask: jax.Array,
-    state: jax.Array,
-    settings: Any,
-) -> jax.Array:
+    own: jax.Array, sums: Sums, deviations: jax.Array, table: Rows, settings: StateSettings
+) -> LeftOut:
     """Distances of the rows `own` (most,) from the Gaussians without them."""
-    n_states = settings[0]
-    counts = own >= 0
+    model = model_of(*without(own, sums, deviations, table), settings)
     own = jnp.maximum(own, 0)
-    left = jnp.where(counts[:, None], deviations[own], 0)  # (most, d)
-    of_state = (state[own][:, None] == jnp.arange(n_states)) & counts[:, None]  # (most, states)
-    count = sums.n_clips - jnp.sum(of_state, axis=0)
-    # A state's deviations add up to 0, those that stay to minus those that go: its mean moves.
-    gone = of_state.astype(left.dtype).T @ left  # (states, d)
-    moved = -gone / jnp.maximum(count, 1)[:, None]
-    scatter = sums.scatter - left.T @ left - (count[:, None] * moved).T @ moved
-    stays = (
-        mask & ~jnp.zeros(len(mask) + 1, bool).at[jnp.where(counts, own, len(mask))].set(True)[:-1]
-    )
-    model = _model(
-        _Sums(sums.mean + moved, count, scatter), deviations - moved[state], stays, settings
-    )
     # Deviations from the old mean of the row's state, turned into those from each new centre.
-    centres = model.mean - sums.mean[state[own]][:, None]  # (most, states, d)
-    scaled = ((left[:, None] - centres) / model.scale).reshape(-1, left.shape[-1])
-    white = jax.scipy.linalg.solve_triangular(model.root, scaled.T, lower=True)
-    squared = jnp.sum(white**2, axis=0).reshape(centres.shape[:-1])  # (most, states)
-    nearest = _nearest(squared, model.n_clips)
-    return jnp.where(model.valid, nearest, jnp.inf)
-
-
-def _nearest(squared: jax.Array, count: jax.Array) -> jax.Array:
-    """(...) smallest of the squared distances (..., states) from states of `count` clips."""
-    scaled = jnp.where(count > 0, squared * count / (count + 1), jnp.inf)
-    return jnp.min(scaled, axis=-1)
+    centres = model.mean - sums.mean[table.state[own]][:, None]  # (most, states, d)
+    scaled = (deviations[own][:, None] - centres) / model.scale
+    squared = jnp.sum((scaled @ model.inverse.T) ** 2, axis=-1)  # (most, states)
+    nearest = jnp.min(comparable(squared, model.n_clips), axis=-1)
+    nearest = jnp.where(model.valid, nearest, jnp.inf)
+    return LeftOut(nearest, jnp.broadcast_to(model.expected, nearest.shape))

@@ -7,7 +7,7 @@ from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
 from asd_jax.errors import UserError
-from asd_jax.scoring.states import distance, fit_states, leave_out
+from asd_jax.scoring.states import StateSettings, distance, fit_states, leave_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,7 +42,8 @@ def nearest_by_hand(values, state, new, *, standardise, towards_first=0.0):
         delta = (new - mean) / scale
         squared = np.einsum("ni,ij,nj->n", delta, np.linalg.inv(covariance), delta)
         of_states.append(squared * n / (n + 1))
-    return np.min(of_states, axis=0)
+    most = max(counts)
+    return np.min(of_states, axis=0) * (most + 1) / most
 
 
 @pytest.mark.parametrize(
@@ -51,14 +52,15 @@ def nearest_by_hand(values, state, new, *, standardise, towards_first=0.0):
 )
 def test_one_state_equals_sklearn(n, shrinkage, estimator):
     values, new = draw(n), draw(20, seed=1)
-    found = distances(fit_states(values, shrinkage=shrinkage), new)
-    expected = estimator().fit(values).mahalanobis(new) * n / (n + 1)
+    settings = StateSettings(shrinkage=shrinkage)
+    found = distances(fit_states(values, settings=settings), new)
+    expected = estimator().fit(values).mahalanobis(new)
     # The least share of the identity, 1e-12 of the mean variance, is 1e-7 of the smallest.
     np.testing.assert_allclose(found, expected, rtol=1e-6 if shrinkage == 0 else TOLERANCE)
     # Of clips in float32, too: their own rounding, at a level of 90 times the deviation.
     rounded = values.astype(np.float32)
-    expected = estimator().fit(rounded.astype(np.float64)).mahalanobis(new) * n / (n + 1)
-    found = distances(fit_states(rounded, shrinkage=shrinkage), new)
+    expected = estimator().fit(rounded.astype(np.float64)).mahalanobis(new)
+    found = distances(fit_states(rounded, settings=settings), new)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -68,21 +70,22 @@ def test_several_states_share_a_covariance(standardise, towards_first):
     values, state = draw(60), np.repeat([0, 1, 2], [40, 15, 5])
     values[state == 1] += 30
     settings = {"standardise": standardise, "towards_first": towards_first}
-    states = fit_states(values, None, state, **settings)
+    states = fit_states(values, None, state, settings=StateSettings(**settings))
     assert states.n_clips.tolist() == [40, 15, 5]
     new = np.concatenate([draw(10, seed=1), draw(10, seed=2) + 30])
     expected = nearest_by_hand(values, state, new, **settings)
     np.testing.assert_allclose(distances(states, new), expected, rtol=TOLERANCE)
 
 
-def refitted(values, state, group, **settings):
-    """Each row's distance from what is fitted to the rows of other groups."""
+def refitted(values, state, group, settings, fitted=True):
+    """Each row's distance from what is fitted to the rows of other groups, and the expected one."""
     groups = np.unique(group)
-    masks = group != groups[:, None]
+    masks = (group != groups[:, None]) & fitted
     together = np.broadcast_to(values, (len(groups), *values.shape))
-    states = fit_states(together, masks, np.broadcast_to(state, masks.shape), **settings)
-    of_groups = distances(states, together)
-    return of_groups[np.searchsorted(groups, group), np.arange(len(values))]
+    of_rows = (np.broadcast_to(column, masks.shape) for column in (state, group))
+    states = fit_states(together, masks, *of_rows, settings=settings)
+    own = np.searchsorted(groups, group)
+    return distances(states, together)[own, np.arange(len(values))], states.expected[own]
 
 
 @pytest.mark.parametrize(
@@ -107,10 +110,58 @@ def test_clips_left_out_are_as_refitted(groups, standardise):
         "a session is a state": np.where(state == 1, 99, np.arange(50) % 5),
         "unequal": np.minimum(np.arange(50), 20),
     }[groups]
-    settings = {"standardise": standardise, "towards_first": 3.0}
-    found = leave_out(values, None, state, group, **settings)
-    expected = refitted(values, state, group, **settings)
-    np.testing.assert_allclose(found, expected, rtol=TOLERANCE)
+    settings = StateSettings(standardise, 0.1, towards_first=3.0, level=2.0 * standardise)
+    found = leave_out(values, None, state, group, settings=settings)
+    squared, expected = refitted(values, state, group, settings)
+    np.testing.assert_allclose(found.squared, squared, rtol=TOLERANCE)
+    np.testing.assert_allclose(found.expected, expected, rtol=TOLERANCE)
+
+
+def test_rows_that_are_not_fitted_to_have_distances():
+    values, fitted = draw(50), np.arange(50) % 9 != 4
+    group, state = np.arange(50) // 5, np.zeros(50, int)
+    values[~fitted] += 30
+    found = leave_out(values, None, state, group, fitted=fitted)
+    squared, expected = refitted(values, state, group, StateSettings(), fitted)
+    np.testing.assert_allclose(found.squared, squared, rtol=TOLERANCE)
+    np.testing.assert_allclose(found.expected, expected, rtol=TOLERANCE)
+
+
+def test_the_expected_distance_is_that_of_clips_left_out():
+    """Of 60 clips in 20 dimensions, and of ten sessions of six, to 10 and 35 %.
+
+    All clips are given the same leverage, which they have not. Distances from a model that has
+    seen the clips are further away than that.
+    """
+    session = np.arange(60) // 6
+    moved = draw(60, d=20) + 3 * draw(10, d=20, seed=5, level=0.0)[session]
+    for values, group, tolerance in ((draw(60, d=20), None, 0.1), (moved, session, 0.35)):
+        left_out = leave_out(values, group=group)
+        states = fit_states(values, group=group)
+        assert np.mean(left_out.squared) == pytest.approx(states.expected, rel=tolerance)
+        assert np.mean(distances(states, values)) < (1 - 1.5 * tolerance) * states.expected
+
+
+def test_a_level_common_to_all_columns_is_forgiven():
+    """With 3 dB of it, 6 dB more are 2² at the most: the score is that of before, and 4 more."""
+    values, new = draw(100, d=20), draw(10, d=20, seed=1)
+    plain, forgiving = (fit_states(values, settings=StateSettings(level=own)) for own in (0, 3.0))
+    assert (distances(plain, new + 6) > distances(plain, new) + 30).all()
+    change = distances(forgiving, new + 6) - distances(forgiving, new)
+    assert np.abs(change).max() < 4 * (1 + 2)  # (z + 2)² − z² for a z of up to 2
+
+
+def test_columns_below_the_resolution_are_not_magnified():
+    values = draw(40)
+    values[:, 2] = -156 + 1e-5 * np.random.default_rng(0).normal(size=40)
+    new = draw(5, seed=1)
+    new[:, 2] = -156 + 1e-2
+    settings = StateSettings(standardise=True, resolution=0.1)
+    states = fit_states(values, settings=settings)
+    same = np.where(np.arange(values.shape[1]) == 2, -156, new)
+    np.testing.assert_allclose(distances(states, new), distances(states, same), atol=0.2)
+    magnified = fit_states(values, settings=StateSettings(standardise=True))
+    assert (distances(magnified, new) > 1e5).all()
 
 
 def test_models_of_unequal_numbers_of_rows_are_as_alone():
@@ -119,16 +170,18 @@ def test_models_of_unequal_numbers_of_rows_are_as_alone():
     values[~mask] = np.nan
     state = np.stack([np.arange(30) % 2, np.zeros(30, int)])
     group = np.arange(30) // 4
-    together = fit_states(values, mask, state, standardise=True)
-    left_out = leave_out(values, mask, state, group, standardise=True)
+    settings = StateSettings(standardise=True)
+    together = fit_states(values, mask, state, group, settings=settings)
+    left_out = leave_out(values, mask, state, group, settings=settings).squared
     assert np.isnan(left_out[~mask]).all()
     for m, n in enumerate((30, 12)):
-        alone = fit_states(values[m, :n], None, state[m, :n], standardise=True)
+        alone = fit_states(values[m, :n], None, state[m, :n], group[:n], settings=settings)
         new = draw(5, seed=9)
         one = jax.tree.map(lambda leaf, m=m: leaf[m], together)
         np.testing.assert_allclose(distances(one, new), distances(alone, new), rtol=TOLERANCE)
-        expected = leave_out(values[m, :n], None, state[m, :n], group[:n], standardise=True)
-        np.testing.assert_allclose(left_out[m, :n], expected, rtol=TOLERANCE)
+        assert together.expected[m] == pytest.approx(alone.expected, rel=TOLERANCE)
+        expected = leave_out(values[m, :n], None, state[m, :n], group[:n], settings=settings)
+        np.testing.assert_allclose(left_out[m, :n], expected.squared, rtol=TOLERANCE)
     # One state of the second model, so that the other of the first has none there.
     assert together.n_clips.tolist() == [[15, 15], [12, 0]]
 
@@ -138,7 +191,7 @@ def test_left_out_distances_are_those_of_new_clips():
     values, new = np.stack([draw(100, d=20, seed=seed) for seed in range(10)]), draw(4000, 20, 99)
     states = fit_states(values)
     of_new = np.median(distances(states, new))
-    assert np.median(leave_out(values)) == pytest.approx(of_new, rel=0.05)
+    assert np.median(leave_out(values).squared) == pytest.approx(of_new, rel=0.05)
     assert np.median(distances(states, values)) < 0.92 * of_new
 
 
@@ -148,11 +201,11 @@ def test_constant_columns_and_equal_rows():
     values[1, 1] = values[1, 0]
     values[4, :, 2] = -156
     mask = np.arange(30) < np.array([1, 2, 2, 3, 30])[:, None]
-    states = fit_states(values, mask, standardise=True)
+    states = fit_states(values, mask, settings=StateSettings(standardise=True))
     assert states.valid.tolist() == [False, False, True, True, True]
     found = distances(states, values)
     assert np.isinf(found[:2]).all() and np.isfinite(found[2:]).all()
-    left_out = leave_out(values, mask, standardise=True)
+    left_out = leave_out(values, mask, settings=StateSettings(standardise=True)).squared
     assert np.isinf(left_out[:3][mask[:3]]).all()  # one clip is left, or two equal ones
     assert np.isfinite(left_out[3:][mask[3:]]).all()
 
@@ -161,15 +214,16 @@ def test_a_twin_stays_when_a_clip_is_left_out():
     values = draw(30)
     values[20] = values[4]
     pairs = np.where(np.arange(30) == 20, 4, np.arange(30))
-    alone, together = leave_out(values)[4], leave_out(values, group=pairs)[4]
+    alone, together = (leave_out(values, group=own).squared[4] for own in (None, pairs))
     assert alone < together
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"shrinkage": 1.5}, "the shrinkage must be from 0 to 1"),
-        ({"towards_first": -1.0}, "towards_first is -1.0"),
+        ({"settings": StateSettings(shrinkage=1.5)}, "the shrinkage must be from 0 to 1"),
+        ({"settings": StateSettings(towards_first=-1.0)}, "towards_first is -1.0"),
+        ({"settings": StateSettings(level=-1.0)}, "level is -1.0"),
         ({"state": [-1] * 9}, "states are numbered from 0"),
     ],
 )

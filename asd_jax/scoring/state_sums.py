@@ -1,0 +1,240 @@
+"""Sums that Gaussians of several states are computed from: of all rows, and without a group's.
+
+The inner part of `asd_jax.scoring.states`, which says what it is for; float64, under jit.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from asd_jax.scoring.gaussian import ledoit_wolf
+
+# Smallest share of the identity: float64 solves with it, whatever the values.
+_LEAST_SHRINKAGE = 1e-12
+# Of the sample covariance, with a smaller share of which nothing of it is resolved.
+_LEAST_SHARE = 1e-6
+
+
+class StateSettings(NamedTuple):
+    """How centres and covariance are made.
+
+    Attributes:
+        standardise: whether columns are scaled to a variance of 1 within the states before the
+            covariance is shrunk, so that no column counts for more by its unit.
+        resolution: with `standardise`, smallest standard deviation that columns are scaled by, in
+            their unit: what a measurement does not resolve.
+        shrinkage: share of the identity, scaled to the mean variance, in the covariance; None
+            for Ledoit and Wolf's.
+        towards_first: clips that the centre of state 0 is worth in each other centre, which is
+            thus moved towards it the more, the fewer clips it has.
+        level: standard deviation of what all columns have in common beside their covariance, as
+            levels in dB have the gain of a microphone.
+    """
+
+    standardise: bool = False
+    resolution: float = 0.0
+    shrinkage: float | None = None
+    towards_first: float = 0.0
+    level: float = 0.0
+
+
+class Rows(NamedTuple):
+    """Rows of one model, or with a leading axis of several.
+
+    Attributes:
+        values: (n, d).
+        fitted: (n,) true where a row is fitted to.
+        state: (n,) from 0.
+        cell: (n,) from 0, the group and state of a row, as one number.
+    """
+
+    values: Any
+    fitted: Any
+    state: Any
+    cell: Any
+
+
+class Sums(NamedTuple):
+    """What a model is computed from.
+
+    Attributes:
+        mean: (states, d) mean of each state's rows.
+        n_clips: (states,) their number.
+        scatter: (d, d) sum of the products of the rows' deviations from their state's mean.
+        between: (d, d) the same of the mean deviations of each group, once for each row; None
+            where each row is a group, for which it is `scatter`.
+        n_cells: () groups, counted once in each of their states.
+    """
+
+    mean: jax.Array
+    n_clips: jax.Array
+    scatter: jax.Array
+    between: jax.Array | None
+    n_cells: jax.Array
+
+
+class Model(NamedTuple):
+    """A model before its states are compared.
+
+    Attributes:
+        mean: (states, d) centres.
+        n_clips: (states,).
+        scale: (d,) by which deviations are divided.
+        inverse: (d, d) lower; its transpose times itself is the inverse covariance of scaled
+            deviations.
+        expected: ().
+        valid: ().
+    """
+
+    mean: jax.Array
+    n_clips: jax.Array
+    scale: jax.Array
+    inverse: jax.Array
+    expected: jax.Array
+    valid: jax.Array
+
+
+def sums_of(table: Rows, n_states: int, grouped: bool) -> tuple[Sums, jax.Array]:
+    """Sums of one model, and the rows' deviations (n, d) from their states' means."""
+    values, fitted = table.values.astype(jnp.float64), table.fitted[:, None]
+    of_state = (table.state[:, None] == jnp.arange(n_states)) & fitted  # (n, states)
+    count = jnp.sum(of_state, axis=0).astype(values.dtype)
+    # From a row's neighbourhood: sums of values far from 0 would lose digits.
+    middle = jnp.sum(values, axis=0, where=fitted) / jnp.sum(count)
+    near = values - middle
+    mean = of_state.astype(values.dtype).T @ jnp.where(fitted, near, 0)
+    mean /= jnp.maximum(count, 1)[:, None]  # (states, d)
+    deviations = near - mean[table.state]
+    own = jnp.where(fitted, deviations, 0)
+    in_cells = jnp.zeros(len(own)).at[table.cell].add(fitted[:, 0])
+    between = None
+    if grouped:
+        of_cells = jnp.zeros_like(own).at[table.cell].add(own)  # at most as many cells as rows
+        means = of_cells / jnp.sqrt(jnp.maximum(in_cells, 1))[:, None]
+        between = means.T @ means
+    sums = Sums(mean + middle, count, own.T @ own, between, jnp.sum(in_cells > 0))
+    return sums, deviations
+
+
+def model_of(
+    sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: StateSettings
+) -> Model:
+    """The Gaussians of some sums and of the rows (n, d) that are fitted in them."""
+    mean, count, scatter = sums.mean, sums.n_clips, sums.scatter
+    n, d = jnp.maximum(jnp.sum(count), 1), scatter.shape[-1]
+    variance = jnp.maximum(jnp.diag(scatter) / n, 0)
+    # Equal rows differ from their mean by rounding alone, which is no variance.
+    least = (4 * jnp.finfo(scatter.dtype).eps * jnp.max(jnp.abs(mean))) ** 2
+    scale = jnp.ones(d)
+    if settings.standardise:
+        varies = variance > jnp.maximum(least, settings.resolution**2)
+        scale = jnp.where(varies, jnp.sqrt(variance), settings.resolution or 1.0)
+    covariance = scatter / n / (scale[:, None] * scale)  # (d, d)
+    spread = jnp.trace(covariance) / d  # the mean variance
+    shrinkage: Any = settings.shrinkage
+    if shrinkage is None:
+        scaled = jnp.where(fitted[:, None], deviations / scale, 0)
+        shrinkage = ledoit_wolf(scaled, covariance, n)
+    valid = jnp.sum(variance) / d > least
+    spread = jnp.where(valid, spread, 1)
+    share = jnp.maximum(shrinkage, _LEAST_SHRINKAGE)
+    shrunk = (1 - shrinkage) * covariance + share * spread * jnp.eye(d)
+    if settings.level:
+        shrunk += settings.level**2 / (scale[:, None] * scale)
+    inverse = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(shrunk), jnp.eye(d), lower=True)
+    # tr C⁻¹ S from C = (1 − α) S + α t I + L, which needs no further product of matrices.
+    share = 1 - shrinkage
+    rest = d - shrinkage * spread * jnp.sum(inverse**2)
+    if settings.level:
+        rest -= settings.level**2 * jnp.sum((inverse @ (1 / scale)) ** 2)
+    # All but shrunk away, the covariance is the multiple of the identity.
+    within = jnp.where(share > _LEAST_SHARE, rest / jnp.maximum(share, _LEAST_SHARE), d)
+    groups = within
+    if sums.between is not None:
+        groups = jnp.sum((inverse @ (sums.between / n / (scale[:, None] * scale))) * inverse)
+    expected = _expected(sums, groups, jnp.maximum(within - groups, 0), share)
+    centres = mean
+    if settings.towards_first:
+        worth = jnp.where(jnp.arange(len(count)) == 0, 0, settings.towards_first) * (count[0] > 0)
+        centres = (count[:, None] * mean + worth[:, None] * mean[0]) / jnp.maximum(
+            count + worth, 1
+        )[:, None]
+    return Model(centres, count, scale, inverse, expected, valid)
+
+
+def _expected(sums: Sums, groups: jax.Array, within: jax.Array, share: jax.Array) -> jax.Array:
+    """Mean distance of clips whose group is left out, if all groups have the mean leverage.
+
+    With a group's part c x xᵀ taken out of a covariance C, x is further by 1 / (1 − c xᵀ C⁻¹ x);
+    and the mean of the other groups is further from it than the mean of all.
+
+    Args:
+        sums: of the model.
+        groups: () mean distance of the means of groups that the model is fitted to.
+        within: () mean distance of their clips from these means.
+        share: () of the sample covariance in the shrunk one.
+    """
+    n, n_states = jnp.sum(sums.n_clips), jnp.maximum(jnp.sum(sums.n_clips > 0), 1)
+
+    def left_out(mean: jax.Array, parts: jax.Array) -> jax.Array:
+        """The mean distance if one of so many parts is not in the covariance."""
+        leverage = share * mean / jnp.maximum(parts, 1)
+        return mean / jnp.maximum(1 - leverage, 1 / (n + 1))
+
+    others = jnp.maximum(sums.n_cells - n_states, 1)
+    moved = (sums.n_cells / others) ** 2
+    return moved * left_out(groups, sums.n_cells) + left_out(within, n - sums.n_cells)
+
+
+def without(
+    own: jax.Array, sums: Sums, deviations: jax.Array, table: Rows
+) -> tuple[Sums, jax.Array, jax.Array]:
+    """Takes rows out of the sums.
+
+    Args:
+        own: (most,) rows of one group; −1 for padding.
+        sums: of all rows.
+        deviations: (n, d) of the rows from their states' means.
+        table: the rows.
+
+    Returns:
+        The sums of the other rows, their deviations (n, d), and which are fitted (n,).
+    """
+    n, n_states = len(table.fitted), len(sums.n_clips)
+    counts = own >= 0
+    stays = table.fitted & ~jnp.zeros(n + 1, bool).at[jnp.where(counts, own, n)].set(True)[:-1]
+    own = jnp.maximum(own, 0)
+    goes = (counts & table.fitted[own])[:, None]
+    left = jnp.where(goes, deviations[own], 0)  # (most, d)
+    of_state = (table.state[own][:, None] == jnp.arange(n_states)) & goes  # (most, states)
+    gone_count = jnp.sum(of_state, axis=0)
+    count = sums.n_clips - gone_count
+    # A state's deviations add up to 0, those that stay to minus those that go: its mean moves.
+    gone = of_state.astype(left.dtype).T @ left  # (states, d)
+    moved = -gone / jnp.maximum(count, 1)[:, None]
+    of_moved = (count[:, None] * moved).T @ moved
+    between = None
+    if sums.between is not None:
+        of_group = gone.T @ (gone / jnp.maximum(gone_count, 1)[:, None])
+        between = sums.between - of_group - of_moved
+    others = Sums(
+        sums.mean + moved,
+        count,
+        sums.scatter - left.T @ left - of_moved,
+        between,
+        sums.n_cells - jnp.sum(gone_count > 0),
+    )
+    return others, deviations - moved[table.state], stays
+
+
+def comparable(squared: jax.Array, count: jax.Array) -> jax.Array:
+    """Squared distances (..., states) from means of `count` (states,) clips, brought to one scale.
+
+    A new clip is further by 1 + 1 / n from the mean of n clips than from the true centre. All are
+    scaled to the state of the most clips, so that one state has its plain distance. Infinite for
+    a state of none.
+    """
+    of_new = 1 + 1 / jnp.maximum(count, 1)
+    scaled = squared * jnp.min(of_new, axis=-1, keepdims=True) / of_new
+    return jnp.where(count > 0, scaled, jnp.inf)
