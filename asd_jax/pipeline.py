@@ -127,8 +127,9 @@ def run(
         finished = distributed.any_of(writes and run_dir.finished and not outdated)
         if not finished:
             layout = lay_out(detector, training.clips, training.n_frames)
-            row_bytes = training.width * training.dtype.itemsize
-            check_fit(layout.fleet, layout.settings, row_bytes, detector.task().kind)
+            if config.detector.trains:
+                row_bytes = training.width * training.dtype.itemsize
+                check_fit(layout.fleet, layout.settings, row_bytes, detector.kind)
         if writes:
             used = training.clips + test.clips
             run_dir.claim(config, data, lambda: status_fingerprint(used))
@@ -230,7 +231,8 @@ def _fit(
     if data := distributed.from_primary(stored):
         fitted = FittedDetector.load(run_dir.model if writes else io.BytesIO(data))
     else:
-        fitted = _train(detector, training, layout, run_dir, reporter)
+        fit = _train if detector.config.detector.trains else _fit_untrained
+        fitted = fit(detector, training, layout, run_dir, reporter)
     # A model that was trained anew after its loss, or imported, has no thresholds yet.
     lost = writes and not run_dir.training_csv.is_file()
     if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
@@ -278,6 +280,23 @@ def _train(
             "continues from there",
             exit_status=128 + received[0],
         )
+    return fitted
+
+
+def _fit_untrained(
+    detector: Detector,
+    training: Features,
+    layout: Layout,
+    run_dir: RunDirectory,
+    reporter: Reporter,
+) -> FittedDetector:
+    """Fits a system that has no network, which takes one pass over the features."""
+    writes = distributed.is_primary()
+    if writes:
+        run_dir.write_environment()
+    fitted = fit_clips(detector, training, layout, reporter=reporter)
+    if writes:
+        fitted.save(run_dir.model)
     return fitted
 
 

@@ -32,9 +32,12 @@ def _list(values: flags.FlagValues, words: list[str], overrides: dict[str, str])
         scope = cls.scope.replace(" by section", ", which distinguishes its sections")
         print(f"  one model a     {scope}")
         for configuration, config in names.get(name, []):
-            # Four labels: classifiers are counted for a machine of four ids.
-            parameters = count_values(make_detector(config).task(4), config.front_end.n_mels)
-            print(f"  configuration   {configuration} ({parameters:,} values a model)")
+            size = "no training"
+            if config.detector.trains:
+                # Four labels: classifiers are counted for a machine of four ids.
+                parameters = count_values(make_detector(config).task(4), config.front_end.n_mels)
+                size = f"{parameters:,} values a model"
+            print(f"  configuration   {configuration} ({size})")
     print("ensemble: the scores of several systems as one")
     for name, config in ensembles.items():
         how = config.combine if isinstance(config, EnsembleConfig) else "one for each machine type"

@@ -236,9 +236,30 @@ class Config:
         ):
             raise UserError(f"seeds is {self.seeds}; they must differ and be 0 or more, below 2^32")
         _check_quantile(self.threshold_quantile)
+        if not getattr(self.detector, "trains", True):
+            self._check_untrained()
         if self.threshold == "mean" or (self.threshold == "zero" and self.backend.kind == "own"):
             why = f"threshold is {self.threshold}, not gamma"
             check_no_effect("", self, ("threshold_quantile",), why)
+
+    def _check_untrained(self) -> None:
+        """Raises NoEffectError for settings of training, where nothing is trained."""
+        why = f"{self.detector.name} trains nothing"
+        names = [field.name for field in dataclasses.fields(self.train)]
+        check_no_effect("train", self.train, names, why)
+        check_no_effect("", self, ("precision",), why)
+        if self.backend.kind != "own":
+            raise NoEffectError(
+                f"backend is {self.backend.kind}, and {why}: it has a score of its own only; leave "
+                "it at own",
+                "backend",
+            )
+        if self.seeds != (0,):
+            raise NoEffectError(
+                f"seeds is {self.seeds}, which has no effect: {why}, and draws nothing; leave it "
+                "at (0,)",
+                "seeds",
+            )
 
 
 def _check_quantile(quantile: float) -> None:
@@ -315,6 +336,10 @@ class MembersConfig:
         for name, member in self.members.items():
             has_embedding = member.embedding.kind not in ("", "none")
             embedded |= has_embedding
+            if not getattr(getattr(member, "detector", None), "trains", True):
+                # One model joins every seed; settings of training are those of the others.
+                configs[name] = dataclasses.replace(member, data=self.data, name=name)
+                continue
             # Both kinds of member have these fields, with types of their own.
             shared: dict[str, Any] = {
                 "data": self.data,

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
@@ -32,10 +32,12 @@ class DetectorConfig:
         name: of the system.
         uses_embedding: whether the system reads a pretrained network's embedding of a clip
             (`Config.embedding`) from `ClipInput.embedding`.
+        trains: whether it has a network to train; see `asd_jax.detectors.untrained`.
     """
 
     name: ClassVar[str] = ""
     uses_embedding: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
 
 
 class TrainingClips:
@@ -93,12 +95,14 @@ class Detector(abc.ABC):
             "machine by section", a machine type whose sections the model distinguishes: the
             section must be known to score a clip, and `ClipInput.label` is its place among the
             sections of the machine's training clips.
+        float64: whether clips are pooled and scored in float64, on any device.
     """
 
     Config: ClassVar[type[DetectorConfig]]
     title: ClassVar[str]
     paper: ClassVar[str]
     scope: ClassVar[Literal["machine", "section", "machine by section"]]
+    float64: ClassVar[bool] = False
 
     def __init__(self, config: RunConfig):
         self.config = config
@@ -165,9 +169,14 @@ class Detector(abc.ABC):
         """
 
     @property
+    def kind(self) -> str:
+        """Kind of its programs, see `Task.kind`."""
+        return self.task().kind
+
+    @property
     def views_at_once(self) -> int:
         """Views in one call of the scoring program on a CPU, which bounds its memory."""
-        return _VIEWS_AT_ONCE[self.task().kind]
+        return _VIEWS_AT_ONCE[self.kind]
 
     @abc.abstractmethod
     def pool(self, weights: Any, clip: ClipInput) -> Pool:
@@ -251,6 +260,18 @@ class Detector(abc.ABC):
             Arrays with the models' axis first. By default the calibrations as they are.
         """
         return calibrations
+
+    def training_scores(self, calibration: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """(models, clips) scores of the training clips, where `calibrate_fleet` computed them.
+
+        Args:
+            calibration: of all models.
+
+        Returns:
+            Scores, padded with NaN at the end; None, as for most systems, where training clips
+            are scored like others.
+        """
+        return None
 
 
 def mean_latent(

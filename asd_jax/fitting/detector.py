@@ -25,7 +25,7 @@ from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ArrayFeatures, ClipFacts, ClipInput, Features
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
-from asd_jax.fitting.pooled import pool_clips
+from asd_jax.fitting.pooled import pool_clips, pool_program
 from asd_jax.runtime import distributed
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
@@ -176,7 +176,11 @@ class FittedDetector(Fitted):
             table.embeddings = embeddings_of(self.config, table)
         indices, label = range(len(features)), self.label_of(group)
         labels = np.full(len(features), label, np.int32)
-        return self.model_scores(self.models_of(group, seeds), table, indices, labels)
+        if self.config.detector.trains:
+            return self.model_scores(self.models_of(group, seeds), table, indices, labels)
+        # One model stands for any seed, those of an ensemble's other members included.
+        scores = self.model_scores(self.models_of(group), table, indices, labels)
+        return np.repeat(scores, len(seeds), axis=0)
 
     def group_threshold(self, group: Group, seed: int | None) -> float:
         """The threshold of a seed's scores, or of their mean over the seeds."""
@@ -239,6 +243,17 @@ class FittedDetector(Fitted):
         scores = np.sum(distributed.gather(scores), axis=0)  # 0 where another process scored
         return self.of_seeds(chosen, scores)
 
+    def training_scores(self, chosen: Sequence[int]) -> np.ndarray | None:
+        """(seeds, clips) scores of the training clips, where the system had to compute them.
+
+        Args:
+            chosen: as of `model_scores`; they have the same training clips.
+        """
+        scores = self.detector.training_scores(self.calibration)
+        if scores is None:
+            return None
+        return self.of_seeds(chosen, scores[np.asarray(chosen)])
+
     def of_seeds(self, chosen: Sequence[int], scores: np.ndarray) -> np.ndarray:
         """(seeds, clips) scores from those of chosen models, (models, clips)."""
         # NaN of a diverged training, already reported, leaves the seed to its other trainings.
@@ -267,6 +282,8 @@ class FittedDetector(Fitted):
             return
         while some := [*itertools.islice(pooled, _SHARE_CLIPS)]:
             values = jax.tree.map(lambda *rows: _rows(rows, axis=1), *(value for _, value in some))
+            if not self.detector.float64:
+                values = jax.tree.map(_single, values)
             labels = _rows([np.int32(clip.label) for clip, _ in some])
             embeddings = None
             if some[0][0].embedding is not None:
@@ -280,18 +297,19 @@ class FittedDetector(Fitted):
     @functools.cached_property
     def _pool(self) -> Callable[[Any, ClipInput], Any]:
         """(weights, pieces) → pool, its arrays (models, pieces, …)."""
-        over_pieces = jax.vmap(self.detector.pool, in_axes=(None, 0))
-        kind = self.detector.task().kind
-        jit = functools.partial(jax.jit, compiler_options=compiler_options(kind))
-        if fleet.choose_driver(self.config.train, kind) == "vmap":
-            return jit(jax.vmap(over_pieces, in_axes=(0, None)))
-        # On a CPU, models one after another, as in training.
-        one = jit(over_pieces)
+        detector = self.detector
+        one = pool_program(detector, detector.pool)
+        if not self.config.detector.trains:
+            return one  # a machine and section has one model, without weights
+        if fleet.choose_driver(self.config.train, detector.kind) == "vmap":
+            over_models = jax.vmap(jax.vmap(detector.pool, in_axes=(None, 0)), in_axes=(0, None))
+            return jax.jit(over_models, compiler_options=compiler_options(detector.kind))
 
+        # On a CPU, models one after another, as in training.
         def pool(weights: Any, pieces: ClipInput) -> Any:
             count = len(jax.tree.leaves(weights)[0])
             pools = [one(take(weights, m), pieces) for m in range(count)]
-            return jax.tree.map(lambda *leaves: np.stack(leaves), *pools)
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pools)
 
         return pool
 
@@ -312,7 +330,11 @@ class FittedDetector(Fitted):
                 calibration, values, labels, embeddings
             )
 
-        return score
+        def in_precision(*arguments: Any) -> jax.Array:
+            with jax.enable_x64(self.detector.float64):
+                return score(*arguments)
+
+        return in_precision
 
     def __getstate__(self) -> dict[str, Any]:
         """Its fields alone: compiled programs cannot be pickled, and are made again on demand."""
@@ -349,7 +371,7 @@ class FittedDetector(Fitted):
             return cls(
                 detector=make_detector(config),
                 models=tuple(FleetModel(*model) for model in meta["members"]),
-                weights=trees["weights"],
+                weights=trees.get("weights", {}),
                 calibration=trees.get("calibration", {}),
                 thresholds=thresholds,
                 group_thresholds=meta["group_thresholds"],
@@ -383,9 +405,12 @@ def _all_frames(
 
 
 def _rows(rows: Sequence[Any], axis: int = 0) -> np.ndarray:
-    """Stacks rows, float32 if they are float64, and repeats the last up to `_SHARE_CLIPS`."""
-    padded = np.stack([*rows, *[rows[-1]] * (_SHARE_CLIPS - len(rows))], axis=axis)
-    return padded.astype(np.float32) if padded.dtype == np.float64 else padded
+    """Stacks rows, and repeats the last up to `_SHARE_CLIPS`."""
+    return np.stack([*rows, *[rows[-1]] * (_SHARE_CLIPS - len(rows))], axis=axis)
+
+
+def _single(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf
 
 
 def take(tree: Any, chosen: int | Sequence[int]) -> Any:

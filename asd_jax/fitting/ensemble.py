@@ -141,7 +141,9 @@ class FittedChoice(FittedMembers):
 
     def group_threshold(self, group: Group, seed: int | None) -> float:
         """The member's own threshold."""
-        return self._member_for(group[0]).group_threshold(group, seed)
+        member = self._member_for(group[0])
+        # A member that trains nothing has one model for all seeds.
+        return member.group_threshold(group, seed if seed in member.seeds else None)
 
     def _member_for(self, machine: str) -> Fitted:
         return self.members[self.chosen[machine]]

@@ -16,18 +16,18 @@ from asd_jax.config import Config
 from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.base import Detector, TrainingClips
+from asd_jax.detectors.untrained import GROUP
 from asd_jax.errors import UserError
 from asd_jax.features.batches import table_clips
 from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import embeddings_of
-from asd_jax.features.table import ArrayFeatures, ClipInput, Features
+from asd_jax.features.table import ArrayFeatures, Features
 from asd_jax.fitting.detector import FittedDetector, take
 from asd_jax.fitting.layout import Layout, lay_out, with_perturbed
-from asd_jax.fitting.pooled import pool_clips
+from asd_jax.fitting.pooled import pool_clips, pool_program
 from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
-from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import train
 
@@ -51,14 +51,16 @@ def fit_clips(
     """
     reporter = reporter or Silent()
     models = layout.fleet.models
-    weights = train(
-        detector.task(layout.n_labels),
-        layout.fleet,
-        features,
-        layout.settings,
-        reporter=reporter,
-        **training_options,
-    )
+    weights: Any = {}
+    if detector.config.detector.trains:
+        weights = train(
+            detector.task(layout.n_labels),
+            layout.fleet,
+            features,
+            layout.settings,
+            reporter=reporter,
+            **training_options,
+        )
     calibration = _calibrate(detector, features, layout, weights, reporter)
     return FittedDetector(
         detector=detector,
@@ -80,10 +82,7 @@ def _calibrate(
     reported and gets NaN.
     """
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(detector.task().kind))
-    def statistics_of(weights: Any, pieces: ClipInput) -> Any:
-        pools = jax.vmap(detector.statistics, in_axes=(None, 0))(weights, pieces)
-        return jax.tree.map(lambda leaf: leaf[None], pools)  # (1 model, pieces, …)
+    statistics_of = pool_program(detector, detector.statistics)
 
     def of_model(indices: np.ndarray, weights: Any) -> TrainingClips:
         """The training clips of a model; its statistics are computed batch by batch."""
@@ -164,6 +163,7 @@ def fit(
     machine: str = "machine",
     sections: Sequence[str | int] | str | int = "00",
     domains: Sequence[str] | str = "",
+    groups: Sequence[str | int] | None = None,
     outliers: Sequence[np.ndarray] = (),
     embeddings: np.ndarray | None = None,
     reporter: Reporter | None = None,
@@ -177,6 +177,8 @@ def fit(
         sections: the section or machine id of each clip, or one for all.
         domains: "source" or "target" of each clip, or one for all; for systems that
             distinguish them.
+        groups: what each clip was recorded with, as the recording, session or day; for systems
+            without training, whose training scores are by the clips of other groups.
         outliers: (frames, mels) of each clip of another machine; for systems that also learn
             from such clips.
         embeddings: (clips, values) of each clip, by the network that the configuration names.
@@ -204,8 +206,14 @@ def fit(
     for domain in columns["domains"]:
         if not (isinstance(domain, str) and domain in ("", "source", "target")):
             raise UserError(f'domains: {domain!r} is neither "source" nor "target" (nor "")')
+    own = _groups(groups, len(features), detector)
     clips = [
-        Clip(machine, str(section), "train", f"{i:08}", "", domain=domain, label=NORMAL)
+        Clip(
+            *(machine, str(section), "train", f"{i:08}", ""),
+            domain=domain,
+            label=NORMAL,
+            attributes=own[i],
+        )
         for i, (section, domain) in enumerate(
             zip(columns["sections"], columns["domains"], strict=True)
         )
@@ -229,6 +237,21 @@ def fit(
     fitted = fit_clips(detector, table, layout, reporter=reporter)
     rows = score_training(fitted, table, layout.groups, reporter)
     return with_thresholds(fitted, rows, reporter)
+
+
+def _groups(groups: Any, count: int, detector: Detector) -> list[tuple[tuple[str, str], ...]]:
+    """`Clip.attributes` of each clip: its group, where one is given."""
+    if groups is None:
+        return [()] * count
+    if detector.config.detector.trains:
+        raise UserError(
+            f"groups are given, which {detector.config.detector.name} does not use; they are for "
+            "systems without training"
+        )
+    column = _column(groups, "groups", count)
+    for group in column:
+        check("a group", group, (str, int, np.integer), "a name or a whole number")
+    return [((GROUP, str(group)),) for group in column]
 
 
 def _one_system(config: Any) -> Config:

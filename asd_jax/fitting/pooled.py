@@ -1,5 +1,6 @@
 """Runs a detector's program over clips piece by piece, and pools the pieces of each clip."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -9,9 +10,35 @@ import numpy as np
 from asd_jax.detectors import Detector
 from asd_jax.features.batches import ClipFrames, clip_batches
 from asd_jax.features.table import ClipInput
+from asd_jax.runtime.compilation import compiler_options
 
 # A GPU or TPU is given more views at once than a CPU: it has more memory, and needs more work.
 _ACCELERATOR = 8
+
+
+def pool_program(
+    detector: Detector, pool: Callable[[Any, ClipInput], Any]
+) -> Callable[[Any, ClipInput], Any]:
+    """Compiles a pool of one model.
+
+    Args:
+        detector: the system.
+        pool: its `pool` or `statistics`.
+
+    Returns:
+        (weights, pieces) → pool, its arrays (1, pieces, …).
+    """
+
+    @functools.partial(jax.jit, compiler_options=compiler_options(detector.kind))
+    def program(weights: Any, pieces: ClipInput) -> Any:
+        pools = jax.vmap(pool, in_axes=(None, 0))(weights, pieces)
+        return jax.tree.map(lambda leaf: leaf[None], pools)
+
+    def in_precision(weights: Any, pieces: ClipInput) -> Any:
+        with jax.enable_x64(detector.float64):
+            return program(weights, pieces)
+
+    return in_precision
 
 
 def pool_clips(

@@ -167,7 +167,10 @@ def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> di
         of_member = _seed_scores(member, request, own) if own else {}
         for index in own:
             if index in of_member:
-                scores[index].append(of_member[index][:, None])
+                of_seeds = of_member[index][:, None]
+                if len(of_seeds) == 1:  # also of a member that trains nothing
+                    of_seeds = np.repeat(of_seeds, len(fitted.seeds), axis=0)
+                scores[index].append(of_seeds)
             else:  # reported; scores of the other members alone cannot be combined
                 del scores[index]
     return {

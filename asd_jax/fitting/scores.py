@@ -50,8 +50,11 @@ def score_training(
         chosen = _models_of(fitted, group)
         clips = [*features.clips[indices]]
         labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
-        # (seeds, clips)
-        scores = fitted.model_scores(chosen, features, indices, labels, trained_on=True)
+        scores = fitted.training_scores(chosen)  # (seeds, clips), or None
+        if scores is not None:
+            scores = scores[:, : len(clips)]  # the rest is padding
+        else:
+            scores = fitted.model_scores(chosen, features, indices, labels, trained_on=True)
         for seed, row in zip(fitted.config.seeds, scores, strict=True):
             for clip, score in zip(clips, row, strict=True):
                 rows.append(

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from asd_jax.config import Config, MembersConfig, from_dict
+from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import (
     ScoreRow,
@@ -14,17 +16,25 @@ from asd_jax.evaluation.results import (
     read_training_csv,
 )
 from asd_jax.fitting.layout import Group
-from asd_jax.runs.directory import RunDirectory
+from asd_jax.runs.directory import RunDirectory, read_config
 
 _Row = TypeVar("_Row", ScoreRow, TrainingRow)
 
 
 class RunScores(NamedTuple):
-    """Scores from the files of a finished run: by group, then by seed."""
+    """Scores from the files of a finished run: by group, then by seed.
+
+    Attributes:
+        path: the run directory.
+        test: rows of the test clips.
+        training: rows of the training clips.
+        any_seed: whether its system draws nothing, so that its scores are those of any seed.
+    """
 
     path: os.PathLike | str
     test: dict[Group, dict[int, list[ScoreRow]]]
     training: dict[Group, dict[int, list[TrainingRow]]]
+    any_seed: bool = False
 
     @classmethod
     def read(cls, path: os.PathLike | str) -> "RunScores":
@@ -34,7 +44,8 @@ class RunScores(NamedTuple):
             read_scores_csv(run_dir.scores_csv),
             read_training_csv(run_dir.training_csv),
         )
-        return cls(path, _by_group(test), _by_group(training))
+        config = from_dict(read_config(run_dir.config), config_classes())
+        return cls(path, _by_group(test), _by_group(training), of_any_seed(config))
 
 
 class AlignedScores(NamedTuple):
@@ -42,6 +53,11 @@ class AlignedScores(NamedTuple):
 
     test: list[list[ScoreRow]]
     training: list[list[TrainingRow]]
+
+
+def of_any_seed(config: Config | MembersConfig) -> bool:
+    """Whether a run has one seed that stands for all, as its system draws nothing."""
+    return isinstance(config, Config) and not config.detector.trains
 
 
 def groups_of(runs: Iterable[RunScores]) -> list[Group]:
@@ -66,6 +82,8 @@ def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> Aligne
         UserError: the run has scores of other seeds.
     """
     parts: list[dict[int, list[Any]]] = [run.test.get(group, {}), run.training.get(group, {})]
+    if run.any_seed:
+        parts = [_of_seeds(of_seeds, seeds) for of_seeds in parts]
     for of_seeds in parts:
         if of_seeds and set(of_seeds) != set(seeds):
             raise UserError(
@@ -78,6 +96,12 @@ def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> Aligne
         for of_seeds in parts
     )
     return AlignedScores(test, training)
+
+
+def _of_seeds(only: dict[int, list[Any]], seeds: Sequence[int]) -> dict[int, list[Any]]:
+    """The rows of the only seed as those of each seed."""
+    rows = [row for own in only.values() for row in own]
+    return {seed: [row._replace(seed=seed) for row in rows] for seed in seeds if rows}
 
 
 def _by_group(rows: Iterable[_Row]) -> dict[Group, dict[int, list[_Row]]]:

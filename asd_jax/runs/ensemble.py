@@ -35,6 +35,7 @@ from asd_jax.runs.aligned import (
     check_there,
     checked,
     groups_of,
+    of_any_seed,
     score_array,
 )
 from asd_jax.runs.clips import of_subset
@@ -294,11 +295,13 @@ def ensemble(
         places.add(place)
         name = place.name if place.name not in runs else str(place)
         runs[name], members[name] = path, from_dict(stored, config_classes())
-    first = next(iter(members.values()))
-    for name, member in members.items():
+    # What trains nothing has the scores of any seed.
+    trained = {name: own for name, own in members.items() if not of_any_seed(own)} or members
+    first_name, first = next(iter(trained.items()))
+    for name, member in trained.items():
         if member.seeds != first.seeds:
             raise UserError(
-                f"{next(iter(runs))} has the seeds {first.seeds} and {name} {member.seeds}; an "
+                f"{first_name} has the seeds {first.seeds} and {name} {member.seeds}; an "
                 "ensemble is formed seed by seed, so train both with the same ones"
             )
     config = EnsembleConfig(

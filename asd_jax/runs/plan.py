@@ -10,7 +10,7 @@ from asd_jax.data.dcase2020 import TRAINING_CLIPS
 from asd_jax.data.index import read_headers
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
-from asd_jax.fitting.layout import lay_out, with_perturbed
+from asd_jax.fitting.layout import groups_of, lay_out, with_perturbed
 from asd_jax.runs.lengths import frames_of_header, too_short
 from asd_jax.training.cost import Cost, estimate_cost
 
@@ -84,18 +84,41 @@ def describe(cost: Cost) -> str:
     if cost.device_bytes is not None:
         fits = "it fits" if cost.total_bytes < cost.device_bytes else "it does not fit"
         lines.append(("the device has", f"{size(cost.device_bytes)}: {fits}"))
+    return _table(lines)
+
+
+def describe_untrained(detector: Detector, clips: ClipTable, n_frames: np.ndarray) -> str:
+    """Formats what a system without training reads."""
+    groups = groups_of(detector, clips)
+    frame_bytes = 4 * detector.config.front_end.width
+    return _table(
+        [
+            ("models", f"{len(groups):,}, fitted together"),
+            ("training clips", f"{sum(map(len, groups.values())):,}"),
+            ("training", "none: one pass over the features"),
+            ("frames", f"{size(frame_bytes * int(n_frames.sum()))}, read in blocks"),
+        ]
+    )
+
+
+def _table(lines: Sequence[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 
 
 def plan_clips(detector: Detector, clips: Sequence[Clip] | None, *, timed: bool = False) -> Cost:
     """Estimates a run's cost on the chosen clips, by default on DCASE 2020's development set."""
+    return cost_of(detector, *_training_clips(detector, clips), timed=timed)
+
+
+def _training_clips(
+    detector: Detector, clips: Sequence[Clip] | None
+) -> tuple[ClipTable, np.ndarray]:
+    """Training clips that can be used, and their frames."""
     if clips is None:
-        chosen, n_frames = dcase2020_clips(detector)
-    else:
-        clips = ClipTable.of(clips)
-        chosen, n_frames = frames_of(detector, clips[~clips.where(split="test")])
-    return cost_of(detector, chosen, n_frames, timed=timed)
+        return dcase2020_clips(detector)
+    clips = ClipTable.of(clips)
+    return frames_of(detector, clips[~clips.where(split="test")])
 
 
 def cost_of(
@@ -120,4 +143,8 @@ def plan_run(detector: Detector, clips: Sequence[Clip] | None) -> str:
     where = "by the headers of the recordings"
     if clips is None:
         where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
-    return f"{describe(plan_clips(detector, clips))}\n{where}; nothing was started"
+    if detector.config.detector.trains:
+        lines = describe(plan_clips(detector, clips))
+    else:
+        lines = describe_untrained(detector, *_training_clips(detector, clips))
+    return f"{lines}\n{where}; nothing was started"

@@ -153,7 +153,7 @@ class LogMean(NamedTuple):
     @property
     def value(self) -> Any:
         """(..., values) logarithm of the mean."""
-        return self.log_total - _library(self.count).log(self.count)[..., None]
+        return self.log_total - array_module(self.count).log(self.count)[..., None]
 
 
 class GeneralisedMean(NamedTuple):
@@ -257,7 +257,7 @@ def deviation_mean(values: Any, mask: Any, gamma: Any = 10.0) -> Any:
         >>> round(float(pooled[0]), 6)  # weights 1.5, 1.5 and 2
         1.2
     """
-    library = _library(values)
+    library = array_module(values)
     counts = mask[..., None]
     values = library.where(counts, values, 0)
     number = library.sum(counts, axis=-2, keepdims=True)
@@ -312,7 +312,7 @@ def statistics(errors: Any, mask: Any) -> Any:
         >>> dict(zip(STATISTICS, [round(float(value), 3) for value in values]))
         {'mean': 3.0, 'std': 1.871, 'median': 2.5, 'max': 6.0, 'iqr': 2.0}
     """
-    library = _library(errors)
+    library = array_module(errors)
     # NumPy warns where all values are NaN, as those of a diverged training are.
     broken = library.isnan(library.where(mask, errors, 0)).any(axis=-1, keepdims=True)
     counting = library.where(broken, 0, library.where(mask, errors, np.nan))
@@ -335,5 +335,6 @@ def _leaves(parts: Sequence[Any]) -> list[tuple[Any, ...]]:
     return [*zip(*parts, strict=True)]
 
 
-def _library(array: Any) -> Any:
+def array_module(array: Any) -> Any:
+    """NumPy for its arrays, jax.numpy for others: what the value of a pool is computed by."""
     return np if isinstance(array, np.ndarray | np.generic) else jnp

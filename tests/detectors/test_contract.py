@@ -93,6 +93,8 @@ def small(name, **train):
     """
     name, settings = VARIANTS.get(name, (name, {}))
     config = load_config(name, {"front_end.n_mels": "16", **SMALL.get(name, {}), **settings})
+    if not config.detector.trains:
+        return config
     train = {"epochs": 2, "batch_size": 32, "learning_rate": 1e-2, "checkpoint_every": 100, **train}
     return dataclasses.replace(
         config, seeds=(0, 1), train=dataclasses.replace(config.train, **train)
@@ -157,7 +159,8 @@ def test_a_clip_s_score_does_not_depend_on_its_company(fitted):
 def test_the_default_score_is_the_mean_over_the_seeds(fitted):
     clips = make_features(fitted.config, TOGETHER * ["00"], seed=3)
     each = [fitted.score_features(clips, section="00", seed=seed) for seed in fitted.config.seeds]
-    assert (each[0] != each[1]).all()
+    if fitted.config.detector.trains:
+        assert (each[0] != each[1]).all()
     mean = fitted.score_features(clips, section="00")
     np.testing.assert_allclose(mean, np.mean(each, axis=0), rtol=1e-6)
 
@@ -201,7 +204,8 @@ def test_a_long_clip_s_pieces_have_the_score_of_the_whole(fitted):
     embedding = None if embeddings is None else embeddings[0]
     weights, calibration = take((fitted.weights, fitted.calibration), 0)
     clip = ClipInput(frames, len(frames), 0, embedding)
-    whole = jax.jit(fitted.detector.score)(weights, calibration, clip)
+    with jax.enable_x64(fitted.detector.float64):
+        whole = jax.jit(fitted.detector.score)(weights, calibration, clip)
     group = fitted.resolve("fan", "00")
     scores = fitted.clip_scores([0], [ClipFrames(0, [frames], fitted.label_of(group), embedding)])
     ((_, score),) = scores
@@ -241,6 +245,7 @@ _EACH_KIND = ("dense_ae", "ganomaly")
 TRAINED = [
     pytest.param(name, marks=[pytest.mark.slow] * (name not in _EACH_KIND))
     for name in (*SYSTEMS, *VARIANTS)
+    if small(name).detector.trains
 ]
 
 
@@ -286,7 +291,8 @@ def test_wrong_features_and_names_are_one_line(fitted):
             asd_jax.fit(fitted.config, clips)
     with pytest.raises(UserError, match="'fen' was not fitted; did you mean fan"):
         fitted.score_features([good], machine="fen")
-    with pytest.raises(UserError, match="seed 9 was not fitted; there are 0, 1"):
+    seeds = ", ".join(map(str, fitted.seeds))
+    with pytest.raises(UserError, match=f"seed 9 was not fitted; there are {seeds}"):
         fitted.score_features([good], section="00", seed=9)
     with pytest.raises(UserError, match="1 clips, but 2 sections"):
         asd_jax.fit(fitted.config, [good], sections=["00", "01"])

@@ -1,0 +1,60 @@
+"""Mahalanobis distance of a clip's mean log-mel spectrum: the least that a system must beat.
+
+Source: the distance of Mahalanobis with the covariance of Ledoit and Wolf 2004, of the mean over
+time of the log-mels that the challenge's baselines start from. No report describes it; as a
+measure of what training is worth it is in `docs/results.md`.
+
+Decided here:
+    Machines with source and target clips have a centre for each domain and one covariance of
+    the clips around them; the nearer centre counts. Ten target clips do not give a covariance.
+    A machine id or section has a model of its own.
+    A single domain's scores are the squared distances of scikit-learn's `LedoitWolf`.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from asd_jax.audio.views import ViewSpec
+from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
+from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.scoring import pooling
+from asd_jax.scoring.states import States, distance, fit_states, leave_out
+
+
+@dataclasses.dataclass(frozen=True)
+class MelMahalanobisConfig(UntrainedConfig):
+    """Settings of the distance from the mean spectrum; those of all systems without training."""
+
+    name: ClassVar[str] = "mel_mahalanobis"
+
+
+class MelMahalanobis(Untrained):
+    """How far a clip's mean spectrum is from those of normal clips."""
+
+    Config = MelMahalanobisConfig
+    title = "Mahalanobis distance of the mean log-mel spectrum"
+    paper = "no report; Ledoit and Wolf 2004 for the covariance"
+
+    @property
+    def views(self) -> ViewSpec:
+        """Single frames."""
+        return ViewSpec(1)
+
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
+        """The mean (mels,) over time."""
+        frames, mask = clip.views(self.views)  # (frames, 1, mels)
+        return pooling.Mean.of(frames[:, 0].astype(float), mask)
+
+    def fit(self, vectors: Vectors) -> dict[str, np.ndarray]:
+        """Centres and covariances, and the training clips' distances if left out."""
+        states = fit_states(vectors.values, vectors.mask, vectors.state, vectors.group)
+        left = leave_out(vectors.values, vectors.mask, vectors.state, vectors.group)
+        return {**states._asdict(), "training_scores": left.squared}
+
+    def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
+        """The squared distance from the nearest centre."""
+        states = States(**{name: calibration[name] for name in States._fields})
+        return distance(states, pooled[None])[0]

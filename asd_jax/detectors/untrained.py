@@ -1,0 +1,228 @@
+"""Systems without training: a clip's vector of statistics, compared with those of normal clips.
+
+A system of this kind has no network, no epochs and one seed. It pools each clip into a vector,
+and fits something closed to the vectors of a machine's normal clips. All else that drives a run
+serves it as it serves a network.
+
+To write one, subclass `Untrained` in a file of its own (`mel_mahalanobis` is the shortest):
+
+    views         how a clip is cut for `pool`
+    pool          statistics of a piece of a clip; the value of the merged pools is the vector
+    fit           arrays from the vectors of all models, among them `training_scores`
+    score_pooled  the score of a clip, from its vector and these arrays
+
+Scores of the training clips are not those of clips that the model has seen: `fit` computes them
+from models without the clip's group, and thresholds are set by these. A group is what was
+recorded together, a recording, a session or a day: clips of one group resemble each other more
+than they resemble those of tomorrow.
+"""
+
+import abc
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from asd_jax.data.clips import Clip
+from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
+from asd_jax.errors import UserError
+from asd_jax.features.table import ClipInput
+from asd_jax.scoring.pooling import Pool
+from asd_jax.training.task import Task
+
+GROUP = "group"  # the attribute by which `asd_jax.fit` names a clip's group
+
+
+@dataclasses.dataclass(frozen=True)
+class UntrainedConfig(DetectorConfig):
+    """Settings that all systems without training have.
+
+    Attributes:
+        group: what tells the clips that were recorded together: the name of an attribute of the
+            file names or of the table of attributes; or a regular expression with a part in
+            parentheses, which is searched in the recording's path. Empty where each clip is by
+            itself, or `groups=` of `asd_jax.fit` says it.
+        states: which normal clips share a centre: those of a "domain", or those of a domain with
+            the same "attributes". All share one covariance.
+    """
+
+    trains: ClassVar[bool] = False
+    group: str = ""
+    states: Literal["domain", "attributes"] = "domain"
+
+    def __post_init__(self) -> None:
+        if "(" not in self.group:
+            return
+        try:
+            parts = re.compile(self.group).groups
+        except re.error as error:
+            raise UserError(
+                f"detector.group is {self.group!r}, which is no regular expression: {error}"
+            ) from None
+        if parts != 1:
+            raise UserError(
+                f"detector.group is {self.group!r}, with {parts} parts in parentheses; it needs "
+                "one, which gives the group: (?:…) for others"
+            )
+
+
+class Vectors(NamedTuple):
+    """The vectors of all models' training clips.
+
+    Attributes:
+        values: float64 (models, clips, values); zero for padding.
+        mask: (models, clips) true where there is a clip.
+        state: int (models, clips) from 0, which of the model's states a clip is of; the source
+            domain's first.
+        group: int (models, clips) from 0, which of the model's groups a clip is of.
+    """
+
+    values: np.ndarray
+    mask: np.ndarray
+    state: np.ndarray
+    group: np.ndarray
+
+
+class Untrained(Detector):
+    """Base of the systems without training; see the module."""
+
+    scope = "section"
+    float64 = True
+
+    def task(self, n_labels: int = 1) -> Task:
+        """There is none: nothing is trained."""
+        raise NotImplementedError(f"{self.config.detector.name} trains nothing")
+
+    @property
+    def kind(self) -> str:
+        """Its programs are as small as those of dense networks."""
+        return "dense"
+
+    def statistics(self, weights: Any, clip: ClipInput) -> Pool:
+        """A clip's vector."""
+        return self.pool(weights, clip)
+
+    @abc.abstractmethod
+    def fit(self, vectors: Vectors) -> dict[str, np.ndarray]:
+        """Fits all models at once.
+
+        Args:
+            vectors: of their training clips; each model has two or more groups.
+
+        Returns:
+            Arrays with the models' axis first, which `score_pooled` gets as its calibration.
+            "training_scores" (models, clips) are scores of the training clips by models that
+            are fitted without their groups.
+        """
+
+    def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
+        """Vectors, states and groups of a model's training clips."""
+        own, vectors = zip(*clips, strict=True)
+        settings = self.config.detector
+        groups = clip_groups(own, settings.group)
+        if len(own) > 1 and len(set(groups)) < 2:
+            raise UserError(
+                f"all {len(own)} training clips are of one group, {groups[0]}, and none is left "
+                "to compare them with; choose a finer detector.group"
+            )
+        if len(own) < 2 or (np.asarray(vectors) == vectors[0]).all():
+            raise UserError(
+                f"{len(own)} training clip{'s' * (len(own) > 1)}, and no two that differ: how much "
+                "the normal sound varies is not to be seen; add clips"
+            )
+        return {
+            "vectors": np.stack(vectors),
+            "state": _numbered(own, settings.states),
+            "group": np.unique(groups, return_inverse=True)[1].astype(np.float64),
+        }
+
+    def calibrate_fleet(
+        self,
+        calibrations: dict[str, np.ndarray],
+        clips: Sequence[np.ndarray],
+        embeddings: np.ndarray | None,
+    ) -> dict[str, np.ndarray]:
+        """What `fit` gives, beside vectors, states and groups; NaN for models without any."""
+        mask = np.isfinite(calibrations["state"])  # (models, clips)
+        sound = mask.any(axis=1)
+        table = {name: np.where(np.isnan(leaf), 0, leaf) for name, leaf in calibrations.items()}
+        fitted = self.fit(
+            Vectors(
+                table["vectors"][sound],
+                mask[sound],
+                table["state"][sound].astype(np.int32),
+                table["group"][sound].astype(np.int32),
+            )
+        )
+        return {**calibrations, **{name: _spread(leaf, sound) for name, leaf in fitted.items()}}
+
+    def training_scores(self, calibration: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(models, clips) scores of the training clips, from models without their groups."""
+        return calibration["training_scores"]
+
+
+def clip_groups(clips: Sequence[Clip], group: str) -> list[str]:
+    """The group of each clip.
+
+    Args:
+        clips: the clips.
+        group: `UntrainedConfig.group`.
+
+    Raises:
+        UserError: a clip's name or attributes do not tell its group.
+
+    Examples:
+        >>> names = ("day1_0.wav", "day1_1.wav", "day2_0.wav")
+        >>> clips = [Clip("fan", "00", "train", name, "") for name in names]
+        >>> clip_groups(clips, "day([0-9])_")
+        ['1', '1', '2']
+    """
+    if not group:
+        found = [dict(clip.attributes).get(GROUP) for clip in clips]
+        return [f"{i}" if own is None else own for i, own in enumerate(found)]
+    search: Callable[[Clip], str | None]
+    if "(" in group:
+        pattern = re.compile(group)
+
+        def search(clip: Clip) -> str | None:
+            match = pattern.search(clip.path or clip.name)
+            return match and match[1]
+    else:
+
+        def search(clip: Clip) -> str | None:
+            return dict(clip.attributes).get(group)
+
+    groups = []
+    for clip in clips:
+        own = search(clip)
+        if own is None:
+            known = ", ".join(name for name, _ in clip.attributes) or "none"
+            raise UserError(
+                f"detector.group={group}: {clip.path or clip.name} does not tell its group (its "
+                f"attributes: {known})"
+            )
+        groups.append(own)
+    return groups
+
+
+def _numbered(clips: Sequence[Clip], states: str) -> np.ndarray:
+    """float64 (clips,) number of each clip's state; the largest of the source domain first."""
+    of_clips = [
+        (clip.domain == "target", *(own for own in clip.attributes if own[0] != GROUP))
+        if states == "attributes"
+        else (clip.domain == "target",)
+        for clip in clips
+    ]
+    order = sorted(set(of_clips), key=lambda state: (state[0], -of_clips.count(state), state))
+    return np.array([order.index(state) for state in of_clips], np.float64)
+
+
+def _spread(leaf: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """Rows for all models from those of the sound ones; NaN for the others."""
+    if sound.all():
+        return leaf
+    whole = np.full((len(sound), *leaf.shape[1:]), np.nan)
+    whole[sound] = leaf
+    return whole
