@@ -45,10 +45,8 @@ def mel_filters(n_fft: int, mel: MelScale) -> np.ndarray:
         >>> mel_filters(1024, mel).shape
         (513, 64)
     """
-    highest = mel.sample_rate / 2 if mel.fmax is None else mel.fmax
-    to_mel, to_hz = _SCALES[mel.scale]
     # A band rises from its lower neighbour's centre to its own and falls to the upper one's.
-    edges = to_hz(np.linspace(to_mel(mel.fmin), to_mel(highest), mel.n_mels + 2))
+    edges = _edges(mel)
     bins = np.fft.rfftfreq(n_fft, 1 / mel.sample_rate)[:, None]  # (n_fft // 2 + 1, 1), in Hz
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]  # (n_mels,) each
     rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
@@ -56,6 +54,24 @@ def mel_filters(n_fft: int, mel: MelScale) -> np.ndarray:
     if mel.norm == "slaney":
         filters *= 2 / (high - low)  # triangles of equal area
     return filters.astype(np.float32)
+
+
+def band_limits(mel: MelScale) -> np.ndarray:
+    """(n_mels, 2) lower and upper limit of each band, the centres of its neighbours, in Hz.
+
+    Examples:
+        >>> band_limits(MelScale(16000, 3, "linear", None, 0.0, None)).tolist()
+        [[0.0, 4000.0], [2000.0, 6000.0], [4000.0, 8000.0]]
+    """
+    edges = _edges(mel)
+    return np.stack([edges[:-2], edges[2:]], axis=1)
+
+
+def _edges(mel: MelScale) -> np.ndarray:
+    """(n_mels + 2,) centres of the bands and of a further one on either side, in Hz."""
+    highest = mel.sample_rate / 2 if mel.fmax is None else mel.fmax
+    to_mel, to_hz = _SCALES[mel.scale]
+    return to_hz(np.linspace(to_mel(mel.fmin), to_mel(highest), mel.n_mels + 2))
 
 
 @functools.lru_cache

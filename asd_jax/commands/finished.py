@@ -17,6 +17,12 @@ def _define_score(values: flags.FlagValues) -> None:
     flags.DEFINE_string("run_dir", None, "run directory of a finished run", flag_values=values)
     flags.DEFINE_string("machine", None, "machine type of the recordings", flag_values=values)
     flags.DEFINE_string("section", None, "section or id of the recordings", flag_values=values)
+    flags.DEFINE_bool(
+        "explain",
+        False,
+        "say below each score which statistics and frequencies it is made of",
+        flag_values=values,
+    )
     define_on_bad_clip(values)
 
 
@@ -32,13 +38,16 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         section=values.section,
         on_bad_clip=values.on_bad_clip,
         report=lambda line: print(line, file=sys.stderr),
+        explain=values.explain,
     )
     width = max([len(row[0]) for row in rows], default=0)
-    for file, machine, score, threshold, decision in rows:
+    for file, machine, score, threshold, decision, explanation in rows:
         verdict = f"threshold {threshold:.6g}  {'anomalous' if decision else 'normal'}"
         if math.isnan(threshold):
             verdict = "no threshold, so no decision"
         print(f"{file:<{width}}  {machine}  score {score:.6g}  {verdict}")
+        for line in explanation.lines() if explanation else ():
+            print(f"    {line}")
 
 
 def _files(words: list[str]) -> list[str]:

@@ -11,6 +11,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from asd_jax.config.members import (
+    ChoiceConfig,
+    EnsembleConfig,
+    MemberEmbeddingConfig,
+    MembersConfig,
+    MemberTrainConfig,
+)
 from asd_jax.config.text import (
     difference,
     from_dict,
@@ -23,14 +30,9 @@ from asd_jax.config.text import (
 )
 from asd_jax.config.types import (
     BackendConfig,
-    ChoiceConfig,
     Config,
     DataConfig,
     EmbeddingConfig,
-    EnsembleConfig,
-    MemberEmbeddingConfig,
-    MembersConfig,
-    MemberTrainConfig,
     TrainConfig,
 )
 from asd_jax.errors import UserError

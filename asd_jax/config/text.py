@@ -9,16 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from asd_jax.audio.frontend import FrontEnd
-from asd_jax.config.types import (
-    BackendConfig,
+from asd_jax.config.members import (
     ChoiceConfig,
-    Config,
-    DataConfig,
-    EmbeddingConfig,
     EnsembleConfig,
     MemberEmbeddingConfig,
     MembersConfig,
     MemberTrainConfig,
+)
+from asd_jax.config.types import (
+    BackendConfig,
+    Config,
+    DataConfig,
+    EmbeddingConfig,
     NoEffectError,
     TrainConfig,
 )

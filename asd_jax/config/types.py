@@ -1,4 +1,4 @@
-"""Configurations as frozen dataclasses: of a run, and of an ensemble of runs."""
+"""Configuration of a run, as frozen dataclasses."""
 
 import dataclasses
 import typing
@@ -9,7 +9,7 @@ from asd_jax.audio.frontend import FrontEnd
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import composed
 
-_QUANTILE = 0.9  # of the challenge's decision thresholds
+QUANTILE = 0.9  # of the challenge's decision thresholds
 
 
 class NoEffectError(UserError):
@@ -222,7 +222,7 @@ class Config:
     precision: Literal["float32", "bfloat16"] = "float32"
     seeds: tuple[int, ...] = (0, 1, 2)
     threshold: Literal["gamma", "mean", "zero"] = "gamma"
-    threshold_quantile: float = _QUANTILE
+    threshold_quantile: float = QUANTILE
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -235,7 +235,7 @@ class Config:
             or not 0 <= min(self.seeds) <= max(self.seeds) < 2**32
         ):
             raise UserError(f"seeds is {self.seeds}; they must differ and be 0 or more, below 2^32")
-        _check_quantile(self.threshold_quantile)
+        check_quantile(self.threshold_quantile)
         if not getattr(self.detector, "trains", True):
             self._check_untrained()
         if self.threshold == "mean" or (self.threshold == "zero" and self.backend.kind == "own"):
@@ -262,155 +262,7 @@ class Config:
             )
 
 
-def _check_quantile(quantile: float) -> None:
+def check_quantile(quantile: float) -> None:
+    """Raises UserError for a quantile outside (0, 1)."""
     if not 0 < quantile < 1:
         raise UserError(f"threshold_quantile is {quantile}; it must be between 0 and 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class MemberTrainConfig:
-    """Training settings of the members of an ensemble; None keeps each member's own setting.
-
-    Attributes: as those of `TrainConfig`.
-    """
-
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class MemberEmbeddingConfig:
-    """Embedding of the members of an ensemble that have one; empty values keep their own.
-
-    Attributes: as those of `EmbeddingConfig`, with the same short form.
-    """
-
-    kind: Literal["", "none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = ""
-    weights: str = ""
-    sha256: str = ""
-    size: int | None = None
-    hop: float | None = None
-
-    SHORT_FOR: typing.ClassVar[str] = "kind"
-
-
-@dataclasses.dataclass(frozen=True)
-class MembersConfig:
-    """A run made of the runs of several systems, its members: an ensemble or a choice.
-
-    Attributes:
-        members: the systems' configurations by name. On the command line each is a group, as in
-            `--config.members.group_made.train.epochs=5`.
-        data: choice of recordings, for all members.
-        train: training settings for all members.
-        embedding: for all members that have an embedding.
-        precision: as in `Config`, for all members; empty keeps their own.
-        seeds: of all members; scores are combined seed by seed.
-        name: as in `Config`.
-    """
-
-    members: Mapping[str, "Config | MembersConfig"]
-    data: DataConfig = DataConfig()
-    train: MemberTrainConfig = MemberTrainConfig()
-    embedding: MemberEmbeddingConfig = MemberEmbeddingConfig()
-    precision: Literal["", "float32", "bfloat16"] = ""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.members:
-            raise UserError("members is empty; an ensemble needs one or more")
-        self.member_configs()
-
-    def member_configs(self) -> "dict[str, Config | MembersConfig]":
-        """The members' configurations with the shared settings applied."""
-        train: dict[str, Any] = {
-            k: v for k, v in dataclasses.asdict(self.train).items() if v is not None
-        }
-        embedding: dict[str, Any] = {
-            k: v for k, v in dataclasses.asdict(self.embedding).items() if v not in ("", None)
-        }
-        configs: dict[str, Config | MembersConfig] = {}
-        embedded = False
-        for name, member in self.members.items():
-            has_embedding = member.embedding.kind not in ("", "none")
-            embedded |= has_embedding
-            if not getattr(getattr(member, "detector", None), "trains", True):
-                # One model joins every seed; settings of training are those of the others.
-                configs[name] = dataclasses.replace(member, data=self.data, name=name)
-                continue
-            # Both kinds of member have these fields, with types of their own.
-            shared: dict[str, Any] = {
-                "data": self.data,
-                "train": dataclasses.replace(member.train, **train),
-                "embedding": dataclasses.replace(
-                    member.embedding, **(embedding if has_embedding else {})
-                ),
-                "precision": self.precision or member.precision,
-                "seeds": self.seeds,
-                "name": name,
-            }
-            configs[name] = dataclasses.replace(member, **shared)
-        if embedding and not embedded:
-            raise UserError(f"embedding.{next(iter(embedding))}: no member has an embedding")
-        return configs
-
-
-@dataclasses.dataclass(frozen=True)
-class EnsembleConfig(MembersConfig):
-    """A run that combines the scores of its members.
-
-    Attributes:
-        members: as in `MembersConfig`, like the attributes not named here.
-        combine: the "mean" or the "max" of the members' scores, standardised for each machine
-            id by those of its training clips.
-        threshold_quantile: as in `Config`.
-    """
-
-    combine: Literal["mean", "max"] = "mean"
-    threshold_quantile: float = _QUANTILE
-
-    def __new__(cls, *args: Any, **settings: Any) -> Any:
-        """An `EnsembleConfig`; a `ChoiceConfig` where combine="choose", its former name."""
-        if settings.get("combine") == "choose":
-            del settings["combine"]
-            return ChoiceConfig(*args, **settings)
-        return super().__new__(cls)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_quantile(self.threshold_quantile)
-
-
-@dataclasses.dataclass(frozen=True)
-class ChoiceConfig(MembersConfig):
-    """A run in which one member serves each machine type; only needed members are run.
-
-    Attributes:
-        members: as in `MembersConfig`, like the attributes not named here.
-        choices: the member that serves a machine type, as "fan:group_made".
-        default: the member for the other machine types.
-    """
-
-    choices: tuple[str, ...] = ()
-    default: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "choices", tuple(map(composed, self.choices)))
-        machines = [choice.partition(":")[0] for choice in self.choices]
-        if len(set(machines)) < len(machines):
-            raise UserError(f"choices names a machine type twice: {', '.join(self.choices)}")
-        named = [choice.partition(":")[2] for choice in self.choices]
-        for member in [*named, self.default]:
-            if member not in self.members:
-                raise UserError(
-                    f"choices and default must name members, as in fan:{next(iter(self.members))}; "
-                    f"{member!r} is none of {', '.join(self.members)}"
-                )
-
-    def member_for(self, machine: str) -> str:
-        """The member that serves a machine type."""
-        chosen = dict(choice.partition(":")[::2] for choice in self.choices)
-        return chosen.get(composed(machine), self.default)

@@ -13,8 +13,10 @@ import numpy as np
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig  # a system's own is `Detector.Config`
 from asd_jax.data.clips import Clip
+from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
+from asd_jax.scoring.explanation import Explanation
 from asd_jax.scoring.pooling import Pool
 from asd_jax.training.task import Task, TrainingStatistics
 
@@ -260,6 +262,21 @@ class Detector(abc.ABC):
             Arrays with the models' axis first. By default the calibrations as they are.
         """
         return calibrations
+
+    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+        """Says what the score of a clip is made of, for systems that can.
+
+        Args:
+            calibration: of one model.
+            pooled: the value of the clip's pool.
+
+        Raises:
+            UserError: the system has no explanation.
+        """
+        raise UserError(
+            f"{self.config.detector.name} gives a score without an explanation; spectral explains "
+            "its scores"
+        )
 
     def training_scores(self, calibration: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """(models, clips) scores of the training clips, where `calibrate_fleet` computed them.

@@ -12,15 +12,18 @@ Decided here:
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from asd_jax.audio.mel import band_limits
 from asd_jax.audio.views import ViewSpec
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
+from asd_jax.scoring.explanation import Explanation, part_of
 from asd_jax.scoring.states import States, distance, fit_states, leave_out
 
 
@@ -56,5 +59,13 @@ class MelMahalanobis(Untrained):
 
     def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
         """The squared distance from the nearest centre."""
-        states = States(**{name: calibration[name] for name in States._fields})
-        return distance(states, pooled[None])[0]
+        return distance(_states(calibration), pooled[None])[0]
+
+    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+        """The deviations of the mean spectrum, band by band."""
+        part = part_of("level", _states(calibration), np.asarray(pooled), relative=False)
+        return Explanation(part.score, (part,), band_limits(self.config.front_end.mel))
+
+
+def _states(calibration: Mapping[str, Any]) -> States:
+    return States(**{name: calibration[name] for name in States._fields})

@@ -17,8 +17,9 @@ Score: the squared Mahalanobis distance of each statistic, by the covariance of 
     normal clip of another group; then the mean over the statistics, or the largest.
     `asd_jax.scoring.states` has the formulas. Everything is closed, so that the scores of training
     clips which set the threshold are those of a fit without the clip's group, to rounding.
-Domains: each has its own centre, the target's moved a little towards the source's; all share the
-    covariance within them. Neither scores nor thresholds ask for a clip's domain.
+Domains: each has its own centre, the target's moved towards the source's by what ten clips leave
+    open (James and Stein); both share the covariance within them. Neither scores nor thresholds
+    ask for a test clip's domain.
 Odd training clips, of a dead microphone or another machine, are not fitted to:
     `asd_jax.scoring.outlying`.
 
@@ -39,10 +40,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.audio.mel import band_limits
 from asd_jax.audio.views import ViewSpec
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.scoring.explanation import Explanation, part_of
 from asd_jax.scoring.outlying import usual_rows
 from asd_jax.scoring.pooling import array_module
 from asd_jax.scoring.states import States, StateSettings, distance, fit_states, leave_out
@@ -53,8 +56,6 @@ STATISTICS = ("level", "change", "peak", "shape", "crest")
 _RESOLUTION_DB = 0.01
 # Changes from frame to frame are not told from none below this.
 _LEAST_CHANGE_DB = 1e-3
-# Clips of the source domain that a target domain's centre starts from.
-_SOURCE_CLIPS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,10 +171,13 @@ class Spectral(Untrained):
         """Gaussians (models, …) of each statistic, by name, and the training clips' scores."""
         fitted: dict[str, np.ndarray] = {}
         scores = []
+        usual = vectors.mask
+        for name in ("level", "change", "peak"):  # a clip that is odd in one is fitted to by none
+            rows = spectrum(vectors.values, name)
+            usual = usual & usual_rows(rows, vectors.mask, vectors.state, resolution=_RESOLUTION_DB)
         for name in self.config.detector.statistics:
             rows = spectrum(vectors.values, name)
             settings = self._settings(name)
-            usual = usual_rows(rows, vectors.mask, vectors.state, resolution=_RESOLUTION_DB)
             states = fit_states(rows, usual, vectors.state, vectors.group, settings=settings)
             left = leave_out(
                 rows,
@@ -197,6 +201,15 @@ class Spectral(Untrained):
             scores.append(squared / states.expected)
         return self._combined(jnp.stack(scores))
 
+    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+        """The statistics' scores and deviations, band by band."""
+        parts = tuple(
+            part_of(name, states_of(calibration, name), spectrum(np.asarray(pooled), name))
+            for name in self.config.detector.statistics
+        )
+        score = self._combined(np.array([part.score for part in parts]))
+        return Explanation(float(score), parts, band_limits(self.config.front_end.mel))
+
     def _combined(self, scores: Any) -> Any:
         """(...) from the statistics' scores (statistics, ...)."""
         return scores.mean(axis=0) if self.config.detector.combine == "mean" else scores.max(axis=0)
@@ -204,7 +217,7 @@ class Spectral(Untrained):
     def _settings(self, name: str) -> StateSettings:
         gain = self.config.detector.level_db if name in ("level", "peak") else 0.0
         return StateSettings(
-            standardise=True, resolution=_RESOLUTION_DB, towards_first=_SOURCE_CLIPS, level=gain
+            standardise=True, resolution=_RESOLUTION_DB, towards_first=True, level=gain
         )
 
 

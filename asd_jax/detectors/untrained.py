@@ -21,15 +21,13 @@ import abc
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from asd_jax.data.clips import Clip
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
-from asd_jax.features.table import ClipInput
-from asd_jax.scoring.pooling import Pool
 from asd_jax.training.task import Task
 
 GROUP = "group"  # the attribute by which `asd_jax.fit` names a clip's group
@@ -99,10 +97,6 @@ class Untrained(Detector):
     def kind(self) -> str:
         """Its programs are as small as those of dense networks."""
         return "dense"
-
-    def statistics(self, weights: Any, clip: ClipInput) -> Pool:
-        """A clip's vector."""
-        return self.pool(weights, clip)
 
     @abc.abstractmethod
     def fit(self, vectors: Vectors) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 from asd_jax.audio.views import ViewSpec, fill_view
 from asd_jax.data.recordings import Waveform
 from asd_jax.errors import UserError
+from asd_jax.features.checks import checked_waveforms
 from asd_jax.features.pieces import Piece, PieceBatch, batches, cut
 from asd_jax.features.request import ClipFrontEnd
 
@@ -146,3 +147,25 @@ def _collected(
     for row, owner in enumerate(batch.owners.tolist()):
         n_frames = 1 + (int(batch.n_values[row]) - frame.length) // frame.hop
         yield owner, values[row, :n_frames]
+
+
+def frames_in_memory(
+    waveforms: np.ndarray, sample_rate: int, front_end: ClipFrontEnd
+) -> list[np.ndarray]:
+    """Frames of each waveform in memory.
+
+    Args:
+        waveforms: (clips, samples), or (samples,) of one clip.
+        sample_rate: Hz; resampled where it is not the front end's.
+        front_end: computes the frames.
+
+    Returns:
+        (frames, width) of each.
+
+    Raises:
+        UserError: waveforms of other shapes, with samples that are not finite, or too short.
+    """
+    checked = checked_waveforms(waveforms, sample_rate, front_end.sample_rate)
+    front_end.frames(checked.shape[1])  # UserError where they have none
+    numbered = ((i, Waveform.of(waveform)) for i, waveform in enumerate(checked))
+    return [np.concatenate([*blocks]) for _, blocks in frame_blocks(numbered, front_end)]

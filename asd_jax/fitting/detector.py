@@ -14,22 +14,20 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from asd_jax import config as configs
 from asd_jax.config import Config
-from asd_jax.data.recordings import Waveform
 from asd_jax.detectors import Detector, config_classes, make_detector
 from asd_jax.errors import UserError
 from asd_jax.features.batches import ClipFrames, table_clips
-from asd_jax.features.checks import check_features, checked_waveforms
+from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import Embedder, embedder_of, embeddings_of, mean_embedding
-from asd_jax.features.frames import frame_blocks
-from asd_jax.features.request import ClipFrontEnd
-from asd_jax.features.table import ArrayFeatures, ClipFacts, ClipInput, Features
+from asd_jax.features.frames import frames_in_memory
+from asd_jax.features.table import ArrayFeatures, ClipInput, Features
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
-from asd_jax.fitting.pooled import pool_clips, pool_program
+from asd_jax.fitting.pooled import pool_clips, pool_of_models, scores_of_pools, take
 from asd_jax.runtime import distributed
-from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
-from asd_jax.training import FleetModel, fleet
+from asd_jax.scoring.explanation import Explanation
+from asd_jax.training import FleetModel
 
 # Clips that are shared out to several processes together, and whose scores are made together.
 _SHARE_CLIPS = 32
@@ -100,7 +98,9 @@ class FittedDetector(Fitted):
             UserError: waveforms of other shapes, with samples that are not finite, or too
                 short.
         """
-        return np.stack(self._checked(_all_frames(waveforms, sample_rate, self.config.front_end)))
+        return np.stack(
+            self._checked(frames_in_memory(waveforms, sample_rate, self.config.front_end))
+        )
 
     def _checked(self, features: Iterable[np.ndarray]) -> list[np.ndarray]:
         return check_features(features, self.config.front_end.n_mels, self.detector.views)
@@ -120,7 +120,7 @@ class FittedDetector(Fitted):
         """
         if not self.config.embedding.pretrained:
             return None
-        windows = _all_frames(waveforms, sample_rate, self.embedder)
+        windows = frames_in_memory(waveforms, sample_rate, self.embedder)
         return np.stack([mean_embedding([each]) for each in windows])
 
     @functools.cached_property
@@ -281,60 +281,63 @@ class FittedDetector(Fitted):
                 yield clip, np.asarray(value, np.float32)
             return
         while some := [*itertools.islice(pooled, _SHARE_CLIPS)]:
-            values = jax.tree.map(lambda *rows: _rows(rows, axis=1), *(value for _, value in some))
-            if not self.detector.float64:
-                values = jax.tree.map(_single, values)
-            labels = _rows([np.int32(clip.label) for clip, _ in some])
-            embeddings = None
-            if some[0][0].embedding is not None:
-                embeddings = _rows([clip.embedding for clip, _ in some])
-            scores = np.asarray(
-                self._score_pooled(calibration, values, labels, embeddings, trained_on)
-            )
+            scores = self._score_pooled(calibration, some, trained_on)
             for i, (clip, _) in enumerate(some):
                 yield clip, scores[:, i]
 
+    def explain(
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+    ) -> list[Explanation]:
+        """Says of each recording what its score is made of.
+
+        Args:
+            waveforms: as in `score`.
+            sample_rate: as in `score`.
+            machine: as in `score`.
+            section: as in `score`.
+
+        Raises:
+            UserError: as `score`; or the system has no explanation.
+        """
+        features = self.features(waveforms, sample_rate)
+        return self.explain_features(features, machine=machine, section=section)
+
+    def explain_features(
+        self,
+        features: Sequence[np.ndarray] | np.ndarray,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+    ) -> list[Explanation]:
+        """Says of each clip what its score is made of, from its features, as `score_features`."""
+        table = ArrayFeatures((), self._checked(features))
+        chosen = self.models_of(self.resolve(machine, section))
+        clips = table_clips(table, range(len(features)))
+        return [explanation for _, explanation in self.explanations(chosen, clips)]
+
+    def explanations(
+        self, chosen: Sequence[int], clips: Iterable[ClipFrames]
+    ) -> Iterator[tuple[ClipFrames, Explanation]]:
+        """Each clip and what its score by the first of some models is made of."""
+        weights, calibration = take((self.weights, self.calibration), chosen[:1])
+        own = take(calibration, 0)
+        if type(self.detector).explain is Detector.explain:
+            self.detector.explain(own, None)  # UserError
+        for clip, value in pool_clips(self.detector, functools.partial(self._pool, weights), clips):
+            yield clip, self.detector.explain(own, jax.tree.map(lambda leaf: leaf[0], value))
+
     @functools.cached_property
     def _pool(self) -> Callable[[Any, ClipInput], Any]:
-        """(weights, pieces) → pool, its arrays (models, pieces, …)."""
-        detector = self.detector
-        one = pool_program(detector, detector.pool)
-        if not self.config.detector.trains:
-            return one  # a machine and section has one model, without weights
-        if fleet.choose_driver(self.config.train, detector.kind) == "vmap":
-            over_models = jax.vmap(jax.vmap(detector.pool, in_axes=(None, 0)), in_axes=(0, None))
-            return jax.jit(over_models, compiler_options=compiler_options(detector.kind))
-
-        # On a CPU, models one after another, as in training.
-        def pool(weights: Any, pieces: ClipInput) -> Any:
-            count = len(jax.tree.leaves(weights)[0])
-            pools = [one(take(weights, m), pieces) for m in range(count)]
-            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pools)
-
-        return pool
+        return pool_of_models(self.detector)
 
     @functools.cached_property
-    def _score_pooled(self) -> Callable[[Any, Any, Any, Any, bool], jax.Array]:
-        """(calibration, values, labels, embeddings, trained) → (models, clips)."""
-
-        @functools.partial(jax.jit, static_argnums=4)
-        def score(
-            calibration: Any, values: Any, labels: Any, embeddings: Any, trained: bool
-        ) -> jax.Array:
-            def of_clip(calibration: Any, value: Any, label: Any, embedding: Any) -> jax.Array:
-                facts = ClipFacts(label, embedding, trained)
-                return self.detector.score_pooled(calibration, value, facts)
-
-            of_clips = jax.vmap(of_clip, in_axes=(None, 0, 0, 0))
-            return jax.vmap(of_clips, in_axes=(0, 0, None, None))(
-                calibration, values, labels, embeddings
-            )
-
-        def in_precision(*arguments: Any) -> jax.Array:
-            with jax.enable_x64(self.detector.float64):
-                return score(*arguments)
-
-        return in_precision
+    def _score_pooled(self) -> Callable[[Any, Sequence[Any], bool], np.ndarray]:
+        return scores_of_pools(self.detector, _SHARE_CLIPS)
 
     def __getstate__(self) -> dict[str, Any]:
         """Its fields alone: compiled programs cannot be pickled, and are made again on demand."""
@@ -392,28 +395,3 @@ class FittedDetector(Fitted):
 def group_name(model: FleetModel) -> str:
     """Name that models share which differ only in their seed: "machine/section"."""
     return f"{model.machine}/{model.section}"
-
-
-def _all_frames(
-    waveforms: np.ndarray, sample_rate: int, front_end: ClipFrontEnd
-) -> list[np.ndarray]:
-    """(frames, width) of each waveform in memory."""
-    checked = checked_waveforms(waveforms, sample_rate, front_end.sample_rate)
-    front_end.frames(checked.shape[1])  # UserError where they have none
-    numbered = ((i, Waveform.of(waveform)) for i, waveform in enumerate(checked))
-    return [np.concatenate([*blocks]) for _, blocks in frame_blocks(numbered, front_end)]
-
-
-def _rows(rows: Sequence[Any], axis: int = 0) -> np.ndarray:
-    """Stacks rows, and repeats the last up to `_SHARE_CLIPS`."""
-    return np.stack([*rows, *[rows[-1]] * (_SHARE_CLIPS - len(rows))], axis=axis)
-
-
-def _single(leaf: np.ndarray) -> np.ndarray:
-    return leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf
-
-
-def take(tree: Any, chosen: int | Sequence[int]) -> Any:
-    """The chosen models of a stacked tree."""
-    rows = chosen if isinstance(chosen, int) else np.asarray(chosen)
-    return jax.tree.map(lambda leaf: leaf[rows], tree)

@@ -22,9 +22,9 @@ from asd_jax.features.batches import table_clips
 from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import embeddings_of
 from asd_jax.features.table import ArrayFeatures, Features
-from asd_jax.fitting.detector import FittedDetector, take
+from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.layout import Layout, lay_out, with_perturbed
-from asd_jax.fitting.pooled import pool_clips, pool_program
+from asd_jax.fitting.pooled import pool_clips, pool_program, take
 from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
@@ -82,7 +82,9 @@ def _calibrate(
     reported and gets NaN.
     """
 
-    statistics_of = pool_program(detector, detector.statistics)
+    trains = detector.config.detector.trains
+    # What a system without training keeps of a clip is what it scores it by.
+    statistics_of = pool_program(detector, "statistics" if trains else "pool")
 
     def of_model(indices: np.ndarray, weights: Any) -> TrainingClips:
         """The training clips of a model; its statistics are computed batch by batch."""

@@ -17,6 +17,7 @@ from asd_jax.features.request import ClipFrontEnd
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.scoring.explanation import Explanation
 
 _UNNAMED = "machine"  # of models that were fitted or imported without a machine's name
 
@@ -30,6 +31,7 @@ class FileScore(NamedTuple):
         score: mean over the seeds.
         threshold: a larger score is anomalous; NaN where the run has none.
         decision: 1 if it is called anomalous, else 0.
+        explanation: what the score is made of; None where it was not asked for.
     """
 
     file: str
@@ -37,6 +39,7 @@ class FileScore(NamedTuple):
     score: float
     threshold: float
     decision: int
+    explanation: Explanation | None = None
 
 
 class _Request(NamedTuple):
@@ -44,6 +47,7 @@ class _Request(NamedTuple):
     whose: Sequence[tuple[str | None, str | None]]  # machine and section of each file
     on_bad_clip: str
     report: Callable[[str], None]
+    explanations: dict[int, Explanation] | None  # of each file, to be filled; None for none
 
     def is_bad(self, index: int, error: UserError) -> None:
         line = f"{self.files[index]}: {error}"
@@ -109,6 +113,7 @@ def score_files(
     section: str | None = None,
     on_bad_clip: str = "stop",
     report: Callable[[str], None] = print,
+    explain: bool = False,
 ) -> list[FileScore]:
     """Scores recordings.
 
@@ -121,9 +126,17 @@ def score_files(
         on_bad_clip: "stop" or "skip".
         report: called with a line about each recording that is left out, resampled or downmixed,
             and about what was assumed of recordings that fit no layout.
+        explain: whether to say what the scores are made of.
+
+    Raises:
+        UserError: a recording cannot be scored, unless they are skipped; or its system cannot
+            explain its scores.
     """
+    if explain and not isinstance(fitted, FittedDetector):
+        raise UserError("an ensemble's scores are not explained; explain those of a member")
     places = [_Place.of(fitted, file, machine, section) for file in files]
-    request = _Request(files, [place[:2] for place in places], on_bad_clip, report)
+    explanations: dict[int, Explanation] | None = {} if explain else None
+    request = _Request(files, [place[:2] for place in places], on_bad_clip, report, explanations)
     wanted = []
     said: set[str] = set()
     for index, place in enumerate(places):
@@ -149,6 +162,7 @@ def score_files(
                 score,
                 threshold,
                 int(score > threshold),
+                explanations[index] if explanations else None,
             )
         )
     return rows
@@ -201,8 +215,13 @@ def _of_detector(
                 for index, blocks in frames
                 if embeddings is None or index in embeddings
             )
-            for clip, score in fitted.clip_scores(chosen, clips):
-                scores[clip.position] = fitted.of_seeds(chosen, score[:, None])[:, 0]
+            if request.explanations is None:
+                for clip, score in fitted.clip_scores(chosen, clips):
+                    scores[clip.position] = fitted.of_seeds(chosen, score[:, None])[:, 0]
+                continue
+            for clip, explanation in fitted.explanations(chosen, clips):
+                request.explanations[clip.position] = explanation
+                scores[clip.position] = np.array([explanation.score], np.float32)
     return scores
 
 

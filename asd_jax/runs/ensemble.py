@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asd_jax.config import Config, EnsembleConfig, from_dict
-from asd_jax.config.types import ChoiceConfig, MembersConfig
+from asd_jax.config.members import ChoiceConfig, MembersConfig
 from asd_jax.data.layouts import find_clips
 from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError

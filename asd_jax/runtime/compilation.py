@@ -66,6 +66,25 @@ def compiler_options(kind: str) -> dict[str, str] | None:
     return options
 
 
+def round_up(count: int, least: int) -> int:
+    """Rounds up to one of eight numbers between a power of two and the next one.
+
+    A program is compiled for the sizes of its arrays. With arrays padded to few sizes, data sets of
+    other sizes, and machines one after another, share programs.
+
+    Args:
+        count: what is rounded.
+        least: the smallest result, a power of two.
+
+    Examples:
+        >>> [round_up(count, 8) for count in (0, 9, 16, 17, 1000, 1100)]
+        [8, 9, 16, 18, 1024, 1152]
+    """
+    count = max(count, least)
+    unit = 1 << max(0, (count - 1).bit_length() - 4)
+    return -(-count // unit) * unit
+
+
 def _processor() -> str:
     """Properties of the processor that programs depend on, as far as the system reports them."""
     try:

@@ -4,12 +4,15 @@ A fit reads (..., rows, columns) and a mask (..., rows) and makes one model for 
 leading axes; rows that do not count may hold anything. Fits run in float64.
 """
 
+import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import threadpoolctl  # type: ignore[import-untyped]  # it has no type hints
 
 from asd_jax.errors import UserError
 
@@ -72,6 +75,22 @@ def in_turn() -> bool:
     three times as long.
     """
     return jax.default_backend() == "cpu"
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Inside, a CPU's LAPACK, which factorises for JAX, uses one thread.
+
+    Many small matrices are factorised one after another. To share each among threads gains
+    nothing, and takes up to fifty times as long where another process competes for the cores.
+    """
+    return _thread_pools().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _thread_pools() -> threadpoolctl.ThreadpoolController:
+    import scipy.linalg  # noqa: F401 - whose LAPACK JAX calls, and which must be loaded to be found
+
+    return threadpoolctl.ThreadpoolController()
 
 
 def each(function: Callable[..., Any], one_by_one: bool) -> Callable[..., Any]:

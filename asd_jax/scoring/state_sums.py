@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from asd_jax.scoring.gaussian import ledoit_wolf
 
@@ -26,8 +27,8 @@ class StateSettings(NamedTuple):
             their unit: what a measurement does not resolve.
         shrinkage: share of the identity, scaled to the mean variance, in the covariance; None
             for Ledoit and Wolf's.
-        towards_first: clips that the centre of state 0 is worth in each other centre, which is
-            thus moved towards it the more, the fewer clips it has.
+        towards_first: whether the other centres are moved towards that of state 0, the more, the
+            less their distance exceeds what so few clips explain.
         level: standard deviation of what all columns have in common beside their covariance, as
             levels in dB have the gain of a microphone.
     """
@@ -35,8 +36,15 @@ class StateSettings(NamedTuple):
     standardise: bool = False
     resolution: float = 0.0
     shrinkage: float | None = None
-    towards_first: float = 0.0
+    towards_first: bool = False
     level: float = 0.0
+
+
+def numbers_of(settings: StateSettings) -> Any:
+    """Settings as float64 numbers, so that one program serves all; a shrinkage of −1 for None."""
+    shrinkage = -1.0 if settings.shrinkage is None else settings.shrinkage
+    numbers: Any = map(np.float64, settings._replace(shrinkage=shrinkage))
+    return StateSettings(*numbers)
 
 
 class Rows(NamedTuple):
@@ -117,50 +125,64 @@ def sums_of(table: Rows, n_states: int, grouped: bool) -> tuple[Sums, jax.Array]
     return sums, deviations
 
 
-def model_of(
-    sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: StateSettings
-) -> Model:
-    """The Gaussians of some sums and of the rows (n, d) that are fitted in them."""
+def model_of(sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any) -> Model:
+    """The Gaussians of some sums and of the rows (n, d) that are fitted in them.
+
+    Args:
+        sums: the sums.
+        deviations: (n, d) of the rows from their states' means.
+        fitted: (n,).
+        settings: a `StateSettings` of numbers, from `numbers_of`.
+    """
     mean, count, scatter = sums.mean, sums.n_clips, sums.scatter
     n, d = jnp.maximum(jnp.sum(count), 1), scatter.shape[-1]
     variance = jnp.maximum(jnp.diag(scatter) / n, 0)
     # Equal rows differ from their mean by rounding alone, which is no variance.
     least = (4 * jnp.finfo(scatter.dtype).eps * jnp.max(jnp.abs(mean))) ** 2
-    scale = jnp.ones(d)
-    if settings.standardise:
-        varies = variance > jnp.maximum(least, settings.resolution**2)
-        scale = jnp.where(varies, jnp.sqrt(variance), settings.resolution or 1.0)
+    varies = variance > jnp.maximum(least, settings.resolution**2)
+    steady = jnp.where(settings.resolution > 0, settings.resolution, 1)
+    scale = jnp.where(settings.standardise, jnp.where(varies, jnp.sqrt(variance), steady), 1)
     covariance = scatter / n / (scale[:, None] * scale)  # (d, d)
     spread = jnp.trace(covariance) / d  # the mean variance
-    shrinkage: Any = settings.shrinkage
-    if shrinkage is None:
-        scaled = jnp.where(fitted[:, None], deviations / scale, 0)
-        shrinkage = ledoit_wolf(scaled, covariance, n)
+    scaled = jnp.where(fitted[:, None], deviations / scale, 0)
+    given = settings.shrinkage >= 0
+    shrinkage = jnp.where(given, settings.shrinkage, ledoit_wolf(scaled, covariance, n))
     valid = jnp.sum(variance) / d > least
     spread = jnp.where(valid, spread, 1)
     share = jnp.maximum(shrinkage, _LEAST_SHRINKAGE)
     shrunk = (1 - shrinkage) * covariance + share * spread * jnp.eye(d)
-    if settings.level:
-        shrunk += settings.level**2 / (scale[:, None] * scale)
+    shrunk += settings.level**2 / (scale[:, None] * scale)
     inverse = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(shrunk), jnp.eye(d), lower=True)
     # tr C⁻¹ S from C = (1 − α) S + α t I + L, which needs no further product of matrices.
     share = 1 - shrinkage
     rest = d - shrinkage * spread * jnp.sum(inverse**2)
-    if settings.level:
-        rest -= settings.level**2 * jnp.sum((inverse @ (1 / scale)) ** 2)
+    rest -= settings.level**2 * jnp.sum((inverse @ (1 / scale)) ** 2)
     # All but shrunk away, the covariance is the multiple of the identity.
     within = jnp.where(share > _LEAST_SHARE, rest / jnp.maximum(share, _LEAST_SHARE), d)
     groups = within
     if sums.between is not None:
         groups = jnp.sum((inverse @ (sums.between / n / (scale[:, None] * scale))) * inverse)
     expected = _expected(sums, groups, jnp.maximum(within - groups, 0), share)
-    centres = mean
-    if settings.towards_first:
-        worth = jnp.where(jnp.arange(len(count)) == 0, 0, settings.towards_first) * (count[0] > 0)
-        centres = (count[:, None] * mean + worth[:, None] * mean[0]) / jnp.maximum(
-            count + worth, 1
-        )[:, None]
+    nearer = _towards_first(mean, count, inverse / scale, expected)
+    centres = jnp.where(settings.towards_first, nearer, mean)
     return Model(centres, count, scale, inverse, expected, valid)
+
+
+def _towards_first(
+    mean: jax.Array, count: jax.Array, whitening: jax.Array, expected: jax.Array
+) -> jax.Array:
+    """Centres (states, d), moved towards the first as James and Stein's estimator moves them.
+
+    Of equal states, the squared distance of two means is about 1 / n₁ + 1 / n₂ times that which is
+    expected of a clip; the share of it that this explains is taken away.
+
+    Source: James and Stein 1961, Estimation with quadratic loss, its positive part.
+    """
+    apart = jnp.sum(((mean - mean[0]) @ whitening.T) ** 2, axis=-1)  # (states,)
+    explained = (1 / jnp.maximum(count, 1) + 1 / jnp.maximum(count[0], 1)) * (expected - 2)
+    kept = jnp.where(apart > 0, jnp.maximum(1 - explained / jnp.where(apart > 0, apart, 1), 0), 1)
+    kept = jnp.where((jnp.arange(len(mean)) > 0) & (count[0] > 0), jnp.minimum(kept, 1), 1)
+    return jnp.where(kept[:, None] < 1, mean[0] + kept[:, None] * (mean - mean[0]), mean)
 
 
 def _expected(sums: Sums, groups: jax.Array, within: jax.Array, share: jax.Array) -> jax.Array:

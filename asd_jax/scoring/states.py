@@ -18,6 +18,7 @@ Generalized cross-validation, here with the mean leverage of groups and of clips
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.errors import UserError
+from asd_jax.runtime.compilation import round_up
 from asd_jax.scoring import rows
 from asd_jax.scoring.state_sums import (
     Rows,
@@ -32,11 +34,14 @@ from asd_jax.scoring.state_sums import (
     Sums,
     comparable,
     model_of,
+    numbers_of,
     sums_of,
     without,
 )
 
 _PLAIN = StateSettings()
+# What rows and groups are padded to at least, see `round_up`: few programs serve all sizes.
+_FEWEST_ROWS = 64
 
 
 class States(NamedTuple):
@@ -111,11 +116,12 @@ def fit_states(
         2.0
     """
     table, n_states, _ = _checked(values, mask, mask, state, group, settings)
-    grouped = group is not None
-    with jax.enable_x64(True):
-        fitted = _fit_all(_flat(table), n_states, grouped, settings, rows.in_turn())
+    flat, places = _flat(table), _few_states(n_states)
+    numbers = _repeated(numbers_of(settings), len(flat.values))
+    fitted: States = _of_models(_fit, (flat, numbers), (places, _grouped(table)))
+    fitted = fitted._replace(mean=fitted.mean[:, :n_states], n_clips=fitted.n_clips[:, :n_states])
     leading = table.values.shape[:-2]
-    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(leading + leaf.shape[1:]), fitted)
+    return States(*(leaf.reshape(leading + leaf.shape[1:]) for leaf in fitted))
 
 
 def distance(states: States, values: jax.Array) -> jax.Array:
@@ -147,6 +153,28 @@ def distances(states: States, values: jax.Array) -> jax.Array:
     centres = jnp.matmul(mean - middle, whitening, precision="highest")  # (..., states, d)
     squared = jnp.sum((white[..., None, :] - centres[..., None, :, :]) ** 2, axis=-1)
     return comparable(squared, count[..., None, :])
+
+
+def nearest_state(states: States, values: Any) -> tuple[np.ndarray, float]:
+    """Deviation of one row from the nearest centre of one model, by NumPy.
+
+    Args:
+        states: without leading axes.
+        values: (d,).
+
+    Returns:
+        (d,) the row minus the centre, and the factor that brings its squared distance to the
+        scale of the state of the most clips, see `distance`.
+    """
+    mean, count, whitening = (
+        np.asarray(part, np.float64) for part in (states.mean, states.n_clips, states.whitening)
+    )
+    deviations = np.asarray(values, np.float64) - mean  # (states, d)
+    of_new = 1 + 1 / np.maximum(count, 1)
+    factors = of_new.min(where=count > 0, initial=2.0) / of_new
+    squared = np.sum((deviations @ whitening) ** 2, axis=1) * factors
+    nearest = int(np.where(count > 0, squared, np.inf).argmin())
+    return deviations[nearest], float(factors[nearest])
 
 
 def leave_out(
@@ -186,17 +214,14 @@ def leave_out(
         >>> round(within), round(float(leave_out(values).squared[7]), -2)
         (132, 1300.0)
     """
-    grouped = group is not None
     table, n_states, group = _checked(values, mask, fitted, state, group, settings)
     mask = np.ones(group.shape, bool) if mask is None else np.broadcast_to(mask, group.shape)
-    members = _members(mask, group)
-    with jax.enable_x64(True):
-        found = _leave_out_all(
-            _flat(table), rows.flat(members, 2), n_states, grouped, settings, rows.in_turn()
-        )
-    return LeftOut(
-        *(np.where(mask, np.asarray(leaf).reshape(mask.shape), np.nan) for leaf in found)
-    )
+    members = _members(rows.flat(mask, 1), rows.flat(group, 1))
+    numbers = _repeated(numbers_of(settings), len(members))
+    static = _few_states(n_states), _grouped(table)
+    found = _of_models(_leave_out, (_flat(table), members, numbers), static)
+    own = [leaf[:, : mask.shape[-1]].reshape(mask.shape) for leaf in found]
+    return LeftOut(*(np.where(mask, leaf, np.nan) for leaf in own))
 
 
 def _checked(
@@ -206,7 +231,7 @@ def _checked(
     shrinkage = settings.shrinkage
     if shrinkage is not None and not 0 <= shrinkage <= 1:
         raise UserError(f"the shrinkage must be from 0 to 1, not {shrinkage}")
-    for name in ("towards_first", "resolution", "level"):
+    for name in ("resolution", "level"):
         if not getattr(settings, name) >= 0:
             raise UserError(f"{name} is {getattr(settings, name)}; it must be 0 or more")
     values, mask = rows.checked(values, mask)
@@ -226,72 +251,103 @@ def _checked(
     return Rows(values, mask, state, cell), n_states, group
 
 
+def _few_states(n_states: int) -> int:
+    """The next power of two, and at least two: states without clips cost nothing."""
+    return 1 << max(1, (n_states - 1).bit_length())
+
+
+def _repeated(settings: Any, models: int) -> Any:
+    return jax.tree.map(lambda number: np.full(models, number), settings)
+
+
+def _grouped(table: Rows) -> bool:
+    """Whether a group has more than one of the rows that are fitted to."""
+    fitted, cell = (rows.flat(leaf, 1) for leaf in (table.fitted, table.cell))
+    return any(
+        len(np.unique(cells[own])) < own.sum() for own, cells in zip(fitted, cell, strict=True)
+    )
+
+
 def _flat(table: Rows) -> Rows:
-    return Rows(rows.flat(table.values, 2), *(rows.flat(leaf, 1) for leaf in table[1:]))
+    """Rows of all models (models, rows, …), their number padded to one of few."""
+    flat = [rows.flat(table.values, 2), *(rows.flat(leaf, 1) for leaf in table[1:])]
+    n = flat[0].shape[1]
+    more = round_up(n, _FEWEST_ROWS) - n
+    return Rows(*(np.pad(leaf, [(0, 0), (0, more), *[(0, 0)] * (leaf.ndim - 2)]) for leaf in flat))
 
 
 def _members(mask: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """(..., groups, most) rows of each group, padded with −1; groups are those of each model."""
+    """Rows of each group of each model.
+
+    Args:
+        mask: (models, n) rows that count.
+        group: (models, n).
+
+    Returns:
+        (models, groups, most), padded with −1 to one of few shapes.
+    """
     of_models = []
-    for counts, groups in zip(rows.flat(mask, 1), rows.flat(group, 1), strict=True):
+    for counts, groups in zip(mask, group, strict=True):
         own = np.flatnonzero(counts)
         _, place = np.unique(groups[own], return_inverse=True)
         order = np.argsort(place, kind="stable")
         of_models.append(np.split(own[order], np.cumsum(np.bincount(place))[:-1]))
-    n_groups = max(map(len, of_models))
+    n_groups = round_up(max(map(len, of_models)), _FEWEST_ROWS)
     most = max(len(each) for split in of_models for each in split)
+    most = 1 << (most - 1).bit_length()
     members = np.full((len(of_models), n_groups, most), -1, np.int32)
     for padded, split in zip(members, of_models, strict=True):
         for row, each in zip(padded, split, strict=False):
             row[: len(each)] = each
-    return members.reshape(*mask.shape[:-1], n_groups, most)
+    return members
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _fit_all(
-    table: Rows, n_states: int, grouped: bool, settings: StateSettings, one_by_one: bool
-) -> States:
-    """Models of rows (models, n, …)."""
-
-    def fit(*fields: jax.Array) -> States:
-        table = Rows(*fields)
-        sums, deviations = sums_of(table, n_states, grouped)
-        model = model_of(sums, deviations, table.fitted, settings)
-        whitening = model.inverse.T / model.scale[:, None]
-        return States(model.mean, model.n_clips, whitening, model.expected, model.valid)
-
-    return rows.each(fit, one_by_one)(*table)
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _fit(table: Rows, settings: Any, n_states: int, grouped: bool) -> States:
+    """The model of rows (n, …)."""
+    sums, deviations = sums_of(table, n_states, grouped)
+    model = model_of(sums, deviations, table.fitted, settings)
+    whitening = model.inverse.T / model.scale[:, None]
+    return States(model.mean, model.n_clips, whitening, model.expected, model.valid)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _leave_out_all(
-    table: Rows,
-    members: jax.Array,
-    n_states: int,
-    grouped: bool,
-    settings: StateSettings,
-    one_by_one: bool,
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _leave_out(
+    table: Rows, members: jax.Array, settings: Any, n_states: int, grouped: bool
 ) -> LeftOut:
-    """Distances (models, n) of rows (models, n, …) by their members (models, groups, most)."""
+    """Distances (n,) of the rows (n, …) of one model by their members (groups, most)."""
+    sums, deviations = sums_of(table, n_states, grouped)
 
-    def of_model(members: jax.Array, *fields: jax.Array) -> LeftOut:
-        table = Rows(*fields)
-        sums, deviations = sums_of(table, n_states, grouped)
+    def left_out(own: jax.Array) -> LeftOut:
+        return _without(own, sums, deviations, table, settings)
 
-        def left_out(own: jax.Array) -> LeftOut:
-            return _without(own, sums, deviations, table, settings)
+    of_groups = jax.lax.map(left_out, members)  # (groups, most)
+    # Padding goes to a place behind all rows.
+    places = jnp.where(members >= 0, members, len(table.fitted))
+    empty = jnp.zeros(len(table.fitted) + 1)
+    return LeftOut(*(empty.at[places].set(leaf)[:-1] for leaf in of_groups))
 
-        of_groups = jax.lax.map(left_out, members)  # (groups, most)
-        # Padding goes to a place behind all rows.
-        places = jnp.where(members >= 0, members, len(table.fitted))
-        empty = jnp.zeros(len(table.fitted) + 1)
-        return LeftOut(*(empty.at[places].set(leaf)[:-1] for leaf in of_groups))
 
-    return rows.each(of_model, one_by_one)(members, *table)
+def _of_models(
+    function: Callable[..., Any], arguments: Sequence[Any], static: Sequence[Any]
+) -> Any:
+    """Results of `function` for each model of its arguments, as NumPy arrays.
+
+    On a CPU the models are computed one after another, in a program of one model, which then
+    serves any number of them; else together.
+    """
+    with jax.enable_x64(True), rows.one_thread():
+        if not rows.in_turn():
+            found = jax.vmap(lambda *own: function(*own, *static))(*arguments)
+            return jax.tree.map(np.asarray, found)
+        count = len(jax.tree.leaves(arguments)[0])
+        own = [jax.tree.map(lambda leaf, m=m: leaf[m], arguments) for m in range(count)]
+        found = [jax.tree.map(np.asarray, function(*each, *static)) for each in own]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
 
 def _without(
-    own: jax.Array, sums: Sums, deviations: jax.Array, table: Rows, settings: StateSettings
+    own: jax.Array, sums: Sums, deviations: jax.Array, table: Rows, settings: Any
 ) -> LeftOut:
     """Distances of the rows `own` (most,) from the Gaussians without them."""
     model = model_of(*without(own, sums, deviations, table), settings)

@@ -17,6 +17,7 @@ import numpy as np
 from asd_jax.errors import UserError
 from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
+from asd_jax.runtime.compilation import round_up
 from asd_jax.training.models import Examples, FleetClips, whole_batches
 from asd_jax.training.task import TrainingStatistics
 
@@ -139,25 +140,6 @@ def _groups(parts: Sequence[Examples]) -> tuple[np.ndarray, ...]:
             groups.append(own)
             grouped = np.union1d(grouped, own)
     return tuple(groups)
-
-
-def round_up(count: int, least: int) -> int:
-    """Rounds up to one of eight numbers between a power of two and the next one.
-
-    A program is compiled for the sizes of its arrays, and padding costs no step: data sets of
-    other sizes, and machines one after another, share programs.
-
-    Args:
-        count: what is rounded.
-        least: the smallest result, a power of two.
-
-    Examples:
-        >>> [round_up(count, 8) for count in (0, 9, 16, 17, 1000, 1100)]
-        [8, 9, 16, 18, 1024, 1152]
-    """
-    count = max(count, least)
-    unit = 1 << max(0, (count - 1).bit_length() - 4)
-    return -(-count // unit) * unit
 
 
 def _runs(group: np.ndarray, count: int) -> list[np.ndarray]:

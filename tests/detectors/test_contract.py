@@ -16,7 +16,8 @@ from asd_jax.errors import UserError
 from asd_jax.features.batches import ClipFrames
 from asd_jax.features.embeddings import embeddings_of
 from asd_jax.features.table import ArrayFeatures, ClipInput
-from asd_jax.fitting.detector import FittedDetector, take
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.pooled import take
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
 

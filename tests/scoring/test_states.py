@@ -27,7 +27,7 @@ def distances(states, values):
         return np.asarray(jax.jit(distance)(states, values))
 
 
-def nearest_by_hand(values, state, new, *, standardise, towards_first=0.0):
+def nearest_by_hand(values, state, new, *, standardise, towards_first=False):
     """scikit-learn's covariance of the rows minus their states' means, for each state's mean."""
     means = [values[state == s].mean(axis=0) for s in np.unique(state)]
     counts = [np.sum(state == s) for s in np.unique(state)]
@@ -36,7 +36,13 @@ def nearest_by_hand(values, state, new, *, standardise, towards_first=0.0):
     covariance = LedoitWolf(assume_centered=True).fit(within / scale).covariance_
     moved = [means[0]]
     for mean, n in zip(means[1:], counts[1:], strict=True):
-        moved.append((n * mean + towards_first * means[0]) / (n + towards_first))
+        kept = 1.0
+        if towards_first:
+            gap = (mean - means[0]) / scale
+            apart = gap @ np.linalg.inv(covariance) @ gap / (1 / n + 1 / counts[0])
+            expected = fit_states(values, None, state, settings=StateSettings(standardise)).expected
+            kept = np.clip(1 - (expected - 2) / apart, 0, 1)
+        moved.append(means[0] + kept * (mean - means[0]))
     of_states = []
     for mean, n in zip(moved, counts, strict=True):
         delta = (new - mean) / scale
@@ -65,7 +71,7 @@ def test_one_state_equals_sklearn(n, shrinkage, estimator):
 
 
 @pytest.mark.parametrize("standardise", [False, True])
-@pytest.mark.parametrize("towards_first", [0.0, 5.0])
+@pytest.mark.parametrize("towards_first", [False, True])
 def test_several_states_share_a_covariance(standardise, towards_first):
     values, state = draw(60), np.repeat([0, 1, 2], [40, 15, 5])
     values[state == 1] += 30
@@ -75,6 +81,19 @@ def test_several_states_share_a_covariance(standardise, towards_first):
     new = np.concatenate([draw(10, seed=1), draw(10, seed=2) + 30])
     expected = nearest_by_hand(values, state, new, **settings)
     np.testing.assert_allclose(distances(states, new), expected, rtol=TOLERANCE)
+
+
+def test_a_centre_of_few_clips_moves_by_what_chance_explains():
+    """To that of the first state from nearby, hardly at all from far."""
+    values, state = draw(60, d=20), np.arange(60) >= 52
+    settings = StateSettings(standardise=True, towards_first=True)
+    for gap, low, high in ((0.0, 0.0, 0.4), (60.0, 0.97, 1.0)):
+        moved = values + gap * state[:, None]
+        first, second = (moved[state == s].mean(axis=0) for s in (0, 1))
+        centres = fit_states(moved, None, state, settings=settings).mean
+        np.testing.assert_allclose(centres[0], first, rtol=1e-12)
+        kept = (centres[1] - first) @ (second - first) / np.sum((second - first) ** 2)
+        assert low <= kept <= high
 
 
 def refitted(values, state, group, settings, fitted=True):
@@ -110,7 +129,7 @@ def test_clips_left_out_are_as_refitted(groups, standardise):
         "a session is a state": np.where(state == 1, 99, np.arange(50) % 5),
         "unequal": np.minimum(np.arange(50), 20),
     }[groups]
-    settings = StateSettings(standardise, 0.1, towards_first=3.0, level=2.0 * standardise)
+    settings = StateSettings(standardise, 0.1, towards_first=True, level=2.0 * standardise)
     found = leave_out(values, None, state, group, settings=settings)
     squared, expected = refitted(values, state, group, settings)
     np.testing.assert_allclose(found.squared, squared, rtol=TOLERANCE)
@@ -222,7 +241,6 @@ def test_a_twin_stays_when_a_clip_is_left_out():
     ("settings", "message"),
     [
         ({"settings": StateSettings(shrinkage=1.5)}, "the shrinkage must be from 0 to 1"),
-        ({"settings": StateSettings(towards_first=-1.0)}, "towards_first is -1.0"),
         ({"settings": StateSettings(level=-1.0)}, "level is -1.0"),
         ({"state": [-1] * 9}, "states are numbered from 0"),
     ],

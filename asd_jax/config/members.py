@@ -1,0 +1,159 @@
+"""Configurations of several systems' runs, as frozen dataclasses: an ensemble, and a choice."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from asd_jax.config.types import QUANTILE, Config, DataConfig, check_quantile
+from asd_jax.errors import UserError
+from asd_jax.runtime.arguments import composed
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberTrainConfig:
+    """Training settings of the members of an ensemble; None keeps each member's own setting.
+
+    Attributes: as those of `TrainConfig`.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberEmbeddingConfig:
+    """Embedding of the members of an ensemble that have one; empty values keep their own.
+
+    Attributes: as those of `EmbeddingConfig`, with the same short form.
+    """
+
+    kind: Literal["", "none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = ""
+    weights: str = ""
+    sha256: str = ""
+    size: int | None = None
+    hop: float | None = None
+
+    SHORT_FOR: typing.ClassVar[str] = "kind"
+
+
+@dataclasses.dataclass(frozen=True)
+class MembersConfig:
+    """A run made of the runs of several systems, its members: an ensemble or a choice.
+
+    Attributes:
+        members: the systems' configurations by name. On the command line each is a group, as in
+            `--config.members.group_made.train.epochs=5`.
+        data: choice of recordings, for all members.
+        train: training settings for all members.
+        embedding: for all members that have an embedding.
+        precision: as in `Config`, for all members; empty keeps their own.
+        seeds: of all members; scores are combined seed by seed.
+        name: as in `Config`.
+    """
+
+    members: Mapping[str, "Config | MembersConfig"]
+    data: DataConfig = DataConfig()
+    train: MemberTrainConfig = MemberTrainConfig()
+    embedding: MemberEmbeddingConfig = MemberEmbeddingConfig()
+    precision: Literal["", "float32", "bfloat16"] = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise UserError("members is empty; an ensemble needs one or more")
+        self.member_configs()
+
+    def member_configs(self) -> "dict[str, Config | MembersConfig]":
+        """The members' configurations with the shared settings applied."""
+        train: dict[str, Any] = {
+            k: v for k, v in dataclasses.asdict(self.train).items() if v is not None
+        }
+        embedding: dict[str, Any] = {
+            k: v for k, v in dataclasses.asdict(self.embedding).items() if v not in ("", None)
+        }
+        configs: dict[str, Config | MembersConfig] = {}
+        embedded = False
+        for name, member in self.members.items():
+            has_embedding = member.embedding.kind not in ("", "none")
+            embedded |= has_embedding
+            if not getattr(getattr(member, "detector", None), "trains", True):
+                # One model joins every seed; settings of training are those of the others.
+                configs[name] = dataclasses.replace(member, data=self.data, name=name)
+                continue
+            # Both kinds of member have these fields, with types of their own.
+            shared: dict[str, Any] = {
+                "data": self.data,
+                "train": dataclasses.replace(member.train, **train),
+                "embedding": dataclasses.replace(
+                    member.embedding, **(embedding if has_embedding else {})
+                ),
+                "precision": self.precision or member.precision,
+                "seeds": self.seeds,
+                "name": name,
+            }
+            configs[name] = dataclasses.replace(member, **shared)
+        if embedding and not embedded:
+            raise UserError(f"embedding.{next(iter(embedding))}: no member has an embedding")
+        return configs
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleConfig(MembersConfig):
+    """A run that combines the scores of its members.
+
+    Attributes:
+        members: as in `MembersConfig`, like the attributes not named here.
+        combine: the "mean" or the "max" of the members' scores, standardised for each machine
+            id by those of its training clips.
+        threshold_quantile: as in `Config`.
+    """
+
+    combine: Literal["mean", "max"] = "mean"
+    threshold_quantile: float = QUANTILE
+
+    def __new__(cls, *args: Any, **settings: Any) -> Any:
+        """An `EnsembleConfig`; a `ChoiceConfig` where combine="choose", its former name."""
+        if settings.get("combine") == "choose":
+            del settings["combine"]
+            return ChoiceConfig(*args, **settings)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_quantile(self.threshold_quantile)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceConfig(MembersConfig):
+    """A run in which one member serves each machine type; only needed members are run.
+
+    Attributes:
+        members: as in `MembersConfig`, like the attributes not named here.
+        choices: the member that serves a machine type, as "fan:group_made".
+        default: the member for the other machine types.
+    """
+
+    choices: tuple[str, ...] = ()
+    default: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "choices", tuple(map(composed, self.choices)))
+        machines = [choice.partition(":")[0] for choice in self.choices]
+        if len(set(machines)) < len(machines):
+            raise UserError(f"choices names a machine type twice: {', '.join(self.choices)}")
+        named = [choice.partition(":")[2] for choice in self.choices]
+        for member in [*named, self.default]:
+            if member not in self.members:
+                raise UserError(
+                    f"choices and default must name members, as in fan:{next(iter(self.members))}; "
+                    f"{member!r} is none of {', '.join(self.members)}"
+                )
+
+    def member_for(self, machine: str) -> str:
+        """The member that serves a machine type."""
+        chosen = dict(choice.partition(":")[::2] for choice in self.choices)
+        return chosen.get(composed(machine), self.default)

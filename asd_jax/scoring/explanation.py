@@ -1,0 +1,118 @@
+"""What a score is made of: which statistic, which frequencies, how far from normal."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from asd_jax.scoring.states import States, nearest_state
+
+# The bands that are named have this share of a part's score together, if so few have it.
+_NAMED_SHARE = 0.6
+_NAMED_BANDS = 12
+
+
+class Part(NamedTuple):
+    """One statistic's part in a clip's score.
+
+    Attributes:
+        name: of the statistic.
+        score: of the statistic by itself.
+        deviation: (bands,) how far the clip is above (positive) or below the nearest of the
+            machine's normal states, in dB.
+        share: (bands,) what each band contributes to `score`, of which it is the sum.
+        map: (frames, bands) of the contributions over time, for systems that have one.
+    """
+
+    name: str
+    score: float
+    deviation: np.ndarray
+    share: np.ndarray
+    map: np.ndarray | None = None
+
+
+class Explanation(NamedTuple):
+    """A clip's score and what it is made of.
+
+    Attributes:
+        score: of the clip.
+        parts: of its statistics.
+        hz: (bands, 2) lower and upper limit of each band, in Hz.
+    """
+
+    score: float
+    parts: tuple[Part, ...]
+    hz: np.ndarray
+
+    def lines(self, most: int = 3) -> list[str]:
+        """A line a part, the largest first: its score, and the frequencies that speak loudest.
+
+        Args:
+            most: ranges of frequencies in a line.
+
+        Examples:
+            >>> share, deviation = np.array([0.1, 2.0, 1.8, 0.1]), np.array([0.1, 6.0, 5.0, -0.2])
+            >>> hz = np.array([[0, 200], [100, 300], [200, 400], [300, 500]])
+            >>> Explanation(4.0, (Part("level", 4.0, deviation, share),), hz).lines()
+            ['level 4.00: 100 to 400 Hz +5.5 dB (95 %)']
+        """
+        width = max(len(part.name) for part in self.parts)
+        lines = []
+        for part in sorted(self.parts, key=lambda part: -part.score):
+            ranges = [
+                f"{low:.0f} to {high:.0f} Hz {deviation:+.1f} dB ({share:.0%})".replace("%", " %")
+                for low, high, deviation, share in self._ranges(part)[:most]
+            ]
+            lines.append(f"{part.name:<{width}} {part.score:.2f}: {', '.join(ranges)}")
+        return lines
+
+    def _ranges(self, part: Part) -> list[tuple[float, float, float, float]]:
+        """Limits in Hz, mean deviation and share of runs of bands, the largest share first."""
+        total = part.share.sum()
+        share = part.share / total if total > 0 else np.full(len(part.share), 1 / len(part.share))
+        loudest = np.argsort(-share, kind="stable")
+        enough = int(np.searchsorted(np.cumsum(share[loudest]), _NAMED_SHARE)) + 1
+        named = np.sort(loudest[: min(enough, _NAMED_BANDS)])
+        sign = np.sign(part.deviation)
+        breaks = (np.diff(named) > 1) | (np.diff(sign[named]) != 0)
+        runs = np.split(named, np.flatnonzero(breaks) + 1)
+        ranges = [
+            (
+                float(self.hz[run[0], 0]),
+                float(self.hz[run[-1], 1]),
+                float(np.average(part.deviation[run], weights=share[run] + 1e-12)),
+                float(share[run].sum()),
+            )
+            for run in runs
+        ]
+        return sorted(ranges, key=lambda own: -own[3])
+
+
+def part_of(name: str, states: States, values: np.ndarray, *, relative: bool = True) -> Part:
+    """The part of one statistic, whose score is its distance from normal.
+
+    The distance is a sum of squares, one for each band: of the deviations, made uncorrelated by
+    the whitening that stays closest to them (ZCA of correlations; Kessy, Lewin and Strimmer 2018,
+    Optimal whitening and decorrelation).
+
+    Args:
+        name: of the statistic.
+        states: of one model.
+        values: (bands,) of the clip.
+        relative: whether the score is the distance over the expected one.
+
+    Examples:
+        >>> from asd_jax.scoring.states import fit_states
+        >>> rows = np.random.default_rng(0).normal(size=(200, 5))
+        >>> part = part_of("level", fit_states(rows), rows.mean(axis=0) + [0, 0, 9, 0, 0])
+        >>> int(part.share.argmax()), round(float(part.deviation[2]))
+        (2, 9)
+    """
+    deviation, factor = nearest_state(states, values)
+    whitening = np.asarray(states.whitening, np.float64)  # W Wᵀ = C⁻¹
+    covariance = np.linalg.inv(whitening @ whitening.T)
+    scale = np.sqrt(np.diag(covariance))
+    correlations = covariance / (scale[:, None] * scale)
+    values_of, vectors = np.linalg.eigh(correlations)
+    white = vectors @ ((vectors.T @ (deviation / scale)) / np.sqrt(values_of))
+    share = white**2 * factor / (float(states.expected) if relative else 1.0)
+    return Part(name, float(share.sum()), deviation, share)
