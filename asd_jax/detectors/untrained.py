@@ -111,16 +111,25 @@ class Untrained(Detector):
             are fitted without their groups.
         """
 
+    def examples(
+        self, own: np.ndarray, clips: Sequence[Clip], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A machine's own clips, once it is known that they are of several groups."""
+        of_machine = [clips[i] for i in own.tolist()]
+        groups = clip_groups(of_machine, self.config.detector.group)
+        if len(groups) > 1 and len(set(groups)) < 2:
+            raise UserError(
+                f"{of_machine[0].machine} {of_machine[0].section}: all {len(groups)} training "
+                f"clips are of one group, {groups[0]}, and none is left to compare them with; "
+                "choose a finer detector.group"
+            )
+        return super().examples(own, clips, seed)
+
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """Vectors, states and groups of a model's training clips."""
         own, vectors = zip(*clips, strict=True)
         settings = self.config.detector
         groups = clip_groups(own, settings.group)
-        if len(own) > 1 and len(set(groups)) < 2:
-            raise UserError(
-                f"all {len(own)} training clips are of one group, {groups[0]}, and none is left "
-                "to compare them with; choose a finer detector.group"
-            )
         if len(own) < 2 or (np.asarray(vectors) == vectors[0]).all():
             raise UserError(
                 f"{len(own)} training clip{'s' * (len(own) > 1)}, and no two that differ: how much "

@@ -1,0 +1,156 @@
+"""Runs of a system without training: the command line, its files, ensembles with a trained one."""
+
+import numpy as np
+import pytest
+from command_line import run_cli
+from shared_runs import CLIPS, SECTIONS, rows_of
+from trained_ensembles import SEEDS, TINY, by_clip, files_of, mean_config, members, run
+
+import asd_jax
+from asd_jax.config import ChoiceConfig, load_config
+from asd_jax.fitting.recordings import score_files
+
+MELS = {"front_end.n_mels": TINY["front_end.n_mels"]}
+FLAGS = [f"--config.{key}={text}" for key, text in MELS.items()]
+
+
+def spectral(**settings):
+    return load_config("spectral", MELS | settings)
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("untrained")
+    said = run(spectral(), data, folder, "run", members_dir=None)
+    assert "epoch" not in said and f"results are in {folder / 'run'}" in said
+    return folder / "run"
+
+
+def test_its_files_are_those_of_any_run(finished, data):
+    rows, training = (rows_of(finished / name) for name in ("scores.csv", "training_scores.csv"))
+    assert {row["seed"] for row in rows + training} == {"0"}
+    assert len(training) == 2 * len(SECTIONS) * CLIPS
+    for name in ("config.json", "environment.json", "data.json", "results.md", "results.csv"):
+        assert (finished / name).is_file()
+    assert not (finished / "checkpoints").exists() and not (finished / "log.jsonl").exists()
+    fitted = asd_jax.load(finished)
+    row = next(row for row in rows if row["machine"] == "valve" and row["section"] == "02")
+    file = next(data.rglob(f"valve/test/{row['clip']}"))
+    (scored,) = score_files(fitted, [file])
+    assert scored.score == pytest.approx(float(row["score"]), rel=1e-6)
+    assert scored.threshold == pytest.approx(float(row["threshold"]), rel=1e-6)
+    # The fitted file keeps what a later fit needs.
+    assert fitted.calibration["vectors"].shape == (4, CLIPS, 3 * 16)
+
+
+def test_it_goes_on_where_it_was_lost(finished, data, tmp_path):
+    """The same bytes without its training scores, and of a run from the start."""
+    again = run(spectral(), data, finished.parent, "run", members_dir=None)
+    assert "is finished; nothing to do" in again
+    names = ("training_scores.csv", "scores.csv", "results.csv")
+    before = {name: (finished / name).read_bytes() for name in names}
+    for name in names:
+        (finished / name).unlink()
+    (finished / "results.md").unlink()
+    run(spectral(), data, finished.parent, "run", members_dir=None)
+    assert {name: (finished / name).read_bytes() for name in names} == before
+
+
+def test_commands_say_that_nothing_is_trained(capsys, data, tmp_path, finished):
+    common = ["run", "--config=spectral", *FLAGS, f"--data_dir={data}"]
+    status, out, _ = run_cli(capsys, *common, "--dry_run")
+    assert status == 0 and "none: one pass over the features" in out and "models          4" in out
+    for flag, message in [
+        ("--config.train.epochs=3", "train.epochs is 3, which has no effect: spectral trains"),
+        ("--config.train.driver=loop", "train.driver is loop"),
+        ("--config.seeds=0,1", "seeds is (0, 1), which has no effect: spectral trains nothing"),
+        ("--config.precision=bfloat16", "precision is bfloat16"),
+        ("--config.backend=knn", "backend is knn, and spectral trains nothing"),
+        ("--config.detector.group=spd", "detector.group=spd: "),
+        ("--config.detector.group=(0)0", "fan 00: all 12 training clips are of one group, 0"),
+    ]:
+        status, _, err = run_cli(capsys, *common, flag, f"--out_dir={tmp_path / 'refused'}")
+        assert status and message in err and not (tmp_path / "refused/config.json").exists(), flag
+    status, out, _ = run_cli(capsys, "list")
+    assert "configuration   spectral (no training)" in out
+    file = files_of(data, "fan", "00")[0]
+    status, out, _ = run_cli(capsys, "score", "--explain", finished, file)
+    lines = out.splitlines()
+    assert status == 0 and len(lines) == 4 and "threshold" in lines[0]
+    assert all("Hz" in line and "dB" in line for line in lines[1:])
+
+
+def test_groups_of_clips_come_from_their_names(data, tmp_path):
+    """Clips 1, 10 and 11 are one group, as with groups= of `fit`."""
+    config = spectral(**{"detector.group": r"_0*([0-9])[0-9]*\.wav$", "data.machines": "fan"})
+    run(config, data, tmp_path, "run", members_dir=None)
+    rows = rows_of(tmp_path / "run/training_scores.csv")
+    found = {row["clip"]: float(row["score"]) for row in rows if row["section"] == "00"}
+    files = sorted(data.rglob("fan/train/normal_id_00_*.wav"))
+    features = [np.asarray(config.front_end(asd_jax.data.read(file, 16000))) for file in files]
+    groups = [1 if number in (1, 10, 11) else number for number in range(CLIPS)]
+    expected, single = (
+        asd_jax.fit(spectral(), features, groups=own).calibration["training_scores"][0]
+        for own in (groups, None)
+    )
+    np.testing.assert_allclose([found[file.name] for file in files], expected, rtol=1e-4)
+    assert (expected[[1, 10, 11]] > 1.05 * single[[1, 10, 11]]).any()
+
+
+def test_it_joins_every_seed_of_an_ensemble(data, tmp_path):
+    """Its scores stand for both seeds, from files, from memory and from the command line's."""
+    config = mean_config(members={"dense": members()["dense"], "spectral": spectral()})
+    run(config, data, tmp_path, "both")
+    tests = [by_clip(tmp_path / f"shared/{name}/scores.csv") for name in ("dense", "spectral")]
+    found = by_clip(tmp_path / "both/scores.csv")
+    assert found.keys() == set(SEEDS) and tests[1].keys() == {0}
+    trainings = [
+        by_clip(tmp_path / f"shared/{name}/training_scores.csv") for name in ("dense", "spectral")
+    ]
+    for seed, rows in found.items():
+        for key, row in rows.items():
+            z = []
+            for test, training, own in zip(tests, trainings, (seed, 0), strict=True):
+                values = [
+                    float(each["score"])
+                    for place, each in training[own].items()
+                    if place[:2] == key[:2]
+                ]
+                z.append((float(test[own][key]["score"]) - np.mean(values)) / np.std(values))
+            assert float(row["score"]) == pytest.approx(np.mean(z), rel=1e-10, abs=1e-12)
+    fitted = asd_jax.load(tmp_path / "both")
+    (file,) = files_of(data, "fan", "00")[:1]
+    (scored,) = score_files(fitted, [file])
+    mean = np.mean([float(found[seed]["fan", "00", file.name]["score"]) for seed in SEEDS])
+    assert scored.score == pytest.approx(mean, rel=1e-4, abs=1e-5)
+    waveform = asd_jax.data.read(file, 16000)
+    for seed in SEEDS:
+        (score,) = fitted.score(waveform, 16000, machine="fan", section="00", seed=seed)
+        expected = float(found[seed]["fan", "00", file.name]["score"])
+        assert score == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_it_serves_a_machine_type_of_a_choice(data, tmp_path):
+    choice = ChoiceConfig(
+        members={"dense": members()["dense"], "spectral": spectral()},
+        choices=("fan:spectral",),
+        default="dense",
+        seeds=SEEDS,
+        name="choice",
+    )
+    run(choice, data, tmp_path, "choice")
+    rows = rows_of(tmp_path / "choice/scores.csv")
+    assert {row["seed"] for row in rows} == set(map(str, SEEDS))
+    fitted = asd_jax.load(tmp_path / "choice")
+    (file,) = files_of(data, "fan", "02")[:1]
+    expected = {float(row["score"]) for row in rows if row["clip"] == file.name}
+    (scored,) = score_files(fitted, [file])
+    assert [scored.score] == pytest.approx(
+        [
+            float(row["score"])
+            for row in rows
+            if (row["machine"], row["clip"]) == ("fan", file.name)
+        ][:1],
+        rel=1e-5,
+    )
+    assert expected and np.isfinite(fitted.threshold(machine="fan", section="02", seed=1))
