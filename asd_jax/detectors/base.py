@@ -278,6 +278,17 @@ class Detector(abc.ABC):
             "its scores"
         )
 
+    def notes(
+        self, calibration: Mapping[str, np.ndarray], clips: Sequence[Sequence[Clip]]
+    ) -> list[str]:
+        """What a user should know of the training clips, as lines; by default nothing.
+
+        Args:
+            calibration: of all models, from `calibrate_fleet`.
+            clips: of each model.
+        """
+        return []
+
     def training_scores(self, calibration: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """(models, clips) scores of the training clips, where `calibrate_fleet` computed them.
 

@@ -189,6 +189,7 @@ class Spectral(Untrained):
             )
             fitted |= {f"{name}_{field}": leaf for field, leaf in states._asdict().items()}
             scores.append(left.squared / left.expected)
+        fitted["usual"] = usual.astype(np.float64)
         fitted["training_scores"] = self._combined(np.stack(scores))
         return fitted
 

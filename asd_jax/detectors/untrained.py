@@ -28,6 +28,7 @@ import numpy as np
 from asd_jax.data.clips import Clip
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
+from asd_jax.scoring.clusters import cluster_states
 from asd_jax.training.task import Task
 
 GROUP = "group"  # the attribute by which `asd_jax.fit` names a clip's group
@@ -42,13 +43,14 @@ class UntrainedConfig(DetectorConfig):
             file names or of the table of attributes; or a regular expression with a part in
             parentheses, which is searched in the recording's path. Empty where each clip is by
             itself, or `groups=` of `asd_jax.fit` says it.
-        states: which normal clips share a centre: those of a "domain", or those of a domain with
-            the same "attributes". All share one covariance.
+        states: which normal clips share a centre: those of a "domain"; those of a domain with the
+            same "attributes"; or those that are in one of its "clusters", where clips show several.
+            All share one covariance.
     """
 
     trains: ClassVar[bool] = False
     group: str = ""
-    states: Literal["domain", "attributes"] = "domain"
+    states: Literal["domain", "attributes", "clusters"] = "domain"
 
     def __post_init__(self) -> None:
         if "(" not in self.group:
@@ -137,7 +139,7 @@ class Untrained(Detector):
             )
         return {
             "vectors": np.stack(vectors),
-            "state": _numbered(own, settings.states),
+            "state": state_numbers(own, np.stack(vectors), settings.states),
             "group": np.unique(groups, return_inverse=True)[1].astype(np.float64),
         }
 
@@ -160,6 +162,21 @@ class Untrained(Detector):
             )
         )
         return {**calibrations, **{name: _spread(leaf, sound) for name, leaf in fitted.items()}}
+
+    def notes(
+        self, calibration: Mapping[str, np.ndarray], clips: Sequence[Sequence[Clip]]
+    ) -> list[str]:
+        """A line for each machine with clips that `fit` left out as odd ("usual")."""
+        lines = []
+        for own, usual in zip(clips, calibration.get("usual", ()), strict=False):
+            odd = np.flatnonzero(usual[: len(own)] == 0)
+            if len(odd):
+                lines.append(
+                    f"{own[0].machine} {own[0].section}: {len(odd)} of {len(own)} training clips "
+                    f"are unlike all others and are not fitted to, first {own[odd[0]].name}; "
+                    "listen to them, and remove them if the machine was not running as usual"
+                )
+        return lines
 
     def training_scores(self, calibration: Mapping[str, np.ndarray]) -> np.ndarray:
         """(models, clips) scores of the training clips, from models without their groups."""
@@ -210,15 +227,29 @@ def clip_groups(clips: Sequence[Clip], group: str) -> list[str]:
     return groups
 
 
-def _numbered(clips: Sequence[Clip], states: str) -> np.ndarray:
-    """float64 (clips,) number of each clip's state; the largest of the source domain first."""
-    of_clips = [
-        (clip.domain == "target", *(own for own in clip.attributes if own[0] != GROUP))
-        if states == "attributes"
-        else (clip.domain == "target",)
-        for clip in clips
-    ]
-    order = sorted(set(of_clips), key=lambda state: (state[0], -of_clips.count(state), state))
+def state_numbers(clips: Sequence[Clip], vectors: np.ndarray, states: str) -> np.ndarray:
+    """Numbers the states of a machine's clips.
+
+    Args:
+        clips: the clips.
+        vectors: (clips, values).
+        states: `UntrainedConfig.states`.
+
+    Returns:
+        float64 (clips,) from 0; those of the source domain first, then by their clips.
+    """
+    target = np.array([clip.domain == "target" for clip in clips])
+    keys: list[tuple] = [()] * len(clips)
+    if states == "attributes":
+        keys = [tuple(own for own in clip.attributes if own[0] != GROUP) for clip in clips]
+    if states == "clusters":
+        number = np.zeros(len(clips), int)
+        for domain in (target, ~target):
+            if domain.any():
+                number[domain] = cluster_states(vectors[domain])
+        keys = [(each,) for each in number.tolist()]
+    of_clips = [*zip(target.tolist(), keys, strict=True)]
+    order = sorted(set(of_clips), key=lambda state: (state[0], -of_clips.count(state), state[1]))
     return np.array([order.index(state) for state in of_clips], np.float64)
 
 

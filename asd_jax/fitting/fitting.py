@@ -62,6 +62,10 @@ def fit_clips(
             **training_options,
         )
     calibration = _calibrate(detector, features, layout, weights, reporter)
+    if not detector.config.detector.trains:
+        own = [features.clips[layout.groups[model.machine, model.section]] for model in models]
+        for line in detector.notes(calibration, own):
+            reporter.line(line)
     return FittedDetector(
         detector=detector,
         models=tuple(models),

@@ -201,7 +201,7 @@ def reduced(bank: Bank, centres: int = 16, *, seed: int = 0, metric: str = "eucl
 
 def _centres(values: np.ndarray, centres: int, seed: int, metric: str) -> np.ndarray | None:
     """The k-means centres (centres, d) of rows (n, d); None where so many are not distinct."""
-    from sklearn.cluster import KMeans  # type: ignore[import-untyped]  # slow to import
+    from sklearn.cluster import KMeans  # slow to import
 
     if metric == "cosine":
         values = np.asarray(_directions(jnp.asarray(values)))

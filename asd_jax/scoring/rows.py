@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import threadpoolctl  # type: ignore[import-untyped]  # it has no type hints
+import threadpoolctl
 
 from asd_jax.errors import UserError
 

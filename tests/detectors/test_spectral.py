@@ -9,8 +9,11 @@ from sklearn.covariance import LedoitWolf
 
 import asd_jax
 from asd_jax.config import load_config
+from asd_jax.data.clips import Clip
 from asd_jax.detectors.spectral import SpectralConfig
+from asd_jax.detectors.untrained import GROUP, state_numbers
 from asd_jax.errors import UserError
+from asd_jax.runtime.progress import Silent
 
 MELS = 16
 SMALL = {"front_end.n_mels": str(MELS)}
@@ -241,3 +244,52 @@ def test_it_is_scored_in_float64_without_leaving_it_on(fitted):
     fitted.score_features(draw(2))
     assert not jax.config.jax_enable_x64
     assert fitted.calibration["vectors"].dtype == np.float64
+
+
+def test_states_are_told_by_attributes_or_by_clusters(data_of_states):
+    """A machine of two speeds: its centres are told apart, and the smaller state is normal."""
+    clips, attributes, new = data_of_states
+    one = asd_jax.fit(load_config("spectral", SMALL), clips)
+    two = asd_jax.fit(load_config("spectral", SMALL | {"detector.states": "clusters"}), clips)
+    assert one.calibration["level_n_clips"].tolist() == [[50]]
+    assert two.calibration["level_n_clips"].tolist() == [[35, 15]]
+    named = _numbers(attributes)
+    assert named.tolist() == two.calibration["state"][0].tolist()
+    between = (new[0] + new[1]) / 2  # a clip that is of neither state
+    scores = two.score_features(np.stack([*new, between]))
+    assert scores[2] > 3 * scores[:2].max()
+    assert one.score_features(between[None])[0] < 2
+
+
+def _numbers(attributes):
+    clips = [
+        Clip("fan", "00", "train", str(i), "", attributes=((GROUP, str(i)), ("speed", own)))
+        for i, own in enumerate(attributes)
+    ]
+    return state_numbers(clips, np.zeros((len(clips), 1)), "attributes")
+
+
+@pytest.fixture
+def data_of_states():
+    """Clips, the attribute of each, and a new clip of each of two states."""
+    fast = np.arange(50) % 10 >= 7
+    shape = 12 * np.sin(np.arange(MELS)).astype(np.float32)
+    clips = draw(50) + fast[:, None, None] * shape
+    new = draw(2, seed=3)
+    return clips, np.where(fast, "fast", "slow").tolist(), [new[0], new[1] + shape]
+
+
+def test_a_run_names_the_clips_that_it_does_not_fit_to():
+    said = []
+    clips = draw(40)
+    clips[[4, 30]] = -156.5
+
+    class Lines(Silent):
+        def line(self, text):
+            said.append(text)
+
+    asd_jax.fit(load_config("spectral", SMALL), clips, machine="pump", reporter=Lines())
+    odd = [line for line in said if "not fitted to" in line]
+    assert len(odd) == 1
+    assert odd[0].startswith("pump 00: 2 of 40 training clips are unlike all others")
+    assert "first 00000004;" in odd[0]
