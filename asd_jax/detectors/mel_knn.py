@@ -1,7 +1,7 @@
 """Distance of a clip's mean mel spectrum from the nearest normal clip; no training.
 
 Source: `raw_spec` of Fujimura et al., ASDKit (github.com/TakuyaFujimura/dcase-asd-toolkit, MIT),
-which names arXiv 2305.03328 as its own. Normalised distances and more even banks are those
+which names arXiv 2305.03328 as its source. Normalised distances and more even banks are those
 of `asd_jax.scoring.normalisation`, `standardisation` and `minority`, which name their sources.
 
 As there: the mean over time of the magnitudes in 128 mel bands, of HTK's scale and equal peaks;

@@ -7,8 +7,8 @@ scores of their rows, each by a bank without the row's group:
 - Neighbours, densities, weights and scales are those of the other groups' rows.
 - Synthetic rows are drawn anew. Without a source row only their number changes, as a rule; a group
   that they are made of costs a bank of its own.
-- Centres of the source rows are found anew once for each of `FOLDS` parts of the groups, or for
-  each group where they are no more. A row's bank is that without its part.
+- Centres of the source rows are found anew for each of the parts of `asd_jax.scoring.parts`. The
+  bank of a row is that without its part.
 """
 
 import functools
@@ -30,6 +30,7 @@ from asd_jax.scoring.normalisation import (
     normalised_distance,
     varmin_alpha,
 )
+from asd_jax.scoring.parts import parts_of
 from asd_jax.scoring.standardisation import (
     Scales,
     domain_scales,
@@ -39,7 +40,6 @@ from asd_jax.scoring.standardisation import (
 
 OVERSAMPLING = ("none", "smote", "memmixup")
 NORMALISATIONS = ("none", "ldn", "varmin", "ldn_varmin", "domain")
-FOLDS = 10
 
 # As in the system whose published scores `mel_knn` has: target rows up to a fifth of the source.
 _SMOTE_SHARE, _SMOTE_NEIGHBOURS = 0.2, 2
@@ -252,11 +252,11 @@ def _fit_centres(
 ) -> tuple[FittedBank, np.ndarray]:
     """Banks of centres; those of all rows, and those without each part of the groups."""
     size = _places(bank, settings)
-    folds = group % np.minimum(FOLDS, _n_groups(bank.mask, group))[:, None]  # (models, n)
+    folds = parts_of(bank.mask, group)  # (models, n)
     made = []
     for model, fold in enumerate(folds):
         own = _of(bank, model)
-        parts = range(int(fold[own.mask].max()) + 1)
+        parts = range(int(fold.max()) + 1)
         masks = np.stack([own.mask, *(own.mask & (fold != part) for part in parts)])
         several = Bank(
             np.broadcast_to(own.embeddings, (*masks.shape, bank.embeddings.shape[-1])),
@@ -272,7 +272,7 @@ def _fit_centres(
         banks.append(_fitted(_of(several, 0), settings)[0])
         for part in range(len(several.mask) - 1):
             found = _scores_by(_of(several, part + 1), bank.embeddings[model], settings)
-            chosen = bank.mask[model] & (folds[model] == part)
+            chosen = folds[model] == part
             scores[model, chosen] = np.asarray(found)[chosen]
     return _stacked(banks), scores
 
@@ -370,11 +370,6 @@ def _parents(own: Bank, group: np.ndarray, within: np.ndarray, settings: BankSet
         n = len(group)
         parents[np.argmin(np.where(source, within[:n, :n], np.inf), axis=-1)[own.target]] = True
     return set(group[parents].tolist())
-
-
-def _n_groups(mask: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """(models,) groups of each model, which are numbered from 0."""
-    return np.where(mask, group, -1).max(axis=-1) + 1
 
 
 def _of(bank: Bank, model: int) -> Bank:
