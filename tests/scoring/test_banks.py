@@ -23,6 +23,7 @@ SYNTHETIC = {"smote": [2, 2], "memmixup": [3, 3]}
 MASK = np.stack([np.arange(N) < 30, np.ones(N, bool)])
 GROUP = np.stack([np.arange(N) % 10, np.arange(N) * 11 // N])
 SETTINGS = {
+    "LDN": BankSettings(normalisation="ldn"),
     "VarMin": BankSettings(normalisation="varmin", metric="cosine", oversampling="smote"),
     "domains": BankSettings(normalisation="domain", neighbours=2, oversampling="memmixup"),
     "none": BankSettings(neighbours=3),
