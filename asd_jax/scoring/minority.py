@@ -20,7 +20,7 @@ import numpy as np
 from asd_jax.errors import UserError
 from asd_jax.scoring import neighbourhoods, rows
 from asd_jax.scoring.neighbourhoods import distances
-from asd_jax.scoring.neighbours import METRICS, Bank, _directions
+from asd_jax.scoring.neighbours import METRICS, Bank, directions
 
 # A share of a number of rows that is whole but for rounding is whole, in float32 as well.
 _ROUNDING = 1e-3
@@ -78,28 +78,30 @@ def smote(
     elif _is_traced(bank):
         places = int(share * n + _ROUNDING)
     else:
-        places = int(np.max(_wanted(np.asarray(bank.mask), np.asarray(bank.target), share)))
+        places = int(np.max(wanted_children(np.asarray(bank.mask), np.asarray(bank.target), share)))
 
     def one(embeddings: jax.Array, mask: jax.Array, target: jax.Array) -> Any:
         of_target = mask & target
         held = jnp.where(of_target[:, None], embeddings, 0)
-        pairs = neighbourhoods.others(of_target)
-        near = neighbourhoods.nearest(distances(held, held, metric=metric), pairs, min(k, n))
         # Target rows first.
         place = jnp.argsort(~of_target, stable=True)
         count = jnp.sum(of_target)
 
-        def child(number: jax.Array) -> jax.Array:
+        def draw(number: jax.Array) -> tuple[jax.Array, ...]:
             of_parent, of_other, of_u = jax.random.split(jax.random.fold_in(key, number), 3)
             parent = place[jax.random.randint(of_parent, (), 0, jnp.maximum(count, 1), jnp.int32)]
             neighbours = jnp.clip(count - 1, 1, min(k, n))
             other = jax.random.randint(of_other, (), 0, neighbours, jnp.int32)
-            u = jax.random.uniform(of_u, dtype=held.dtype)
-            return held[parent] + u * (held[near.place[parent, other]] - held[parent])
+            return parent, other, jax.random.uniform(of_u, dtype=held.dtype)
 
         numbers = jnp.arange(places)
-        counts = (numbers < _wanted(mask, target, share)) & (count > 1)
-        return jax.vmap(child)(numbers), counts
+        parent, other, u = jax.vmap(draw)(numbers)
+        # Of the parents alone: target rows are few, and how many is not known here.
+        others = of_target & (parent[:, None] != jnp.arange(n))
+        between = distances(held[parent], held, metric=metric)
+        near = neighbourhoods.nearest(between, others, min(k, n)).place[numbers, other]
+        children = held[parent] + u[:, None] * (held[near] - held[parent])
+        return children, (numbers < wanted_children(mask, target, share)) & (count > 1)
 
     return _with(bank, one, places)
 
@@ -204,7 +206,7 @@ def _centres(values: np.ndarray, centres: int, seed: int, metric: str) -> np.nda
     from sklearn.cluster import KMeans  # slow to import
 
     if metric == "cosine":
-        values = np.asarray(_directions(jnp.asarray(values)))
+        values = np.asarray(directions(jnp.asarray(values)))
     if len(np.unique(values, axis=0)) <= centres:
         return None
     return KMeans(centres, random_state=seed).fit(values).cluster_centers_
@@ -247,7 +249,7 @@ def _with(bank: Bank, make: Callable[..., Any], places: int) -> Bank:
     )
 
 
-def _wanted(mask: Any, target: Any, share: float) -> Any:
+def wanted_children(mask: Any, target: Any, share: float) -> Any:
     """Children (...) that make the target rows that share of the source rows."""
     of_source, of_target = (mask & ~target).sum(axis=-1), (mask & target).sum(axis=-1)
     return (share * of_source + _ROUNDING - of_target).clip(0) // 1

@@ -23,6 +23,8 @@ _KMEANS_TOLERANCE = 1e-4
 # diagonal's sum that is added at least, as smaller variances are rounding of float64.
 _FLOOR = 1e-6
 _RESOLVED = 10 * np.finfo(np.float64).eps
+# Weight of components that have no rows, see `fit_mixture`.
+_EMPTY = 1e-12
 
 
 class GaussianMixture(NamedTuple):
@@ -169,6 +171,33 @@ def log_likelihood(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
 
     signature = "(k),(k,d),(k,d,d),(n,d)->(n)"
     return jnp.vectorize(density, signature=signature)(*mixture, values)
+
+
+def component_log_densities(mixture: GaussianMixture, values: jax.Array) -> jax.Array:
+    """Logarithms of the components' densities, without their weights; jit-able.
+
+    Args:
+        mixture: with any leading axes (...).
+        values: (..., n, d); the leading axes are broadcast.
+
+    Returns:
+        (..., n, k); −∞ for components that are empty.
+
+    Examples:
+        >>> import numpy as np
+        >>> one = np.ones(2)
+        >>> pair = GaussianMixture(one / 2, np.array([[0.0], [3.0]]), one.reshape(2, 1, 1))
+        >>> [round(float(each), 2) for each in component_log_densities(pair, np.zeros((1, 1)))[0]]
+        [-0.92, -5.42]
+    """
+
+    def densities(*arguments: jax.Array) -> jax.Array:
+        (weights, *parts), values = arguments[:-1], arguments[-1]
+        found = _log_densities(GaussianMixture(jnp.ones_like(weights), *parts), values)
+        return jnp.where(weights < _EMPTY, -jnp.inf, found)
+
+    signature = "(k),(k,d),(k,d,d),(n,d)->(n,k)"
+    return jnp.vectorize(densities, signature=signature)(*mixture, values)
 
 
 def _log_densities(mixture: GaussianMixture, values: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.errors import UserError
-from asd_jax.scoring.neighbours import METRICS, _directions, _distance
+from asd_jax.scoring.neighbours import METRICS, directions, vector_distance
 
 # Weights of ranks below this share of the first do not change a sum in float64.
 _NEGLIGIBLE = 1e-17
@@ -69,9 +69,9 @@ def distances(queries: jax.Array, rows: jax.Array, *, metric: str = "cosine") ->
 
     def one(queries: jax.Array, rows: jax.Array) -> jax.Array:
         if metric == "cosine":
-            queries, rows = _directions(queries), _directions(rows)
+            queries, rows = directions(queries), directions(rows)
         # Query by query, so that no array has queries × rows × columns.
-        return jax.lax.map(lambda query: _distance(query, rows, metric), queries)
+        return jax.lax.map(lambda query: vector_distance(query, rows, metric), queries)
 
     return jnp.vectorize(one, signature="(q,d),(n,d)->(q,n)")(queries, rows)
 

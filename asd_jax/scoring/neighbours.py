@@ -88,7 +88,7 @@ def knn_distance(
         # Rows that do not count may be NaN, which a product with 0 would keep.
         embeddings = jnp.where(mask[:, None], embeddings, 0)
         if metric == "cosine":
-            queries, embeddings = _directions(queries), _directions(embeddings)
+            queries, embeddings = directions(queries), directions(embeddings)
         # Centred vectors are short, so that the rounding of their products is small.
         middle = jnp.sum(embeddings, axis=0) / jnp.maximum(jnp.sum(mask), 1)  # (d,)
         moved = jnp.where(mask[:, None], embeddings - middle, 0)  # (n, d)
@@ -122,7 +122,7 @@ def _mean_nearest(
     _, candidates = jax.lax.top_k(jnp.where(rows, closeness, -jnp.inf), min(k + _SPARE, len(rows)))
 
     def distance(candidate: jax.Array) -> jax.Array:
-        distances = _distance(queries, embeddings[candidate], metric)
+        distances = vector_distance(queries, embeddings[candidate], metric)
         return jnp.where(rows[candidate], distances, jnp.inf)
 
     # Candidate by candidate, so that no array has queries × candidates × columns.
@@ -134,7 +134,7 @@ def _mean_nearest(
     return jnp.where(count > 0, mean, jnp.inf)
 
 
-def _distance(a: jax.Array, b: jax.Array, metric: str) -> jax.Array:
+def vector_distance(a: jax.Array, b: jax.Array, metric: str) -> jax.Array:
     """Distance of vectors (..., d), of unit length or zero for the cosine."""
     squared = jnp.sum((a - b) ** 2, axis=-1)
     if metric == "euclidean":
@@ -144,7 +144,7 @@ def _distance(a: jax.Array, b: jax.Array, metric: str) -> jax.Array:
     return jnp.where(either_zero, 1, squared / 2)
 
 
-def _directions(vectors: jax.Array) -> jax.Array:
+def directions(vectors: jax.Array) -> jax.Array:
     """Vectors (..., d) scaled to unit length; zero vectors stay."""
     largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
     # Divided by the largest entry first, so that no square overflows or vanishes.

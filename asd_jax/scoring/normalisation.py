@@ -211,6 +211,7 @@ def leave_out(
     r: float | None = None,
     form: str = "ratio",
     alpha: float | None = 1.0,
+    most: int | None = None,
 ) -> jax.Array:
     """The score of each row by a bank without its group; jit-able.
 
@@ -223,13 +224,13 @@ def leave_out(
         mask: (..., n), true where a row counts; None for all of them.
         target: (..., n), true where a row is of the target domain. Only read with `k_target`.
         group: (n,) or (..., n) integers; rows of one label are taken out together, such as those
-            of one recording. None where each row is its own group. Of labels that are traced the
-            largest group is not known, and the time grows as n³.
+            of one recording. None where each row is its own group.
         k: as in `density`, as are `k_target` and `r`.
         k_target: as in `density`.
         r: as in `density`.
         form: as in `normalised_distance`.
         alpha: weight of the densities, or None for VarMin's, fitted anew without each group.
+        most: rows of the largest group, for labels that are traced; else the time grows as n³.
 
     Returns:
         (..., n); infinite where no other group has rows, NaN where a row does not count.
@@ -247,7 +248,8 @@ def leave_out(
         >>> [round(float(score), 3) for score in scores]
         [0.5, 0.333, 0.667, 2.0]
     """
-    score = _scorer(within, group, (k, k_target, r), form, alpha, more=0)
+    taken_out = most or neighbourhoods.largest(group, jnp.shape(within)[-1])
+    score = _scorer(within, taken_out, (k, k_target, r), form, alpha)
 
     def one(within: jax.Array, mask: jax.Array, target: jax.Array, group: jax.Array) -> jax.Array:
         return neighbourhoods.left_out(score(within, mask, target), mask, group)
@@ -279,7 +281,8 @@ def leave_out_pairs(
         (..., n, n): [i, j] the score of row j by a bank without row j and without the group of
         row i. On the diagonal, the scores of `leave_out`. NaN where a row does not count.
     """
-    score = _scorer(within, group, (k, k_target, r), form, alpha, more=1)
+    taken_out = 1 + neighbourhoods.largest(group, jnp.shape(within)[-1])
+    score = _scorer(within, taken_out, (k, k_target, r), form, alpha)
 
     def one(within: jax.Array, mask: jax.Array, target: jax.Array, group: jax.Array) -> jax.Array:
         return neighbourhoods.left_out_pairs(score(within, mask, target), mask, group)
@@ -289,15 +292,11 @@ def leave_out_pairs(
 
 
 def _scorer(
-    within: jax.Array, group: Any, settings: Any, form: str, alpha: float | None, more: int
+    within: jax.Array, taken_out: int, settings: Any, form: str, alpha: float | None
 ) -> Callable[[jax.Array, jax.Array, jax.Array], Score]:
-    """Makes of a bank's distances, mask and target what scores a row by the rows that stay.
-
-    A group can be taken out, and `more` rows beside.
-    """
+    """Makes of a bank's distances, mask and target what scores a row by the rows that stay."""
     _check(within, *settings)
     _check_form(form)
-    taken_out = more + neighbourhoods.largest(group, jnp.shape(within)[-1])
 
     def of_bank(within: jax.Array, mask: jax.Array, target: jax.Array) -> Score:
         lists = _lists(within, mask, target, settings, taken_out)

@@ -127,6 +127,7 @@ def leave_out_standardised(
     *,
     k: int = 1,
     few: int = FEW,
+    most: int | None = None,
 ) -> jax.Array:
     """The score of each row by a bank without its group; jit-able.
 
@@ -140,6 +141,7 @@ def leave_out_standardised(
         group: as in `asd_jax.scoring.normalisation.leave_out`.
         k: as in `domain_scales`.
         few: as in `domain_scales`.
+        most: as in `asd_jax.scoring.normalisation.leave_out`.
 
     Returns:
         (..., n); infinite where no other group has rows, NaN where a row does not count.
@@ -148,7 +150,7 @@ def leave_out_standardised(
         UserError: as `domain_scales`.
     """
     _check(within, k, few)
-    taken_out = neighbourhoods.largest(group, jnp.shape(within)[-1])
+    taken_out = most or neighbourhoods.largest(group, jnp.shape(within)[-1])
 
     def one(within: jax.Array, mask: jax.Array, target: jax.Array, group: jax.Array) -> jax.Array:
         lists = _lists(within, mask, target, k, taken_out)
