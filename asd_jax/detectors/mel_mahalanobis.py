@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.mel import band_limits
@@ -59,7 +60,9 @@ class MelMahalanobis(Untrained):
 
     def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
         """The squared distance from the nearest centre."""
-        return distance(_states(calibration), pooled[None])[0]
+        states = _states(calibration)
+        # Of a model that could not be fitted all is NaN.
+        return jnp.where(jnp.isnan(states.expected), jnp.nan, distance(states, pooled[None])[0])
 
     def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
         """The deviations of the mean spectrum, band by band."""
