@@ -256,8 +256,7 @@ class Config:
             )
         if self.seeds != (0,):
             raise NoEffectError(
-                f"seeds is {self.seeds}, which has no effect: {why}, and draws nothing; leave it "
-                "at (0,)",
+                f"seeds is {self.seeds}, which has no effect: {why}; leave it at (0,)",
                 "seeds",
             )
 
