@@ -51,6 +51,9 @@ _SLOW = (
     "mobilenet_v2_id by neighbours",
     "dense_ae in bfloat16",
     "mobilenet_v2_id in bfloat16",
+    "mel_mahalanobis",
+    "spectrum_knn",
+    "twfr_gmm",
 )
 TESTED = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in (*SYSTEMS, *VARIANTS)

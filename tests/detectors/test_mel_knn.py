@@ -47,6 +47,7 @@ def test_scores_are_scikit_learn_s(metric, level):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow  # the banks' own tests have every setting
 def test_training_scores_are_those_of_fits_without_the_group():
     """By densities with a fitted weight, and with clips that SMOTE adds; to float32's 1e-5.
 

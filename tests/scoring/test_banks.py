@@ -51,7 +51,17 @@ def without(bank, model, taken):
     return bank._replace(mask=mask)
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+# Compile for long; their parts are tested by themselves.
+_SLOW = ("VarMin", "domains")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(own, id=name, marks=[pytest.mark.slow] * (name in _SLOW))
+        for name, own in SETTINGS.items()
+    ],
+)
 def test_rows_are_scored_by_a_bank_without_their_group(settings):
     bank = Bank(draw(), MASK, np.broadcast_to(TARGET, MASK.shape))
     whole, own = fit_banks(bank, GROUP, settings)

@@ -120,13 +120,13 @@ def refitted(values, state, group, settings, fitted=True):
 )
 def test_clips_left_out_are_as_refitted(groups, standardise):
     rng = np.random.default_rng(3)
-    values, state = draw(50), rng.integers(0, 2, 50)
-    values[state == 1] += [0, 0, 0, 3, 0, 0]
+    values, state = draw(50), np.arange(50) % 7 == 3
+    values[state] += [0, 0, 0, 3, 0, 0]
     values[4] += 40  # an outlying one
     group = {
         "clips": np.arange(50),
-        "sessions": rng.integers(0, 7, 50),
-        "a session is a state": np.where(state == 1, 99, np.arange(50) % 5),
+        "sessions": rng.permutation(np.arange(50) % 8),
+        "a session is a state": np.where(state, 99, np.arange(50) % 8),
         "unequal": np.minimum(np.arange(50), 20),
     }[groups]
     settings = StateSettings(standardise, 0.1, towards_first=True, level=2.0 * standardise)
@@ -163,7 +163,7 @@ def test_the_expected_distance_is_that_of_clips_left_out():
 
 def test_a_level_common_to_all_columns_is_forgiven():
     """With 3 dB of it, 6 dB more are 2² at the most: the score is that of before, and 4 more."""
-    values, new = draw(100, d=20), draw(10, d=20, seed=1)
+    values, new = draw(60, d=20), draw(10, d=20, seed=1)
     plain, forgiving = (fit_states(values, settings=StateSettings(level=own)) for own in (0, 3.0))
     assert (distances(plain, new + 6) > distances(plain, new) + 30).all()
     change = distances(forgiving, new + 6) - distances(forgiving, new)
@@ -188,7 +188,7 @@ def test_models_of_unequal_numbers_of_rows_are_as_alone():
     mask = np.stack([np.ones(30, bool), np.arange(30) < 12])
     values[~mask] = np.nan
     state = np.stack([np.arange(30) % 2, np.zeros(30, int)])
-    group = np.arange(30) // 4
+    group = np.arange(30) // 5
     settings = StateSettings(standardise=True)
     together = fit_states(values, mask, state, group, settings=settings)
     left_out = leave_out(values, mask, state, group, settings=settings).squared
@@ -206,12 +206,12 @@ def test_models_of_unequal_numbers_of_rows_are_as_alone():
 
 
 def test_left_out_distances_are_those_of_new_clips():
-    """The median of ten models' 100 clips in 20 dimensions, to 5 %; within them it is too low."""
-    values, new = np.stack([draw(100, d=20, seed=seed) for seed in range(10)]), draw(4000, 20, 99)
+    """The median of ten models' 60 clips in 20 dimensions, to 7 %; within them it is too low."""
+    values, new = np.stack([draw(60, d=20, seed=seed) for seed in range(10)]), draw(4000, 20, 99)
     states = fit_states(values)
     of_new = np.median(distances(states, new))
-    assert np.median(leave_out(values).squared) == pytest.approx(of_new, rel=0.05)
-    assert np.median(distances(states, values)) < 0.92 * of_new
+    assert np.median(leave_out(values).squared) == pytest.approx(of_new, rel=0.07)
+    assert np.median(distances(states, values)) < 0.85 * of_new
 
 
 def test_constant_columns_and_equal_rows():
@@ -230,11 +230,12 @@ def test_constant_columns_and_equal_rows():
 
 
 def test_a_twin_stays_when_a_clip_is_left_out():
-    values = draw(30)
+    """A clip's equal is left out with it only if it is of its group."""
+    values, groups = draw(30), np.arange(30) // 6
     values[20] = values[4]
-    pairs = np.where(np.arange(30) == 20, 4, np.arange(30))
-    alone, together = (leave_out(values, group=own).squared[4] for own in (None, pairs))
-    assert alone < together
+    together = np.where(np.arange(30) == 20, groups[4], groups)
+    apart, left = (leave_out(values, group=own).squared[4] for own in (groups, together))
+    assert apart < left
 
 
 @pytest.mark.parametrize(
