@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         _end(str(error), error.exit_status)
     except KeyboardInterrupt as interrupt:
         number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
-        _end(f"stopped by {number.name}; the same command continues from there", 128 + number)
+        line = f"stopped by {number.name}; the same command continues from there"
+        if argv is None:
+            # A computation may be under way in another thread, which would crash if Python shut
+            # down and took the libraries from it.
+            distributed.end(f"asd-jax: {line}", 128 + number)
+        _end(line, 128 + number)
     except BrokenPipeError:  # the reader of a pipe closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:

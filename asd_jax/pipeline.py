@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
+from asd_jax.runtime.files import disk_errors
 from asd_jax.runtime.interruption import stop_signals
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import Interrupted
@@ -290,13 +292,18 @@ def _fit_untrained(
     run_dir: RunDirectory,
     reporter: Reporter,
 ) -> FittedDetector:
-    """Fits a system that has no network, which takes one pass over the features."""
-    writes = distributed.is_primary()
-    if writes:
-        run_dir.write_environment()
-    fitted = fit_clips(detector, training, layout, reporter=reporter)
-    if writes:
-        fitted.save(run_dir.model)
+    """Fits a system that has no network, which takes one pass over the features.
+
+    Vectors of the machines that were gone through are kept until the model is, which has them all.
+    """
+    if not distributed.is_primary():
+        return fit_clips(detector, training, layout)
+    run_dir.write_environment()
+    with disk_errors(run_dir.vectors):
+        run_dir.vectors.mkdir(exist_ok=True)
+    fitted = fit_clips(detector, training, layout, reporter=reporter, kept_dir=run_dir.vectors)
+    fitted.save(run_dir.model)
+    shutil.rmtree(run_dir.vectors, ignore_errors=True)
     return fitted
 
 

@@ -5,7 +5,8 @@ The command line and the Python interface both end here, so they give the same n
 
 import functools
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ from asd_jax.fitting.pooled import pool_clips, pool_program, take
 from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
+from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import train
 
@@ -38,6 +40,7 @@ def fit_clips(
     layout: Layout,
     *,
     reporter: Reporter | None = None,
+    kept_dir: Path | None = None,
     **training_options: Any,
 ) -> FittedDetector:
     """Fits all models of a run to normal clips; `with_thresholds` adds thresholds.
@@ -47,6 +50,8 @@ def fit_clips(
         features: features of the training clips.
         layout: of these clips, from `lay_out`.
         reporter: shows progress; none by default.
+        kept_dir: folder that keeps what a model's clips were pooled to, as soon as they all are;
+            what is there already is not computed again. For systems without training.
         **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
     reporter = reporter or Silent()
@@ -61,7 +66,7 @@ def fit_clips(
             reporter=reporter,
             **training_options,
         )
-    calibration = _calibrate(detector, features, layout, weights, reporter)
+    calibration = _calibrate(detector, features, layout, weights, reporter, kept_dir)
     if not detector.config.detector.trains:
         own = [features.clips[layout.groups[model.machine, model.section]] for model in models]
         for line in detector.notes(calibration, own):
@@ -78,7 +83,12 @@ def fit_clips(
 
 
 def _calibrate(
-    detector: Detector, features: Features, layout: Layout, weights: Any, reporter: Reporter
+    detector: Detector,
+    features: Features,
+    layout: Layout,
+    weights: Any,
+    reporter: Reporter,
+    kept_dir: Path | None,
 ) -> dict[str, np.ndarray]:
     """Calibrates each model from its training clips, then all models together.
 
@@ -111,7 +121,8 @@ def _calibrate(
         if not distributed.is_own(m):
             continue
         try:
-            calibrations[m] = detector.calibrate(of_model(indices, take(weights, m)))
+            compute = functools.partial(detector.calibrate, of_model(indices, take(weights, m)))
+            calibrations[m] = _kept(kept_dir and kept_dir / f"{m}.npz", compute)
         except UserError as error:
             reporter.line(f"{model.name}: {error}; its scores will be NaN")
             problem = error
@@ -127,6 +138,19 @@ def _calibrate(
     filled = [nothing if each is None else each for each in calibrations]
     stacked = {name: _stack(*[each[name] for each in filled]) for name in sound}
     return detector.calibrate_fleet(stacked, own, features.embeddings)
+
+
+def _kept(path: Path | None, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of a file; without the file, or with a damaged one, they are computed."""
+    if path is None:
+        return compute()
+    try:
+        return read_arrays(path)
+    except (FileNotFoundError, *DAMAGE):
+        arrays: Any = compute()
+        with atomic_write(path, "wb") as file:
+            np.savez(file, **arrays)
+        return arrays
 
 
 def _of_all_processes(

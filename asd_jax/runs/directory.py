@@ -48,6 +48,7 @@ class RunDirectory:
         self.data = self.path / "data.json"
         self.log = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.vectors = self.path / "vectors"
         self.model = self.path / "model.npz"
         self.ensemble = self.path / "ensemble.json"
         self.training_csv = self.path / "training_scores.csv"

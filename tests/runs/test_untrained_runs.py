@@ -8,6 +8,7 @@ from trained_ensembles import SEEDS, TINY, by_clip, files_of, mean_config, membe
 
 import asd_jax
 from asd_jax.config import ChoiceConfig, load_config
+from asd_jax.detectors.untrained import Untrained
 from asd_jax.fitting.recordings import score_files
 
 MELS = {"front_end.n_mels": TINY["front_end.n_mels"]}
@@ -54,6 +55,34 @@ def test_it_goes_on_where_it_was_lost(finished, data, tmp_path):
     (finished / "results.md").unlink()
     run(spectral(), data, finished.parent, "run", members_dir=None)
     assert {name: (finished / name).read_bytes() for name in names} == before
+
+
+def test_an_interrupted_pass_goes_on_with_the_next_machine(data, tmp_path, monkeypatch):
+    """Killed in the third of four models: two are not gone through again, one of them damaged."""
+    gone_through = []
+    calibrate = Untrained.calibrate
+
+    def interrupted(self, clips):
+        gone_through.append(len(clips))
+        if len(gone_through) == 3:
+            raise KeyboardInterrupt
+        return calibrate(self, clips)
+
+    monkeypatch.setattr(Untrained, "calibrate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(spectral(), data, tmp_path, "run", members_dir=None)
+    kept = sorted(path.name for path in (tmp_path / "run/vectors").iterdir())
+    assert kept == ["0.npz", "1.npz"]
+    (tmp_path / "run/vectors/0.npz").write_bytes(b"PK")
+    run(spectral(), data, tmp_path, "run", members_dir=None)
+    assert len(gone_through) == 3 + 3  # the damaged one, the interrupted one, and the last
+    assert not (tmp_path / "run/vectors").exists()
+    whole = asd_jax.load(tmp_path / "run")
+    monkeypatch.undo()
+    run(spectral(), data, tmp_path, "anew", members_dir=None)
+    anew = asd_jax.load(tmp_path / "anew")
+    np.testing.assert_array_equal(whole.calibration["vectors"], anew.calibration["vectors"])
+    np.testing.assert_array_equal(whole.thresholds, anew.thresholds)
 
 
 def test_commands_say_that_nothing_is_trained(capsys, data, tmp_path, finished):
