@@ -31,6 +31,9 @@ from asd_jax.errors import UserError
 from asd_jax.scoring.clusters import cluster_states
 from asd_jax.training.task import Task
 
+# What `fit` may give for each clip, beside arrays for `score_pooled`.
+_OF_CLIPS = {"training_scores", "usual"}
+
 GROUP = "group"  # the attribute by which `asd_jax.fit` names a clip's group
 
 
@@ -105,12 +108,14 @@ class Untrained(Detector):
         """Fits all models at once.
 
         Args:
-            vectors: of their training clips; each model has two or more groups.
+            vectors: of their training clips, in an order that does not depend on that of the
+                files; each model has two or more groups.
 
         Returns:
             Arrays with the models' axis first, which `score_pooled` gets as its calibration.
             "training_scores" (models, clips) are scores of the training clips by models that
-            are fitted without their groups.
+            are fitted without their groups; "usual" (models, clips), if it is there, is false
+            for a clip that is not fitted to.
         """
 
     def examples(
@@ -153,14 +158,18 @@ class Untrained(Detector):
         mask = np.isfinite(calibrations["state"])  # (models, clips)
         sound = mask.any(axis=1)
         table = {name: np.where(np.isnan(leaf), 0, leaf) for name, leaf in calibrations.items()}
-        fitted = self.fit(
-            Vectors(
-                table["vectors"][sound],
-                mask[sound],
-                table["state"][sound].astype(np.int32),
-                table["group"][sound].astype(np.int32),
-            )
+        vectors = Vectors(
+            table["vectors"][sound],
+            mask[sound],
+            table["state"][sound].astype(np.int32),
+            table["group"][sound].astype(np.int32),
         )
+        order = _order(vectors)
+        fitted = self.fit(_in_order(vectors, order))
+        for name in _OF_CLIPS & fitted.keys():
+            of_clips = np.empty_like(fitted[name])
+            np.put_along_axis(of_clips, order, fitted[name], axis=1)
+            fitted[name] = of_clips
         return {**calibrations, **{name: _spread(leaf, sound) for name, leaf in fitted.items()}}
 
     def notes(
@@ -251,6 +260,28 @@ def state_numbers(clips: Sequence[Clip], vectors: np.ndarray, states: str) -> np
     of_clips = [*zip(target.tolist(), keys, strict=True)]
     order = sorted(set(of_clips), key=lambda state: (state[0], -of_clips.count(state), state[1]))
     return np.array([order.index(state) for state in of_clips], np.float64)
+
+
+def _order(vectors: Vectors) -> np.ndarray:
+    """(models, clips) places of each model's clips, by the sums of their values; padding last.
+
+    Draws, of k-means or of synthetic clips, are by place. So they do not depend on the order of
+    the files.
+    """
+    sums = np.where(vectors.mask, vectors.values.sum(axis=-1), np.inf)
+    return np.argsort(sums, axis=1, kind="stable")
+
+
+def _in_order(vectors: Vectors, order: np.ndarray) -> Vectors:
+    """The clips of each model in another order, and their groups numbered by it."""
+    ordered = Vectors(
+        np.take_along_axis(vectors.values, order[..., None], axis=1),
+        *(np.take_along_axis(leaf, order, axis=1) for leaf in vectors[1:]),
+    )
+    for group, mask in zip(ordered.group, ordered.mask, strict=True):
+        _, first, number = np.unique(group[mask], return_index=True, return_inverse=True)
+        group[mask] = np.argsort(np.argsort(first))[number]
+    return ordered
 
 
 def _spread(leaf: np.ndarray, sound: np.ndarray) -> np.ndarray:

@@ -293,3 +293,17 @@ def test_a_run_names_the_clips_that_it_does_not_fit_to():
     assert len(odd) == 1
     assert odd[0].startswith("pump 00: 2 of 40 training clips are unlike all others")
     assert "first 00000004;" in odd[0]
+
+
+@pytest.mark.parametrize("name", ["spectral", "mel_knn", "twfr_gmm"])
+def test_the_order_of_clips_is_of_no_account(name):
+    """To 1e-5, for sums in another order; also of draws, by k-means and of synthetic clips."""
+    config = load_config(name, SMALL)
+    clips, new = np.concatenate([draw(50), draw(10, seed=1) + 3]), draw(8, seed=2)
+    domains = np.repeat(["source", "target"], [50, 10])
+    one = asd_jax.fit(config, clips, domains=domains.tolist())
+    order = np.random.default_rng(0).permutation(60)
+    other = asd_jax.fit(config, clips[order], domains=domains[order].tolist())
+    np.testing.assert_allclose(one.score_features(new), other.score_features(new), rtol=1e-5)
+    np.testing.assert_allclose(training_scores(one)[order], training_scores(other), rtol=1e-5)
+    assert one.threshold() == pytest.approx(other.threshold(), rel=1e-5)

@@ -7,6 +7,7 @@ from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
 from asd_jax.errors import UserError
+from asd_jax.scoring import rows
 from asd_jax.scoring.states import StateSettings, distance, fit_states, leave_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -250,3 +251,19 @@ def test_settings_that_make_no_sense(settings, message):
     for function in (fit_states, leave_out):
         with pytest.raises(UserError, match=message):
             function(draw(9), **settings)
+
+
+@pytest.mark.slow  # how accelerators compute, in programs of their own
+def test_models_together_are_as_one_after_another(monkeypatch):
+    values, group = np.stack([draw(50), draw(50, seed=1)]), np.arange(50) // 7
+    settings = StateSettings(standardise=True, towards_first=True)
+    state = np.arange(50) >= 40
+    states, left = [], []
+    for in_turn in (True, False):
+        monkeypatch.setattr(rows, "in_turn", lambda in_turn=in_turn: in_turn)
+        states.append(fit_states(values, None, state, group, settings=settings))
+        left.append(leave_out(values, None, state, group, settings=settings))
+    for one, other in ((states), (left)):
+        for name in one._fields:
+            found, expected = getattr(one, name), getattr(other, name)
+            np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=1e-12, err_msg=name)
