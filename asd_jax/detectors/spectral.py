@@ -116,9 +116,9 @@ class Moments(NamedTuple):
     count: Any
 
     @classmethod
-    def of(cls, pairs: jax.Array, mask: jax.Array) -> "Moments":
-        """Pools pairs (pairs, 2, mels) of adjacent frames, of which (pairs,) count, first ones."""
-        first, second = pairs[:, 0], pairs[:, 1]
+    def of(cls, frames: jax.Array, mask: jax.Array) -> "Moments":
+        """Pools the pairs of adjacent frames (pairs + 1, mels), the first (pairs,) that count."""
+        first, second = frames[:-1], frames[1:]
         counts, count = mask[:, None], jnp.sum(mask)
         last = second[jnp.maximum(count - 1, 0)]
         return cls(
@@ -164,8 +164,8 @@ class Spectral(Untrained):
 
     def pool(self, weights: Any, clip: ClipInput) -> Moments:
         """Moments of the levels over time."""
-        pairs, mask = clip.views(self.views)  # (pairs, 2, mels)
-        return Moments.of(pairs.astype(float), mask)
+        _, mask = clip.starts(self.views)  # (pairs,)
+        return Moments.of(clip.features.astype(float), mask)
 
     def fit(self, vectors: Vectors) -> dict[str, np.ndarray]:
         """Gaussians (models, …) of each statistic, by name, and the training clips' scores."""
