@@ -7,7 +7,12 @@ import pytest
 
 from asd_jax.audio import FrontEnd
 from asd_jax.data.clips import Clip
-from asd_jax.evaluation.analysis import decisions_of, write_analysis, write_spectrograms
+from asd_jax.evaluation.analysis import (
+    decisions_of,
+    domains_of,
+    write_analysis,
+    write_spectrograms,
+)
 from asd_jax.evaluation.results import ScoreRow
 from asd_jax.features.table import ArrayFeatures
 
@@ -43,6 +48,33 @@ def test_one_class_only_has_undefined_rates():
     rows = [row for row in rows_of() if row.label == 0]
     found = decisions_of(rows)["fan"]
     assert np.isnan(found.tpr).all() and (found.fpr == 1 / 4).all()
+
+
+def test_a_domain_s_normal_clips_stand_against_all_anomalies():
+    """By hand, of two sections: AUCs of 3/4 and 1 of the source, 1/2 and 1/2 of the target."""
+    clips = {  # section, domain, label: scores; the threshold is 5
+        ("00", "source", 0): (1, 6),
+        ("00", "source", 1): (7,),
+        ("00", "target", 0): (2, 9),
+        ("00", "target", 1): (4,),
+        ("01", "source", 0): (1, 2),
+        ("01", "target", 0): (3, 8),
+        ("01", "target", 1): (7,),
+    }
+    rows = [
+        ScoreRow("fan", section, domain, seed, f"{i}", label, score, 5, score > 5)
+        for seed in (0, 1)
+        for (section, domain, label), scores in clips.items()
+        for i, score in enumerate(scores)
+    ]
+    found = domains_of(rows)
+    assert list(found) == [("fan", "source"), ("fan", "target")]
+    np.testing.assert_allclose(found["fan", "source"].auc, [(3 / 4 + 1) / 2] * 2)
+    np.testing.assert_allclose(found["fan", "target"].auc, [1 / 2] * 2)
+    np.testing.assert_allclose(found["fan", "source"].fpr, [1 / 4] * 2)
+    np.testing.assert_allclose(found["fan", "target"].fpr, [2 / 4] * 2)
+    assert domains_of(rows_of()) == {}
+    assert domains_of([row for row in rows if row.label == 0]) == {}
 
 
 def test_without_labels_there_is_nothing_to_say():
