@@ -15,9 +15,7 @@ from asd_jax.config import Config, MembersConfig
 from asd_jax.detectors import Detector, make_detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
-from asd_jax.evaluation.results import (
-    write_training_csv,
-)
+from asd_jax.evaluation.results import write_training_csv
 from asd_jax.features.embeddings import embedder_of
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector

@@ -274,8 +274,8 @@ class Detector(abc.ABC):
             UserError: the system has no explanation.
         """
         raise UserError(
-            f"{self.config.detector.name} gives a score without an explanation; spectral explains "
-            "its scores"
+            f"{self.config.detector.name} gives a score without an explanation; spectral and "
+            "mel_mahalanobis explain theirs"
         )
 
     def notes(

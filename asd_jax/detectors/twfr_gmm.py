@@ -92,6 +92,11 @@ class TwfrGmm(Untrained):
     paper = "Guan et al., TWFR-GMM"
 
     @property
+    def fewest_clips(self) -> int:
+        """More than two for each Gaussian of a mixture."""
+        return 2 * self.config.detector.components + 1
+
+    @property
     def views(self) -> ViewSpec:
         """Single frames."""
         return ViewSpec(1)

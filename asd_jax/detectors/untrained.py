@@ -94,6 +94,11 @@ class Untrained(Detector):
     scope = "section"
     float64 = True
 
+    @property
+    def fewest_clips(self) -> int:
+        """Training clips that a model needs."""
+        return 2
+
     def task(self, n_labels: int = 1) -> Task:
         """There is none: nothing is trained."""
         raise NotImplementedError(f"{self.config.detector.name} trains nothing")
@@ -121,14 +126,13 @@ class Untrained(Detector):
     def examples(
         self, own: np.ndarray, clips: Sequence[Clip], seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A machine's own clips, once it is known that they are of several groups."""
-        of_machine = [clips[i] for i in own.tolist()]
-        groups = clip_groups(of_machine, self.config.detector.group)
-        if len(groups) > 1 and len(set(groups)) < 2:
+        """A machine's own clips, once it is known that their groups and states are."""
+        settings = self.config.detector
+        clip_groups([clips[i] for i in own.tolist()], settings.group)
+        if settings.states == "attributes" and not any(map(_attributes, clips)):
             raise UserError(
-                f"{of_machine[0].machine} {of_machine[0].section}: all {len(groups)} training "
-                f"clips are of one group, {groups[0]}, and none is left to compare them with; "
-                "choose a finer detector.group"
+                "detector.states is attributes, which has no effect: no clip has attributes; leave "
+                "it at domain"
             )
         return super().examples(own, clips, seed)
 
@@ -137,14 +141,30 @@ class Untrained(Detector):
         own, vectors = zip(*clips, strict=True)
         settings = self.config.detector
         groups = clip_groups(own, settings.group)
-        if len(own) < 2 or (np.asarray(vectors) == vectors[0]).all():
+        if len(own) > 1 and len(set(groups)) < 2:
             raise UserError(
-                f"{len(own)} training clip{'s' * (len(own) > 1)}, and no two that differ: how much "
-                "the normal sound varies is not to be seen; add clips"
+                f"all {len(own)} training clips are of one group, {groups[0]!r}, and none is left "
+                "to compare them with; tell finer groups apart (detector.group, or groups= of fit)"
+            )
+        if len(own) < self.fewest_clips:
+            raise UserError(
+                f"{len(own)} training clip{'s' * (len(own) > 1)}; {settings.name} needs "
+                f"{self.fewest_clips} to see how much the normal sound varies"
+            )
+        if (np.asarray(vectors) == vectors[0]).all():
+            raise UserError(
+                f"{len(own)} training clips, all equal: how much the normal sound varies is not to "
+                "be seen; add clips"
+            )
+        states = state_numbers(own, np.stack(vectors), settings.states, settings.group)
+        if states.max() == len(own) - 1:
+            raise UserError(
+                f"each of the {len(own)} training clips is of a state of its own, by its "
+                "attributes; leave detector.states at domain"
             )
         return {
             "vectors": np.stack(vectors),
-            "state": state_numbers(own, np.stack(vectors), settings.states),
+            "state": states,
             "group": np.unique(groups, return_inverse=True)[1].astype(np.float64),
         }
 
@@ -175,8 +195,18 @@ class Untrained(Detector):
     def notes(
         self, calibration: Mapping[str, np.ndarray], clips: Sequence[Sequence[Clip]]
     ) -> list[str]:
-        """A line for each machine with clips that `fit` left out as odd ("usual")."""
+        """Lines on clips that `fit` left out as odd, and on domains of a single group."""
         lines = []
+        for own, group in zip(clips, calibration["group"], strict=True):
+            target = np.array([clip.domain == "target" for clip in own])
+            groups = group[: len(own)]
+            for name, domain in (("source", ~target), ("target", target)):
+                if target.any() and domain.sum() > 1 and len(set(groups[domain].tolist())) == 1:
+                    lines.append(
+                        f"{own[0].machine} {own[0].section}: all {domain.sum()} training clips of "
+                        f"the {name} domain are of one group; without it none is left, so that "
+                        "their training scores are too large and raise the threshold"
+                    )
         for own, usual in zip(clips, calibration.get("usual", ()), strict=False):
             odd = np.flatnonzero(usual[: len(own)] == 0)
             if len(odd):
@@ -217,7 +247,7 @@ def clip_groups(clips: Sequence[Clip], group: str) -> list[str]:
 
         def search(clip: Clip) -> str | None:
             match = pattern.search(clip.path or clip.name)
-            return match and match[1]
+            return (match[1] or None) if match else None
     else:
 
         def search(clip: Clip) -> str | None:
@@ -228,21 +258,29 @@ def clip_groups(clips: Sequence[Clip], group: str) -> list[str]:
         own = search(clip)
         if own is None:
             known = ", ".join(name for name, _ in clip.attributes) or "none"
+            what = "" if "(" in group else f"; its attributes: {known}"
             raise UserError(
-                f"detector.group={group}: {clip.path or clip.name} does not tell its group (its "
-                f"attributes: {known})"
+                f"detector.group={group}: {clip.path or clip.name} does not tell its group{what}"
             )
         groups.append(own)
     return groups
 
 
-def state_numbers(clips: Sequence[Clip], vectors: np.ndarray, states: str) -> np.ndarray:
+def _attributes(clip: Clip, group: str = "") -> tuple[tuple[str, str], ...]:
+    """A clip's attributes but for those that name its group."""
+    return tuple(own for own in clip.attributes if own[0] not in (GROUP, group))
+
+
+def state_numbers(
+    clips: Sequence[Clip], vectors: np.ndarray, states: str, group: str = ""
+) -> np.ndarray:
     """Numbers the states of a machine's clips.
 
     Args:
         clips: the clips.
         vectors: (clips, values).
         states: `UntrainedConfig.states`.
+        group: `UntrainedConfig.group`.
 
     Returns:
         float64 (clips,) from 0; those of the source domain first, then by their clips.
@@ -250,7 +288,7 @@ def state_numbers(clips: Sequence[Clip], vectors: np.ndarray, states: str) -> np
     target = np.array([clip.domain == "target" for clip in clips])
     keys: list[tuple] = [()] * len(clips)
     if states == "attributes":
-        keys = [tuple(own for own in clip.attributes if own[0] != GROUP) for clip in clips]
+        keys = [_attributes(clip, group) for clip in clips]
     if states == "clusters":
         number = np.zeros(len(clips), int)
         for domain in (target, ~target):

@@ -148,6 +148,9 @@ def write_analysis(
         front_end: their front end.
     """
     folder = Path(folder)
+    scored = [row for row in rows if not np.isnan([row.score, row.threshold]).any()]
+    undecided = len(rows) - len(scored)
+    rows = scored
     machines = decisions_of(rows)
     header = ["machine", "TP", "FN", "FP", "TN", "TPR", "FPR", "precision", "accuracy", "F1"]
     lines = []
@@ -162,6 +165,8 @@ def write_analysis(
         "An anomaly is a positive. Counts are means over the seeds, rates are in percent, mean ± "
         "standard deviation over the seeds.",
     ]
+    if undecided:
+        text += ["", f"{undecided} scores or thresholds that are no numbers are left out."]
     if domains := domains_of(rows):
         table = [
             [machine, domain, mean_std(np.atleast_1d(own.auc)), mean_std(np.atleast_1d(own.fpr))]

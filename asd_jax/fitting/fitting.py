@@ -278,6 +278,11 @@ def _groups(groups: Any, count: int, detector: Detector) -> list[tuple[tuple[str
             f"groups are given, which {detector.config.detector.name} does not use; they are for "
             "systems without training"
         )
+    if detector.config.detector.group:
+        raise UserError(
+            f"groups are given, and detector.group is {detector.config.detector.group!r}; leave "
+            "one of them out"
+        )
     column = _column(groups, "groups", count)
     for group in column:
         check("a group", group, (str, int, np.integer), "a name or a whole number")

@@ -1,6 +1,7 @@
 """States that nobody has named: clusters of a machine's normal clips."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -36,9 +37,18 @@ def cluster_states(values: np.ndarray) -> np.ndarray:
         >>> np.bincount(cluster_states(rng.normal(size=(30, 8)))).tolist()
         [30]
     """
+    values = np.asarray(values, np.float64)
+    # By their sums, as k-means draws by place: states do not depend on the order of the files.
+    order = np.argsort(values.sum(axis=1), kind="stable")
+    states = np.empty(len(values), int)
+    states[order] = _ordered_states(values[order])
+    return states
+
+
+def _ordered_states(values: np.ndarray) -> np.ndarray:
+    """States of rows (n, d) in the order of their sums."""
     from sklearn.cluster import KMeans  # slow to import
 
-    values = np.asarray(values, np.float64)
     usual = usual_rows(values)
     middle, scale = values[usual].mean(axis=0), values[usual].std(axis=0)
     scaled = (values - middle) / np.where(scale > 0, scale, 1)
@@ -48,8 +58,11 @@ def cluster_states(values: np.ndarray) -> np.ndarray:
         means = KMeans(k, n_init=10, random_state=0).fit(projected[usual])
         counts = np.bincount(means.labels_, minlength=k)
         if counts.min() >= _FEWEST_CLIPS and _apart(projected[usual], means.labels_, k):
-            order = np.argsort(np.argsort(-counts, kind="stable"))
-            return order[means.predict(projected)]
+            # Of states of equal size the one that comes first.
+            first = [int(np.argmax(means.labels_ == label)) for label in range(k)]
+            keys: Any = (first, -counts)
+            rank = np.argsort(np.lexsort(keys))
+            return rank[means.predict(projected)]
     return np.zeros(len(values), int)
 
 

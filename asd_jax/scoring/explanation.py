@@ -47,7 +47,7 @@ class Explanation(NamedTuple):
         """A line a part, the largest first: its score, and the frequencies that speak loudest.
 
         Args:
-            most: ranges of frequencies in a line.
+            most: ranges of frequencies in a line, 1 or more.
 
         Examples:
             >>> share, deviation = np.array([0.1, 2.0, 1.8, 0.1]), np.array([0.1, 6.0, 5.0, -0.2])
@@ -58,9 +58,12 @@ class Explanation(NamedTuple):
         width = max(len(part.name) for part in self.parts)
         lines = []
         for part in sorted(self.parts, key=lambda part: -part.score):
+            if not np.isfinite(part.score):
+                lines.append(f"{part.name:<{width}} {part.score}: nothing normal to compare with")
+                continue
             ranges = [
                 f"{low:.0f} to {high:.0f} Hz {deviation:+.1f} dB ({share:.0%})".replace("%", " %")
-                for low, high, deviation, share in self._ranges(part)[:most]
+                for low, high, deviation, share in self._ranges(part)[: max(most, 1)]
             ]
             lines.append(f"{part.name:<{width}} {part.score:.2f}: {', '.join(ranges)}")
         return lines
@@ -108,6 +111,9 @@ def part_of(name: str, states: States, values: np.ndarray, *, relative: bool = T
         (2, 9)
     """
     deviation, factor = nearest_state(states, values)
+    if not np.isfinite(states.expected) or not states.valid:
+        score = np.inf if np.isfinite(states.expected) else np.nan
+        return Part(name, score, deviation, np.full(len(deviation), score))
     whitening = np.asarray(states.whitening, np.float64)  # W Wᵀ = C⁻¹
     covariance = np.linalg.inv(whitening @ whitening.T)
     scale = np.sqrt(np.diag(covariance))

@@ -33,7 +33,8 @@ def usual_rows(
         resolution: smallest deviation of a column, in its unit.
 
     Returns:
-        (..., n) true where a row counts and is not odd.
+        (..., n) true where a row counts and is not odd. Where the others of its state are all
+        equal, none is odd: nothing says how much they vary.
 
     Examples:
         >>> values = np.random.default_rng(0).normal(-60, 1, (40, 8))
@@ -53,6 +54,8 @@ def usual_rows(
             # 1.4826 times the median of a normal distribution's deviations is its standard one.
             spread = np.maximum(1.4826 * np.median(apart, axis=0), max(resolution, 1e-12))
             odd = np.median(apart / spread, axis=1) > _ODD
-            if 0 < odd.sum() <= _LARGEST_SHARE * len(own):
+            rest = values[at][own[~odd]]
+            varies = len(rest) > 0 and bool((rest != rest[0]).any())
+            if varies and 0 < odd.sum() <= _LARGEST_SHARE * len(own):
                 usual[at][own[odd]] = False
     return usual

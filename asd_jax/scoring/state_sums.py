@@ -13,6 +13,8 @@ from asd_jax.scoring.gaussian import ledoit_wolf
 
 # Smallest share of the identity: float64 solves with it, whatever the values.
 _LEAST_SHRINKAGE = 1e-12
+# Degrees of freedom, clips less states, below which the covariance is a multiple of the identity.
+_FEWEST_FREE = 3
 # Of the sample covariance, with a smaller share of which nothing of it is resolved.
 _LEAST_SHARE = 1e-6
 
@@ -141,30 +143,38 @@ def model_of(sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any
     least = (4 * jnp.finfo(scatter.dtype).eps * jnp.max(jnp.abs(mean))) ** 2
     varies = variance > jnp.maximum(least, settings.resolution**2)
     steady = jnp.where(settings.resolution > 0, settings.resolution, 1)
-    scale = jnp.where(settings.standardise, jnp.where(varies, jnp.sqrt(variance), steady), 1)
+    # Two or three clips do not tell which columns vary more, nor how they vary together: of two,
+    # Ledoit and Wolf's formula sees one direction, and takes it for the whole.
+    few = n - jnp.sum(count > 0) < _FEWEST_FREE
+    own = jnp.where(varies, jnp.sqrt(variance), steady)
+    scale = jnp.where((settings.standardise > 0) & ~few, own, 1)
     covariance = scatter / n / (scale[:, None] * scale)  # (d, d)
     spread = jnp.trace(covariance) / d  # the mean variance
     scaled = jnp.where(fitted[:, None], deviations / scale, 0)
-    given = settings.shrinkage >= 0
-    shrinkage = jnp.where(given, settings.shrinkage, ledoit_wolf(scaled, covariance, n))
+    chosen = jnp.where(few, 1, ledoit_wolf(scaled, covariance, n))
+    shrinkage = jnp.where(settings.shrinkage >= 0, settings.shrinkage, chosen)
+    shrinkage = jnp.maximum(shrinkage, _LEAST_SHRINKAGE)
     valid = jnp.sum(variance) / d > least
     spread = jnp.where(valid, spread, 1)
-    share = jnp.maximum(shrinkage, _LEAST_SHRINKAGE)
-    shrunk = (1 - shrinkage) * covariance + share * spread * jnp.eye(d)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * spread * jnp.eye(d)
     shrunk += settings.level**2 / (scale[:, None] * scale)
     inverse = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(shrunk), jnp.eye(d), lower=True)
     # tr C⁻¹ S from C = (1 − α) S + α t I + L, which needs no further product of matrices.
     share = 1 - shrinkage
     rest = d - shrinkage * spread * jnp.sum(inverse**2)
     rest -= settings.level**2 * jnp.sum((inverse @ (1 / scale)) ** 2)
-    # All but shrunk away, the covariance is the multiple of the identity.
-    within = jnp.where(share > _LEAST_SHARE, rest / jnp.maximum(share, _LEAST_SHARE), d)
+    within = jax.lax.cond(
+        share > _LEAST_SHARE,
+        lambda: rest / jnp.maximum(share, _LEAST_SHARE),
+        lambda: jnp.sum((inverse @ covariance) * inverse),  # all but shrunk away
+    )
     groups = within
     if sums.between is not None:
         groups = jnp.sum((inverse @ (sums.between / n / (scale[:, None] * scale))) * inverse)
     expected = _expected(sums, groups, jnp.maximum(within - groups, 0), share)
     nearer = _towards_first(mean, count, inverse / scale, expected)
     centres = jnp.where(settings.towards_first, nearer, mean)
+    valid &= jnp.all(jnp.isfinite(inverse))
     return Model(centres, count, scale, inverse, expected, valid)
 
 

@@ -96,5 +96,5 @@ def test_settings_that_make_no_sense(settings, message):
 
 
 def test_equal_clips_are_one_line():
-    with pytest.raises(UserError, match="28 training clips, and no two that differ"):
+    with pytest.raises(UserError, match="28 training clips, all equal"):
         asd_jax.fit(load_config("mel_knn", MELS), [make_clips(-60)[0]] * 28)

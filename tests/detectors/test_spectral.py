@@ -204,10 +204,12 @@ def test_few_equal_and_constant_clips():
     """Finite scores, or one line: one clip, equal ones, two, constant bands, twins."""
     config = load_config("spectral", SMALL)
     clips = draw(12)
-    with pytest.raises(UserError, match="1 training clip, and no two that differ"):
+    with pytest.raises(UserError, match="1 training clip; spectral needs 2"):
         asd_jax.fit(config, clips[:1])
-    with pytest.raises(UserError, match="12 training clips, and no two that differ"):
+    with pytest.raises(UserError, match="12 training clips, all equal"):
         asd_jax.fit(config, [clips[0]] * 12)
+    three = asd_jax.fit(config, clips[:3])
+    assert np.isfinite(training_scores(three)).all() and 0 < three.threshold() < 100
     two = asd_jax.fit(config, clips[:2])
     assert np.isfinite(two.score_features(clips)).all() and np.isnan(two.threshold())
     clips[:, :, 3] = -156.5
@@ -307,3 +309,47 @@ def test_the_order_of_clips_is_of_no_account(name):
     np.testing.assert_allclose(one.score_features(new), other.score_features(new), rtol=1e-5)
     np.testing.assert_allclose(training_scores(one)[order], training_scores(other), rtol=1e-5)
     assert one.threshold() == pytest.approx(other.threshold(), rel=1e-5)
+
+
+def test_groups_and_states_that_cannot_be_are_one_line():
+    config, clips = load_config("spectral", SMALL), draw(12)
+    with pytest.raises(UserError, match="all 12 training clips are of one group, 'a'"):
+        asd_jax.fit(config, clips, groups=["a"] * 12)
+    by_name = load_config("spectral", SMALL | {"detector.group": "day([0-9])"})
+    with pytest.raises(UserError, match="leave one of them out"):
+        asd_jax.fit(by_name, clips, groups=list(range(12)))
+    with pytest.raises(UserError, match="does not tell its group$"):
+        asd_jax.fit(by_name, clips)
+    by_attribute = load_config("spectral", SMALL | {"detector.states": "attributes"})
+    with pytest.raises(UserError, match="no clip has attributes"):
+        asd_jax.fit(by_attribute, clips, groups=list(range(12)))
+    named = [
+        Clip("fan", "00", "train", str(i), "", attributes=(("day", str(i % 3)), ("speed", "1")))
+        for i in range(12)
+    ]
+    assert not state_numbers(named, np.zeros((12, 1)), "attributes", "day").any()
+
+
+def test_a_domain_of_one_group_is_said():
+    said = []
+
+    class Lines(Silent):
+        def line(self, text):
+            said.append(text)
+
+    clips, domains = draw(40), ["source"] * 34 + ["target"] * 6
+    groups = [*range(34)] + ["one session"] * 6
+    config = load_config("spectral", SMALL)
+    asd_jax.fit(config, clips, domains=domains, groups=groups, reporter=Lines())
+    assert "all 6 training clips of the target domain are of one group" in "\n".join(said)
+
+
+def test_what_could_not_be_fitted_is_not_explained():
+    """A section of one clip beside another: NaN, and a line that says so."""
+    config, clips = load_config("spectral", SMALL), draw(30)
+    fitted = asd_jax.fit(config, clips, sections=["00"] * 29 + ["02"])
+    assert np.isnan(fitted.score_features(clips[:2], section="02")).all()
+    (found,) = fitted.explain_features(clips[:1], section="02")
+    assert np.isnan(found.score)
+    assert all("nothing normal to compare with" in line for line in found.lines())
+    assert np.isfinite(fitted.score_features(clips[:2], section="00")).all()

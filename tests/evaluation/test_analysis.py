@@ -97,6 +97,16 @@ def test_pictures_are_of_the_section_of_the_decision(tmp_path, monkeypatch):
     assert read == [0, 1]
 
 
+def test_rows_without_a_score_or_threshold_decide_nothing(tmp_path):
+    clips = [Clip("fan", "00", "test", f"{i}.wav", "") for i in range(len(CLIPS))]
+    features = ArrayFeatures(clips, [np.full((50, 128), -40.0) for _ in clips])
+    rows = [row._replace(score=np.nan) if row.clip == "3.wav" else row for row in rows_of()]
+    write_analysis(tmp_path, rows, features, FrontEnd())
+    text = (tmp_path / "analysis.md").read_text()
+    assert "2 scores or thresholds that are no numbers are left out" in text
+    assert "| fan | 1.5 | 1.5 | 0.5 | 2.5 |" in text
+
+
 def test_the_table_and_the_pictures(tmp_path):
     from matplotlib.image import imread
 

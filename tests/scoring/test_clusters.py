@@ -31,6 +31,14 @@ def test_one_state_is_not_cut_up():
     assert not cluster_states(draw((5, 4), gap=9)[0]).any()
 
 
+def test_the_order_of_clips_is_of_no_account():
+    """Of four states of one size, whose numbers nothing else tells."""
+    values, _ = draw((9, 9, 9, 9), gap=4)
+    found, order = cluster_states(values), np.random.default_rng(5).permutation(36)
+    assert found.max() == 3
+    np.testing.assert_array_equal(cluster_states(values[order]), found[order])
+
+
 def test_odd_clips_do_not_make_a_state():
     values, state = draw((50, 30), gap=4)
     values[[3, 9, 20, 33, 60, 70]] = -156

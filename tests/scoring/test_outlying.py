@@ -24,6 +24,12 @@ def test_a_fifth_of_the_clips_is_a_way_the_machine_can_be():
     assert usual_rows(values).all()
 
 
+def test_of_clips_that_are_equal_otherwise_none_is_odd():
+    values = np.repeat(draw()[:1], 30, axis=0)
+    values[7] += 40
+    assert usual_rows(values).all()
+
+
 def test_each_state_has_its_own_middle():
     values, state = draw(), np.arange(100) >= 90
     values[state] += 40

@@ -171,6 +171,28 @@ def test_a_level_common_to_all_columns_is_forgiven():
     assert np.abs(change).max() < 4 * (1 + 2)  # (z + 2)² − z² for a z of up to 2
 
 
+def test_what_is_expected_does_not_jump_where_all_is_shrunk_away():
+    """With a level beside the identity; to 1e-4 of a shrinkage of nearly 1."""
+    values = draw(40)
+    expected = [
+        fit_states(values, settings=StateSettings(shrinkage=own, level=3.0)).expected
+        for own in (1 - 1e-5, 1.0)
+    ]
+    assert expected[1] == pytest.approx(expected[0], rel=1e-4)
+
+
+def test_two_and_three_clips_are_no_covariance():
+    """Of their one or two directions; a multiple of the identity takes its place."""
+    values = draw(3)
+    left = leave_out(values)
+    assert np.isfinite(left.squared).all() and np.isfinite(left.expected).all()
+    for n in (2, 3):
+        states = fit_states(values[:n])
+        variance = np.mean(values[:n].var(axis=0))
+        inverse = states.whitening @ states.whitening.T
+        np.testing.assert_allclose(inverse, np.eye(6) / variance, atol=1e-9)
+
+
 def test_columns_below_the_resolution_are_not_magnified():
     values = draw(40)
     values[:, 2] = -156 + 1e-5 * np.random.default_rng(0).normal(size=40)
