@@ -173,14 +173,11 @@ def test_it_serves_a_machine_type_of_a_choice(data, place):
     assert {row["seed"] for row in rows} == set(map(str, SEEDS))
     fitted = asd_jax.load(place / "choice")
     (file,) = files_of(data, "fan", "02")[:1]
-    expected = {float(row["score"]) for row in rows if row["clip"] == file.name}
     (scored,) = score_files(fitted, [file])
-    assert [scored.score] == pytest.approx(
-        [
-            float(row["score"])
-            for row in rows
-            if (row["machine"], row["clip"]) == ("fan", file.name)
-        ][:1],
-        rel=1e-5,
-    )
-    assert expected and np.isfinite(fitted.threshold(machine="fan", section="02", seed=1))
+    expected = [
+        float(row["score"])
+        for row in rows
+        if (row["machine"], row["section"], row["clip"]) == ("fan", "02", file.name)
+    ]
+    assert expected == pytest.approx([scored.score] * len(SEEDS), rel=1e-5)
+    assert np.isfinite(fitted.threshold(machine="fan", section="02", seed=1))
