@@ -29,7 +29,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.views import ViewSpec
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.features.table import ClipFacts, ClipInput
@@ -92,11 +91,6 @@ class MelKnn(Untrained):
     Config = MelKnnConfig
     title = "nearest mean mel spectrum"
     paper = "Fujimura et al., ASDKit, raw_spec"
-
-    @property
-    def views(self) -> ViewSpec:
-        """Single frames."""
-        return ViewSpec(1)
 
     def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """The mean (bands,) over time of the magnitudes."""

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.mel import band_limits
-from asd_jax.audio.views import ViewSpec
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
@@ -41,11 +40,6 @@ class MelMahalanobis(Untrained):
     Config = MelMahalanobisConfig
     title = "Mahalanobis distance of the mean log-mel spectrum"
     paper = "no report; Ledoit and Wolf 2004 for the covariance"
-
-    @property
-    def views(self) -> ViewSpec:
-        """Single frames."""
-        return ViewSpec(1)
 
     def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """The mean (mels,) over time."""

@@ -38,7 +38,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.views import ViewSpec
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
@@ -95,11 +94,6 @@ class TwfrGmm(Untrained):
     def fewest_clips(self) -> int:
         """More than two for each Gaussian of a mixture."""
         return 2 * self.config.detector.components + 1
-
-    @property
-    def views(self) -> ViewSpec:
-        """Single frames."""
-        return ViewSpec(1)
 
     def pool(self, weights: Any, clip: ClipInput) -> RankedMeans:
         """The bands (bases · bands,) pooled over time by each r."""

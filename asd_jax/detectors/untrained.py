@@ -6,7 +6,7 @@ serves it as it serves a network.
 
 To write one, subclass `Untrained` in a file of its own (`mel_mahalanobis` is the shortest):
 
-    views         how a clip is cut for `pool`
+    views         how a clip is cut for `pool`, by default into single frames
     pool          statistics of a piece of a clip; the value of the merged pools is the vector
     fit           arrays from the vectors of all models, among them `training_scores`
     score_pooled  the score of a clip, from its vector and these arrays
@@ -25,6 +25,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from asd_jax.audio.views import ViewSpec
 from asd_jax.data.clips import Clip
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
@@ -102,6 +103,11 @@ class Untrained(Detector):
     def task(self, n_labels: int = 1) -> Task:
         """There is none: nothing is trained."""
         raise NotImplementedError(f"{self.config.detector.name} trains nothing")
+
+    @property
+    def views(self) -> ViewSpec:
+        """Single frames."""
+        return ViewSpec(1)
 
     @property
     def kind(self) -> str:
