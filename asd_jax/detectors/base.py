@@ -274,8 +274,8 @@ class Detector(abc.ABC):
             UserError: the system has no explanation.
         """
         raise UserError(
-            f"{self.config.detector.name} gives a score without an explanation; spectral and "
-            "mel_mahalanobis explain theirs"
+            f"{self.config.detector.name} gives a score without an explanation; systems without "
+            "training, as spectral, explain theirs"
         )
 
     def notes(

@@ -23,12 +23,14 @@ Decided here:
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.audio.mel import band_limits
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.features.table import ClipFacts, ClipInput
@@ -40,6 +42,7 @@ from asd_jax.scoring.banks import (
     check_settings,
     fit_banks,
 )
+from asd_jax.scoring.explanation import Explanation, part_of_bank
 from asd_jax.scoring.neighbours import Bank
 
 
@@ -105,8 +108,18 @@ class MelKnn(Untrained):
 
     def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
         """The distance from the nearest clip."""
-        fitted = FittedBank(**{name: calibration[name] for name in FittedBank._fields})
-        # Of a model without a bank all are NaN.
-        fitted = fitted._replace(mask=fitted.mask == 1, target=fitted.target == 1)
+        fitted = _bank(calibration)
         score = bank_scores(fitted, pooled[None], self.config.detector.bank)[0]
         return jnp.where(jnp.any(fitted.mask), score, jnp.nan)
+
+    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+        """The deviations from the nearest clip, band by band."""
+        settings = self.config.detector.bank
+        part = part_of_bank("spectrum", _bank(calibration), settings, np.asarray(pooled))
+        return Explanation(part.score, (part,), band_limits(self.config.front_end.mel))
+
+
+def _bank(calibration: Mapping[str, Any]) -> FittedBank:
+    fitted = FittedBank(**{name: calibration[name] for name in FittedBank._fields})
+    # Of a model without a bank all are NaN.
+    return fitted._replace(mask=fitted.mask == 1, target=fitted.target == 1)

@@ -13,11 +13,8 @@ Decided here:
     Nothing is chosen here: two components, and four values of r from the maximum to the mean.
     Each r has a mixture of its own. A clip's scores are standardised by the median and the
     quartiles of the training clips', which a few odd clips do not move, and the score is their
-    mean. On machines of `asd-jax synth` the smallest was worse, as knocks show by small r alone
-    and a hum by r = 1 alone (seed 301 of 2020: AUC 91.4, and 84.1; seed 302 of 2022 in the
-    factory: official score 64.5, and 58.1); quartiles in place of the mean and standard deviation
-    gave 91.3 and 66.3. By itself, r = 1 had 89.7 and 67.6. With a single r the score is
-    −max ln N(x) itself.
+    mean and not the smallest: knocks show by small r alone, and a hum by r = 1 alone. With a single
+    r the score is −max ln N(x) itself.
     Scores of training clips are by mixtures without them: the groups are shared out to ten
     parts, or each is one where there are fewer than ten, and mixtures are fitted without each
     part. These scores set the threshold and standardise those of other clips; a training clip's
@@ -32,16 +29,20 @@ Decided here:
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.audio.mel import band_limits
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.scoring import rows
+from asd_jax.scoring.explanation import Explanation, part_of_mixture
 from asd_jax.scoring.minority import smote, wanted_children
 from asd_jax.scoring.mixture import GaussianMixture, component_log_densities, fit_mixture
 from asd_jax.scoring.neighbours import Bank
@@ -102,21 +103,26 @@ class TwfrGmm(Untrained):
 
     def fit(self, vectors: Vectors) -> dict[str, np.ndarray]:
         """Mixtures (models, bases, …), scales, and the training clips' scores if left out."""
-        bases = len(self.config.detector.r)
         part = parts_of(vectors.mask, vectors.group)
-        mixtures, scores = [], []
-        for values in np.split(vectors.values, bases, axis=-1):
+        pooled = np.split(vectors.values, len(self.config.detector.r), axis=-1)
+        parts = part.max() + 1
+        # Without part −1, of padding, nothing is left out: the mixtures that are kept.
+        jobs = [(values, left) for values in pooled for left in range(-1, parts)]
+
+        def fitted(job: int) -> tuple[GaussianMixture, np.ndarray]:
+            values, left = jobs[job]
             clips = Bank(values, vectors.mask, vectors.state > 0)
-            mixtures.append(self._mixtures(clips, vectors.mask))
-            own = np.full(part.shape, np.nan)
-            for left in range(part.max() + 1):
-                found = self._mixtures(clips, vectors.mask & (part != left))
-                with jax.enable_x64(True):
-                    densities = np.asarray(_surprise(found, values))
-                own = np.where(vectors.mask & (part == left), densities, own)
-            scores.append(own)
-        mixture = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *mixtures)
-        own = np.stack(scores, axis=1)  # (models, bases, n)
+            mixture = self._mixtures(clips, vectors.mask & (part != left))
+            with rows.float64():
+                return mixture, np.asarray(_surprise(mixture, values))
+
+        found = rows.side_by_side(fitted, len(jobs))
+        kept = [mixture for mixture, _ in found[:: parts + 1]]
+        mixture = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *kept)
+        densities = np.stack([each for _, each in found])  # (jobs, models, n)
+        densities = densities.reshape(len(pooled), parts + 1, *part.shape)
+        own = np.take_along_axis(densities, part[None, None] + 1, axis=1)[:, 0]
+        own = np.moveaxis(np.where(part >= 0, own, np.nan), 0, 1)  # (models, bases, n)
         middle, spread = _scales(own, vectors.mask)
         return {
             **mixture._asdict(),
@@ -127,10 +133,29 @@ class TwfrGmm(Untrained):
 
     def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
         """The mean over r of the standardised negative logarithms of the densities."""
-        mixture = GaussianMixture(*(calibration[name] for name in GaussianMixture._fields))
+        mixture = _mixture(calibration)
         values = pooled.reshape(len(self.config.detector.r), 1, -1)
         scores = _surprise(mixture, values)[:, 0]  # (bases,)
         return jnp.mean((scores - calibration["middle"]) / calibration["spread"])
+
+    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+        """The deviations from the likeliest component of each r, band by band."""
+        mixtures = _mixture(calibration)
+        bases = self.config.detector.r
+        parts = tuple(
+            part_of_mixture(
+                f"r={base:g}",
+                jax.tree.map(lambda leaf, i=i: leaf[i], mixtures),
+                values,
+                float(calibration["middle"][i]),
+                float(calibration["spread"][i]),
+            )
+            for i, (base, values) in enumerate(
+                zip(bases, np.asarray(pooled).reshape(len(bases), -1), strict=True)
+            )
+        )
+        score = float(np.mean([part.score for part in parts]))
+        return Explanation(score, parts, band_limits(self.config.front_end.mel))
 
     def _mixtures(self, clips: Bank, mask: np.ndarray) -> GaussianMixture:
         """A mixture of the clips that count (models, n) of each model."""
@@ -142,6 +167,10 @@ class TwfrGmm(Untrained):
                 grown = _smote(clips._replace(mask=mask), int(most))
             values, mask = np.asarray(grown.embeddings), np.asarray(grown.mask)
         return fit_mixture(values, mask, n_components=settings.components, tol=_TOLERANCE)[0]
+
+
+def _mixture(calibration: Mapping[str, Any]) -> GaussianMixture:
+    return GaussianMixture(*(calibration[name] for name in GaussianMixture._fields))
 
 
 def _surprise(mixture: GaussianMixture, values: Any) -> jax.Array:

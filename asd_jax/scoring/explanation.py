@@ -2,13 +2,19 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from asd_jax.scoring.banks import BankSettings, FittedBank, bank_scores
+from asd_jax.scoring.mixture import GaussianMixture, component_log_densities
+from asd_jax.scoring.neighbours import directions
 from asd_jax.scoring.states import States, nearest_state
 
 # The bands that are named have this share of a part's score together, if so few have it.
 _NAMED_SHARE = 0.6
 _NAMED_BANDS = 12
+# Magnitudes below this share of the largest are as good as none, for deviations in dB.
+_LEAST_MAGNITUDE = 1e-5
 
 
 class Part(NamedTuple):
@@ -17,9 +23,10 @@ class Part(NamedTuple):
     Attributes:
         name: of the statistic.
         score: of the statistic by itself.
-        deviation: (bands,) how far the clip is above (positive) or below the nearest of the
-            machine's normal states, in dB.
-        share: (bands,) what each band contributes to `score`, of which it is the sum.
+        deviation: (bands,) how far the clip is above (positive) or below what is nearest to it and
+            normal, in dB: the centre of a state, or a training clip.
+        share: (bands,) what each band contributes to `score`, which is their sum and whose sign
+            they have.
         map: (frames, bands) of the contributions over time, for systems that have one.
     """
 
@@ -71,7 +78,7 @@ class Explanation(NamedTuple):
     def _ranges(self, part: Part) -> list[tuple[float, float, float, float]]:
         """Limits in Hz, mean deviation and share of runs of bands, the largest share first."""
         total = part.share.sum()
-        share = part.share / total if total > 0 else np.full(len(part.share), 1 / len(part.share))
+        share = part.share / total if total else np.full(len(part.share), 1 / len(part.share))
         loudest = np.argsort(-share, kind="stable")
         enough = int(np.searchsorted(np.cumsum(share[loudest]), _NAMED_SHARE)) + 1
         named = np.sort(loudest[: min(enough, _NAMED_BANDS)])
@@ -114,11 +121,104 @@ def part_of(name: str, states: States, values: np.ndarray, *, relative: bool = T
     if not np.isfinite(states.expected) or not states.valid:
         score = np.inf if np.isfinite(states.expected) else np.nan
         return Part(name, score, deviation, np.full(len(deviation), score))
-    whitening = np.asarray(states.whitening, np.float64)  # W Wᵀ = C⁻¹
+    share = _squares(deviation, states.whitening) * factor
+    share /= float(states.expected) if relative else 1.0
+    return Part(name, float(share.sum()), deviation, share)
+
+
+def part_of_mixture(
+    name: str, mixture: GaussianMixture, values: np.ndarray, middle: float = 0, spread: float = 1
+) -> Part:
+    """The part of one statistic, whose score is −max ln N over the components, standardised.
+
+    Bands contribute as they do to the squared distance from the likeliest component.
+
+    Args:
+        name: of the statistic.
+        mixture: of one model.
+        values: (bands,) of the clip.
+        middle: what is taken off the score.
+        spread: what the rest is divided by.
+
+    Examples:
+        >>> means = np.array([[0.0, 0.0], [50.0, 0.0]])
+        >>> mixture = GaussianMixture(np.ones(2) / 2, means, np.stack([np.eye(2)] * 2))
+        >>> part = part_of_mixture("mean", mixture, np.array([51.0, 9.0]))
+        >>> part.deviation.tolist(), round(part.score, 2)  # 82 / 2 + ln 2π
+        ([1.0, 9.0], 42.84)
+    """
+    if np.isnan(mixture.weights).any():
+        return _unknown(name, len(values))
+    with jax.enable_x64(True):
+        densities = np.asarray(component_log_densities(mixture, np.asarray(values)[None]))[0]
+    likeliest = int(densities.argmax())
+    score = float((-densities[likeliest] - middle) / spread)
+    deviation = values - np.asarray(mixture.means)[likeliest]
+    squares = _squares(deviation, np.asarray(mixture.precisions_cholesky)[likeliest])
+    return Part(name, score, deviation, score * _fractions(squares))
+
+
+def part_of_bank(name: str, bank: FittedBank, settings: BankSettings, values: np.ndarray) -> Part:
+    """The part of one statistic, whose score is the distance from the nearest row of a bank.
+
+    Bands contribute as they do to the squared distance from the row whose distance, normalised as
+    settings say, is the smallest. "cosine" does not see the level: both are of length 1, and the
+    deviations' median is 0.
+
+    Args:
+        name: of the statistic.
+        bank: of one model, whose rows are magnitudes.
+        settings: those that it was fitted with.
+        values: (bands,) magnitudes of the clip.
+
+    Examples:
+        >>> zero = np.zeros(2)
+        >>> rows = np.array([[1.0, 1.0, 1.0], [9.0, 9.0, 9.0]])
+        >>> bank = FittedBank(rows, zero == 0, zero > 0, zero, 0.0, 0.0, zero, zero + 1)
+        >>> part = part_of_bank("spectrum", bank, BankSettings(), np.array([1.0, 10.0, 1.0]))
+        >>> part.deviation.round(6).tolist(), part.score
+        ([0.0, 20.0, 0.0], 9.0)
+    """
+    if not np.any(bank.mask):
+        return _unknown(name, len(values))
+    one = np.eye(len(bank.rows), dtype=bool) & np.asarray(bank.mask, bool)
+    values = np.asarray(values, np.float64)
+
+    def scores(mask: jax.Array) -> jax.Array:
+        return bank_scores(bank._replace(mask=mask), values[None], settings)[0]
+
+    with jax.enable_x64(True):
+        score = float(scores(bank.mask))
+        row = np.asarray(bank.rows)[int(np.asarray(jax.vmap(scores)(one)).argmin())]
+        if settings.metric == "cosine":
+            values, row = (np.asarray(directions(each)) for each in (values, row))
+    least = _LEAST_MAGNITUDE * max(values.max(), row.max())
+    deviation = 20 * np.log10(np.maximum(values, least) / np.maximum(row, least))
+    if settings.metric == "cosine":
+        deviation -= np.median(deviation)
+    return Part(name, score, deviation, score * _fractions((values - row) ** 2))
+
+
+def _squares(deviation: np.ndarray, whitening: np.ndarray) -> np.ndarray:
+    """Squares (bands,) whose sum is the squared Mahalanobis distance of a deviation (bands,).
+
+    They are of the deviation made uncorrelated, by the whitening that stays closest to it.
+    """
+    whitening = np.asarray(whitening, np.float64)  # W Wᵀ = C⁻¹
     covariance = np.linalg.inv(whitening @ whitening.T)
     scale = np.sqrt(np.diag(covariance))
     correlations = covariance / (scale[:, None] * scale)
     values_of, vectors = np.linalg.eigh(correlations)
-    white = vectors @ ((vectors.T @ (deviation / scale)) / np.sqrt(values_of))
-    share = white**2 * factor / (float(states.expected) if relative else 1.0)
-    return Part(name, float(share.sum()), deviation, share)
+    white: np.ndarray = vectors @ ((vectors.T @ (deviation / scale)) / np.sqrt(values_of))
+    return white**2
+
+
+def _fractions(contributions: np.ndarray) -> np.ndarray:
+    """Contributions over their sum; equal ones where there is none."""
+    total, n = contributions.sum(), len(contributions)
+    return contributions / total if total > 0 else np.full(n, 1 / n)
+
+
+def _unknown(name: str, bands: int) -> Part:
+    """The part of a model that could not be fitted."""
+    return Part(name, np.nan, np.full(bands, np.nan), np.full(bands, np.nan))

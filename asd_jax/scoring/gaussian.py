@@ -154,11 +154,11 @@ def _fitted(values: np.ndarray, mask: np.ndarray, shrinkage: float | None = None
     if shrinkage is not None and not 0 <= shrinkage <= 1:
         raise UserError(f"the shrinkage must be from 0 to 1, not {shrinkage}")
     leading = values.shape[:-2]
-    with jax.enable_x64(True):
+    with rows.float64():
         fitted = _fit_all(
             rows.flat(values, 2), rows.flat(mask, 1), shrinkage, one_by_one=rows.in_turn()
         )
-    return jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
+        return jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
 
 
 @functools.partial(jax.jit, static_argnames="one_by_one")

@@ -124,7 +124,7 @@ def fit_mixture(
         start = GaussianMixture(
             *(part.reshape(-1, *s) for part, s in zip(parts, shapes, strict=True))
         )
-    with jax.enable_x64(True):
+    with rows.float64():
         fitted = _fit_all(
             rows.flat(values, 2),
             rows.flat(mask, 1),
@@ -136,7 +136,7 @@ def fit_mixture(
             max_iter=max_iter,
             one_by_one=rows.in_turn(),
         )
-    mixture, fit = jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
+        mixture, fit = jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
     if not np.isfinite(fit.log_likelihood).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(fit.log_likelihood))[0])
         raise UserError(f"mixture {where} of {leading} did not stay finite; scale its rows down")

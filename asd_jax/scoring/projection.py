@@ -66,7 +66,7 @@ def fit_projection(
     leading, d = values.shape[:-2], values.shape[-1]
     if not 1 <= n_components <= d:
         raise UserError(f"n_components must be from 1 to the {d} columns, not {n_components}")
-    with jax.enable_x64(True):
+    with rows.float64():
         fitted = _fit_all(
             rows.flat(values, 2),
             rows.flat(mask, 1),
@@ -74,7 +74,7 @@ def fit_projection(
             standardize=standardize,
             one_by_one=rows.in_turn(),
         )
-    return jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
+        return jax.tree.map(lambda x: np.asarray(x).reshape(leading + x.shape[1:]), fitted)
 
 
 def project(projection: Projection, values: jax.Array | np.ndarray) -> jax.Array:

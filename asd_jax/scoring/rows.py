@@ -4,8 +4,11 @@ A fit reads (..., rows, columns) and a mask (..., rows) and makes one model for 
 leading axes; rows that do not count may hold anything. Fits run in float64.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -77,12 +80,34 @@ def in_turn() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def one_thread() -> AbstractContextManager[Any]:
-    """Inside, a CPU's LAPACK, which factorises for JAX, uses one thread.
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    """Inside, JAX computes in float64, and a CPU's LAPACK, which factorises for it, in one thread.
 
     Many small matrices are factorised one after another. To share each among threads gains
     nothing, and takes up to fifty times as long where another process competes for the cores.
+    Results are waited for inside: JAX computes after it has returned.
     """
+    with jax.enable_x64(True), _one_thread():
+        yield
+
+
+def side_by_side(function: Callable[[int], Any], count: int) -> list[Any]:
+    """Results of `function` for 0 to `count` − 1, a thread for each core that the process may use.
+
+    For compiled programs of one model each, which compute outside Python's lock.
+
+    Examples:
+        >>> side_by_side(lambda model: model * 10, 3)
+        [0, 10, 20]
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = ThreadPoolExecutor(min(cores or 1, count), thread_name_prefix="fit")
+    with _one_thread(), pool:
+        return [*pool.map(function, range(count))]
+
+
+def _one_thread() -> AbstractContextManager[Any]:
     return _thread_pools().limit(limits=1, user_api="blas")
 
 

@@ -13,6 +13,8 @@ from asd_jax.scoring.gaussian import ledoit_wolf
 
 # Smallest share of the identity: float64 solves with it, whatever the values.
 _LEAST_SHRINKAGE = 1e-12
+# Rows up to which their outer products are added one by one.
+_FEW_OUTER = 4
 # Degrees of freedom, clips less states, below which the covariance is a multiple of the identity.
 _FEWEST_FREE = 3
 # Of the sample covariance, with a smaller share of which nothing of it is resolved.
@@ -158,7 +160,8 @@ def model_of(sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any
     spread = jnp.where(valid, spread, 1)
     shrunk = (1 - shrinkage) * covariance + shrinkage * spread * jnp.eye(d)
     shrunk += settings.level**2 / (scale[:, None] * scale)
-    inverse = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(shrunk), jnp.eye(d), lower=True)
+    lower = jax.lax.linalg.cholesky(shrunk, symmetrize_input=False)
+    inverse = jax.scipy.linalg.solve_triangular(lower, jnp.eye(d), lower=True)
     # tr C⁻¹ S from C = (1 − α) S + α t I + L, which needs no further product of matrices.
     share = 1 - shrinkage
     rest = d - shrinkage * spread * jnp.sum(inverse**2)
@@ -245,19 +248,27 @@ def without(
     # A state's deviations add up to 0, those that stay to minus those that go: its mean moves.
     gone = of_state.astype(left.dtype).T @ left  # (states, d)
     moved = -gone / jnp.maximum(count, 1)[:, None]
-    of_moved = (count[:, None] * moved).T @ moved
+    of_moved = _outer_sum(count[:, None] * moved, moved)
     between = None
     if sums.between is not None:
-        of_group = gone.T @ (gone / jnp.maximum(gone_count, 1)[:, None])
+        of_group = _outer_sum(gone, gone / jnp.maximum(gone_count, 1)[:, None])
         between = sums.between - of_group - of_moved
     others = Sums(
         sums.mean + moved,
         count,
-        sums.scatter - left.T @ left - of_moved,
+        sums.scatter - _outer_sum(left, left) - of_moved,
         between,
         sums.n_cells - jnp.sum(gone_count > 0),
     )
     return others, deviations - moved[table.state], stays
+
+
+def _outer_sum(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Sum (d, d) of the outer products of rows (m, d)."""
+    if len(left) > _FEW_OUTER:
+        return left.T @ right
+    # XLA calls a product of matrices for these on a CPU, at ten times the cost of writing them.
+    return sum(own[:, None] * other for own, other in zip(left, right, strict=True))
 
 
 def comparable(squared: jax.Array, count: jax.Array) -> jax.Array:

@@ -333,16 +333,20 @@ def _of_models(
 ) -> Any:
     """Results of `function` for each model of its arguments, as NumPy arrays.
 
-    On a CPU the models are computed one after another, in a program of one model, which then
-    serves any number of them; else together.
+    On a CPU each model is computed by itself, in a program of one model, which then serves any
+    number of them; else all together.
     """
-    with jax.enable_x64(True), rows.one_thread():
+    with rows.float64():
         if not rows.in_turn():
             found = jax.vmap(lambda *own: function(*own, *static))(*arguments)
             return jax.tree.map(np.asarray, found)
-        count = len(jax.tree.leaves(arguments)[0])
-        own = [jax.tree.map(lambda leaf, m=m: leaf[m], arguments) for m in range(count)]
-        found = [jax.tree.map(np.asarray, function(*each, *static)) for each in own]
+
+        def fitted(m: int) -> Any:
+            with jax.enable_x64(True):  # which each thread says for itself
+                own = jax.tree.map(lambda leaf: leaf[m], arguments)
+                return jax.tree.map(np.asarray, function(*own, *static))
+
+        found = rows.side_by_side(fitted, len(jax.tree.leaves(arguments)[0]))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
 
