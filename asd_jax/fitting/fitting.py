@@ -25,6 +25,7 @@ from asd_jax.features.embeddings import embeddings_of
 from asd_jax.features.table import ArrayFeatures, Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.layout import Layout, lay_out, with_perturbed
+from asd_jax.fitting.lengths import FRAMES
 from asd_jax.fitting.pooled import pool_clips, pool_program, take
 from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
@@ -68,9 +69,11 @@ def fit_clips(
         )
     calibration = _calibrate(detector, features, layout, weights, reporter, kept_dir)
     if not detector.config.detector.trains:
-        own = [features.clips[layout.groups[model.machine, model.section]] for model in models]
-        for line in detector.notes(calibration, own):
+        rows = [layout.groups[model.machine, model.section] for model in models]
+        for line in detector.notes(calibration, [features.clips[each] for each in rows]):
             reporter.line(line)
+        n_frames = [features.n_frames[each] for each in rows]
+        calibration[FRAMES] = np.array([[each.min(), each.max()] for each in n_frames])
     return FittedDetector(
         detector=detector,
         models=tuple(models),
@@ -264,6 +267,14 @@ def fit(
     table = ArrayFeatures(clips, [*features, *outliers], embeddings)
     table.embeddings = embeddings_of(config, table)
     layout = lay_out(detector, table.clips, table.n_frames)
+    learnt = (
+        detector.examples(own, table.clips, config.seeds[0])[0] for own in layout.groups.values()
+    )
+    if outliers and not any((rows >= len(features)).any() for rows in learnt):
+        raise UserError(
+            f"outliers are given, which {detector.config.detector.name} does not learn from; leave "
+            "them out"
+        )
     fitted = fit_clips(detector, table, layout, reporter=reporter)
     rows = score_training(fitted, table, layout.groups, reporter)
     return with_thresholds(fitted, rows, reporter)

@@ -17,6 +17,7 @@ from asd_jax.features.request import ClipFrontEnd
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.lengths import length_line
 from asd_jax.scoring.explanation import Explanation
 
 _UNNAMED = "machine"  # of models that were fitted or imported without a machine's name
@@ -202,13 +203,14 @@ def _of_detector(
         group = fitted.resolve(*request.whose[index])
         of_models.setdefault(tuple(fitted.models_of(group)), []).append(index)
     scores = {}
+    n_frames: dict[int, int] = {}
     for chosen, files in of_models.items():
         embeddings = _embeddings(fitted, request, files)
         with _frames(fitted, request, files) as frames:
             clips = (
                 ClipFrames(
                     index,
-                    blocks,
+                    _counted(blocks, n_frames, index),
                     fitted.label_of(fitted.resolve(*request.whose[index])),
                     None if embeddings is None else embeddings[index],
                 )
@@ -218,11 +220,25 @@ def _of_detector(
             if request.explanations is None:
                 for clip, score in fitted.clip_scores(chosen, clips):
                     scores[clip.position] = fitted.of_seeds(chosen, score[:, None])[:, 0]
-                continue
-            for clip, explanation in fitted.explanations(chosen, clips):
-                request.explanations[clip.position] = explanation
-                scores[clip.position] = np.array([explanation.score], np.float32)
+            else:
+                for clip, explanation in fitted.explanations(chosen, clips):
+                    request.explanations[clip.position] = explanation
+                    scores[clip.position] = np.array([explanation.score], np.float32)
+    for group in dict.fromkeys(fitted.resolve(*request.whose[index]) for index in scores):
+        own = [index for index in scores if fitted.resolve(*request.whose[index]) == group]
+        names = [os.fspath(request.files[index]) for index in own]
+        if line := length_line(fitted, group, names, [n_frames[index] for index in own]):
+            request.report(line)
     return scores
+
+
+def _counted(
+    blocks: Iterable[np.ndarray], n_frames: dict[int, int], index: int
+) -> Iterator[np.ndarray]:
+    """The blocks (frames, mels) of a file, whose frames are added up."""
+    for block in blocks:
+        n_frames[index] = n_frames.get(index, 0) + len(block)
+        yield block
 
 
 def _embeddings(

@@ -16,6 +16,7 @@ from asd_jax.features.table import (
 )
 from asd_jax.fitting.detector import FittedDetector, group_name
 from asd_jax.fitting.layout import Group
+from asd_jax.fitting.lengths import length_line
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
 
@@ -135,6 +136,9 @@ def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) 
             reporter.line(f"{error}; its test clips have no scores")
             continue
         chosen, clips = fitted.models_of(group), [*features.clips[indices]]
+        names = [clip.name for clip in clips]
+        if line := length_line(fitted, group, names, features.n_frames[indices]):
+            reporter.line(line)
         labels = np.full(len(indices), fitted.label_of(group))
         scores = fitted.model_scores(chosen, features, indices, labels)  # (seeds, clips)
         first = chosen[:: fitted.detector.repeats]  # of each seed's trainings

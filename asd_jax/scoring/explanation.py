@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.scoring.banks import BankSettings, FittedBank, bank_scores
@@ -150,7 +151,7 @@ def part_of_mixture(
     if np.isnan(mixture.weights).any():
         return _unknown(name, len(values))
     with jax.enable_x64(True):
-        densities = np.asarray(component_log_densities(mixture, np.asarray(values)[None]))[0]
+        densities = np.asarray(component_log_densities(mixture, jnp.asarray(values)[None]))[0]
     likeliest = int(densities.argmax())
     score = float((-densities[likeliest] - middle) / spread)
     deviation = values - np.asarray(mixture.means)[likeliest]
@@ -185,13 +186,13 @@ def part_of_bank(name: str, bank: FittedBank, settings: BankSettings, values: np
     values = np.asarray(values, np.float64)
 
     def scores(mask: jax.Array) -> jax.Array:
-        return bank_scores(bank._replace(mask=mask), values[None], settings)[0]
+        return bank_scores(bank._replace(mask=mask), jnp.asarray(values)[None], settings)[0]
 
     with jax.enable_x64(True):
         score = float(scores(bank.mask))
         row = np.asarray(bank.rows)[int(np.asarray(jax.vmap(scores)(one)).argmin())]
         if settings.metric == "cosine":
-            values, row = (np.asarray(directions(each)) for each in (values, row))
+            values, row = (np.asarray(directions(jnp.asarray(each))) for each in (values, row))
     least = _LEAST_MAGNITUDE * max(values.max(), row.max())
     deviation = 20 * np.log10(np.maximum(values, least) / np.maximum(row, least))
     if settings.metric == "cosine":

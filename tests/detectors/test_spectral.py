@@ -337,6 +337,8 @@ def test_groups_and_states_that_cannot_be_are_one_line():
         asd_jax.fit(by_name, clips, groups=list(range(12)))
     with pytest.raises(UserError, match="does not tell its group$"):
         asd_jax.fit(by_name, clips)
+    with pytest.raises(UserError, match="outliers are given, which spectral does not learn from"):
+        asd_jax.fit(config, clips, outliers=clips)
     by_attribute = load_config("spectral", SMALL | {"detector.states": "attributes"})
     with pytest.raises(UserError, match="no clip has attributes"):
         asd_jax.fit(by_attribute, clips, groups=list(range(12)))

@@ -1,7 +1,10 @@
 """Runs of a system without training: the command line, its files, ensembles with a trained one."""
 
+import shutil
+
 import numpy as np
 import pytest
+import soundfile
 from command_line import run_cli
 from shared_runs import CLIPS, SECTIONS, rows_of
 from trained_ensembles import SEEDS, TINY, by_clip, files_of, mean_config, members, run
@@ -108,6 +111,36 @@ def test_commands_say_that_nothing_is_trained(capsys, data, tmp_path, finished):
     lines = out.splitlines()
     assert status == 0 and len(lines) == 4 and "threshold" in lines[0]
     assert all("Hz" in line and "dB" in line for line in lines[1:])
+
+
+def test_clips_of_another_length_are_named(capsys, data, finished, tmp_path):
+    """A file of a tenth of the length, and a test clip of five times; those like it are not."""
+    file = files_of(data, "fan", "00")[0]
+    status, out, err = run_cli(capsys, "score", finished, file)
+    assert status == 0 and "last" not in out + err
+    waveform = asd_jax.data.read(file, 16000)
+    short = tmp_path / "short.wav"
+    soundfile.write(short, waveform[: len(waveform) // 10], 16000)
+    options = ("--machine=fan", "--section=00")
+    status, out, err = run_cli(capsys, "score", finished, *options, file, short)
+    (line,) = [line for line in (out + err).splitlines() if " clips last " in line]
+    assert status == 0
+    assert "fan 00: 1 of 2 clips last" in line and f"first {short}; statistics" in line
+
+    own = tmp_path / "data"
+    shutil.copytree(files_of(data, "fan", "00")[0].parents[1], own / "fan")
+    longer = files_of(own, "fan", "02")[-1]
+    soundfile.write(longer, np.tile(waveform, 5), 16000)
+    said = run_cli(
+        capsys,
+        "run",
+        "--config=spectral",
+        *FLAGS,
+        f"--data_dir={own}",
+        f"--out_dir={tmp_path / 'r'}",
+    )
+    (line,) = [line for line in "".join(map(str, said)).splitlines() if " clips last " in line]
+    assert "fan 02: 1 of " in line and f"first {longer.name}; statistics" in line
 
 
 def test_groups_of_clips_come_from_their_names(data, tmp_path):
