@@ -41,7 +41,6 @@ from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
-from asd_jax.scoring import rows
 from asd_jax.scoring.explanation import Explanation, part_of_mixture
 from asd_jax.scoring.minority import smote, wanted_children
 from asd_jax.scoring.mixture import GaussianMixture, component_log_densities, fit_mixture
@@ -103,26 +102,21 @@ class TwfrGmm(Untrained):
 
     def fit(self, vectors: Vectors) -> dict[str, np.ndarray]:
         """Mixtures (models, bases, …), scales, and the training clips' scores if left out."""
+        bases = len(self.config.detector.r)
         part = parts_of(vectors.mask, vectors.group)
-        pooled = np.split(vectors.values, len(self.config.detector.r), axis=-1)
-        parts = part.max() + 1
-        # Without part −1, of padding, nothing is left out: the mixtures that are kept.
-        jobs = [(values, left) for values in pooled for left in range(-1, parts)]
-
-        def fitted(job: int) -> tuple[GaussianMixture, np.ndarray]:
-            values, left = jobs[job]
+        mixtures, scores = [], []
+        for values in np.split(vectors.values, bases, axis=-1):
             clips = Bank(values, vectors.mask, vectors.state > 0)
-            mixture = self._mixtures(clips, vectors.mask & (part != left))
-            with rows.float64():
-                return mixture, np.asarray(_surprise(mixture, values))
-
-        found = rows.side_by_side(fitted, len(jobs))
-        kept = [mixture for mixture, _ in found[:: parts + 1]]
-        mixture = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *kept)
-        densities = np.stack([each for _, each in found])  # (jobs, models, n)
-        densities = densities.reshape(len(pooled), parts + 1, *part.shape)
-        own = np.take_along_axis(densities, part[None, None] + 1, axis=1)[:, 0]
-        own = np.moveaxis(np.where(part >= 0, own, np.nan), 0, 1)  # (models, bases, n)
+            mixtures.append(self._mixtures(clips, vectors.mask))
+            own = np.full(part.shape, np.nan)
+            for left in range(part.max() + 1):
+                found = self._mixtures(clips, vectors.mask & (part != left))
+                with jax.enable_x64(True):
+                    densities = np.asarray(_surprise(found, values))
+                own = np.where(vectors.mask & (part == left), densities, own)
+            scores.append(own)
+        mixture = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *mixtures)
+        own = np.stack(scores, axis=1)  # (models, bases, n)
         middle, spread = _scales(own, vectors.mask)
         return {
             **mixture._asdict(),
