@@ -290,7 +290,9 @@ def _maximise(values: jax.Array, share: jax.Array) -> GaussianMixture:
     floor = jnp.maximum(_FLOOR, _RESOLVED * jnp.trace(covariances, axis1=-2, axis2=-1))  # (k,)
     covariances += floor[:, None, None] * jnp.eye(d)
     # Σ = L Lᵀ, so Σ⁻¹ = U Uᵀ with the upper triangular U = L⁻ᵀ.
-    factors = jax.lax.linalg.cholesky(covariances, symmetrize_input=False)
+    # One by one on CPUs: in a batch, fits of several Python threads would wait for one another.
+    factor = functools.partial(jax.lax.linalg.cholesky, symmetrize_input=False)
+    factors = rows.each(factor, rows.in_turn())(covariances)  # (k, d, d)
     inverse = _inverse_triangular(factors)
     return GaussianMixture(count / jnp.sum(count), means, jnp.swapaxes(inverse, -1, -2))
 

@@ -95,7 +95,9 @@ def float64() -> Iterator[None]:
 def side_by_side(function: Callable[[int], Any], count: int) -> list[Any]:
     """Results of `function` for 0 to `count` − 1, a thread for each core that the process may use.
 
-    For compiled programs of one model each, which compute outside Python's lock.
+    For compiled programs of one model each, which compute outside Python's lock. They must hold no
+    batch of matrices to factorise: JAX (0.10) shares a batch among XLA's threads, where those of
+    several programs wait for one another, for ever.
 
     Examples:
         >>> side_by_side(lambda model: model * 10, 3)

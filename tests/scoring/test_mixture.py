@@ -1,5 +1,6 @@
 """Gaussian mixtures against scikit-learn's from the same start, and where that has none."""
 
+import threading
 import warnings
 
 import jax
@@ -269,3 +270,21 @@ def test_what_cannot_be_fitted():
         fit_mixture(values)
     with pytest.raises(UserError, match="start is not of 2 components in 6"):
         fit_mixture(_clips(n=10), n_components=2, start=_start(_clips(n=10)))
+
+
+def test_fits_in_several_threads_do_not_wait_for_one_another():
+    """A factorisation of several matrices at once would use the threads that the others hold."""
+    values = np.random.default_rng(0).normal(size=(875, 128))
+    fit_mixture(values, n_components=2, max_iter=1)  # compiles
+    threads = [
+        threading.Thread(
+            target=lambda: [fit_mixture(values, n_components=2, max_iter=1) for _ in range(5)],
+            daemon=True,
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
