@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "asd_jax"
 LAYERS = [
     {"errors"},
     {"runtime"},
-    {"data", "audio", "models", "metrics", "published"},
+    {"data", "audio", "models", "losses", "metrics", "published"},
     {"config", "scoring"},
     {"features"},
     {"training", "evaluation"},

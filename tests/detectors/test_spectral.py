@@ -175,7 +175,7 @@ def test_odd_training_clips_are_not_fitted_to(fitted):
         ("spectral", "level"),
         ("mel_mahalanobis", "level"),
         ("mel_knn", "spectrum"),
-        ("spectrum_knn", "spectrum"),
+        pytest.param("spectrum_knn", "spectrum", marks=pytest.mark.slow),
         ("twfr_gmm", "r=0"),
     ],
 )
@@ -363,7 +363,14 @@ def test_a_domain_of_one_group_is_said():
     assert "all 6 training clips of the target domain are of one group" in "\n".join(said)
 
 
-@pytest.mark.parametrize("name", ["spectral", "mel_knn", "twfr_gmm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spectral",
+        pytest.param("mel_knn", marks=pytest.mark.slow),
+        pytest.param("twfr_gmm", marks=pytest.mark.slow),
+    ],
+)
 def test_what_could_not_be_fitted_is_not_explained(name):
     """A section of one clip beside another: NaN, and a line that says so."""
     config, clips = load_config(name, SMALL), draw(30)

@@ -14,13 +14,15 @@ from asd_jax.models.layers.operations import IMAGE_AXES, sums_over_images, widen
 class BatchNorm(nn.Module):
     """Normalises each channel by the statistics of the batch, or by running ones.
 
-    It has the parameters `scale` and `bias` and the running statistics `mean` and `var`; the
-    variance has the number of pixels in its denominator, as in Keras and Flax.
+    It has the parameters `scale` and `bias`, unless `affine` is false, and the running statistics
+    `mean` and `var`; the variance has the number of pixels in its denominator, as in Keras and
+    Flax.
 
     Attributes:
         momentum: weight of the running statistics in their update by a batch.
         epsilon: added to variances.
         scale_init: initial scale.
+        affine: scale and shift by learned parameters.
 
     Examples:
         >>> layer = BatchNorm(momentum=0.9, epsilon=1e-3)
@@ -33,6 +35,7 @@ class BatchNorm(nn.Module):
     momentum: float
     epsilon: float
     scale_init: nn.initializers.Initializer = nn.initializers.ones
+    affine: bool = True
 
     @nn.compact
     def __call__(
@@ -49,8 +52,10 @@ class BatchNorm(nn.Module):
             As `x`, in its precision; the statistics are float32 in any case.
         """
         shape = (x.shape[-1],)
-        scale = self.param("scale", self.scale_init, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
+        scale, bias = jnp.ones(shape), jnp.zeros(shape)
+        if self.affine:
+            scale = self.param("scale", self.scale_init, shape)
+            bias = self.param("bias", nn.initializers.zeros, shape)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not train:
