@@ -6,6 +6,7 @@
 | `load_config`, `run`, `ensemble` | a configuration; the main job; finished runs as one |
 | `audio` | log-mel front end on the device, views, augmentation |
 | `models` | network architectures as linen modules |
+| `losses` | losses by angles, for embeddings, as pure functions |
 | `detectors` | the systems of the papers; `list_detectors()` names them |
 | `embeddings` | pretrained networks: OpenL3, EdgeL3 |
 | `scoring` | thresholds, distances, mixtures, neighbours, as pure functions |

@@ -2,6 +2,7 @@ from . import audio as audio
 from . import config as config
 from . import data as data
 from . import detectors as detectors
+from . import losses as losses
 from . import metrics as metrics
 from . import models as models
 from . import scoring as scoring

@@ -11,8 +11,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "asd_jax"
 LAYERS = [
     {"errors"},
     {"runtime"},
-    {"data", "audio", "models", "losses", "metrics", "published"},
-    {"config", "scoring"},
+    {"data", "audio", "models", "metrics", "published"},
+    {"config", "losses", "scoring"},
     {"features"},
     {"training", "evaluation"},
     {"detectors"},

@@ -109,6 +109,51 @@ def mix(
     return mixed * _DB_PER_NEPER
 
 
+def mixup(
+    key: jax.Array,
+    sounds: jax.Array,
+    labels: jax.Array,
+    mask: jax.Array,
+    *,
+    probability: float = 0.5,
+) -> tuple[jax.Array, jax.Array]:
+    """Mixes some rows of a batch, and their labels, with other rows in random proportions.
+
+    Source: Zhang et al. 2018, mixup; on waveforms, with even proportions and a probability for
+    each row, as in ASDKit. There a row may be its own partner; here it has another one.
+
+    Args:
+        key: of `jax.random`.
+        sounds: (batch, ...), waveforms or what else can be added.
+        labels: (batch, classes) proportions.
+        mask: bool (batch,), False for padding rows.
+        probability: of a row's being mixed.
+
+    Returns:
+        Sounds and labels, of the same shapes.
+
+    Examples:
+        Each row keeps a share of itself, which its label tells.
+
+        >>> import jax, numpy as np
+        >>> sounds, labels = np.array([[1.0], [2.0]]), np.eye(2)
+        >>> mask = np.ones(2, bool)
+        >>> mixed, shares = mixup(jax.random.key(0), sounds, labels, mask, probability=1.0)
+        >>> bool(np.allclose(shares @ sounds, mixed)), shares.sum(axis=1).tolist()
+        (True, [1.0, 1.0])
+    """
+    for_pairs, for_choice = jax.random.split(key)
+    partners, proportions = draw_pairs(for_pairs, mask)
+    mixed = jax.random.bernoulli(for_choice, probability, (len(mask),))
+    own = jnp.where(mixed, proportions, 1.0)  # (batch,)
+
+    def mix_rows(rows: jax.Array) -> jax.Array:
+        share = own.reshape((-1,) + (1,) * (rows.ndim - 1))
+        return share * rows + (1 - share) * rows[partners]
+
+    return mix_rows(jnp.asarray(sounds)), mix_rows(jnp.asarray(labels))
+
+
 def exponents(degree: int) -> tuple[tuple[int, int], ...]:
     """Powers of time and frequency in a polynomial's terms, in the order of the coefficients.
 

@@ -53,7 +53,8 @@ def init_centres(key: jax.Array, inputs: int, classes: int, sub_centres: int) ->
         (inputs, classes, sub_centres).
 
     Examples:
-        >>> init_centres(jax.random.key(0), 8, 3, 2).shape
+        >>> init = jax.jit(init_centres, static_argnums=(1, 2, 3))
+        >>> init(jax.random.key(0), 8, 3, 2).shape
         (8, 3, 2)
     """
     limit = math.sqrt(6 / (inputs + classes * sub_centres))
@@ -74,7 +75,8 @@ def init_subspaces(key: jax.Array, inputs: int, classes: int, dimensions: int) -
         (classes, dimensions, inputs).
 
     Examples:
-        >>> init_subspaces(jax.random.key(0), 8, 3, 2).shape
+        >>> init = jax.jit(init_subspaces, static_argnums=(1, 2, 3))
+        >>> init(jax.random.key(0), 8, 3, 2).shape
         (3, 2, 8)
     """
     limit = math.sqrt(6 / (inputs * (classes + dimensions)))
@@ -94,7 +96,7 @@ def centre_cosines(embeddings: jax.Array, centres: jax.Array) -> jax.Array:
     Examples:
         >>> import numpy as np
         >>> centres = np.array([[[1.0, 0.0]], [[0.0, 2.0]]])  # one class, of two centres
-        >>> found = centre_cosines(np.array([[3.0, 4.0]]), centres)
+        >>> found = jax.jit(centre_cosines)(np.array([[3.0, 4.0]]), centres)
         >>> [round(float(cosine), 3) for cosine in found[0, 0]]
         [0.6, 0.8]
     """
@@ -118,7 +120,8 @@ def projection_cosines(embeddings: jax.Array, subspaces: jax.Array) -> jax.Array
     Examples:
         >>> import numpy as np
         >>> plane, line = [[1.0, 0, 0], [0, 1, 0]], [[1.0, 0, 0], [1, 0, 0]]
-        >>> found = projection_cosines(np.array([[3.0, 4.0, 0.0]]), np.array([plane, line]))
+        >>> subspaces = np.array([plane, line])
+        >>> found = jax.jit(projection_cosines)(np.array([[3.0, 4.0, 0.0]]), subspaces)
         >>> [round(float(cosine), 3) for cosine in found[0]]
         [1.0, 0.6]
     """
@@ -140,7 +143,7 @@ def sub_centre_log_probabilities(cosines: jax.Array, scale: jax.Array | float) -
 
     Examples:
         >>> import numpy as np
-        >>> found = sub_centre_log_probabilities(np.zeros((1, 4, 2)), 5.0)
+        >>> found = jax.jit(sub_centre_log_probabilities)(np.zeros((1, 4, 2)), 5.0)
         >>> [round(float(each), 3) for each in np.exp(found[0])]
         [0.25, 0.25, 0.25, 0.25]
     """
@@ -197,7 +200,8 @@ def dynamic_scale(
         Two classes at right angles to all embeddings: B is 2, and the median angle π/2.
 
         >>> import numpy as np
-        >>> round(float(dynamic_scale(np.zeros((4, 2)), np.eye(2)[[0, 1, 0, 1]], 1.0)), 4)
+        >>> labels = np.eye(2)[[0, 1, 0, 1]]
+        >>> round(float(jax.jit(dynamic_scale)(np.zeros((4, 2)), labels, 1.0)), 4)
         0.9803
     """
     cosines = jax.lax.stop_gradient(jnp.asarray(cosines))

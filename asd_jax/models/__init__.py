@@ -6,6 +6,7 @@ from asd_jax.models.group_made import GroupMADE
 from asd_jax.models.interpolation_autoencoder import InterpolationAutoencoder
 from asd_jax.models.lstm_autoencoder import LSTMAutoencoder
 from asd_jax.models.mobilenet_v2 import MobileNetV2
+from asd_jax.models.multibranch import Multibranch
 from asd_jax.models.openl3 import OpenL3, openl3_from_keras
 from asd_jax.models.pretrained.imported import from_keras, from_slim, load_imagenet_mobilenet
 from asd_jax.models.pretrained.keras_autoencoder import load_keras_autoencoder
@@ -20,6 +21,7 @@ __all__ = [
     "InterpolationAutoencoder",
     "LSTMAutoencoder",
     "MobileNetV2",
+    "Multibranch",
     "OpenL3",
     "ResNet50",
     "from_keras",

@@ -1,5 +1,6 @@
 """What a score is made of: which statistic, which frequencies, how far from normal."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,8 @@ from asd_jax.scoring.banks import BankSettings, FittedBank, bank_scores
 from asd_jax.scoring.mixture import GaussianMixture, component_log_densities
 from asd_jax.scoring.neighbours import directions
 from asd_jax.scoring.states import States, nearest_state
+
+_log_densities = jax.jit(component_log_densities)
 
 # The bands that are named have this share of a part's score together, if so few have it.
 _NAMED_SHARE = 0.6
@@ -151,7 +154,7 @@ def part_of_mixture(
     if np.isnan(mixture.weights).any():
         return _unknown(name, len(values))
     with jax.enable_x64(True):
-        densities = np.asarray(component_log_densities(mixture, jnp.asarray(values)[None]))[0]
+        densities = np.asarray(_log_densities(mixture, jnp.asarray(values)[None]))[0]
     likeliest = int(densities.argmax())
     score = float((-densities[likeliest] - middle) / spread)
     deviation = values - np.asarray(mixture.means)[likeliest]
@@ -182,22 +185,31 @@ def part_of_bank(name: str, bank: FittedBank, settings: BankSettings, values: np
     """
     if not np.any(bank.mask):
         return _unknown(name, len(values))
-    one = np.eye(len(bank.rows), dtype=bool) & np.asarray(bank.mask, bool)
     values = np.asarray(values, np.float64)
-
-    def scores(mask: jax.Array) -> jax.Array:
-        return bank_scores(bank._replace(mask=mask), jnp.asarray(values)[None], settings)[0]
-
     with jax.enable_x64(True):
-        score = float(scores(bank.mask))
-        row = np.asarray(bank.rows)[int(np.asarray(jax.vmap(scores)(one)).argmin())]
+        score, nearest = _nearest(bank, values, settings)
+        row = np.asarray(bank.rows)[int(nearest)]
         if settings.metric == "cosine":
             values, row = (np.asarray(directions(jnp.asarray(each))) for each in (values, row))
     least = _LEAST_MAGNITUDE * max(values.max(), row.max())
     deviation = 20 * np.log10(np.maximum(values, least) / np.maximum(row, least))
     if settings.metric == "cosine":
         deviation -= np.median(deviation)
-    return Part(name, score, deviation, score * _fractions((values - row) ** 2))
+    return Part(name, float(score), deviation, float(score) * _fractions((values - row) ** 2))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _nearest(
+    bank: FittedBank, values: jax.Array, settings: BankSettings
+) -> tuple[jax.Array, jax.Array]:
+    """The score of values (bands,), and the row that alone would give the smallest one."""
+
+    def score(mask: jax.Array) -> jax.Array:
+        return bank_scores(bank._replace(mask=mask), values[None], settings)[0]
+
+    mask = jnp.asarray(bank.mask, bool)
+    alone = jax.vmap(score)(jnp.eye(len(mask), dtype=bool) & mask)
+    return score(mask), jnp.argmin(alone)
 
 
 def _squares(deviation: np.ndarray, whitening: np.ndarray) -> np.ndarray:

@@ -260,3 +260,24 @@ def test_a_senseless_warp_is_named(degree, strength):
 def test_coefficients_of_no_degree_are_named(shape):
     with pytest.raises(UserError, match="1, 3, 6, 10"):
         warp(jnp.zeros((4, 5, 6)), jnp.zeros(shape))
+
+
+def test_mixup_mixes_sounds_as_it_mixes_labels():
+    """Rows of one-hot labels say which rows are in a mixture, and by how much; padding is none."""
+    rows, samples = 400, 6
+    sounds = np.random.default_rng(0).normal(size=(rows, samples)).astype(np.float32)
+    mask = np.arange(rows) < 390
+    labels = np.eye(rows, dtype=np.float32)
+    mixup = jax.jit(augmentation.mixup, static_argnames="probability")
+    found, shares = map(np.asarray, mixup(jax.random.key(0), sounds, labels, mask))
+    np.testing.assert_allclose(shares @ sounds, found, atol=1e-5)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(found[~mask], sounds[~mask])
+    assert not shares[:390, 390:].any()
+    own = np.diag(shares)[:390]
+    mixed = own < 1
+    # Half of 390 rows, within four standard deviations; proportions are even from 0 to 1.
+    assert abs(mixed.mean() - 0.5) < 4 * np.sqrt(0.25 / 390)
+    assert abs(own[mixed].mean() - 0.5) < 4 * np.sqrt(1 / 12 / mixed.sum())
+    none, _ = mixup(jax.random.key(0), sounds, labels, mask, probability=0.0)
+    np.testing.assert_array_equal(none, sounds)
