@@ -76,7 +76,7 @@ class Explanation(NamedTuple):
                 f"{low:.0f} to {high:.0f} Hz {deviation:+.1f} dB ({share:.0%})".replace("%", " %")
                 for low, high, deviation, share in self._ranges(part)[: max(most, 1)]
             ]
-            lines.append(f"{part.name:<{width}} {part.score:.2f}: {', '.join(ranges)}")
+            lines.append(f"{part.name:<{width}} {part.score:#.3g}: {', '.join(ranges)}")
         return lines
 
     def _ranges(self, part: Part) -> list[tuple[float, float, float, float]]:
