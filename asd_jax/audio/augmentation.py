@@ -70,17 +70,17 @@ def draw_pairs(key: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
 def mix(
     views: jax.Array, partners: jax.Array, proportions: jax.Array, space: str = "power"
 ) -> jax.Array:
-    """Combines log-mel views linearly, p x1 + (1 - p) x2.
+    """Combines log-mel views linearly, p x1 + (1 - p) x2; "log" serves any other arrays, too.
 
     Args:
-        views: (batch, frames, mels), in dB.
+        views: (batch, frames, mels), in dB; with "log" (batch, ...).
         partners: integers (batch,), the row that is x2 where this row is x1.
         proportions: (batch,), p; 1 leaves a row as it is, up to rounding.
         space: "power" combines mel powers, 10 ** (dB / 10), and is as exact at -200 dB as at
             100; "log" combines the dB themselves.
 
     Returns:
-        (batch, frames, mels), in dB.
+        Of the shape of `views`, in dB.
 
     Raises:
         UserError: `space` is neither.
@@ -146,12 +146,8 @@ def mixup(
     partners, proportions = draw_pairs(for_pairs, mask)
     mixed = jax.random.bernoulli(for_choice, probability, (len(mask),))
     own = jnp.where(mixed, proportions, 1.0)  # (batch,)
-
-    def mix_rows(rows: jax.Array) -> jax.Array:
-        share = own.reshape((-1,) + (1,) * (rows.ndim - 1))
-        return share * rows + (1 - share) * rows[partners]
-
-    return mix_rows(jnp.asarray(sounds)), mix_rows(jnp.asarray(labels))
+    sounds, labels = jnp.asarray(sounds), jnp.asarray(labels)
+    return mix(sounds, partners, own, "log"), mix(labels, partners, own, "log")
 
 
 def exponents(degree: int) -> tuple[tuple[int, int], ...]:

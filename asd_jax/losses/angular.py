@@ -57,9 +57,7 @@ def init_centres(key: jax.Array, inputs: int, classes: int, sub_centres: int) ->
         >>> init(jax.random.key(0), 8, 3, 2).shape
         (8, 3, 2)
     """
-    limit = math.sqrt(6 / (inputs + classes * sub_centres))
-    shape = (inputs, classes, sub_centres)
-    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+    return _glorot(key, (inputs, classes, sub_centres), inputs + classes * sub_centres)
 
 
 def init_subspaces(key: jax.Array, inputs: int, classes: int, dimensions: int) -> jax.Array:
@@ -79,8 +77,8 @@ def init_subspaces(key: jax.Array, inputs: int, classes: int, dimensions: int) -
         >>> init(jax.random.key(0), 8, 3, 2).shape
         (3, 2, 8)
     """
-    limit = math.sqrt(6 / (inputs * (classes + dimensions)))
-    return jax.random.uniform(key, (classes, dimensions, inputs), minval=-limit, maxval=limit)
+    # PyTorch takes the axes behind the second for those of a convolution's kernel.
+    return _glorot(key, (classes, dimensions, inputs), inputs * (classes + dimensions))
 
 
 def centre_cosines(embeddings: jax.Array, centres: jax.Array) -> jax.Array:
@@ -217,6 +215,11 @@ def dynamic_scale(
     angles = jnp.sum(labels * jnp.arccos(nearest), axis=1)  # (batch,)
     middle = jnp.sort(jnp.where(mask, angles, jnp.inf))[(jnp.sum(mask) - 1) // 2]
     return log_b / jnp.cos(jnp.minimum(jnp.pi / 4, middle))
+
+
+def _glorot(key: jax.Array, shape: tuple[int, ...], fans: int) -> jax.Array:
+    limit = math.sqrt(6 / fans)
+    return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
 
 
 def _unit(x: jax.Array, axis: int) -> jax.Array:
