@@ -12,7 +12,7 @@ from .config import load_config as load_config
 from .detectors import list_detectors as list_detectors
 from .errors import UserError as UserError
 from .features import embeddings as embeddings
-from .fitting.fitting import fit as fit
+from .fitting.arrays import fit as fit
 from .pipeline import load as load
 from .pipeline import run as run
 from .runs.ensemble import ensemble as ensemble

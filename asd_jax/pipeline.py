@@ -114,6 +114,7 @@ def run(
         reporter = Silent()
     detector = make_detector(config)
     clips = find_chosen(detector, data_dir, reporter.line, on_bad_clip)
+    detector = detector.settled(clips)
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
     options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter)
     with run_dir.lock() if writes else contextlib.nullcontext():
@@ -126,6 +127,7 @@ def run(
             reporter.line(f"{run_dir.path} has scores of other test clips; these are scored anew")
         finished = distributed.any_of(writes and run_dir.finished and not outdated)
         if not finished:
+            training = detector.labelled(training)
             layout = lay_out(detector, training.clips, training.n_frames)
             if config.detector.trains:
                 row_bytes = training.width * training.dtype.itemsize
@@ -136,10 +138,12 @@ def run(
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
+            for line in detector.plan(training.clips):
+                reporter.line(line)
             fitted = _fit(detector, training, layout, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
             if writes:
-                write_analysis(run_dir.path, rows, test, config.front_end)
+                write_analysis(run_dir.path, rows, test, detector.front_end)
                 write_results(run_dir, rows, data)
         reporter.line(f"results are in {run_dir.path}")
     return table(out_dir) if writes else ""
@@ -198,10 +202,11 @@ def dry_run(
             blocks.append(f"member {name}\n{member_keys(plan, name)}")
         return "\n\n".join(blocks)
     detector = make_detector(config)
-    lines = empty_band_lines(config.front_end)
+    lines = empty_band_lines(detector.front_end)
     if data_dir is None:
         return "\n".join([plan_run(detector, None), *lines])
     clips = find_chosen(detector, data_dir, lines.append, on_bad_clip)
+    detector = detector.settled(clips)
     lines += check_lengths(detector, clips, on_bad_clip)
     return "\n".join([plan_run(detector, clips), *lines])
 

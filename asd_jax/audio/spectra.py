@@ -48,13 +48,22 @@ class Spectrogram(NamedTuple):
     fmin: float = 200.0
     fmax: float = 8000.0
 
+    @property
+    def _kept(self) -> slice:
+        hz = np.arange(self.n_fft // 2 + 1) * self.sample_rate / self.n_fft
+        (kept,) = np.nonzero((hz >= self.fmin) & (hz <= self.fmax))
+        return slice(int(kept[0]), int(kept[-1]) + 1)
+
+    @property
+    def bins(self) -> int:
+        """Frequencies from `fmin` to `fmax`."""
+        return self._kept.stop - self._kept.start
+
     def __call__(self, waveforms: jax.Array) -> jax.Array:
         """(..., samples) → (..., frames, bins), in the waveforms' precision."""
         settings = stft.Settings(
             self.n_fft, self.n_fft // 2, power=1.0, center=True, mel=None, precision="float32"
         )
-        hz = np.arange(self.n_fft // 2 + 1) * self.sample_rate / self.n_fft
-        (kept,) = np.nonzero((hz >= self.fmin) & (hz <= self.fmax))
-        magnitudes = stft.transform(waveforms, settings)[..., kept[0] : kept[-1] + 1]
+        magnitudes = stft.transform(waveforms, settings)[..., self._kept]
         # The squares of the window add up to 3/8 of its length.
         return magnitudes * float(1 / np.sqrt(3 / 8 * self.n_fft))

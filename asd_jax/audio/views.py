@@ -24,16 +24,38 @@ class ViewSpec(NamedTuple):
         hop: frames from one view's start to the next one's.
         fewest_frames: frames that a clip must have, where a clip shorter than a view is repeated
             to fill one; 0 for as many as a view has.
+        crop: whether an epoch of training has one view of a clip, which begins anywhere, in place
+            of all of them. A clip shorter than a view is then repeated when it is read, so that
+            its view may begin anywhere, too.
     """
 
     length: int
     hop: int = 1
     fewest_frames: int = 0
+    crop: bool = False
 
     @property
     def fewest(self) -> int:
         """Frames that a clip must have."""
         return self.fewest_frames or self.length
+
+    @property
+    def filled(self) -> int:
+        """Frames up to which a shorter clip is repeated in a table of features."""
+        return self.fewest if self.crop else self.length
+
+    def n_views(self, n_frames: np.ndarray) -> np.ndarray:
+        """Views of clips in an epoch of training.
+
+        Args:
+            n_frames: integers (clips,), frames of each.
+
+        Returns:
+            int64 (clips,).
+        """
+        if self.crop:
+            return np.ones(len(n_frames), np.int64)
+        return count_views(n_frames, self.length, self.hop)
 
 
 def view_starts(n_frames: int, length: int, hop: int = 1) -> np.ndarray:
@@ -99,6 +121,32 @@ def fill_view(frames: np.ndarray, length: int) -> np.ndarray:
         [1, 2, 1, 2, 1]
     """
     return np.resize(frames, (length, frames.shape[1])) if len(frames) < length else frames
+
+
+def gather_crops(
+    features: jax.Array, first: jax.Array, n_frames: jax.Array, offsets: jax.Array, length: int
+) -> jax.Array:
+    """Gathers a view of each of several clips; where a clip ends, it begins again.
+
+    Args:
+        features: (total_frames, n_mels).
+        first: integers (...,), each clip's first row.
+        n_frames: integers (...,), each clip's frames.
+        offsets: integers (...,), where in its clip each view begins.
+        length: frames of a view.
+
+    Returns:
+        (..., length, n_mels).
+
+    Examples:
+        >>> import numpy as np
+        >>> features = np.arange(6).reshape(6, 1)  # two clips, of four and of two frames
+        >>> first, n_frames = np.array([0, 4]), np.array([4, 2])
+        >>> gather_crops(features, first, n_frames, np.array([1, 1]), 3)[..., 0].tolist()
+        [[1, 2, 3], [5, 4, 5]]
+    """
+    within = (jnp.asarray(offsets)[..., None] + jnp.arange(length)) % n_frames[..., None]
+    return jnp.asarray(features)[jnp.asarray(first)[..., None] + within]
 
 
 def gather_views(features: jax.Array, starts: jax.Array, length: int) -> jax.Array:

@@ -30,12 +30,15 @@ def _list(values: flags.FlagValues, words: list[str], overrides: dict[str, str])
         print(f"{name}: {cls.title}")
         print(f"  from            {cls.paper}")
         scope = cls.scope.replace(" by section", ", which distinguishes its sections")
+        if cls.joint:
+            scope = f"run, for all machines; scored by {scope}"
         print(f"  one model a     {scope}")
         for configuration, config in names.get(name, []):
             size = "no training"
             if config.detector.trains:
                 # Four labels: classifiers are counted for a machine of four ids.
-                parameters = count_values(make_detector(config).task(4), config.front_end.n_mels)
+                detector = make_detector(config)
+                parameters = count_values(detector.task(4), detector.front_end.width)
                 size = f"{parameters:,} values a model"
             print(f"  configuration   {configuration} ({size})")
     print("ensemble: the scores of several systems as one")

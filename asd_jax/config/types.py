@@ -238,6 +238,12 @@ class Config:
         check_quantile(self.threshold_quantile)
         if not getattr(self.detector, "trains", True):
             self._check_untrained()
+        if getattr(self.detector, "hears_waveforms", False):
+            names = [field.name for field in dataclasses.fields(self.front_end)]
+            why = f"{self.detector.name} hears waveforms"
+            check_no_effect(
+                "front_end", self.front_end, [n for n in names if n != "sample_rate"], why
+            )
         if self.threshold == "mean" or (self.threshold == "zero" and self.backend.kind == "own"):
             why = f"threshold is {self.threshold}, not gamma"
             check_no_effect("", self, ("threshold_quantile",), why)

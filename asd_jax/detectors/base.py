@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec
+from asd_jax.audio.waveform_blocks import WaveformBlocks
 from asd_jax.config import Config as RunConfig  # a system's own is `Detector.Config`
 from asd_jax.data.clips import Clip
 from asd_jax.errors import UserError
-from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.features.request import ClipFrontEnd
+from asd_jax.features.table import ClipFacts, ClipInput, Features
 from asd_jax.scoring import pooling
 from asd_jax.scoring.explanation import Explanation
 from asd_jax.scoring.pooling import Pool
@@ -35,11 +37,14 @@ class DetectorConfig:
         uses_embedding: whether the system reads a pretrained network's embedding of a clip
             (`Config.embedding`) from `ClipInput.embedding`.
         trains: whether it has a network to train; see `asd_jax.detectors.untrained`.
+        hears_waveforms: whether its network computes spectra itself, from the recordings' samples;
+            of the settings in `Config.front_end` it then uses the sample rate only.
     """
 
     name: ClassVar[str] = ""
     uses_embedding: ClassVar[bool] = False
     trains: ClassVar[bool] = True
+    hears_waveforms: ClassVar[bool] = False
 
 
 class TrainingClips:
@@ -97,22 +102,43 @@ class Detector(abc.ABC):
             "machine by section", a machine type whose sections the model distinguishes: the
             section must be known to score a clip, and `ClipInput.label` is its place among the
             sections of the machine's training clips.
+        joint: whether a seed has one network, trained on the clips of all machines; what serves
+            a machine or section (`scope`) is then that network with a calibration of its own.
         float64: whether clips are pooled and scored in float64, on any device.
     """
 
     Config: ClassVar[type[DetectorConfig]]
     title: ClassVar[str]
     paper: ClassVar[str]
-    scope: ClassVar[Literal["machine", "section", "machine by section"]]
+    scope: Literal["machine", "section", "machine by section"]
+    joint: ClassVar[bool] = False
     float64: ClassVar[bool] = False
 
     def __init__(self, config: RunConfig):
         self.config = config
 
+    def settled(self, clips: Sequence[Clip]) -> "Detector":
+        """The system with what the data decides of its settings, as the length of a view.
+
+        Args:
+            clips: of the run.
+
+        Returns:
+            By default the system as it is.
+        """
+        return self
+
     @property
     @abc.abstractmethod
     def views(self) -> ViewSpec:
         """Length and hop of the views that a clip is cut into."""
+
+    @property
+    def front_end(self) -> ClipFrontEnd:
+        """What makes its features of recordings: log-mels, or blocks of samples."""
+        if self.config.detector.hears_waveforms:
+            return WaveformBlocks(self.config.front_end.sample_rate)
+        return self.config.front_end
 
     @property
     def repeats(self) -> int:
@@ -149,7 +175,8 @@ class Detector(abc.ABC):
         """Chooses and labels the clips that one model learns from.
 
         Args:
-            own: (n,) indices of the training clips of its machine, or machine and section.
+            own: (n,) indices of the training clips of its machine, or machine and section; of all
+                machines, for a network that serves all.
             clips: the whole table of clips.
             seed: of the random draws.
 
@@ -161,6 +188,25 @@ class Detector(abc.ABC):
             UserError: the system cannot learn from these clips.
         """
         return own, np.zeros(len(own), np.int32)
+
+    def labelled(self, features: Features) -> Features:
+        """The training clips with what the system finds out about them before it is trained.
+
+        Args:
+            features: of the training clips.
+
+        Returns:
+            The same features of clips that may have other attributes; by default the same clips.
+        """
+        return features
+
+    def plan(self, clips: Sequence[Clip]) -> list[str]:
+        """What a user should know of the training clips before anything is trained, as lines.
+
+        Args:
+            clips: the table of clips.
+        """
+        return []
 
     @abc.abstractmethod
     def task(self, n_labels: int = 1) -> Task:

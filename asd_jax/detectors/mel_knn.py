@@ -24,68 +24,32 @@ Decided here:
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.mel import band_limits
 from asd_jax.config.types import check_no_effect
+from asd_jax.detectors.banked import BankedConfig, bank_of, score_by_bank
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
-from asd_jax.scoring.banks import (
-    BankSettings,
-    FittedBank,
-    bank_scores,
-    check_settings,
-    fit_banks,
-)
+from asd_jax.scoring.banks import fit_banks
 from asd_jax.scoring.explanation import Explanation, part_of_bank
 from asd_jax.scoring.neighbours import Bank
 
 
 @dataclasses.dataclass(frozen=True)
-class MelKnnConfig(UntrainedConfig):
-    """Settings of the distance from the nearest mean spectrum.
-
-    Attributes:
-        neighbours: number of nearest clips whose mean distance counts, in each domain.
-        metric: "cosine", which does not see the level, or "euclidean".
-        normalisation: of the distances. "none": source and target clips apart, and the smaller
-            counts; "domain": each standardised by the distances within it before. By how densely
-            the clips lie, all of them together: "ldn", the ratio; "varmin", the difference,
-            weighted so that normal clips' scores vary least; "ldn_varmin", both, of logarithms.
-        density_neighbours: number of neighbours of a clip's density; 0 for what the authors
-            recommend, 1, and 4 of "varmin".
-        oversampling: "smote" or "memmixup" of target clips, or "none".
-        centres: of the source clips, by k-means, in place of the clips; 0 keeps the clips.
-    """
+class MelKnnConfig(BankedConfig, UntrainedConfig):
+    """Settings of the distance from the nearest mean spectrum; those of `BankedConfig`."""
 
     name: ClassVar[str] = "mel_knn"
-    neighbours: int = 1
-    metric: Literal["cosine", "euclidean"] = "cosine"
-    normalisation: Literal["none", "ldn", "varmin", "ldn_varmin", "domain"] = "none"
-    density_neighbours: int = 0
-    oversampling: Literal["none", "smote", "memmixup"] = "smote"
-    centres: int = 0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_settings(self.bank, "detector.")
+        UntrainedConfig.__post_init__(self)
+        self.check_bank()
         check_no_effect("detector", self, ("states",), "clips are compared with clips")
-        if self.normalisation in ("none", "domain"):
-            unused, what = "density_neighbours", "does not ask for densities"
-        else:
-            unused, what = "neighbours", "takes the smallest of the normalised distances"
-        why = f"detector.normalisation={self.normalisation} {what}"
-        check_no_effect("detector", self, (unused,), why)
-
-    @property
-    def bank(self) -> BankSettings:
-        """The settings of the back end."""
-        return BankSettings(*(getattr(self, name) for name in BankSettings._fields))
 
 
 class MelKnn(Untrained):
@@ -108,18 +72,10 @@ class MelKnn(Untrained):
 
     def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
         """The distance from the nearest clip."""
-        fitted = _bank(calibration)
-        score = bank_scores(fitted, pooled[None], self.config.detector.bank)[0]
-        return jnp.where(jnp.any(fitted.mask), score, jnp.nan)
+        return score_by_bank(calibration, pooled, self.config.detector.bank)
 
     def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
         """The deviations from the nearest clip, band by band."""
         settings = self.config.detector.bank
-        part = part_of_bank("spectrum", _bank(calibration), settings, np.asarray(pooled))
+        part = part_of_bank("spectrum", bank_of(calibration), settings, np.asarray(pooled))
         return Explanation(part.score, (part,), band_limits(self.config.front_end.mel))
-
-
-def _bank(calibration: Mapping[str, Any]) -> FittedBank:
-    fitted = FittedBank(**{name: calibration[name] for name in FittedBank._fields})
-    # Of a model without a bank all are NaN.
-    return fitted._replace(mask=fitted.mask == 1, target=fitted.target == 1)

@@ -27,6 +27,7 @@ import numpy as np
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.data.clips import Clip
+from asd_jax.detectors.banked import spread
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
 from asd_jax.scoring.clusters import cluster_states
@@ -196,7 +197,7 @@ class Untrained(Detector):
             of_clips = np.empty_like(fitted[name])
             np.put_along_axis(of_clips, order, fitted[name], axis=1)
             fitted[name] = of_clips
-        return {**calibrations, **{name: _spread(leaf, sound) for name, leaf in fitted.items()}}
+        return {**calibrations, **{name: spread(leaf, sound) for name, leaf in fitted.items()}}
 
     def notes(
         self, calibration: Mapping[str, np.ndarray], clips: Sequence[Sequence[Clip]]
@@ -326,12 +327,3 @@ def _in_order(vectors: Vectors, order: np.ndarray) -> Vectors:
         _, first, number = np.unique(group[mask], return_index=True, return_inverse=True)
         group[mask] = np.argsort(np.argsort(first))[number]
     return ordered
-
-
-def _spread(leaf: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """Rows for all models from those of the sound ones; NaN for the others."""
-    if sound.all():
-        return leaf
-    whole = np.full((len(sound), *leaf.shape[1:]), np.nan)
-    whole[sound] = leaf
-    return whole

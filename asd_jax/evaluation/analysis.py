@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+import jax.numpy as jnp
 import numpy as np
 
 from asd_jax import metrics
 from asd_jax.audio import FrontEnd
+from asd_jax.audio.waveform_blocks import WaveformBlocks, samples_of
 from asd_jax.evaluation.results import ScoreRow
 from asd_jax.evaluation.tables import markdown, mean_std
+from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import Features
 from asd_jax.runtime.files import atomic_write, fitting_name
 
@@ -137,7 +140,7 @@ def domains_of(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], OfDomain]:
 
 
 def write_analysis(
-    folder: os.PathLike | str, rows: Sequence[ScoreRow], features: Features, front_end: FrontEnd
+    folder: os.PathLike | str, rows: Sequence[ScoreRow], features: Features, front_end: ClipFrontEnd
 ) -> None:
     """Writes `analysis.md` and a picture for each machine that has labelled test clips.
 
@@ -193,7 +196,7 @@ def write_spectrograms(
     rows: Sequence[ScoreRow],
     machine: str,
     features: Features,
-    front_end: FrontEnd,
+    front_end: ClipFrontEnd,
 ) -> None:
     """Draws a wrong decision of either kind beside a right one of either kind.
 
@@ -227,6 +230,12 @@ def write_spectrograms(
         for _, row in shown
         if row
     }
+    if isinstance(front_end, WaveformBlocks):
+        front_end = log_mel = FrontEnd(front_end.sample_rate)
+        clips = {
+            name: np.asarray(log_mel(samples_of(jnp.asarray(blocks))))
+            for name, blocks in clips.items()
+        }
     levels = np.concatenate([clip.ravel() for clip in clips.values()])
     low, high = np.percentile(levels, [1, 99.9])
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asd_jax.audio.views import ViewSpec
+from asd_jax.audio.views import ViewSpec, fill_view
 from asd_jax.features.pieces import Piece, batches, cut, views_in_piece
 from asd_jax.features.table import ClipInput, Features
 
@@ -80,6 +80,22 @@ def table_clips(
         yield ClipFrames(position, blocks, label, embedding)
 
 
+def _filled(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
+    """The blocks of a clip, which is repeated until it has `length` frames."""
+    waiting: list[np.ndarray] = []
+    n_waiting = 0
+    for block in blocks:
+        if n_waiting >= length:
+            yield block
+            continue
+        waiting.append(block)
+        n_waiting += len(block)
+        if n_waiting >= length:
+            yield np.concatenate(waiting)
+    if waiting and n_waiting < length:
+        yield fill_view(np.concatenate(waiting), length)
+
+
 def clip_batches(
     clips: Iterable[ClipFrames], spec: ViewSpec, views_at_once: int
 ) -> Iterator[tuple[list[ClipFrames], ClipInput]]:
@@ -100,7 +116,8 @@ def clip_batches(
     def pieces() -> Iterator[Piece]:
         for clip in clips:
             under_way[clip.position] = clip
-            yield from cut(clip.position, clip.blocks, spec, views)
+            blocks = _filled(clip.blocks, spec.length) if spec.crop else clip.blocks
+            yield from cut(clip.position, blocks, spec, views)
 
     for owners, values, n_frames in batches(pieces(), size):
         own = [under_way[owner] for owner in owners.tolist()]

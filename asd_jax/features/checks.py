@@ -38,7 +38,7 @@ def check_features(
             )
         if not np.isfinite(clip).all():
             raise UserError(f"features[{i}] has NaN or infinite values; leave that clip out")
-    return [fill_view(clip, views.length) for clip in arrays]
+    return [fill_view(clip, views.filled) for clip in arrays]
 
 
 def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:

@@ -150,7 +150,10 @@ def _collected(
 
 
 def frames_in_memory(
-    waveforms: np.ndarray, sample_rate: int, front_end: ClipFrontEnd
+    waveforms: np.ndarray,
+    sample_rate: int,
+    front_end: ClipFrontEnd,
+    views: ViewSpec | None = None,
 ) -> list[np.ndarray]:
     """Frames of each waveform in memory.
 
@@ -158,6 +161,7 @@ def frames_in_memory(
         waveforms: (clips, samples), or (samples,) of one clip.
         sample_rate: Hz; resampled where it is not the front end's.
         front_end: computes the frames.
+        views: how they are cut, where they have to have enough frames.
 
     Returns:
         (frames, width) of each.
@@ -166,6 +170,13 @@ def frames_in_memory(
         UserError: waveforms of other shapes, with samples that are not finite, or too short.
     """
     checked = checked_waveforms(waveforms, sample_rate, front_end.sample_rate)
-    front_end.frames(checked.shape[1])  # UserError where they have none
+    n_frames = front_end.frames(checked.shape[1])  # UserError where they have none
+    if views is not None and n_frames < views.fewest:
+        rate, needed = front_end.sample_rate, views.fewest * front_end.hop_length
+        raise UserError(
+            f"too short: {checked.shape[1] / rate:.4g} s have {n_frames} frames where "
+            f"{views.fewest} are needed, about {needed / rate:.4g} s"
+        )
     numbered = ((i, Waveform.of(waveform)) for i, waveform in enumerate(checked))
-    return [np.concatenate([*blocks]) for _, blocks in frame_blocks(numbered, front_end)]
+    clips = (np.concatenate([*blocks]) for _, blocks in frame_blocks(numbered, front_end))
+    return [clip if views is None else fill_view(clip, views.filled) for clip in clips]

@@ -124,6 +124,10 @@ class Features(Protocol):
         """Type of the values."""
         ...
 
+    def with_clips(self, clips: ClipTable) -> "Features":
+        """The same features of clips with other attributes."""
+        ...
+
     def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """(frames, width) of each clip."""
         ...
@@ -159,6 +163,10 @@ class ArrayFeatures:
     def clips(self) -> ClipTable:
         """The clips, put in columns on demand: most scores need none of them."""
         return ClipTable.of(self._clips)
+
+    def with_clips(self, clips: ClipTable) -> "ArrayFeatures":
+        """The same features of clips with other attributes."""
+        return ArrayFeatures(clips, self._arrays, self.embeddings)
 
     @property
     def width(self) -> int:
@@ -213,6 +221,10 @@ class FeatureSet:
     def __post_init__(self) -> None:
         ends = np.cumsum(self.n_frames, dtype=np.int64)
         object.__setattr__(self, "offsets", ends - self.n_frames)
+
+    def with_clips(self, clips: ClipTable) -> "FeatureSet":
+        """The same features of clips with other attributes."""
+        return dataclasses.replace(self, clips=clips)
 
     @property
     def total_frames(self) -> int:

@@ -3,14 +3,12 @@
 import dataclasses
 import functools
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from asd_jax import config as configs
 from asd_jax.config import Config
@@ -22,10 +20,10 @@ from asd_jax.features.embeddings import Embedder, embedder_of, embeddings_of, me
 from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures, ClipInput, Features
 from asd_jax.fitting.fitted import Fitted
-from asd_jax.fitting.layout import Group
+from asd_jax.fitting.fitted_file import read_fitted, write_fitted
+from asd_jax.fitting.layout import Group, group_name
 from asd_jax.fitting.pooled import pool_clips, pool_of_models, scores_of_pools, take
 from asd_jax.runtime import distributed
-from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
 from asd_jax.scoring.explanation import Explanation
 from asd_jax.training import FleetModel
 
@@ -40,7 +38,7 @@ class FittedDetector(Fitted):
     Attributes:
         detector: the system, with the configuration it was fitted with.
         models: its models, in the order of the leading axis of the arrays below.
-        weights: stacked weights.
+        weights: stacked weights; of a system with one network for all machines, one a seed.
         calibration: stacked results of `Detector.calibrate`.
         thresholds: (models,) decision threshold of the scores of each model's seed; NaN where
             there is none.
@@ -92,17 +90,22 @@ class FittedDetector(Fitted):
             sample_rate: as in `score`.
 
         Returns:
-            (clips, frames, mels) float32.
+            (clips, frames, mels) float32; of a system that hears waveforms, blocks of samples.
 
         Raises:
             UserError: waveforms of other shapes, with samples that are not finite, or too
                 short.
         """
-        return np.stack(
-            self._checked(frames_in_memory(waveforms, sample_rate, self.config.front_end))
-        )
+        front_end, views = self.detector.front_end, self.detector.views
+        return np.stack(frames_in_memory(waveforms, sample_rate, front_end, views))
 
     def _checked(self, features: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Features that a user gives."""
+        if self.config.detector.hears_waveforms:
+            raise UserError(
+                f"{self.config.detector.name} hears waveforms, not features; use `score`, which "
+                "takes recordings"
+            )
         return check_features(features, self.config.front_end.n_mels, self.detector.views)
 
     def embeddings(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray | None:
@@ -151,7 +154,8 @@ class FittedDetector(Fitted):
             (clips,).
         """
         group, seeds = self.resolve(machine, section), self._seeds(seed)
-        return self.seed_feature_scores(features, group, seeds, embeddings).mean(axis=0)
+        checked = self._checked(features)
+        return self.seed_feature_scores(checked, group, seeds, embeddings).mean(axis=0)
 
     def seed_feature_scores(
         self,
@@ -163,7 +167,7 @@ class FittedDetector(Fitted):
         """Scores clips by each seed from their features.
 
         Args:
-            features: as in `score_features`.
+            features: as in `score_features`; long enough, as those from `features` are.
             group: machine and section of the clips, from `resolve`.
             seeds: some of its seeds.
             embeddings: as in `score_features`.
@@ -171,7 +175,7 @@ class FittedDetector(Fitted):
         Returns:
             (seeds, clips).
         """
-        table = ArrayFeatures((), self._checked(features), embeddings)
+        table = ArrayFeatures((), [*features], embeddings)
         if embeddings is not None or self.config.embedding.kind != "none":
             table.embeddings = embeddings_of(self.config, table)
         indices, label = range(len(features)), self.label_of(group)
@@ -204,6 +208,12 @@ class FittedDetector(Fitted):
             and model.section in ("", section)
             and (seeds is None or model.seed in seeds)
         ]
+
+    def networks_of(self, chosen: Sequence[int]) -> list[int]:
+        """Rows of `weights` by which models score."""
+        if not self.detector.joint:
+            return [*chosen]
+        return [self.seeds.index(self.models[m].seed) for m in chosen]
 
     def label_of(self, group: Group) -> int:
         """`ClipInput.label` of the clips of a machine and section."""
@@ -274,7 +284,8 @@ class FittedDetector(Fitted):
         Yields:
             Each clip, and its score by each model, float32 (models,).
         """
-        weights, calibration = take((self.weights, self.calibration), chosen)
+        weights = take(self.weights, self.networks_of(chosen))
+        calibration = take(self.calibration, chosen)
         pooled = pool_clips(self.detector, functools.partial(self._pool, weights), clips)
         if type(self.detector).score_pooled is Detector.score_pooled:
             for clip, value in pooled:
@@ -304,8 +315,8 @@ class FittedDetector(Fitted):
         Raises:
             UserError: as `score`; or the system has no explanation.
         """
-        features = self.features(waveforms, sample_rate)
-        return self.explain_features(features, machine=machine, section=section)
+        group = self.resolve(machine, section)
+        return self._explanations(self.features(waveforms, sample_rate), group)
 
     def explain_features(
         self,
@@ -315,17 +326,22 @@ class FittedDetector(Fitted):
         section: str | int | None = None,
     ) -> list[Explanation]:
         """Says of each clip what its score is made of, from its features, as `score_features`."""
-        table = ArrayFeatures((), self._checked(features))
-        chosen = self.models_of(self.resolve(machine, section))
-        clips = table_clips(table, range(len(features)))
-        return [explanation for _, explanation in self.explanations(chosen, clips)]
+        group = self.resolve(machine, section)
+        return self._explanations(self._checked(features), group)
+
+    def _explanations(
+        self, features: Sequence[np.ndarray] | np.ndarray, group: Group
+    ) -> list[Explanation]:
+        clips = table_clips(ArrayFeatures((), [*features]), range(len(features)))
+        found = self.explanations(self.models_of(group), clips)
+        return [explanation for _, explanation in found]
 
     def explanations(
         self, chosen: Sequence[int], clips: Iterable[ClipFrames]
     ) -> Iterator[tuple[ClipFrames, Explanation]]:
         """Each clip and what its score by the first of some models is made of."""
-        weights, calibration = take((self.weights, self.calibration), chosen[:1])
-        own = take(calibration, 0)
+        weights = take(self.weights, self.networks_of(chosen[:1]))
+        own = take(self.calibration, chosen[0])
         if type(self.detector).explain is Detector.explain:
             self.detector.explain(own, None)  # UserError
         for clip, value in pool_clips(self.detector, functools.partial(self._pool, weights), clips):
@@ -352,9 +368,7 @@ class FittedDetector(Fitted):
             "sections": dict(self.sections),
         }
         trees = {"weights": self.weights, "calibration": self.calibration}
-        arrays: dict[str, Any] = {k: np.asarray(v) for k, v in flatten_dict(trees, sep="/").items()}
-        with atomic_write(path, "wb") as file:
-            np.savez(file, meta=json.dumps(meta), thresholds=self.thresholds, **arrays)
+        write_fitted(path, meta, trees, thresholds=self.thresholds)
 
     @classmethod
     def load(cls, path: os.PathLike | str | IO[bytes]) -> "FittedDetector":
@@ -363,35 +377,19 @@ class FittedDetector(Fitted):
         Raises:
             UserError: the file is missing, damaged, or of a system this version lacks.
         """
-        try:
-            arrays = read_arrays(path)
-            meta = json.loads(str(arrays.pop("meta")))
-            thresholds = arrays.pop("thresholds")
-            trees = unflatten_dict(arrays, sep="/")
-            config = configs.from_dict(meta["config"], config_classes())
-            if not isinstance(config, Config):
-                raise ValueError("its configuration is of an ensemble")
-            return cls(
-                detector=make_detector(config),
-                models=tuple(FleetModel(*model) for model in meta["members"]),
-                weights=trees.get("weights", {}),
-                calibration=trees.get("calibration", {}),
-                thresholds=thresholds,
-                group_thresholds=meta["group_thresholds"],
-                sections={k: tuple(v) for k, v in meta["sections"].items()},
-            )
-        except FileNotFoundError:
-            raise UserError(
-                f"{path}: no such file; the run has not finished training. Start it again with "
-                "the command that began it"
-            ) from None
-        except DAMAGE as error:
-            raise UserError(
-                f"{path} is damaged ({error}); remove it, and the command that made the run makes "
-                "it again from the last checkpoint"
-            ) from error
+        return read_fitted(path, cls._of_file)
 
-
-def group_name(model: FleetModel) -> str:
-    """Name that models share which differ only in their seed: "machine/section"."""
-    return f"{model.machine}/{model.section}"
+    @classmethod
+    def _of_file(cls, meta: Mapping[str, Any], trees: Any, thresholds: Any) -> "FittedDetector":
+        config = configs.from_dict(meta["config"], config_classes())
+        if not isinstance(config, Config):
+            raise ValueError("its configuration is of an ensemble")
+        return cls(
+            detector=make_detector(config),
+            models=tuple(FleetModel(*model) for model in meta["members"]),
+            weights=trees.get("weights", {}),
+            calibration=trees.get("calibration", {}),
+            thresholds=thresholds,
+            group_thresholds=meta["group_thresholds"],
+            sections={k: tuple(v) for k, v in meta["sections"].items()},
+        )

@@ -4,32 +4,22 @@ The command line and the Python interface both end here, so they give the same n
 """
 
 import functools
-import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from asd_jax import config as configs
-from asd_jax.config import Config
-from asd_jax.data.clips import NORMAL, Clip
-from asd_jax.detectors import make_detector
 from asd_jax.detectors.base import Detector, TrainingClips
-from asd_jax.detectors.untrained import GROUP
 from asd_jax.errors import UserError
 from asd_jax.features.batches import table_clips
-from asd_jax.features.checks import check_features
-from asd_jax.features.embeddings import embeddings_of
-from asd_jax.features.table import ArrayFeatures, Features
+from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.layout import Layout, lay_out, with_perturbed
+from asd_jax.fitting.layout import Layout
 from asd_jax.fitting.lengths import FRAMES
 from asd_jax.fitting.pooled import pool_clips, pool_program, take
-from asd_jax.fitting.scores import score_training, with_thresholds
 from asd_jax.runtime import distributed
-from asd_jax.runtime.arguments import check, check_machine, check_section, composed
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import train
@@ -56,7 +46,7 @@ def fit_clips(
         **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
     reporter = reporter or Silent()
-    models = layout.fleet.models
+    models = layout.models
     weights: Any = {}
     if detector.config.detector.trains:
         weights = train(
@@ -114,7 +104,10 @@ def _calibrate(
 
         return TrainingClips([features.clips[i] for i in indices], statistics)
 
-    models = layout.fleet.models
+    models = layout.models
+    # Row of each model's network; a joint one serves all machines.
+    rows = {model.seed: n for n, model in enumerate(layout.fleet.models)}
+    networks = [rows[each.seed] if detector.joint else m for m, each in enumerate(models)]
     calibrations: list[dict[str, np.ndarray] | None] = [None] * len(models)
     problem = None
     # Indices (clips,) of each model's training clips.
@@ -124,7 +117,9 @@ def _calibrate(
         if not distributed.is_own(m):
             continue
         try:
-            compute = functools.partial(detector.calibrate, of_model(indices, take(weights, m)))
+            compute = functools.partial(
+                detector.calibrate, of_model(indices, take(weights, networks[m]))
+            )
             calibrations[m] = _kept(kept_dir and kept_dir / f"{m}.npz", compute)
         except UserError as error:
             reporter.line(f"{model.name}: {error}; its scores will be NaN")
@@ -187,155 +182,3 @@ def _stack(*leaves: np.ndarray) -> np.ndarray:
     for row, leaf in zip(stacked, leaves, strict=True):
         row[: len(leaf)] = leaf
     return stacked.astype(leaves[0].dtype)
-
-
-def fit(
-    config: Config | str,
-    features: Sequence[np.ndarray] | np.ndarray,
-    *,
-    machine: str = "machine",
-    sections: Sequence[str | int] | str | int = "00",
-    domains: Sequence[str] | str = "",
-    groups: Sequence[str | int] | None = None,
-    outliers: Sequence[np.ndarray] = (),
-    embeddings: np.ndarray | None = None,
-    reporter: Reporter | None = None,
-) -> FittedDetector:
-    """Fits a system to features in memory.
-
-    Args:
-        config: a configuration, or the name of one.
-        features: (frames, mels) of each normal clip, of any lengths.
-        machine: the machine type's name; the models' random numbers depend on it.
-        sections: the section or machine id of each clip, or one for all.
-        domains: "source" or "target" of each clip, or one for all; for systems that
-            distinguish them.
-        groups: what each clip was recorded with, as the recording, session or day; for systems
-            without training, whose training scores are by the clips of other groups.
-        outliers: (frames, mels) of each clip of another machine; for systems that also learn
-            from such clips.
-        embeddings: (clips, values) of each clip, by the network that the configuration names.
-        reporter: shows progress; none by default.
-
-    Returns:
-        The fitted system.
-
-    Raises:
-        UserError: features of a wrong shape, with NaN, or with fewer frames than a view; not as
-            many sections or domains as clips; a domain of another name; an argument of another
-            type; or a system that also learns from changed recordings.
-    """
-    check_machine(machine)
-    machine = composed(machine)
-    detector = make_detector(_one_system(config))
-    config = detector.config
-    features = check_features(_clips(features, "features"), config.front_end.n_mels, detector.views)
-    columns = {
-        "sections": _column(sections, "sections", len(features)),
-        "domains": _column(domains, "domains", len(features)),
-    }
-    for section in columns["sections"]:
-        check_section("a section", section)
-    for domain in columns["domains"]:
-        if not (isinstance(domain, str) and domain in ("", "source", "target")):
-            raise UserError(f'domains: {domain!r} is neither "source" nor "target" (nor "")')
-    own = _groups(groups, len(features), detector)
-    clips = [
-        Clip(
-            *(machine, str(section), "train", f"{i:08}", ""),
-            domain=domain,
-            label=NORMAL,
-            attributes=own[i],
-        )
-        for i, (section, domain) in enumerate(
-            zip(columns["sections"], columns["domains"], strict=True)
-        )
-    ]
-    if len(with_perturbed(detector, clips)) > len(clips):
-        raise UserError(
-            f"{config.name or config.detector.name} also learns from changed recordings, which "
-            "features cannot give: use `asd-jax run`, or turn them off in config.detector"
-        )
-    outliers = _clips(outliers, "outliers")
-    if outliers:
-        outliers = check_features(outliers, config.front_end.n_mels, detector.views)
-    clips += [
-        Clip(f"not {machine}", "", "other", f"{i:08}", "", label=NORMAL)
-        for i in range(len(outliers))
-    ]
-    reporter = reporter or Silent()
-    table = ArrayFeatures(clips, [*features, *outliers], embeddings)
-    table.embeddings = embeddings_of(config, table)
-    layout = lay_out(detector, table.clips, table.n_frames)
-    learnt = (
-        detector.examples(own, table.clips, config.seeds[0])[0] for own in layout.groups.values()
-    )
-    if outliers and not any((rows >= len(features)).any() for rows in learnt):
-        raise UserError(
-            f"outliers are given, which {detector.config.detector.name} does not learn from; leave "
-            "them out"
-        )
-    fitted = fit_clips(detector, table, layout, reporter=reporter)
-    rows = score_training(fitted, table, layout.groups, reporter)
-    return with_thresholds(fitted, rows, reporter)
-
-
-def _groups(groups: Any, count: int, detector: Detector) -> list[tuple[tuple[str, str], ...]]:
-    """`Clip.attributes` of each clip: its group, where one is given."""
-    if groups is None:
-        return [()] * count
-    if detector.config.detector.trains:
-        raise UserError(
-            f"groups are given, which {detector.config.detector.name} does not use; they are for "
-            "systems without training"
-        )
-    if detector.config.detector.group:
-        raise UserError(
-            f"groups are given, and detector.group is {detector.config.detector.group!r}; leave "
-            "one of them out"
-        )
-    column = _column(groups, "groups", count)
-    for group in column:
-        check("a group", group, (str, int, np.integer), "a name or a whole number")
-    return [((GROUP, str(group)),) for group in column]
-
-
-def _one_system(config: Any) -> Config:
-    """The configuration of a system, given itself or by its name; UserError for anything else."""
-    if isinstance(config, str):
-        config = configs.load_config(config)
-    check("config", config, (Config, configs.MembersConfig), "a configuration or the name of one")
-    if isinstance(config, configs.MembersConfig):
-        raise UserError(
-            f"{config.name or 'the configuration'} is an ensemble, which combines finished runs; "
-            f"fit its members one by one ({', '.join(config.members)}), or use `asd-jax run`"
-        )
-    return config
-
-
-def _clips(values: Any, name: str) -> list[np.ndarray]:
-    """The clips of an argument; UserError for what holds none."""
-    try:
-        clips = [] if isinstance(values, str | bytes) else [np.asarray(clip) for clip in values]
-        right = not isinstance(values, str | bytes | Mapping)
-    except (TypeError, ValueError):  # nothing to iterate over, or a clip of unequal frames
-        right = False
-    if not right or any(clip.dtype.kind not in "fiu" for clip in clips):
-        raise UserError(
-            f"{name} is {reprlib.repr(values)}; it must be a list of arrays of numbers, (frames, "
-            "mels) of each clip"
-        )
-    return clips
-
-
-def _column(values: Any, name: str, count: int) -> list[Any]:
-    """A value for each clip, from one for all or one for each."""
-    if isinstance(values, str | int | np.integer):
-        return [values] * count
-    try:
-        column = [*values]
-    except TypeError:
-        raise UserError(f"{name} is {values!r}; it must be one for all clips, or a list") from None
-    if len(column) != count:
-        raise UserError(f"{count} clips, but {len(column)} {name}")
-    return column

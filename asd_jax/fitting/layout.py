@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asd_jax.audio import count_views
 from asd_jax.config import TrainConfig
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import Detector
@@ -15,11 +14,18 @@ from asd_jax.training import FleetClips, FleetModel, fleet_clips
 Group = tuple[str, str]  # machine and section; the section is "" where a model serves all of them
 
 
+def group_name(model: FleetModel) -> str:
+    """Name that models share which differ only in their seed: "machine/section"."""
+    return f"{model.machine}/{model.section}"
+
+
 class Layout(NamedTuple):
     """The models of a run, and the clips that each learns from.
 
     Attributes:
-        fleet: the models, each with its clips and labels from `Detector.examples`.
+        fleet: the networks to train, each with its clips and labels from `Detector.examples`.
+        models: what scores clips: those networks; or, where one is trained for all machines, each
+            machine or section with the network of each seed.
         groups: indices (clips,) of the training clips of each machine and section that has
             models of its own.
         sections: each machine's sections that have training clips, ascending.
@@ -29,6 +35,7 @@ class Layout(NamedTuple):
     """
 
     fleet: FleetClips
+    models: Sequence[FleetModel]
     groups: dict[Group, np.ndarray]
     sections: dict[str, tuple[str, ...]]
     settings: TrainConfig
@@ -54,30 +61,40 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
         for seed in config.seeds
         for repeat in range(detector.repeats)
     ]
+    networks = [FleetModel("", "", seed) for seed in config.seeds] if detector.joint else models
+    learnt = _learnt(detector, groups)
     examples = [
-        detector.examples(groups[model.machine, model.section], clips, model.seed)
-        for model in models
+        detector.examples(learnt[network.machine, network.section], clips, network.seed)
+        for network in networks
     ]
-    n_views = count_views(n_frames, spec.length, spec.hop)  # (clips,)
+    n_views = spec.n_views(n_frames)  # (clips,)
     most = max(int(n_views[indices].sum()) for indices, _ in examples)
     size = min(config.train.batch_size, most)
     settings = dataclasses.replace(config.train, batch_size=size)
     n_labels = max(int(labels.max()) + 1 for _, labels in examples)
     fleet = fleet_clips(
-        models,
+        networks,
         examples,
         n_frames,
         view_length=spec.length,
         view_hop=spec.hop,
+        crop=spec.crop,
         config=settings,
     )
-    return Layout(fleet, groups, _sections_of(clips), settings, n_labels)
+    return Layout(fleet, models, groups, _sections_of(clips), settings, n_labels)
 
 
 def check_clips(detector: Detector, clips: Sequence[Clip]) -> None:
     """Raises UserError where the system cannot learn from these clips; reads no recording."""
-    for own in groups_of(detector, clips).values():
+    for own in _learnt(detector, groups_of(detector, clips)).values():
         detector.examples(own, clips, detector.config.seeds[0])
+
+
+def _learnt(detector: Detector, groups: dict[Group, np.ndarray]) -> dict[Group, np.ndarray]:
+    """Indices of the training clips of each network, by machine and section."""
+    if not detector.joint or not groups:
+        return groups
+    return {("", ""): np.sort(np.concatenate([*groups.values()]))}
 
 
 def groups_of(detector: Detector, clips: Sequence[Clip]) -> dict[Group, np.ndarray]:

@@ -265,13 +265,13 @@ def _frames(
     fitted: FittedDetector, request: _Request, files: Sequence[int]
 ) -> Iterator[Iterator[tuple[int, Iterable[np.ndarray]]]]:
     """(frames, mels) of each file that has enough, in blocks."""
-    front_end, views = fitted.config.front_end, fitted.detector.views
+    front_end, views = fitted.detector.front_end, fitted.detector.views
     with _waveforms(fitted, request, files, front_end) as waveforms:
         yield usable_frames(
             waveforms,
             front_end,
             min_frames=views.fewest,
-            fill_frames=views.length,
+            fill_frames=views.filled,
             leave_out=lambda index, problem: request.is_bad(index, UserError(problem)),
         )
 

@@ -14,8 +14,8 @@ from asd_jax.evaluation.results import (
 from asd_jax.features.table import (
     Features,
 )
-from asd_jax.fitting.detector import FittedDetector, group_name
-from asd_jax.fitting.layout import Group
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.layout import Group, group_name
 from asd_jax.fitting.lengths import length_line
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold

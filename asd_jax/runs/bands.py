@@ -4,12 +4,15 @@ import dataclasses
 
 from asd_jax.audio import FrontEnd
 from asd_jax.audio.mel import empty_bands
+from asd_jax.features.request import ClipFrontEnd
 
 _LARGEST_N_FFT = 2**20
 
 
-def empty_band_lines(front_end: FrontEnd) -> list[str]:
+def empty_band_lines(front_end: ClipFrontEnd) -> list[str]:
     """A line about the empty bands of a front end, with settings that have none; [] for none."""
+    if not isinstance(front_end, FrontEnd):  # it has no bands
+        return []
     count = _empty(front_end)
     if not count:
         return []

@@ -56,7 +56,7 @@ def features_of(
     clips = ClipTable.of(clips)
     is_test = clips.where(split="test")
     report = options.reporter.line
-    for line in empty_band_lines(detector.config.front_end):
+    for line in empty_band_lines(detector.front_end):
         report(line)
     try:
         training = _features_of(detector, clips[~is_test], "training", options)
@@ -120,10 +120,10 @@ def _features_of(
         detector,
         f"features of {label} clips",
         clips,
-        config.front_end,
+        detector.front_end,
         options,
         min_frames=detector.views.fewest,
-        fill_frames=detector.views.length,
+        fill_frames=detector.views.filled,
     )
     if embedder is not None:
         values: np.ndarray | None = np.array([embeddings[clip] for clip in table.clips])

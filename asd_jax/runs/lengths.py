@@ -16,6 +16,7 @@ from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.index import read_headers
 from asd_jax.detectors import Detector, make_detector
 from asd_jax.errors import UserError
+from asd_jax.features.request import ClipFrontEnd
 
 
 class TooShort(NamedTuple):
@@ -52,7 +53,7 @@ class TooShort(NamedTuple):
         return self.none_left or str(error).startswith(starts)
 
 
-def frames_of_header(front_end: FrontEnd, header: AudioInfo) -> int:
+def frames_of_header(front_end: ClipFrontEnd, header: AudioInfo) -> int:
     """Frames of a usable recording; 0 for one that is shorter than a frame."""
     n_samples = -(-header.n_samples * front_end.sample_rate // header.sample_rate)
     return _frames(front_end, n_samples)
@@ -74,7 +75,7 @@ def too_short(
     clips = ClipTable.of(clips)
     if headers is None:
         headers = read_headers((clip.path for clip in clips), total=len(clips))
-    front_end, needed = detector.config.front_end, detector.views.fewest
+    front_end, needed = detector.front_end, detector.views.fewest
     own = clips.where(perturbation="")
     short: dict[int, tuple[int, float]] = {}  # frames and seconds by row
     for row in np.flatnonzero(own).tolist():
@@ -88,7 +89,9 @@ def too_short(
     is_test = clips.where(split="test")
     sides = [side for side in (own & ~is_test, own & is_test) if side.any()]
     frames, seconds = zip(*short.values(), strict=True)
-    rate = front_end.sample_rate
+    rate, hop = front_end.sample_rate, ""
+    if isinstance(front_end, FrontEnd):
+        hop = f"front_end.hop_length={front_end.hop_length} and "
     return TooShort(
         paths=tuple(clips.path(row) for row in short),
         total=int(own.sum()),
@@ -96,8 +99,7 @@ def too_short(
         what=(
             f"too short for {detector.config.name or detector.config.detector.name}: "
             f"{_span(frames)} frames ({_span(seconds)} s) where {needed} are needed "
-            f"({math.ceil(1000 * _samples(front_end, needed) / rate) / 1000:g} s at "
-            f"front_end.hop_length={front_end.hop_length} and {rate} Hz)"
+            f"({math.ceil(1000 * _samples(front_end, needed) / rate) / 1000:g} s at {hop}{rate} Hz)"
         ),
         hint=_hint(detector, min(frames)),
     )
@@ -122,14 +124,14 @@ def check_lengths(detector: Detector, clips: Sequence[Clip], on_bad_clip: str) -
     return [short.line]
 
 
-def _frames(front_end: FrontEnd, n_samples: int) -> int:
+def _frames(front_end: ClipFrontEnd, n_samples: int) -> int:
     try:
         return front_end.frames(n_samples)
     except UserError:  # less than a frame
         return 0
 
 
-def _samples(front_end: FrontEnd, n_frames: int) -> int:
+def _samples(front_end: ClipFrontEnd, n_frames: int) -> int:
     """Samples of the shortest recording that has so many frames."""
     low, high = 0, n_frames * front_end.hop_length + front_end.n_fft  # too few, enough
     while high - low > 1:
@@ -157,6 +159,8 @@ def _hint(detector: Detector, n_frames: int) -> str:
                 continue
             if views.fewest <= n_frames:
                 return f"set --config.detector.frames={frames}, or give longer recordings"
+    elif hasattr(settings, "seconds"):
+        return "lower --config.detector.seconds, or give longer recordings"
     elif hasattr(settings, "order") and n_frames >= 2:
         return "name fewer frames in --config.detector.order, or give longer recordings"
     return "give longer recordings"

@@ -23,7 +23,7 @@ def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
     for machine, (sections, seconds) in TRAINING_CLIPS.items():
         if config.data.machines and machine not in config.data.machines:
             continue
-        frames[machine] = config.front_end.frames(seconds * config.front_end.sample_rate)
+        frames[machine] = detector.front_end.frames(seconds * config.front_end.sample_rate)
         for section, count in sections.items():
             clips += [Clip(machine, section, "train", f"{i}.wav", "", 2020) for i in range(count)]
     if not clips:
@@ -37,14 +37,14 @@ def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[ClipTable, np.
 
     Assumes that a perturbed recording keeps its length.
     """
-    front_end, views, clips = detector.config.front_end, detector.views, ClipTable.of(clips)
+    front_end, views, clips = detector.front_end, detector.views, ClipTable.of(clips)
     headers = read_headers((clip.path for clip in clips), total=len(clips))
     kept, n_frames = [], []
     for row, header in enumerate(headers):
         frames = 0 if header.problem else frames_of_header(front_end, header)
         if frames >= views.fewest:
             kept.append(row)
-            n_frames.append(max(frames, views.length))
+            n_frames.append(max(frames, views.filled))
     if not kept:
         if short := too_short(detector, clips, headers):
             raise UserError(short.line)
@@ -134,8 +134,10 @@ def cost_of(
     """
     layout = lay_out(detector, clips, n_frames)
     task = detector.task(layout.n_labels)
-    n_mels = detector.config.front_end.n_mels
-    return estimate_cost(task, layout.fleet, layout.settings, n_mels, timed=timed)
+    front_end = detector.front_end
+    return estimate_cost(
+        task, layout.fleet, layout.settings, front_end.width, dtype=front_end.dtype, timed=timed
+    )
 
 
 def plan_run(detector: Detector, clips: Sequence[Clip] | None) -> str:
@@ -143,8 +145,9 @@ def plan_run(detector: Detector, clips: Sequence[Clip] | None) -> str:
     where = "by the headers of the recordings"
     if clips is None:
         where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
+    usable, n_frames = _training_clips(detector, clips)
     if detector.config.detector.trains:
-        lines = describe(plan_clips(detector, clips))
+        lines = describe(cost_of(detector, usable, n_frames))
     else:
-        lines = describe_untrained(detector, *_training_clips(detector, clips))
-    return f"{lines}\n{where}; nothing was started"
+        lines = describe_untrained(detector, usable, n_frames)
+    return "\n".join([lines, *detector.plan(usable), f"{where}; nothing was started"])

@@ -60,7 +60,13 @@ class Cost(NamedTuple):
 
 
 def estimate_cost(
-    task: Task, fleet_clips: FleetClips, settings: TrainConfig, n_mels: int, *, timed: bool = False
+    task: Task,
+    fleet_clips: FleetClips,
+    settings: TrainConfig,
+    n_mels: int,
+    *,
+    dtype: str = "float32",
+    timed: bool = False,
 ) -> Cost:
     """Estimates the cost of training; reads and trains nothing, compiles one step.
 
@@ -69,6 +75,7 @@ def estimate_cost(
         fleet_clips: the models and their clips.
         settings: training settings.
         n_mels: bands of a frame.
+        dtype: of its values.
         timed: estimate the seconds of training too, from a few steps on made-up weights and
             views, times all steps and epochs: the steps of the largest model if models are
             computed together, else those of all models. Shuffling, gathering views, features,
@@ -80,15 +87,15 @@ def estimate_cost(
         for both in zip(fleet_clips.training, fleet_clips.validation, strict=True)
     ]
     size = settings.batch_size
-    row_bytes = 4 * n_mels  # float32
+    row_bytes = np.dtype(dtype).itemsize * n_mels
     windows = schedule(fleet_clips, row_bytes, table_bytes(settings))
     at_once = 1 if windows.resident else 2  # the next window is read while one is trained on
     count = len(fleet_clips.models)
-    data = _data_shapes(count, windows, n_mels)
+    data = _data_shapes(count, windows, n_mels, task.crop)
     state = jax.eval_shape(lambda data: fleet.init_state(task, data, settings), data)
     learner = jax.tree.map(lambda leaf: _shape(*leaf.shape[1:], dtype=leaf.dtype), state.learner)
     batch = Batch(
-        _shape(size, task.view_length, n_mels, dtype=jnp.float32),
+        _shape(size, task.view_length, n_mels, dtype=np.dtype(dtype)),
         _shape(size),
         _shape(size, dtype=jnp.bool_),
     )
@@ -132,11 +139,11 @@ def _shape(*axes: int, dtype: Any = jnp.int32) -> Any:
     return jax.ShapeDtypeStruct(axes, dtype)
 
 
-def _data_shapes(count: int, windows: Schedule, n_mels: int) -> FleetData:
+def _data_shapes(count: int, windows: Schedule, n_mels: int, crop: bool) -> FleetData:
     """Shapes of the data of `count` models."""
     band = _shape(count, n_mels, dtype=jnp.float32)
     training, validation = (
-        Views(_shape(count, width), _shape(count, width), _shape(count))
+        Views(*(_shape(count, width),) * 2, _shape(count), _shape(count, width) if crop else None)
         for width in (windows.training_width, windows.validation_width)
     )
     return FleetData(

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from asd_jax.audio.views import gather_views
 from asd_jax.config import TrainConfig
 from asd_jax.runtime.compilation import compiler_options
-from asd_jax.training.models import FleetData, Views
-from asd_jax.training.placement import DATA_AXIS, FLEET_AXIS, over_data_axis
-from asd_jax.training.task import Batch, Learner, Task
+from asd_jax.training.batches import gather_batch, shuffled
+from asd_jax.training.models import FleetData
+from asd_jax.training.placement import DATA_AXIS, FLEET_AXIS
+from asd_jax.training.task import Learner, Task
 
 
 class FleetState(NamedTuple):
@@ -104,40 +104,17 @@ def begin_epoch(state: FleetState) -> EpochProgress:
     return EpochProgress(state.learner, state.epoch * 0, *zeros)
 
 
-def _shuffled(data: FleetData, turn: jax.Array) -> Views:
-    """A model's training views in the random order of one pass over them, the padding last.
-
-    Random bits are drawn by counter, so that the first n of them, and with them the order, do
-    not depend on the length of the padding.
-    """
-    views = data.training
-    width = views.starts.shape[-1]
-    key = jax.random.fold_in(jax.random.fold_in(data.key, 1), turn)
-    # Views are sorted by 31 random bits; padding has a larger number.
-    bits = jax.random.bits(key, (width,)) >> 1
-    bits = jnp.where(jnp.arange(width) < views.count, bits, jnp.uint32(1) << 31)
-    order = jnp.argsort(bits)
-    return Views(views.starts[order], views.labels[order], views.count)
-
-
-def _batch(table, views: Views, index, task: Task, batch_size: int) -> Batch:
-    """Batch number `index` of a model's views, gathered from the table (frames, mels)."""
-    first = index * batch_size
-    starts, labels = (
-        over_data_axis(jax.lax.dynamic_slice(column, (first,), (batch_size,)))
-        for column in (views.starts, views.labels)
-    )
-    mask = over_data_axis(first + jnp.arange(batch_size) < views.count)
-    return Batch(gather_views(table, starts, task.view_length), labels, mask)
-
-
 def _train_step(
     task, batch_size, table, key, epoch, views, index, progress: EpochProgress
 ) -> EpochProgress:
     """One optimiser step of one model, on its batch number `index`."""
-    batch = _batch(table, views, index, task, batch_size)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, 2), epoch), progress.steps)
-    learner, loss = task.step(progress.learner, batch, key)
+
+    def drawn(purpose: int) -> jax.Array:
+        of_epoch = jax.random.fold_in(jax.random.fold_in(key, purpose), epoch)
+        return jax.random.fold_in(of_epoch, progress.steps)
+
+    batch = gather_batch(table, views, index, task, batch_size, drawn(3))
+    learner, loss = task.step(progress.learner, batch, drawn(2))
     count = jnp.sum(batch.mask)
     return progress._replace(
         learner=learner,
@@ -150,7 +127,7 @@ def _train_step(
 def _validation_step(
     task, batch_size, table, views, index, progress: EpochProgress
 ) -> EpochProgress:
-    batch = _batch(table, views, index, task, batch_size)
+    batch = gather_batch(table, views, index, task, batch_size)
     count = jnp.sum(batch.mask)
     return progress._replace(
         validation_loss=progress.validation_loss + task.loss(progress.learner, batch) * count,
@@ -193,7 +170,7 @@ def _finish_epoch(
 def _train_window(task, batch_size, shared, model) -> EpochProgress:
     """One model's steps on the views of one table; no array has the fleet's axis."""
     (table, window, n_windows), (data, state, progress) = shared, model
-    views = _shuffled(data, state.epoch * n_windows + window)
+    views = shuffled(data, state.epoch * n_windows + window)
 
     def train(index, progress):
         return _train_step(task, batch_size, table, data.key, state.epoch, views, index, progress)
@@ -359,7 +336,7 @@ def make_windowed_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = Non
 def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
     """Drives the same pieces from Python, one step of one model at a time, on one device."""
     size = config.batch_size
-    shuffled = jax.jit(_shuffled)
+    in_order = jax.jit(shuffled)
     jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
     step = jit(functools.partial(_train_step, task, size), donate_argnums=5)
     validation_step = jit(functools.partial(_validation_step, task, size), donate_argnums=3)
@@ -377,7 +354,7 @@ def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
         def one(stopped, state, data, progress):
             if stopped:
                 return progress
-            views = shuffled(data, state.epoch * n_windows + window)
+            views = in_order(data, state.epoch * n_windows + window)
             for index in range(-(-int(views.count) // size)):
                 index = np.int32(index)
                 progress = step(table, data.key, state.epoch, views, index, progress)

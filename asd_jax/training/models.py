@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from asd_jax.audio import count_views
+from asd_jax.audio import ViewSpec
 from asd_jax.config import TrainConfig
 from asd_jax.training.task import TrainingStatistics
 
@@ -18,7 +18,7 @@ class FleetModel:
     """One model of a fleet.
 
     Attributes:
-        machine: machine type.
+        machine: machine type; "" of a network for all of them.
         section: the section it is trained for; "" for a whole machine type.
         seed: seed of its initial weights, shuffling and validation clips.
         repeat: number of the training, for systems with several trainings a seed.
@@ -38,7 +38,7 @@ class FleetModel:
         """Name in logs, like "fan 00 seed 1"."""
         section = f" {self.section}" if self.section else ""
         repeat = f" training {self.repeat + 1}" if self.repeat else ""
-        return f"{self.machine}{section} seed {self.seed}{repeat}"
+        return f"{self.machine or 'all machines'}{section} seed {self.seed}{repeat}"
 
     @property
     def entropy(self) -> tuple[int, int]:
@@ -54,11 +54,14 @@ class Views(NamedTuple):
         starts: (models, views) rows of the table of frames.
         labels: (models, views) labels of their clips.
         count: (models,) number of views without padding.
+        n_frames: (models, views) frames of their clips, where a clip has one view, see
+            `ViewSpec.crop`; None elsewhere.
     """
 
     starts: jax.Array
     labels: jax.Array
     count: jax.Array  # type: ignore[assignment]  # hides the method of tuples
+    n_frames: jax.Array | None = None
 
 
 class FleetData(NamedTuple):
@@ -97,8 +100,7 @@ class FleetClips(NamedTuple):
         training: training clips of each model.
         validation: validation clips of each model, none of them among its training clips.
         n_frames: (clips,) frames of every clip of the table of clips.
-        view_length: frames in a view.
-        view_hop: frames from one view's start to the next one's.
+        views: how a clip is cut.
         batch_size: views of a step.
     """
 
@@ -106,13 +108,12 @@ class FleetClips(NamedTuple):
     training: Sequence[Examples]
     validation: Sequence[Examples]
     n_frames: np.ndarray
-    view_length: int
-    view_hop: int
+    views: ViewSpec
     batch_size: int
 
     def n_views(self) -> np.ndarray:
-        """(clips,) views of every clip."""
-        return count_views(self.n_frames, self.view_length, self.view_hop)
+        """(clips,) views of every clip in an epoch."""
+        return self.views.n_views(self.n_frames)
 
 
 def fleet_clips(
@@ -123,6 +124,7 @@ def fleet_clips(
     view_length: int,
     view_hop: int,
     config: TrainConfig,
+    crop: bool = False,
 ) -> FleetClips:
     """Splits the clips of each model into training and validation clips.
 
@@ -133,6 +135,7 @@ def fleet_clips(
         view_length: frames in a view.
         view_hop: frames from one view's start to the next one's.
         config: `validation_split` and `batch_size` are used.
+        crop: whether an epoch has one view of a clip, see `ViewSpec`.
 
     Examples:
         >>> clips = (np.arange(10), np.zeros(10, int))
@@ -153,9 +156,8 @@ def fleet_clips(
         kept, held = split_clips(model, places, config.validation_split)
         training.append(Examples(clips[kept], labels[kept]))
         validation.append(Examples(clips[held], labels[held]))
-    return FleetClips(
-        models, training, validation, n_frames, view_length, view_hop, config.batch_size
-    )
+    views = ViewSpec(view_length, view_hop, crop=crop)
+    return FleetClips(models, training, validation, n_frames, views, config.batch_size)
 
 
 def split_clips(
@@ -204,19 +206,21 @@ def lay_out_views(
         NumPy arrays.
     """
     n_views = fleet.n_views()
-    starts, labels = [], []
+    starts, labels, lengths = [], [], []
     for clips, clip_labels in examples:
         present = first_rows[clips] >= 0
         counts = n_views[clips[present]]
         # For every view, its clip and its number within the clip, without a loop over clips.
         clip = np.repeat(np.arange(len(counts)), counts)  # (views,)
         number = np.arange(len(clip)) - (np.cumsum(counts) - counts)[clip]  # (views,)
-        starts.append(first_rows[clips[present]][clip] + fleet.view_hop * number)
+        starts.append(first_rows[clips[present]][clip] + fleet.views.hop * number)
         labels.append(clip_labels[present][clip])
+        lengths.append(fleet.n_frames[clips[present]][clip])
     count = np.array([len(row) for row in starts], np.int32)
     if width is None:
         width = whole_batches(int(count.max()), fleet.batch_size)
-    arrays: tuple[Any, ...] = (_pad(starts, width), _pad(labels, width), count)
+    of_clips = _pad(lengths, width) if fleet.views.crop else None
+    arrays: tuple[Any, ...] = (_pad(starts, width), _pad(labels, width), count, of_clips)
     return Views(*arrays)
 
 

@@ -66,6 +66,8 @@ class Task(NamedTuple):
         loss: (learner, Batch) → mean loss, in evaluation mode.
         view_length: frames in a view.
         kind: "dense", "recurrent" or "convolution": the layers that take most of a step's time.
+        crop: whether an epoch has one view of a clip, see `ViewSpec`. Initial values then do not
+            depend on the training frames: of their statistics only `n_labels` is given.
     """
 
     init: Callable[[jax.Array, TrainingStatistics], Learner]
@@ -73,6 +75,7 @@ class Task(NamedTuple):
     loss: Callable[[Learner, Batch], jax.Array]
     view_length: int
     kind: str = "dense"
+    crop: bool = False
 
 
 def variables(learner: Learner) -> dict[str, Any]:
@@ -87,6 +90,7 @@ def gradient_task(
     *,
     view_length: int,
     kind: str = "dense",
+    crop: bool = False,
 ) -> Task:
     """Builds the task of a model with one loss and one optimiser.
 
@@ -97,6 +101,7 @@ def gradient_task(
         optimizer: an optax transformation.
         view_length: frames in a view.
         kind: "dense", "recurrent" or "convolution", as in `Task`.
+        crop: as in `Task`.
 
     Examples:
         A model that learns one value, the mean of its views:
@@ -143,7 +148,7 @@ def gradient_task(
     def evaluate(learner: Learner, batch: Batch) -> jax.Array:
         return loss(variables(learner), batch, None, False)[0]
 
-    return Task(start, step, evaluate, view_length, kind)
+    return Task(start, step, evaluate, view_length, kind, crop)
 
 
 def abstract_learner(task: Task, n_mels: int) -> Learner:

@@ -255,6 +255,14 @@ def training_statistics(source: Features, fleet: FleetClips) -> TrainingStatisti
     Each (models, mels) float32; sums in float64. Clips are read once, whatever the number of
     models; each of several processes reads its share.
     """
+    n_labels = [
+        max(int(part.labels.max(initial=0)) for part in parts) + 1
+        for parts in zip(fleet.training, fleet.validation, strict=True)
+    ]
+    if fleet.views.crop:  # initial values do not depend on the frames
+        zeros: Any = np.zeros((len(fleet.models), source.width), np.float32)
+        labels: Any = np.array(n_labels, np.int32)
+        return TrainingStatistics(zeros, zeros, zeros, zeros, labels)
     # All pairs of clip and model, and how often the clip occurs in the model's list.
     pairs = np.concatenate(
         [np.stack([clips, np.full(len(clips), m)]) for m, (clips, _) in enumerate(fleet.training)],
@@ -288,10 +296,6 @@ def training_statistics(source: Features, fleet: FleetClips) -> TrainingStatisti
     count = np.array([n_frames[clips].sum() for clips, _ in fleet.training])[:, None]
     mean = sums / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    n_labels = [
-        max(int(part.labels.max(initial=0)) for part in parts) + 1
-        for parts in zip(fleet.training, fleet.validation, strict=True)
-    ]
     arrays: tuple[Any, ...] = (
         *(values.astype(np.float32) for values in (mean, std, low, high)),
         np.array(n_labels, np.int32),

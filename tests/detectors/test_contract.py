@@ -43,6 +43,7 @@ VARIANTS = {
 # them are also fitted and score clips in tests of their own, or of their reports.
 _SLOW = (
     "lstm_ae",
+    "multibranch",
     "outlier_exposure_ae",
     "picture_mobilenet",
     "mobilenet_v2_id with all else",
@@ -76,6 +77,12 @@ SMALL = {
         "detector.trainings": "2",
     },
     "lstm_ae": {"detector.encoder": "16,4"},
+    "multibranch": {
+        "detector.seconds": "1.25",
+        "detector.spectrum": "false",
+        "detector.n_ffts": "1024,",
+        "detector.width": "8",
+    },
     "picture_mobilenet": {
         "detector.from_scratch": "true",
         "detector.width": "0.35",
@@ -96,13 +103,41 @@ def small(name, **train):
     All at one learning rate and batch size, which are constants of the compiled programs.
     """
     name, settings = VARIANTS.get(name, (name, {}))
-    config = load_config(name, {"front_end.n_mels": "16", **SMALL.get(name, {}), **settings})
+    bands = {} if load_config(name).detector.hears_waveforms else {"front_end.n_mels": "16"}
+    config = load_config(name, {**bands, **SMALL.get(name, {}), **settings})
     if not config.detector.trains:
         return config
     train = {"epochs": 2, "batch_size": 32, "learning_rate": 1e-2, "checkpoint_every": 100, **train}
     return dataclasses.replace(
         config, seeds=(0, 1), train=dataclasses.replace(config.train, **train)
     )
+
+
+def make_clips(config, sections=12 * ["00"], seed=0):
+    """Clips as the system hears them: features, or waveforms of a tone and noise at 16 kHz."""
+    if not config.detector.hears_waveforms:
+        return make_features(config, sections, seed)
+    rng = np.random.default_rng(seed)
+    hz = {"00": 400, "02": 900}
+    seconds = np.arange(20_000) / 16_000
+    return [
+        0.1 * np.sin(2 * np.pi * hz[section] * seconds) + rng.normal(0, 0.02, len(seconds))
+        for section in sections
+    ]
+
+
+def fit(config, clips, **names):
+    """A detector fitted to clips of `make_clips`."""
+    if config.detector.hears_waveforms:
+        return asd_jax.fit(config, waveforms=clips, sample_rate=16_000, **names)
+    return asd_jax.fit(config, clips, **names)
+
+
+def score(fitted, clips, **names):
+    """Scores of clips of `make_clips`."""
+    if fitted.config.detector.hears_waveforms:
+        return fitted.score(np.stack(clips), 16_000, **names)
+    return fitted.score_features(clips, **names)
 
 
 def make_features(config, sections=12 * ["00"], seed=0):
@@ -123,10 +158,10 @@ def make_features(config, sections=12 * ["00"], seed=0):
 @pytest.fixture(scope="module", params=TESTED)
 def fitted(request):
     # Enough to tell a strange clip; of convolutional networks, whose epochs are long, fewer are.
-    convolutional = {"ganomaly", "id_classifier", "picture_mobilenet"}
+    convolutional = {"ganomaly", "id_classifier", "multibranch", "picture_mobilenet"}
     few = small(request.param, epochs=8)
     config = few if few.detector.name in convolutional else small(request.param, epochs=40)
-    return asd_jax.fit(config, make_features(config, MACHINE["sections"]), **MACHINE)
+    return fit(config, make_clips(config, MACHINE["sections"]), **MACHINE)
 
 
 def test_every_system_has_a_configuration_and_says_where_it_is_from():
@@ -144,8 +179,8 @@ def test_every_system_has_a_configuration_and_says_where_it_is_from():
 
 
 def test_scores_are_finite_and_differ_between_clips(fitted):
-    clips = make_features(fitted.config, TOGETHER * ["00"], seed=1)
-    scores = fitted.score_features(clips, section="00")
+    clips = make_clips(fitted.config, TOGETHER * ["00"], seed=1)
+    scores = score(fitted, clips, section="00")
     assert scores.shape == (TOGETHER,)
     assert np.isfinite(scores).all()
     assert len(set(scores.tolist())) == TOGETHER
@@ -154,36 +189,43 @@ def test_scores_are_finite_and_differ_between_clips(fitted):
 
 def test_a_clip_s_score_does_not_depend_on_its_company(fitted):
     """To 1e-5: sums over padded clips may group otherwise."""
-    clips = make_features(fitted.config, TOGETHER * ["02"], seed=2)
-    together = fitted.score_features(clips, section="02")
-    alone = [fitted.score_features([clip], section="02")[0] for clip in clips[::3]]
+    clips = make_clips(fitted.config, TOGETHER * ["02"], seed=2)
+    together = score(fitted, clips, section="02")
+    alone = [score(fitted, [clip], section="02")[0] for clip in clips[::3]]
     np.testing.assert_allclose(together[::3], alone, rtol=1e-5)
 
 
 def test_the_default_score_is_the_mean_over_the_seeds(fitted):
-    clips = make_features(fitted.config, TOGETHER * ["00"], seed=3)
-    each = [fitted.score_features(clips, section="00", seed=seed) for seed in fitted.config.seeds]
+    clips = make_clips(fitted.config, TOGETHER * ["00"], seed=3)
+    each = [score(fitted, clips, section="00", seed=seed) for seed in fitted.config.seeds]
     if fitted.config.detector.trains:
         assert (each[0] != each[1]).all()
-    mean = fitted.score_features(clips, section="00")
+    mean = score(fitted, clips, section="00")
     np.testing.assert_allclose(mean, np.mean(each, axis=0), rtol=1e-6)
 
 
 def test_a_strange_clip_scores_higher(fitted):
-    clips = make_features(fitted.config, TOGETHER * ["00"], seed=4)
+    clips = make_clips(fitted.config, TOGETHER * ["00"], seed=4)
     # What a classifier can tell is what it was shown: other sections, spectra upside down.
     if fitted.detector.scope == "machine by section":
-        strange = make_features(fitted.config, TOGETHER * ["02"], seed=4)
+        strange = make_clips(fitted.config, TOGETHER * ["02"], seed=4)
     elif fitted.config.detector.name == "picture_mobilenet":
         strange = [clip[:, ::-1] for clip in clips]
+    elif fitted.config.detector.hears_waveforms:
+        whine = 0.1 * np.sin(2 * np.pi * 3000 * np.arange(20_000) / 16_000)
+        strange = [clip + whine for clip in clips]
     else:
         strange = [clip + 15 * (np.arange(clip.shape[1]) % 7 == 0) for clip in clips]
-    normal = fitted.score_features(clips, section="00")
-    assert np.mean(fitted.score_features(strange, section="00") > normal) > 0.8
+    normal = score(fitted, clips, section="00")
+    assert np.mean(score(fitted, strange, section="00") > normal) > 0.8
 
 
 def test_scores_of_waveforms_are_those_of_their_features(fitted):
     front_end = fitted.config.front_end
+    if fitted.config.detector.hears_waveforms:
+        with pytest.raises(UserError, match="hears waveforms, not features"):
+            fitted.score_features(np.zeros((2, 40, 128)), section="00")
+        return
     n_samples = front_end.n_fft + front_end.hop_length * fitted.detector.views.length
     rng = np.random.default_rng(5)
     waveforms = rng.normal(0, 0.1, (TOGETHER, n_samples)).astype(np.float32)
@@ -203,6 +245,9 @@ def test_a_long_clip_s_pieces_have_the_score_of_the_whole(fitted):
     rng = np.random.default_rng(7)
     shape = 400 + fitted.detector.views.length, fitted.config.front_end.n_mels
     frames = rng.normal(-40, 10, shape).astype(np.float32)
+    if fitted.config.detector.hears_waveforms:
+        sound = rng.normal(0, 0.1, shape[0] * 500).astype(np.float32)
+        frames = np.asarray(fitted.detector.front_end.of_padded(sound))
     table = ArrayFeatures((), [frames])
     embeddings = embeddings_of(fitted.config, table)
     embedding = None if embeddings is None else embeddings[0]
@@ -219,15 +264,15 @@ def test_a_long_clip_s_pieces_have_the_score_of_the_whole(fitted):
 
 def test_it_survives_its_file_and_being_pickled(fitted, tmp_path):
     """With programs that it has compiled, too."""
-    clips = make_features(fitted.config, TOGETHER * ["00"], seed=6)
-    scores = fitted.score_features(clips, section="00")
+    clips = make_clips(fitted.config, TOGETHER * ["00"], seed=6)
+    scores = score(fitted, clips, section="00")
     fitted.save(tmp_path / "model.npz")
     again = FittedDetector.load(tmp_path / "model.npz")
-    np.testing.assert_array_equal(again.score_features(clips, section="00"), scores)
+    np.testing.assert_array_equal(score(again, clips, section="00"), scores)
     pickled = pickle.loads(pickle.dumps(fitted))
     assert pickled.config == fitted.config and type(pickled.detector) is type(fitted.detector)
     if fitted.config.backend.kind != "own":  # a class that is made on demand
-        np.testing.assert_array_equal(pickled.score_features(clips, section="00"), scores)
+        np.testing.assert_array_equal(score(pickled, clips, section="00"), scores)
     assert again.config == fitted.config
     assert again.threshold(section="00") == fitted.threshold(section="00")
 
@@ -238,7 +283,11 @@ def clips_of(config):
         Clip("fan", section, "train", f"{i}.wav", "")
         for i, section in enumerate(MACHINE["sections"])
     ]
-    features = ArrayFeatures(clips, make_features(config, MACHINE["sections"]))
+    arrays = make_clips(config, MACHINE["sections"])
+    if config.detector.hears_waveforms:
+        front_end = make_detector(config).front_end
+        arrays = [np.asarray(front_end.of_padded(clip)) for clip in arrays]
+    features = ArrayFeatures(clips, arrays)
     features.embeddings = embeddings_of(config, features)
     return features
 
@@ -272,13 +321,15 @@ def test_interrupted_and_beside_another_seed_it_is_the_same_to_the_bit(fitted, t
     resumed = fit_table(config, features, **options)
     checkpoints.close()
     assert [entry["epoch"] for entry in log] == [*range(1, len(log) + 1)] and len(log) > 1
-    new = make_features(config, TOGETHER * ["00"], seed=8)
-    scores = [each.score_features(new, section="00", seed=1) for each in (fitted, resumed)]
+    new = make_clips(config, TOGETHER * ["00"], seed=8)
+    scores = [score(each, new, section="00", seed=1) for each in (fitted, resumed)]
     np.testing.assert_array_equal(*scores)
-    assert (fitted.score_features(new, section="00", seed=0) != scores[0]).all()
+    assert (score(fitted, new, section="00", seed=0) != scores[0]).all()
 
 
 def test_wrong_features_and_names_are_one_line(fitted):
+    if fitted.config.detector.hears_waveforms:
+        pytest.skip("it takes no features; waveforms have tests of their own")
     n_mels = fitted.config.front_end.n_mels
     views = fitted.detector.views
     length = views.fewest

@@ -44,7 +44,8 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     clips = [Clip("fan" if i < 8 else "pump", "00", "train", str(i), "") for i in range(12)]
     features = ArrayFeatures(clips, arrays)
     detector = make_detector(CONFIG)
-    clips_of_fleet, _, _, settings, _ = lay_out(detector, clips, features.n_frames)
+    layout = lay_out(detector, clips, features.n_frames)
+    clips_of_fleet, settings = layout.fleet, layout.settings
     keys = jax.random.split(jax.random.key(0), len(clips_of_fleet.models))
     statistics = training_statistics(features, clips_of_fleet)
     data = FleetData(keys, statistics, None, None)

@@ -19,11 +19,11 @@ from asd_jax.training import (
     Batch,
     FleetModel,
     TrainingStatistics,
-    fleet,
     fleet_clips,
     gradient_task,
     train,
 )
+from asd_jax.training.batches import shuffled
 from asd_jax.training.models import FleetData, Views, model_key, split_clips
 
 LENGTH, MELS = 2, 3
@@ -221,14 +221,14 @@ def test_early_stopping_keeps_the_best_weights_and_freezes():
 def test_every_view_is_used_once_an_epoch_whatever_the_padding():
     key = model_key(MODELS[0])
 
-    shuffle = jax.jit(fleet._shuffled)
+    shuffle = jax.jit(shuffled)
 
     def order(width, epoch):
         starts = np.where(np.arange(width) < 50, np.arange(width), 999)
         views = Views(starts, starts + 1, np.int32(50))
-        shuffled = shuffle(FleetData(key, None, views, None), epoch)
-        np.testing.assert_array_equal(shuffled.labels, shuffled.starts + 1)
-        return np.asarray(shuffled.starts)[:50]
+        views = shuffle(FleetData(key, None, views, None), epoch)
+        np.testing.assert_array_equal(views.labels, views.starts + 1)
+        return np.asarray(views.starts)[:50]
 
     assert sorted(order(64, 0)) == list(range(50))
     np.testing.assert_array_equal(order(64, 0), order(1024, 0))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asd_jax.audio import ViewSpec
 from asd_jax.audio.views import view_starts
 from asd_jax.config import TrainConfig
 from asd_jax.errors import UserError
@@ -254,7 +255,7 @@ def test_a_resumed_training_sees_what_it_would_have_seen(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("length", "hop"), [(1, 1), (4, 2), (5, 3)])
 def test_views_are_those_of_every_clip_in_turn(length, hop):
     """Clips shorter than a view have none."""
-    clips = clips_of(CONFIG, view_length=length)._replace(view_hop=hop)
+    clips = clips_of(CONFIG)._replace(views=ViewSpec(length, hop))
     window = Window(True, np.arange(0, 90, 2), 0)
     rows = first_rows(window, FRAMES.n_frames)
     found = lay_out_views(clips, clips.training, rows)

@@ -1,0 +1,417 @@
+"""One network for all machines, which tells apart all that is known of normal clips (MultiResNet).
+
+Source: Fujimura et al., ASDKit (github.com/TakuyaFujimura/dcase-asd-toolkit, MIT),
+`dis_multispec_scac_trainable`, after Wilkinghoff 2021 to 2024. The best published system without
+pretrained weights over the challenges of 2020 to 2024 (arithmetic mean of official scores 71.66;
+`dis_spec_scac_trainable`, with one spectrogram, 70.53).
+
+As there: a fixed length a year, of which a crop in training and the beginning in scoring; shorter
+    clips are repeated. Mixed waveforms and labels, for half of the clips. A branch of the
+    spectrum, and one for each spectrogram (`asd_jax.models.Multibranch`). Classes by machine,
+    section, attributes and domain. Sixteen learned centres a class, AdaCos's fixed scale. AdamW at
+    1e-3 with its weight decay of 0.01, on centres, too; batches of 64, 16 epochs, the last weights.
+    A machine's score is the cosine distance of a clip's embedding from the nearest source clip or
+    target clip, sections together; target clips made up to a fifth of the source clips by SMOTE.
+
+Decided here:
+    Crops begin at multiples of 500 samples; a repeated clip begins anywhere in itself.
+    A clip longer than the fixed length is heard in several views, each a quarter of it later; the
+    mean of their embeddings, of length 1, is the clip's. ASDKit hears its beginning only.
+    A mixed clip's partner is another one; ASDKit's may be itself.
+    The last batch of an epoch has the clips that are left.
+    Scores of training clips, which set the threshold, are by banks without the clip itself. The
+    network has learned from it all the same, so that they are lower than those of new clips.
+    The classes are those of the subset that is run; ASDKit trains on the additional clips, too.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from asd_jax.audio.augmentation import mixup
+from asd_jax.audio.spectra import Spectrogram, magnitude_spectrum
+from asd_jax.audio.views import ViewSpec
+from asd_jax.audio.waveform_blocks import BLOCK, samples_of
+from asd_jax.config import Config as RunConfig
+from asd_jax.config.types import check_no_effect
+from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.detectors.banked import BankedConfig, score_by_bank, spread
+from asd_jax.detectors.base import Detector, TrainingClips
+from asd_jax.detectors.classes import (
+    By,
+    check_several,
+    describe_classes,
+    find_classes,
+    with_pseudo_attributes,
+)
+from asd_jax.errors import UserError
+from asd_jax.features.table import ClipFacts, ClipInput, Features
+from asd_jax.losses import (
+    adacos_scale,
+    centre_cosines,
+    dynamic_scale,
+    exchange_parts,
+    init_centres,
+    init_subspaces,
+    projection_cosines,
+    soft_cross_entropy,
+    sub_centre_log_probabilities,
+)
+from asd_jax.models.multibranch import FEWEST, FEWEST_BINS, Multibranch
+from asd_jax.scoring import pooling
+from asd_jax.scoring.banks import fit_banks
+from asd_jax.scoring.neighbours import Bank
+from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
+
+# Seconds of a recording by year, as in ASDKit; the challenges' longest clips.
+_SECONDS = {2020: 11.0, 2021: 10.0, 2022: 10.0, 2023: 18.0, 2024: 12.0, 2025: 12.0, 2026: 12.0}
+_OTHER_SECONDS = 10.0
+_SHORTEST = 10  # a clip has at least such a part of the length
+
+
+@dataclasses.dataclass(frozen=True)
+class MultibranchConfig(BankedConfig):
+    """Settings of the joint network; those of its scores are `BankedConfig`'s.
+
+    Attributes:
+        seconds: of a recording that the network hears at a time; 0 for those of the data's
+            challenge year (11, 10, 10, 18, 12, 12 from 2020 on; 10 for other data).
+        spectrum: whether it has a branch of the spectrum.
+        n_ffts: samples of a transform of each spectrogram that has a branch.
+        width: values of a branch's embedding; 128 in the paper.
+        classes: what tells classes apart, in any order: "machine", "section", "attributes",
+            "domain".
+        pseudo_classes: classes by sound of each section without attributes; 0 for none.
+        sections: whether a machine's sections are compared "together" or "apart".
+        loss: "sub_centres" of each class, or "subspaces" (AdaProj).
+        sub_centres: centres of a class; of subspaces, their dimensions.
+        learned_centres: whether centres are learned, or stay as they are drawn.
+        scale: of the cosines, "fixed", or "dynamic" as in AdaCos.
+        mix: probability of a clip's being mixed with another one.
+        exchange: probability of an embedding's parts being exchanged, which is a class of its own
+            (FeatEx), in a second loss with learned centres; 0 for no such loss.
+        weight_decay: of AdamW.
+    """
+
+    name: ClassVar[str] = "multibranch"
+    hears_waveforms: ClassVar[bool] = True
+    seconds: float = 0.0
+    spectrum: bool = True
+    n_ffts: tuple[int, ...] = (256, 1024, 4096)
+    width: int = 128
+    classes: tuple[str, ...] = ("machine", "section", "attributes", "domain")
+    pseudo_classes: int = 0
+    sections: Literal["together", "apart"] = "together"
+    loss: Literal["sub_centres", "subspaces"] = "sub_centres"
+    sub_centres: int = 16
+    learned_centres: bool = True
+    scale: Literal["fixed", "dynamic"] = "fixed"
+    mix: float = 0.5
+    exchange: float = 0.0
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        def require(condition: bool, name: str, wanted: str) -> None:
+            if not condition:
+                raise UserError(f"detector.{name} is {getattr(self, name)!r}; it must be {wanted}")
+
+        self.check_bank()
+        require(self.seconds >= 0, "seconds", "0 (by the challenge's year) or more")
+        powers = all(n >= 64 and n & (n - 1) == 0 for n in self.n_ffts)
+        distinct = len(set(self.n_ffts)) == len(self.n_ffts)
+        require(powers and distinct, "n_ffts", "different powers of two from 64 on")
+        require(
+            self.spectrum or bool(self.n_ffts), "n_ffts", "at least one without detector.spectrum"
+        )
+        require(self.width >= 8 and self.width % 8 == 0, "width", "a multiple of 8")
+        known = ("machine", "section", "attributes", "domain")
+        right = self.classes and set(self.classes) <= {*known}
+        require(
+            bool(right) and len(set(self.classes)) == len(self.classes),
+            "classes",
+            "some of machine,section,attributes,domain",
+        )
+        require(self.pseudo_classes == 0 or self.pseudo_classes > 1, "pseudo_classes", "0 or > 1")
+        if "attributes" not in self.classes:
+            why = "detector.classes does not have attributes"
+            check_no_effect("detector", self, ("pseudo_classes",), why)
+        require(self.sub_centres >= 1, "sub_centres", "1 or more")
+        require(0 <= self.mix <= 1, "mix", "0 (off) to 1")
+        require(0 <= self.exchange <= 1, "exchange", "0 (off) to 1")
+        if self.exchange and self.spectrum + len(self.n_ffts) < 2:
+            raise UserError("detector.exchange needs two branches, whose parts are exchanged")
+        require(self.weight_decay >= 0, "weight_decay", "0 (off) or more")
+
+
+class MultibranchDetector(Detector):
+    """The joint network of several branches as a system."""
+
+    Config = MultibranchConfig
+    title = "joint network of spectrum and spectrograms, learned sub-centres, nearest neighbours"
+    paper = "Fujimura et al., ASDKit; Wilkinghoff 2021 to 2024"
+    scope: Literal["machine", "section", "machine by section"] = "machine"
+    joint = True
+
+    def __init__(self, config: RunConfig):
+        super().__init__(config)
+        self.settings: MultibranchConfig = config.detector
+        if self.settings.sections == "apart":
+            self.scope = "section"
+        self.module = Multibranch(self.settings.width, jnp.dtype(config.precision))
+        self._check_length()
+
+    def _check_length(self) -> None:
+        """Raises UserError where a branch needs more samples than there are."""
+        settings, rate = self.settings, self.config.front_end.sample_rate
+        needed = {"spectrum": 2 * (FEWEST_BINS - 1)} if settings.spectrum else {}
+        needed |= {f"n_ffts {n}": (FEWEST - 1) * n // 2 for n in settings.n_ffts}
+        for branch, samples in needed.items():
+            if samples > self._samples:
+                raise UserError(
+                    f"detector.seconds is {self._samples / rate:g}; the branch of {branch} needs "
+                    f"{samples / rate:.4g} at {rate} Hz: raise it, or leave that branch out"
+                )
+        for n in settings.n_ffts:
+            bins = Spectrogram(n, rate).bins
+            if bins < FEWEST:
+                raise UserError(
+                    f"detector.n_ffts has {n}, of which {bins} frequencies are from 200 to 8000 Hz "
+                    f"at {rate} Hz; its branch needs {FEWEST}"
+                )
+
+    def settled(self, clips: Sequence[Clip]) -> Detector:
+        """The length of the challenge's year, where none is set."""
+        if self.settings.seconds:
+            return self
+        years = ClipTable.of(clips).distinct("year")
+        seconds = _SECONDS.get(years[0], _OTHER_SECONDS) if len(years) == 1 else _OTHER_SECONDS
+        settings = dataclasses.replace(self.settings, seconds=seconds)
+        return type(self)(dataclasses.replace(self.config, detector=settings))
+
+    @property
+    def _samples(self) -> int:
+        seconds = self.settings.seconds or _OTHER_SECONDS
+        return max(1, round(seconds * self.config.front_end.sample_rate / BLOCK)) * BLOCK
+
+    @property
+    def views(self) -> ViewSpec:
+        """The fixed length, a quarter of it apart; in training one a clip, anywhere."""
+        length = self._samples // BLOCK
+        return ViewSpec(length, max(1, length // 4), -(-length // _SHORTEST), crop=True)
+
+    @property
+    def kind(self) -> str:
+        """Convolutions."""
+        return "convolution"
+
+    @property
+    def views_at_once(self) -> int:
+        """Recordings, of which each has millions of values."""
+        return 16
+
+    def labelled(self, features: Features) -> Features:
+        """Classes by sound of clips without attributes."""
+        count = self.settings.pseudo_classes
+        if not count:
+            return features
+        return with_pseudo_attributes(features, count, self.config.front_end.sample_rate)
+
+    def plan(self, clips: Sequence[Clip]) -> list[str]:
+        """The classes, and the length of what is heard."""
+        clips = ClipTable.of(clips)
+        own = clips[clips.where(split="train")]
+        seconds = self._samples / self.config.front_end.sample_rate
+        lines = describe_classes(own, self._by, self.settings.pseudo_classes)
+        return [*lines, f"hears {seconds:g} s of a recording; a shorter one is repeated"]
+
+    @property
+    def _by(self) -> tuple[By, ...]:
+        known: tuple[By, ...] = ("machine", "section", "attributes", "domain")
+        return tuple(name for name in known if name in self.settings.classes)
+
+    def examples(
+        self, own: np.ndarray, clips: Sequence[Clip], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All machines' training clips, labelled by their classes."""
+        learned = ClipTable.of(clips)[own]
+        check_several(learned, self._by, self.settings.pseudo_classes)
+        return own, find_classes(learned, self._by).labels
+
+    def task(self, n_labels: int = 1) -> Task:
+        """Cross-entropy of mixed clips by their cosines with the classes' centres."""
+        settings = self.settings
+        draw = init_centres if settings.loss == "sub_centres" else init_subspaces
+        parts = settings.spectrum + len(settings.n_ffts)
+
+        def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
+            for_network, for_centres, for_exchanged = jax.random.split(key, 3)
+            variables = self.module.init(for_network, *self._spectra(jnp.zeros((1, self._samples))))
+            inputs = parts * settings.width
+            centres = draw(for_centres, inputs, n_labels, settings.sub_centres)
+            params = {"network": variables["params"]}
+            state = {"batch_stats": variables["batch_stats"]}
+            if settings.learned_centres:
+                params["centres"] = centres
+            else:
+                state["fixed"] = {"centres": centres}
+            if settings.exchange:
+                classes = n_labels * (1 + parts)
+                params["exchanged"] = draw(for_exchanged, inputs, classes, settings.sub_centres)
+            if settings.scale == "dynamic":
+                state["scales"] = {"centres": self._first_scale(n_labels)}
+                if settings.exchange:
+                    state["scales"]["exchanged"] = self._first_scale(n_labels * (1 + parts))
+            return {"params": params, **state}
+
+        def loss(
+            variables: Any, batch: Batch, key: jax.Array, train: bool
+        ) -> tuple[jax.Array, Mapping[str, Any]]:
+            sounds = samples_of(batch.views)  # (batch, samples)
+            labels = jax.nn.one_hot(batch.labels, n_labels)
+            if not train:
+                embeddings, _ = self._embed(variables, sounds)
+                value, _ = self._loss(variables, "centres", embeddings, labels, None)
+                return batch.mean(value), {}
+            for_mix, for_exchange = jax.random.split(key)
+            if settings.mix:
+                sounds, labels = mixup(
+                    for_mix, sounds, labels, batch.mask, probability=settings.mix
+                )
+            embeddings, updates = self._embed(variables, sounds, batch.mask)
+            value, scale = self._loss(variables, "centres", embeddings, labels, batch.mask)
+            scales = {"centres": scale}
+            if settings.exchange:
+                embeddings, labels = exchange_parts(
+                    *(for_exchange, embeddings, labels, batch.mask),
+                    parts=parts,
+                    probability=settings.exchange,
+                )
+                second, scale = self._loss(variables, "exchanged", embeddings, labels, batch.mask)
+                value, scales["exchanged"] = value + second, scale
+            if settings.scale == "dynamic":
+                updates = {**updates, "scales": scales}
+            return batch.mean(value), updates
+
+        return gradient_task(
+            init,
+            loss,
+            optax.adamw(self.config.train.learning_rate, weight_decay=settings.weight_decay),
+            view_length=self.views.length,
+            kind=self.kind,
+            crop=True,
+        )
+
+    def _first_scale(self, classes: int) -> jax.Array:
+        """The scale of so many classes."""
+        centres = self.settings.sub_centres if self.settings.loss == "sub_centres" else 1
+        # Of two subspaces it would be 0.
+        return jnp.float32(adacos_scale(max(3, classes * centres)))
+
+    def _loss(
+        self,
+        variables: Any,
+        name: str,
+        embeddings: jax.Array,
+        labels: jax.Array,
+        mask: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """(batch,) cross-entropies of embeddings and labels (batch, classes), and the scale.
+
+        With a mask (batch,), a dynamic scale is set by the marked rows before it is used.
+        """
+        settings, params = self.settings, variables["params"]
+        centres = params[name] if name in params else variables["fixed"][name]
+        subspaces = settings.loss == "subspaces"
+        cosines = (projection_cosines if subspaces else centre_cosines)(embeddings, centres)
+        scale = self._first_scale(labels.shape[1])
+        if settings.scale == "dynamic":
+            scale = variables["scales"][name]
+            if mask is not None:
+                scale = dynamic_scale(cosines, labels, scale, mask=mask, without_own=subspaces)
+        if subspaces:
+            log_p = jax.nn.log_softmax(scale * cosines)
+        else:
+            log_p = sub_centre_log_probabilities(cosines, scale)
+        return soft_cross_entropy(log_p, labels), scale
+
+    def _spectra(self, sounds: jax.Array) -> tuple[jax.Array | None, list[jax.Array]]:
+        """What the branches take of waveforms (batch, samples)."""
+        rate = self.config.front_end.sample_rate
+        spectrum = magnitude_spectrum(sounds) if self.settings.spectrum else None
+        return spectrum, [Spectrogram(n, rate)(sounds) for n in self.settings.n_ffts]
+
+    def _embed(
+        self, weights: Any, sounds: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
+        """(batch, values) of (batch, samples), and the running statistics.
+
+        With a mask (batch,), normalisation is by the marked rows of the batch.
+        """
+        return self.module.apply(
+            {"params": weights["params"]["network"], "batch_stats": weights["batch_stats"]},
+            *self._spectra(sounds),
+            train=mask is not None,
+            mask=mask,
+            mutable=["batch_stats"],
+        )
+
+    def embed(self, weights: Any, clip: ClipInput) -> pooling.UnitMean:
+        """Mean over a clip's views of their embeddings, scaled to length 1."""
+        views, mask = clip.views(self.views)
+        embeddings, _ = self._embed(weights, samples_of(views))
+        return pooling.UnitMean.of(embeddings, mask)
+
+    def pool(self, weights: Any, clip: ClipInput) -> pooling.Pool:
+        """A clip's embedding."""
+        return self.embed(weights, clip)
+
+    def statistics(self, weights: Any, clip: ClipInput) -> pooling.Pool:
+        """A clip's embedding."""
+        return self.embed(weights, clip)
+
+    def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
+        """Embeddings of the training clips, and their domains."""
+        own, embeddings = zip(*clips, strict=True)
+        if len(own) < 2:
+            raise UserError(
+                "1 training clip; the nearest of the others, which sets the threshold, needs 2"
+            )
+        return {
+            "embeddings": np.stack(embeddings),
+            "target": np.array([clip.domain == "target" for clip in own], np.float32),
+        }
+
+    def calibrate_fleet(
+        self,
+        calibrations: dict[str, np.ndarray],
+        clips: Sequence[np.ndarray],
+        embeddings: np.ndarray | None,
+    ) -> dict[str, np.ndarray]:
+        """Banks of embeddings, and the training clips' distances from banks without them."""
+        rows = calibrations["embeddings"]
+        mask = np.isfinite(rows).all(axis=-1)  # (models, clips)
+        sound = mask.any(axis=1)
+        if not sound.any():
+            raise UserError("no network has embeddings that are numbers; lower the learning rate")
+        bank = Bank(rows[sound], mask[sound], calibrations["target"][sound] == 1)
+        group = np.broadcast_to(np.arange(mask.shape[1]), bank.mask.shape)
+        fitted, scores = fit_banks(bank, group, self.settings.bank)
+        arrays = {**fitted._asdict(), "training_scores": scores}
+        return {name: spread(_single(leaf), sound) for name, leaf in arrays.items()}
+
+    def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
+        """The distance from the nearest clip."""
+        return score_by_bank(calibration, pooled, self.settings.bank)
+
+    def training_scores(self, calibration: Mapping[str, np.ndarray]) -> np.ndarray:
+        """(models, clips) scores of the training clips, from banks without them."""
+        return calibration["training_scores"]
+
+
+def _single(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf

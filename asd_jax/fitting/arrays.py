@@ -1,0 +1,252 @@
+"""Fitting a system to clips in memory: features, or recordings."""
+
+import dataclasses
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from asd_jax import config as configs
+from asd_jax.config import Config
+from asd_jax.data.clips import NORMAL, Clip
+from asd_jax.detectors import make_detector
+from asd_jax.detectors.base import Detector
+from asd_jax.detectors.untrained import GROUP
+from asd_jax.errors import UserError
+from asd_jax.features.checks import check_features
+from asd_jax.features.embeddings import embeddings_of
+from asd_jax.features.frames import frames_in_memory
+from asd_jax.features.table import ArrayFeatures
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.fitting import fit_clips
+from asd_jax.fitting.layout import lay_out, with_perturbed
+from asd_jax.fitting.scores import score_training, with_thresholds
+from asd_jax.runtime.arguments import check, check_machine, check_section, composed
+from asd_jax.runtime.progress import Reporter, Silent
+
+
+def fit(
+    config: Config | str,
+    features: Sequence[np.ndarray] | np.ndarray | None = None,
+    *,
+    waveforms: Sequence[np.ndarray] | np.ndarray | None = None,
+    sample_rate: int | None = None,
+    machine: str | Sequence[str] = "machine",
+    sections: Sequence[str | int] | str | int = "00",
+    domains: Sequence[str] | str = "",
+    attributes: Sequence[Mapping[str, str | int | float]] | None = None,
+    groups: Sequence[str | int] | None = None,
+    outliers: Sequence[np.ndarray] = (),
+    embeddings: np.ndarray | None = None,
+    reporter: Reporter | None = None,
+) -> FittedDetector:
+    """Fits a system to normal clips in memory.
+
+    Args:
+        config: a configuration, or the name of one.
+        features: (frames, mels) of each normal clip, of any lengths; or give recordings.
+        waveforms: (samples,) of each normal clip in place of its features, of any lengths, −1 to 1
+            or signed integers; a system that hears waveforms needs them.
+        sample_rate: of the waveforms, in Hz.
+        machine: the machine type's name, on which the models' random numbers depend; or that of
+            each clip.
+        sections: the section or machine id of each clip, or one for all.
+        domains: "source" or "target" of each clip, or one for all; for systems that
+            distinguish them.
+        attributes: what else is known of each clip, as {"speed": 6}; for systems that learn to
+            tell it apart, or that have a centre for each.
+        groups: what each clip was recorded with, as the recording, session or day; for systems
+            without training, whose training scores are by the clips of other groups.
+        outliers: (frames, mels) of each clip of another machine; for systems that also learn
+            from such clips.
+        embeddings: (clips, values) of each clip, by the network that the configuration names.
+        reporter: shows progress; none by default.
+
+    Returns:
+        The fitted system.
+
+    Raises:
+        UserError: features of a wrong shape, with NaN, or with fewer frames than a view; not as
+            many sections or domains as clips; a domain of another name; an argument of another
+            type; or a system that also learns from changed recordings.
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> sounds = rng.normal(0, 0.1, (8, 16_000))
+        >>> fitted = fit("mel_mahalanobis", waveforms=sounds, sample_rate=16_000, machine="fan")
+        >>> fitted.score(sounds[:2], 16_000, machine="fan").shape
+        (2,)
+    """
+    detector = make_detector(_one_system(config))
+    config = detector.config
+    arrays = _features(detector, features, waveforms, sample_rate)
+    clips = [
+        Clip(
+            *(machine, section, "train", f"{i:08}", ""),
+            domain=domain,
+            label=NORMAL,
+            attributes=own,
+        )
+        for i, (machine, section, domain, own) in enumerate(
+            zip(
+                _machines(machine, len(arrays)),
+                _sections(sections, len(arrays)),
+                _domains(domains, len(arrays)),
+                _attributes(attributes, groups, len(arrays), detector),
+                strict=True,
+            )
+        )
+    ]
+    if len(with_perturbed(detector, clips)) > len(clips):
+        raise UserError(
+            f"{config.name or config.detector.name} also learns from changed recordings, which "
+            "features cannot give: use `asd-jax run`, or turn them off in config.detector"
+        )
+    outliers = _clips(outliers, "outliers")
+    if outliers:
+        outliers = check_features(outliers, detector.front_end.width, detector.views)
+    not_ours = dataclasses.replace(clips[0], machine=f"not {clips[0].machine}", split="other")
+    clips += [
+        dataclasses.replace(not_ours, section="", name=f"{i:08}", domain="", attributes=())
+        for i in range(len(outliers))
+    ]
+    reporter = reporter or Silent()
+    table = ArrayFeatures(clips, [*arrays, *outliers], embeddings)
+    table.embeddings = embeddings_of(config, table)
+    labelled = detector.labelled(table)
+    layout = lay_out(detector, labelled.clips, labelled.n_frames)
+    for line in detector.plan(labelled.clips):
+        reporter.line(line)
+    learnt = (clips for part in layout.fleet.training for clips in part.clips)
+    if outliers and not any(clip >= len(arrays) for clip in learnt):
+        raise UserError(
+            f"outliers are given, which {detector.config.detector.name} does not learn from; leave "
+            "them out"
+        )
+    fitted = fit_clips(detector, labelled, layout, reporter=reporter)
+    rows = score_training(fitted, labelled, layout.groups, reporter)
+    return with_thresholds(fitted, rows, reporter)
+
+
+def _features(
+    detector: Detector, features: Any, waveforms: Any, sample_rate: Any
+) -> list[np.ndarray]:
+    """Features of each clip, as the system takes them, from either kind of argument."""
+    name, front_end, views = detector.config.detector.name, detector.front_end, detector.views
+    if (features is None) == (waveforms is None):
+        raise UserError("give either features, or waveforms and their sample_rate")
+    if features is not None:
+        if detector.config.detector.hears_waveforms:
+            raise UserError(
+                f"{name} hears waveforms, not features: give waveforms= and sample_rate="
+            )
+        return check_features(_clips(features, "features"), front_end.width, views)
+    if sample_rate is None:
+        raise UserError("waveforms need their sample_rate, in Hz")
+    arrays = []
+    for i, waveform in enumerate(_clips(waveforms, "waveforms")):
+        if waveform.ndim != 1:
+            raise UserError(f"waveforms[{i}] has shape {waveform.shape}; a clip is (samples,)")
+        try:
+            arrays += frames_in_memory(waveform, sample_rate, front_end, views)
+        except UserError as error:
+            raise UserError(f"waveforms[{i}]: {error}") from error
+    if not arrays:
+        raise UserError("no clips: waveforms is empty")
+    return arrays
+
+
+def _machines(machine: Any, count: int) -> list[str]:
+    """The machine type of each clip."""
+    if isinstance(machine, Sequence) and not isinstance(machine, str):
+        column = _column(machine, "machine names", count)
+    else:
+        column = [machine] * count
+    for name in column:
+        check_machine(name)
+    return [composed(name) for name in column]
+
+
+def _sections(sections: Any, count: int) -> list[str]:
+    column = _column(sections, "sections", count)
+    for section in column:
+        check_section("a section", section)
+    return [str(section) for section in column]
+
+
+def _domains(domains: Any, count: int) -> list[str]:
+    column = _column(domains, "domains", count)
+    for domain in column:
+        if not (isinstance(domain, str) and domain in ("", "source", "target")):
+            raise UserError(f'domains: {domain!r} is neither "source" nor "target" (nor "")')
+    return column
+
+
+def _attributes(
+    attributes: Any, groups: Any, count: int, detector: Detector
+) -> list[tuple[tuple[str, str], ...]]:
+    """`Clip.attributes` of each clip: those that are given, and its group."""
+    own: list[tuple[tuple[str, str], ...]] = [()] * count
+    if attributes is not None:
+        column = _column(attributes, "attributes", count)
+        for each in column:
+            check("the attributes of a clip", each, (Mapping,), "a mapping, as {'speed': 6}")
+        own = [tuple((str(name), str(each[name])) for name in sorted(each)) for each in column]
+    if groups is None:
+        return own
+    if detector.config.detector.trains:
+        raise UserError(
+            f"groups are given, which {detector.config.detector.name} does not use; they are for "
+            "systems without training"
+        )
+    if detector.config.detector.group:
+        raise UserError(
+            f"groups are given, and detector.group is {detector.config.detector.group!r}; leave "
+            "one of them out"
+        )
+    column = _column(groups, "groups", count)
+    for group in column:
+        check("a group", group, (str, int, np.integer), "a name or a whole number")
+    return [(*its, (GROUP, str(group))) for its, group in zip(own, column, strict=True)]
+
+
+def _one_system(config: Any) -> Config:
+    """The configuration of a system, given itself or by its name; UserError for anything else."""
+    if isinstance(config, str):
+        config = configs.load_config(config)
+    check("config", config, (Config, configs.MembersConfig), "a configuration or the name of one")
+    if isinstance(config, configs.MembersConfig):
+        raise UserError(
+            f"{config.name or 'the configuration'} is an ensemble, which combines finished runs; "
+            f"fit its members one by one ({', '.join(config.members)}), or use `asd-jax run`"
+        )
+    return config
+
+
+def _clips(values: Any, name: str) -> list[np.ndarray]:
+    """The clips of an argument; UserError for what holds none."""
+    try:
+        clips = [] if isinstance(values, str | bytes) else [np.asarray(clip) for clip in values]
+        right = not isinstance(values, str | bytes | Mapping)
+    except (TypeError, ValueError):  # nothing to iterate over, or a clip of unequal frames
+        right = False
+    if not right or any(clip.dtype.kind not in "fiu" for clip in clips):
+        raise UserError(
+            f"{name} is {reprlib.repr(values)}; it must be a list of arrays of numbers, (frames, "
+            "mels) of each clip"
+        )
+    return clips
+
+
+def _column(values: Any, name: str, count: int) -> list[Any]:
+    """A value for each clip, from one for all or one for each."""
+    if isinstance(values, str | int | np.integer):
+        return [values] * count
+    try:
+        column = [*values]
+    except TypeError:
+        raise UserError(f"{name} is {values!r}; it must be one for all clips, or a list") from None
+    if len(column) != count:
+        raise UserError(f"{count} clips, but {len(column)} {name}")
+    return column
