@@ -28,7 +28,7 @@ def magnitude_spectrum(waveforms: jax.Array) -> jax.Array:
 class Spectrogram(NamedTuple):
     """Magnitudes of short-time transforms, of the frequencies from `fmin` to `fmax`.
 
-    Frames overlap by half, and the first is centred on the first sample, with zeros before it.
+    Frames overlap by half.
     Magnitudes are divided by the root of the sum of the window's squares, as torchaudio's with
     `normalized=True`.
 
@@ -37,6 +37,9 @@ class Spectrogram(NamedTuple):
         sample_rate: of the waveforms, in Hz.
         fmin: in Hz.
         fmax: in Hz.
+        center: whether the first frame is centred on the first sample, with zeros before it, or
+            begins there.
+        subtract_mean: whether each frequency's mean over time is subtracted.
 
     Examples:
         >>> Spectrogram(n_fft=1024)(jnp.zeros((2, 16_000))).shape
@@ -47,6 +50,8 @@ class Spectrogram(NamedTuple):
     sample_rate: int = 16_000
     fmin: float = 200.0
     fmax: float = 8000.0
+    center: bool = True
+    subtract_mean: bool = False
 
     @property
     def _kept(self) -> slice:
@@ -62,8 +67,16 @@ class Spectrogram(NamedTuple):
     def __call__(self, waveforms: jax.Array) -> jax.Array:
         """(..., samples) → (..., frames, bins), in the waveforms' precision."""
         settings = stft.Settings(
-            self.n_fft, self.n_fft // 2, power=1.0, center=True, mel=None, precision="float32"
+            self.n_fft,
+            self.n_fft // 2,
+            power=1.0,
+            center=self.center,
+            mel=None,
+            precision="float32",
         )
         magnitudes = stft.transform(waveforms, settings)[..., self._kept]
         # The squares of the window add up to 3/8 of its length.
-        return magnitudes * float(1 / np.sqrt(3 / 8 * self.n_fft))
+        magnitudes = magnitudes * float(1 / np.sqrt(3 / 8 * self.n_fft))
+        if self.subtract_mean:
+            magnitudes = magnitudes - magnitudes.mean(axis=-2, keepdims=True)
+        return magnitudes

@@ -35,22 +35,14 @@ import optax
 
 from asd_jax.audio.augmentation import mixup
 from asd_jax.audio.spectra import Spectrogram, magnitude_spectrum
-from asd_jax.audio.views import ViewSpec
-from asd_jax.audio.waveform_blocks import BLOCK, samples_of
+from asd_jax.audio.waveform_blocks import samples_of
 from asd_jax.config import Config as RunConfig
 from asd_jax.config.types import check_no_effect
-from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors.banked import BankedConfig, score_by_bank, spread
-from asd_jax.detectors.base import Detector, TrainingClips
-from asd_jax.detectors.classes import (
-    By,
-    check_several,
-    describe_classes,
-    find_classes,
-    with_pseudo_attributes,
-)
+from asd_jax.detectors.base import TrainingClips
+from asd_jax.detectors.joint import Joint, JointConfig
 from asd_jax.errors import UserError
-from asd_jax.features.table import ClipFacts, ClipInput, Features
+from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.losses import (
     adacos_scale,
     centre_cosines,
@@ -68,25 +60,20 @@ from asd_jax.scoring.banks import fit_banks
 from asd_jax.scoring.neighbours import Bank
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
-# Seconds of a recording by year, as in ASDKit; the challenges' longest clips.
-_SECONDS = {2020: 11.0, 2021: 10.0, 2022: 10.0, 2023: 18.0, 2024: 12.0, 2025: 12.0, 2026: 12.0}
-_OTHER_SECONDS = 10.0
-_SHORTEST = 10  # a clip has at least such a part of the length
-
 
 @dataclasses.dataclass(frozen=True)
-class MultibranchConfig(BankedConfig):
-    """Settings of the joint network; those of its scores are `BankedConfig`'s.
+class MultibranchConfig(BankedConfig, JointConfig):
+    """Settings of the network, beside those of its classes and of its scores.
 
     Attributes:
-        seconds: of a recording that the network hears at a time; 0 for those of the data's
-            challenge year (11, 10, 10, 18, 12, 12 from 2020 on; 10 for other data).
         spectrum: whether it has a branch of the spectrum.
         n_ffts: samples of a transform of each spectrogram that has a branch.
-        width: values of a branch's embedding; 128 in the paper.
-        classes: what tells classes apart, in any order: "machine", "section", "attributes",
-            "domain".
-        pseudo_classes: classes by sound of each section without attributes; 0 for none.
+        fmin: lowest frequency of the spectrograms, in Hz.
+        center: whether their first frame is centred on the first sample, or begins there.
+        subtract_mean: whether the mean over time of each of their frequencies is subtracted.
+        width: channels of the last convolutions.
+        values: of a branch's embedding; 0 for as many as `width`.
+        double: whether the branches are those of Direct-ACT, see `asd_jax.models.Multibranch`.
         sections: whether a machine's sections are compared "together" or "apart".
         loss: "sub_centres" of each class, or "subspaces" (AdaProj).
         sub_centres: centres of a class; of subspaces, their dimensions.
@@ -95,17 +82,19 @@ class MultibranchConfig(BankedConfig):
         mix: probability of a clip's being mixed with another one.
         exchange: probability of an embedding's parts being exchanged, which is a class of its own
             (FeatEx), in a second loss with learned centres; 0 for no such loss.
-        weight_decay: of AdamW.
+        optimizer: "adamw", or "adam", which adds the decay to the gradient.
+        weight_decay: of the optimizer.
     """
 
     name: ClassVar[str] = "multibranch"
-    hears_waveforms: ClassVar[bool] = True
-    seconds: float = 0.0
     spectrum: bool = True
     n_ffts: tuple[int, ...] = (256, 1024, 4096)
+    fmin: float = 200.0
+    center: bool = True
+    subtract_mean: bool = False
     width: int = 128
-    classes: tuple[str, ...] = ("machine", "section", "attributes", "domain")
-    pseudo_classes: int = 0
+    values: int = 0
+    double: bool = False
     sections: Literal["together", "apart"] = "together"
     loss: Literal["sub_centres", "subspaces"] = "sub_centres"
     sub_centres: int = 16
@@ -113,33 +102,25 @@ class MultibranchConfig(BankedConfig):
     scale: Literal["fixed", "dynamic"] = "fixed"
     mix: float = 0.5
     exchange: float = 0.0
+    optimizer: Literal["adamw", "adam"] = "adamw"
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        def require(condition: bool, name: str, wanted: str) -> None:
-            if not condition:
-                raise UserError(f"detector.{name} is {getattr(self, name)!r}; it must be {wanted}")
-
+        require = self.require
         self.check_bank()
-        require(self.seconds >= 0, "seconds", "0 (by the challenge's year) or more")
+        self.check_classes()
         powers = all(n >= 64 and n & (n - 1) == 0 for n in self.n_ffts)
         distinct = len(set(self.n_ffts)) == len(self.n_ffts)
         require(powers and distinct, "n_ffts", "different powers of two from 64 on")
         require(
             self.spectrum or bool(self.n_ffts), "n_ffts", "at least one without detector.spectrum"
         )
+        require(0 <= self.fmin < 8000, "fmin", "0 or more, below 8000 Hz")
+        require(self.values >= 0, "values", "0 (as many as detector.width) or more")
+        if not self.n_ffts:
+            why = "detector.n_ffts names no spectrogram"
+            check_no_effect("detector", self, ("fmin", "center", "subtract_mean"), why)
         require(self.width >= 8 and self.width % 8 == 0, "width", "a multiple of 8")
-        known = ("machine", "section", "attributes", "domain")
-        right = self.classes and set(self.classes) <= {*known}
-        require(
-            bool(right) and len(set(self.classes)) == len(self.classes),
-            "classes",
-            "some of machine,section,attributes,domain",
-        )
-        require(self.pseudo_classes == 0 or self.pseudo_classes > 1, "pseudo_classes", "0 or > 1")
-        if "attributes" not in self.classes:
-            why = "detector.classes does not have attributes"
-            check_no_effect("detector", self, ("pseudo_classes",), why)
         require(self.sub_centres >= 1, "sub_centres", "1 or more")
         require(0 <= self.mix <= 1, "mix", "0 (off) to 1")
         require(0 <= self.exchange <= 1, "exchange", "0 (off) to 1")
@@ -148,99 +129,47 @@ class MultibranchConfig(BankedConfig):
         require(self.weight_decay >= 0, "weight_decay", "0 (off) or more")
 
 
-class MultibranchDetector(Detector):
+class MultibranchDetector(Joint):
     """The joint network of several branches as a system."""
 
     Config = MultibranchConfig
     title = "joint network of spectrum and spectrograms, learned sub-centres, nearest neighbours"
     paper = "Fujimura et al., ASDKit; Wilkinghoff 2021 to 2024"
     scope: Literal["machine", "section", "machine by section"] = "machine"
-    joint = True
 
     def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: MultibranchConfig = config.detector
         if self.settings.sections == "apart":
             self.scope = "section"
-        self.module = Multibranch(self.settings.width, jnp.dtype(config.precision))
+        shape = self.settings.width, self.settings.values, self.settings.double
+        self.module = Multibranch(*shape, jnp.dtype(config.precision))
         self._check_length()
 
     def _check_length(self) -> None:
         """Raises UserError where a branch needs more samples than there are."""
         settings, rate = self.settings, self.config.front_end.sample_rate
         needed = {"spectrum": 2 * (FEWEST_BINS - 1)} if settings.spectrum else {}
-        needed |= {f"n_ffts {n}": (FEWEST - 1) * n // 2 for n in settings.n_ffts}
+        frames = FEWEST - 1 if settings.center else FEWEST + 1
+        needed |= {f"n_ffts {n}": frames * n // 2 for n in settings.n_ffts}
         for branch, samples in needed.items():
-            if samples > self._samples:
+            if samples > self.samples:
                 raise UserError(
-                    f"detector.seconds is {self._samples / rate:g}; the branch of {branch} needs "
+                    f"detector.seconds is {self.samples / rate:g}; the branch of {branch} needs "
                     f"{samples / rate:.4g} at {rate} Hz: raise it, or leave that branch out"
                 )
         for n in settings.n_ffts:
-            bins = Spectrogram(n, rate).bins
+            bins = self._spectrogram(n).bins
             if bins < FEWEST:
                 raise UserError(
-                    f"detector.n_ffts has {n}, of which {bins} frequencies are from 200 to 8000 Hz "
-                    f"at {rate} Hz; its branch needs {FEWEST}"
+                    f"detector.n_ffts has {n}, of which {bins} frequencies are from "
+                    f"{settings.fmin:g} to 8000 Hz at {rate} Hz; its branch needs {FEWEST}"
                 )
-
-    def settled(self, clips: Sequence[Clip]) -> Detector:
-        """The length of the challenge's year, where none is set."""
-        if self.settings.seconds:
-            return self
-        years = ClipTable.of(clips).distinct("year")
-        seconds = _SECONDS.get(years[0], _OTHER_SECONDS) if len(years) == 1 else _OTHER_SECONDS
-        settings = dataclasses.replace(self.settings, seconds=seconds)
-        return type(self)(dataclasses.replace(self.config, detector=settings))
-
-    @property
-    def _samples(self) -> int:
-        seconds = self.settings.seconds or _OTHER_SECONDS
-        return max(1, round(seconds * self.config.front_end.sample_rate / BLOCK)) * BLOCK
-
-    @property
-    def views(self) -> ViewSpec:
-        """The fixed length, a quarter of it apart; in training one a clip, anywhere."""
-        length = self._samples // BLOCK
-        return ViewSpec(length, max(1, length // 4), -(-length // _SHORTEST), crop=True)
-
-    @property
-    def kind(self) -> str:
-        """Convolutions."""
-        return "convolution"
 
     @property
     def views_at_once(self) -> int:
         """Recordings, of which each has millions of values."""
         return 16
-
-    def labelled(self, features: Features) -> Features:
-        """Classes by sound of clips without attributes."""
-        count = self.settings.pseudo_classes
-        if not count:
-            return features
-        return with_pseudo_attributes(features, count, self.config.front_end.sample_rate)
-
-    def plan(self, clips: Sequence[Clip]) -> list[str]:
-        """The classes, and the length of what is heard."""
-        clips = ClipTable.of(clips)
-        own = clips[clips.where(split="train")]
-        seconds = self._samples / self.config.front_end.sample_rate
-        lines = describe_classes(own, self._by, self.settings.pseudo_classes)
-        return [*lines, f"hears {seconds:g} s of a recording; a shorter one is repeated"]
-
-    @property
-    def _by(self) -> tuple[By, ...]:
-        known: tuple[By, ...] = ("machine", "section", "attributes", "domain")
-        return tuple(name for name in known if name in self.settings.classes)
-
-    def examples(
-        self, own: np.ndarray, clips: Sequence[Clip], seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """All machines' training clips, labelled by their classes."""
-        learned = ClipTable.of(clips)[own]
-        check_several(learned, self._by, self.settings.pseudo_classes)
-        return own, find_classes(learned, self._by).labels
 
     def task(self, n_labels: int = 1) -> Task:
         """Cross-entropy of mixed clips by their cosines with the classes' centres."""
@@ -250,8 +179,8 @@ class MultibranchDetector(Detector):
 
         def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
             for_network, for_centres, for_exchanged = jax.random.split(key, 3)
-            variables = self.module.init(for_network, *self._spectra(jnp.zeros((1, self._samples))))
-            inputs = parts * settings.width
+            variables = self.module.init(for_network, *self._spectra(jnp.zeros((1, self.samples))))
+            inputs = parts * (settings.values or settings.width)
             centres = draw(for_centres, inputs, n_labels, settings.sub_centres)
             params = {"network": variables["params"]}
             state = {"batch_stats": variables["batch_stats"]}
@@ -300,11 +229,17 @@ class MultibranchDetector(Detector):
         return gradient_task(
             init,
             loss,
-            optax.adamw(self.config.train.learning_rate, weight_decay=settings.weight_decay),
+            self._optimizer(),
             view_length=self.views.length,
             kind=self.kind,
             crop=True,
         )
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        rate, decay = self.config.train.learning_rate, self.settings.weight_decay
+        if self.settings.optimizer == "adamw":
+            return optax.adamw(rate, weight_decay=decay)
+        return optax.chain(optax.add_decayed_weights(decay), optax.adam(rate, eps=1e-7))
 
     def _first_scale(self, classes: int) -> jax.Array:
         """The scale of so many classes."""
@@ -341,9 +276,14 @@ class MultibranchDetector(Detector):
 
     def _spectra(self, sounds: jax.Array) -> tuple[jax.Array | None, list[jax.Array]]:
         """What the branches take of waveforms (batch, samples)."""
-        rate = self.config.front_end.sample_rate
         spectrum = magnitude_spectrum(sounds) if self.settings.spectrum else None
-        return spectrum, [Spectrogram(n, rate)(sounds) for n in self.settings.n_ffts]
+        return spectrum, [self._spectrogram(n)(sounds) for n in self.settings.n_ffts]
+
+    def _spectrogram(self, n_fft: int) -> Spectrogram:
+        settings, rate = self.settings, self.config.front_end.sample_rate
+        return Spectrogram(
+            n_fft, rate, settings.fmin, center=settings.center, subtract_mean=settings.subtract_mean
+        )
 
     def _embed(
         self, weights: Any, sounds: jax.Array, mask: jax.Array | None = None

@@ -32,9 +32,16 @@ class Multibranch(nn.Module):
     At 16 kHz and 10 s, the branch of the spectrum has 1.53 million parameters, those of
     spectrograms of 256, 1024 and 4096 samples 0.77, 0.97 and 1.74 million.
 
+    With `double`, branches are those of Direct-ACT (Wilkinghoff et al., arXiv 2509.10951) instead:
+    residual blocks of twice as many convolutions, images padded as TensorFlow's "SAME", a shortcut
+    of every second pixel, no squeeze and excitation, and a linear layer fewer behind the spectrum's
+    convolutions.
+
     Attributes:
-        width: values of a branch's embedding, of the spectrum's convolutions, and of the
-            spectrograms' last ones, whose others have an eighth, a quarter and half of them.
+        width: channels of the spectrum's convolutions, and of the spectrograms' last ones, whose
+            others have an eighth, a quarter and half of them.
+        values: of a branch's embedding; 0 for as many as `width`.
+        double: see above.
         dtype: of the convolutions; weights, statistics and outputs are float32.
 
     Examples:
@@ -50,6 +57,8 @@ class Multibranch(nn.Module):
     """
 
     width: int = 128
+    values: int = 0
+    double: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -69,28 +78,31 @@ class Multibranch(nn.Module):
             mask: (batch,) true where a row counts towards the batch's statistics.
 
         Returns:
-            (batch, branches · width), the spectrum's first.
+            (batch, branches · values), the spectrum's first.
         """
         embeddings = []
+        options = self.width, self.values or self.width, self.double, self.dtype
         if spectrum is not None:
-            of_spectrum = _SpectrumBranch(self.width, self.dtype, name="spectrum")
+            of_spectrum = _SpectrumBranch(*options, name="spectrum")
             embeddings.append(of_spectrum(spectrum, train, mask))
         for number, each in enumerate(spectrograms):
-            branch = _SpectrogramBranch(self.width, self.dtype, name=f"spectrogram_{number}")
+            branch = _SpectrogramBranch(*options, name=f"spectrogram_{number}")
             embeddings.append(branch(each, train, mask))
         return jnp.concatenate(embeddings, axis=-1)
 
 
 class _SpectrumBranch(nn.Module):
-    """(batch, bins) → (batch, width): convolutions along the frequencies, and six linear layers."""
+    """(batch, bins) → (batch, values): convolutions along the frequencies, linear layers."""
 
     width: int
+    values: int
+    double: bool
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
-        def linear(x: jax.Array, name: str) -> jax.Array:
-            return nn.Dense(self.width, use_bias=False, kernel_init=_INIT, name=name)(x)
+        def linear(x: jax.Array, name: str, values: int = self.width) -> jax.Array:
+            return nn.Dense(values, use_bias=False, kernel_init=_INIT, name=name)(x)
 
         if x.shape[1] < FEWEST_BINS:
             raise ValueError(f"a spectrum of {x.shape[1]} bins; its branch needs {FEWEST_BINS}")
@@ -98,17 +110,20 @@ class _SpectrumBranch(nn.Module):
         for number, (taps, stride) in enumerate(_ALONG):
             inputs = _overlapping(x, taps, stride).astype(self.dtype)
             x = nn.relu(widened(linear(inputs, f"convolution_{number}")))
-            x = _excited(x, f"excitation_{number}")
+            if not self.double:
+                x = _excited(x, f"excitation_{number}")
         x = x.swapaxes(1, 2).reshape(len(x), -1)  # channel by channel, as PyTorch flattens
-        for number in range(5):
+        for number in range(4 if self.double else 5):
             x = nn.relu(_normalised(linear(x, f"linear_{number}"), train, mask, f"norm_{number}"))
-        return linear(x, "embedding")
+        return linear(x, "embedding", self.values)
 
 
 class _SpectrogramBranch(nn.Module):
-    """(batch, frames, bins) → (batch, width): residual blocks, and the maximum over time."""
+    """(batch, frames, bins) → (batch, values): residual blocks, and the maximum over time."""
 
     width: int
+    values: int
+    double: bool
     dtype: Any
 
     @nn.compact
@@ -144,17 +159,32 @@ class _SpectrogramBranch(nn.Module):
                 x = convolution(max_pool(x, 3, stride, 1), features, 1, 1, 0, f"{name}_shortcut")
             return x + y
 
+        def double_block(x: jax.Array, features: int, stride: int, name: str) -> jax.Array:
+            if stride > 1:
+                x = normalised(x, f"{name}_norm_0")
+            y = convolution(nn.relu(x), features, 3, stride, "SAME", f"{name}_convolution_0")
+            y = nn.relu(normalised(y, f"{name}_norm_1"))
+            y = convolution(y, features, 3, 1, "SAME", f"{name}_convolution_1")
+            if stride > 1:
+                x = convolution(x[:, ::2, ::2], features, 1, 1, 0, f"{name}_shortcut")
+            x = normalised(x + y, f"{name}_norm_2")
+            y = convolution(nn.relu(x), features, 3, 1, "SAME", f"{name}_convolution_2")
+            y = nn.relu(normalised(y, f"{name}_norm_3"))
+            return x + convolution(y, features, 3, 1, "SAME", f"{name}_convolution_3")
+
         x = normalised(x[:, :, None], "bins")[:, :, 0, :, None]  # each bin by itself
-        x = convolution(x, self.width // 8, 7, 2, 0, "first")
+        x = convolution(x, self.width // 8, 7, 2, "SAME" if self.double else 0, "first")
         x = max_pool(nn.relu(normalised(x, "first_norm")), 3, 2)
         for stage in range(4):
-            features = self.width * 2**stage // 8
-            for number in range(2):
-                stride = 2 if stage and not number else 1
+            features, first = self.width * 2**stage // 8, 2 if stage else 1
+            if self.double:
+                x = double_block(x, features, first, f"stage_{stage}")
+                continue
+            for number, stride in enumerate((first, 1)):
                 x = block(x, features, stride, f"stage_{stage}_block_{number}")
         x = x.max(axis=1).swapaxes(1, 2).reshape(len(x), -1)  # (batch, channels · bins)
         x = normalised(x, "flat_norm")
-        return nn.Dense(self.width, use_bias=False, kernel_init=_INIT, name="embedding")(x)
+        return nn.Dense(self.values, use_bias=False, kernel_init=_INIT, name="embedding")(x)
 
 
 def _overlapping(x: jax.Array, taps: int, stride: int) -> jax.Array:

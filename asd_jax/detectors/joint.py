@@ -1,0 +1,129 @@
+"""Systems with one network for all machines, which hears waveforms and tells classes apart."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from asd_jax.audio.views import ViewSpec
+from asd_jax.audio.waveform_blocks import BLOCK
+from asd_jax.config.types import check_no_effect
+from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.classes import (
+    By,
+    check_several,
+    describe_classes,
+    find_classes,
+    with_pseudo_attributes,
+)
+from asd_jax.errors import UserError
+from asd_jax.features.table import Features
+
+# Seconds of a recording by year, as in ASDKit; the challenges' longest clips.
+_SECONDS = {2020: 11.0, 2021: 10.0, 2022: 10.0, 2023: 18.0, 2024: 12.0, 2025: 12.0, 2026: 12.0}
+_OTHER_SECONDS = 10.0
+_SHORTEST = 10  # a clip has at least such a part of the length
+
+
+_KNOWN: tuple[By, ...] = ("machine", "section", "attributes", "domain")
+
+
+@dataclasses.dataclass(frozen=True)
+class JointConfig(DetectorConfig):
+    """Settings of what a joint network hears and tells apart.
+
+    Attributes:
+        seconds: of a recording that the network hears at a time; 0 for those of the data's
+            challenge year (11, 10, 10, 18, 12, 12 from 2020 on; 10 for other data).
+        classes: what tells classes apart, in any order: "machine", "section", "attributes",
+            "domain".
+        pseudo_classes: classes by sound of each section without attributes; 0 for none.
+    """
+
+    hears_waveforms: ClassVar[bool] = True
+    seconds: float = 0.0
+    classes: tuple[str, ...] = ("machine", "section", "attributes", "domain")
+    pseudo_classes: int = 0
+
+    def require(self, condition: bool, name: str, wanted: str) -> None:
+        """Raises UserError about a setting where a condition is not met."""
+        if not condition:
+            raise UserError(f"detector.{name} is {getattr(self, name)!r}; it must be {wanted}")
+
+    def check_classes(self) -> None:
+        """Raises UserError for settings of what is heard and told apart that cannot be."""
+        self.require(self.seconds >= 0, "seconds", "0 (by the challenge's year) or more")
+        right = bool(self.classes) and set(self.classes) <= {*_KNOWN}
+        self.require(
+            right and len(set(self.classes)) == len(self.classes),
+            "classes",
+            "some of machine,section,attributes,domain",
+        )
+        several = self.pseudo_classes == 0 or self.pseudo_classes > 1
+        self.require(several, "pseudo_classes", "0 (off), or 2 or more")
+        if "attributes" not in self.classes:
+            why = "detector.classes does not have attributes"
+            check_no_effect("detector", self, ("pseudo_classes",), why)
+
+
+class Joint(Detector):
+    """Base of these systems."""
+
+    joint = True
+
+    def settled(self, clips: Sequence[Clip]) -> Detector:
+        """The length of the challenge's year, where none is set."""
+        settings = self.config.detector
+        if settings.seconds:
+            return self
+        years = ClipTable.of(clips).distinct("year")
+        seconds = _SECONDS.get(years[0], _OTHER_SECONDS) if len(years) == 1 else _OTHER_SECONDS
+        longer = dataclasses.replace(settings, seconds=seconds)
+        return type(self)(dataclasses.replace(self.config, detector=longer))
+
+    @property
+    def samples(self) -> int:
+        """Samples that the network hears at a time."""
+        seconds = self.config.detector.seconds or _OTHER_SECONDS
+        return max(1, round(seconds * self.config.front_end.sample_rate / BLOCK)) * BLOCK
+
+    @property
+    def views(self) -> ViewSpec:
+        """The fixed length, a quarter of it apart; in training one a clip, anywhere."""
+        length = self.samples // BLOCK
+        return ViewSpec(length, max(1, length // 4), -(-length // _SHORTEST), crop=True)
+
+    @property
+    def kind(self) -> str:
+        """Convolutions."""
+        return "convolution"
+
+    def labelled(self, features: Features) -> Features:
+        """Classes by sound of clips without attributes."""
+        count = self.config.detector.pseudo_classes
+        if not count:
+            return features
+        return with_pseudo_attributes(features, count, self.config.front_end.sample_rate)
+
+    def plan(self, clips: Sequence[Clip]) -> list[str]:
+        """The classes, and the length of what is heard."""
+        clips = ClipTable.of(clips)
+        own = clips[clips.where(split="train")]
+        seconds = self.samples / self.config.front_end.sample_rate
+        lines = describe_classes(own, self.by, self.config.detector.pseudo_classes)
+        return [*lines, f"hears {seconds:g} s of a recording; a shorter one is repeated"]
+
+    @property
+    def by(self) -> tuple[By, ...]:
+        """What tells classes apart."""
+        return tuple(name for name in _KNOWN if name in self.config.detector.classes)
+
+    def examples(
+        self, own: np.ndarray, clips: Sequence[Clip], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All machines' training clips, labelled by their classes."""
+        learned = ClipTable.of(clips)[own]
+        check_several(learned, self.by, self.config.detector.pseudo_classes)
+        return own, find_classes(learned, self.by).labels
