@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from asd_jax.errors import UserError
 
-# Of whole seconds at all usual sample rates from 8 kHz on, no sample is left over.
+# Of whole seconds at 8, 16, 32 and 48 kHz, no sample is left over.
 BLOCK = 500
 
 

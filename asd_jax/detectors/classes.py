@@ -70,7 +70,7 @@ def check_several(clips: ClipTable, by: Sequence[By], pseudo_classes: int) -> No
         pseudo_classes: of a section without attributes, which are not made yet.
     """
     keys = find_classes(clips, by).keys
-    to_come = pseudo_classes and any(_without(clips).values())
+    to_come = pseudo_classes and bool(_without(clips))
     if len(keys) > 1 or to_come:
         return
     raise UserError(
@@ -98,7 +98,7 @@ def describe_classes(clips: ClipTable, by: Sequence[By], pseudo_classes: int) ->
         own = np.unique(classes.labels[rows])
         sections = len(clips[rows].distinct("section"))
         lines.append(
-            f"  {machine:<{width}}  {len(own)} of {sections} section{'s' * (sections > 1)}, of "
+            f"  {machine:<{width}}  {len(own)} in {sections} section{'s' * (sections > 1)}, of "
             f"{_span(counts[own])} clips"
         )
     if bare := sorted(_without(clips)):
@@ -135,9 +135,7 @@ def with_pseudo_attributes(features: Features, pseudo_classes: int, sample_rate:
 
     clips = features.clips
     for rows in _without(clips).values():
-        count = min(pseudo_classes, len(rows) // 2)
-        if count < 2:
-            continue
+        count = max(1, min(pseudo_classes, len(rows) // 2))
         spectra = _mean_spectra(features, rows, sample_rate)  # (clips, bands)
         scaled = (spectra - spectra.mean(axis=0)) / np.maximum(spectra.std(axis=0), 1e-3)
         found = KMeans(count, n_init=10, random_state=0).fit(scaled).labels_

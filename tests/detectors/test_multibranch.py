@@ -1,0 +1,249 @@
+"""The joint network: what it is trained to tell apart, and how clips are compared behind it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from fits import trained_before
+from sklearn.neighbors import NearestNeighbors
+
+import asd_jax
+from asd_jax.config import load_config
+from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.detectors import make_detector
+from asd_jax.detectors.classes import PSEUDO
+from asd_jax.errors import UserError
+from asd_jax.features.table import ArrayFeatures, ClipInput
+from asd_jax.fitting.pooled import take
+
+RATE = 16_000
+SMALL = {
+    "detector.seconds": "1.25",
+    "detector.spectrum": "false",
+    "detector.n_ffts": "1024,",
+    "detector.width": "8",
+    "train.epochs": "2",
+    "train.batch_size": "8",
+    "train.learning_rate": "0.003",
+    "seeds": "0,1",
+}
+CONFIG = load_config("multibranch", SMALL)
+HZ = {"fan": (400, 700), "pump": (1500, 2500)}
+
+
+def sound(hz, seed, samples=20_000):
+    """A tone in noise."""
+    noise = np.random.default_rng(seed).normal(0, 0.02, samples)
+    return (noise + 0.1 * np.sin(2 * np.pi * hz * np.arange(samples) / RATE)).astype(np.float32)
+
+
+MACHINES = ["fan"] * 8 + ["pump"] * 8
+SPEEDS = [i % 2 for i in range(16)]
+# Some clips are shorter than what the network hears, and are repeated.
+WAVEFORMS = [
+    sound(HZ[machine][speed], i, 20_000 if i % 3 else 9_000)
+    for i, (machine, speed) in enumerate(zip(MACHINES, SPEEDS, strict=True))
+]
+KNOWN = {
+    "machine": MACHINES,
+    "sections": ["00", "00", "01", "01"] * 4,
+    "domains": ["target" if i % 8 < 3 else "source" for i in range(16)],
+}
+ATTRIBUTES = [{"speed": speed} for speed in SPEEDS]
+
+
+def fit(config, **changes):
+    known = {**KNOWN, "attributes": ATTRIBUTES, **changes}
+    return asd_jax.fit(config, waveforms=WAVEFORMS, sample_rate=RATE, **known)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit(CONFIG)
+
+
+def embeddings_of(fitted, seed, waveforms):
+    """(clips, values) by the network of a seed, clip by clip."""
+    detector, weights = fitted.detector, take(fitted.weights, fitted.seeds.index(seed))
+
+    @jax.jit
+    def embed(blocks):
+        return detector.embed(weights, ClipInput(blocks, len(blocks))).value
+
+    blocks = [np.asarray(detector.front_end.of_padded(each)) for each in waveforms]
+    length = detector.views.length
+    return np.stack([embed(np.resize(each, (length, each.shape[1]))) for each in blocks])
+
+
+def test_one_network_a_seed_serves_all_machines(fitted):
+    assert [model.name for model in fitted.models] == [
+        f"{machine} seed {seed}" for machine in ("fan", "pump") for seed in (0, 1)
+    ]
+    assert {len(leaf) for leaf in jax.tree.leaves(fitted.weights)} == {2}
+    assert fitted.networks_of([0, 1, 2, 3]) == [0, 1, 0, 1]
+    # Classes by machine, section, speed and domain.
+    assert fitted.weights["params"]["centres"].shape == (2, 8, 14, 16)
+
+
+@pytest.mark.parametrize("machine", ["fan", "pump"])
+def test_a_score_is_the_distance_from_the_nearest_clip_of_its_machine(fitted, machine):
+    """As scikit-learn's, of source and target clips.
+
+    To 1e-3: the nearest are 1e-3 apart, by embeddings that other batches round by 1e-7.
+    """
+    plain = dataclasses.replace(
+        CONFIG, detector=dataclasses.replace(CONFIG.detector, oversampling="none")
+    )
+    with trained_before(fitted.weights):
+        without = fit(plain)
+    new = np.stack([sound(hz, 100 + hz) for hz in (400, 1500, 3000)])
+    own = [i for i, each in enumerate(MACHINES) if each == machine]
+    for seed in (0, 1):
+        bank = embeddings_of(fitted, seed, [WAVEFORMS[i] for i in own])
+        queries = embeddings_of(fitted, seed, new)
+        nearest = NearestNeighbors(n_neighbors=1, metric="cosine").fit(bank.astype(np.float64))
+        expected = nearest.kneighbors(queries.astype(np.float64))[0][:, 0]
+        found = without.score(new, RATE, machine=machine, seed=seed)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+        # More target clips, between others, can only be nearer.
+        assert (fitted.score(new, RATE, machine=machine, seed=seed) <= found * 1.001).all()
+
+
+def test_sections_apart_have_banks_of_their_own(fitted):
+    settings = dataclasses.replace(CONFIG.detector, sections="apart")
+    with trained_before(fitted.weights):
+        apart = fit(dataclasses.replace(CONFIG, detector=settings))
+    assert len(apart.models) == 8
+    assert apart.sections_of("fan") == ("00", "01") and fitted.sections_of("fan") is None
+    new = sound(400, 5)
+    of_sections = [apart.score(new, RATE, machine="fan", section=each) for each in ("00", "01")]
+    assert of_sections[0] != of_sections[1]
+
+
+def test_a_long_recording_is_heard_to_its_end(fitted):
+    usual = np.concatenate([sound(400, seed) for seed in range(5)])
+    late = usual.copy()
+    late[-20_000:] += sound(3300, 9)
+    assert fitted.score(late, RATE, machine="fan") != fitted.score(usual, RATE, machine="fan")
+
+
+def clips_of(attributes=(), count=12):
+    return [Clip("fan", "00", "train", f"{i}", "", attributes=attributes) for i in range(count)]
+
+
+def test_sections_without_attributes_get_classes_by_their_sound():
+    """Two tones are two clusters; a section that has attributes keeps them."""
+    detector = make_detector(load_config("multibranch", {**SMALL, "detector.pseudo_classes": "2"}))
+    known = dataclasses.replace(clips_of((("speed", "1"),), 1)[0], section="01")
+    sounds = [sound(hz, i) for i, hz in enumerate([400, 400, 900, 400, 900, 900, 400, 400])]
+    blocks = [np.asarray(detector.front_end.of_padded(each)) for each in sounds]
+    features = ArrayFeatures([*clips_of(count=7), known], blocks)
+    labelled = detector.labelled(features).clips
+    found = [dict(clip.attributes).get(PSEUDO) for clip in labelled]
+    assert found[7] is None and labelled[7].attributes == known.attributes
+    (low,), (high,) = {found[i] for i in (0, 1, 3, 6)}, {found[i] for i in (2, 4, 5)}
+    assert {low, high} == {"00", "01"}
+    _, labels = detector.examples(np.arange(8), labelled, 0)
+    assert len(set(labels.tolist())) == 3
+
+
+def test_the_classes_are_shown_with_what_is_little_to_learn_from():
+    detector = make_detector(CONFIG)
+    clips = clips_of((("speed", "1"),), 10) + clips_of((("speed", "2"),), 3)
+    pumps = [dataclasses.replace(clip, machine="pump") for clip in clips_of(count=6)]
+    lines = detector.plan([*clips, *pumps])
+    assert lines[0] == "classes  3, by machine, section, attributes and domain, of 3 to 10 clips"
+    assert lines[1:3] == [
+        "  fan   2 in 1 section, of 3 to 10 clips",
+        "  pump  1 in 1 section, of 6 clips",
+    ]
+    assert "1 section without attributes, first pump 00: a class each" in lines[3]
+    assert lines[4].endswith("too few to learn much from, first fan 00 speed=2")
+    assert lines[5] == "hears 1.25 s of a recording; a shorter one is repeated"
+
+
+def test_one_class_is_refused_unless_more_are_made():
+    with pytest.raises(UserError, match=r"all training clips are of one class \(fan 00\)"):
+        make_detector(CONFIG).examples(np.arange(12), clips_of(), 0)
+    pseudo = load_config("multibranch", {**SMALL, "detector.pseudo_classes": "4"})
+    make_detector(pseudo).examples(np.arange(12), clips_of(), 0)
+
+
+def test_the_length_is_that_of_the_challenge_s_year():
+    detector = make_detector(load_config("multibranch"))
+    for year, seconds in ((2020, 11), (2022, 10), (2023, 18), (2024, 12), (0, 10)):
+        clips = ClipTable.of([dataclasses.replace(clips_of()[0], year=year)])
+        views = detector.settled(clips).views
+        assert views.length * 500 == seconds * RATE
+    of_two_years = [dataclasses.replace(clips_of()[0], year=year) for year in (2020, 2023)]
+    assert detector.settled(of_two_years).views.length * 500 == 10 * RATE
+    named = make_detector(CONFIG)
+    assert named.settled(of_two_years) is named
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"detector.seconds": "2", "detector.spectrum": "true"}, "the branch of spectrum needs 4."),
+        ({"detector.seconds": "1"}, "the branch of n_ffts 1024 needs 1.12 at 16000 Hz"),
+        ({"detector.n_ffts": "1000,"}, "different powers of two"),
+        ({"detector.n_ffts": "64,"}, "32 frequencies are from 200 to 8000 Hz"),
+        ({"detector.classes": "machine,id"}, "some of machine,section,attributes,domain"),
+        ({"detector.pseudo_classes": "1"}, "0 .off., or 2 or more"),
+        ({"detector.exchange": "0.5"}, "needs two branches"),
+        ({"detector.classes": "machine,section", "detector.pseudo_classes": "4"}, "has no effect"),
+        ({"front_end.n_mels": "64"}, "front_end.n_mels is 64, which has no effect"),
+        ({"detector.normalisation": "ldn", "detector.neighbours": "2"}, "has no effect"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(settings, message):
+    with pytest.raises(UserError, match=message):
+        make_detector(load_config("multibranch", {**SMALL, **settings}))
+
+
+def test_other_arguments_are_one_line(fitted):
+    with pytest.raises(UserError, match="hears waveforms, not features: give waveforms="):
+        asd_jax.fit(CONFIG, [np.zeros((40, 128))] * 4)
+    with pytest.raises(UserError, match="hears waveforms, not features; use `score`"):
+        fitted.score_features([np.zeros((40, 501))], machine="fan")
+    with pytest.raises(UserError, match="give either features, or waveforms"):
+        asd_jax.fit(CONFIG)
+    with pytest.raises(UserError, match="need their sample_rate"):
+        asd_jax.fit(CONFIG, waveforms=WAVEFORMS)
+    with pytest.raises(UserError, match=r"waveforms\[1\]: too short: 0.1 s have 3 frames where 4"):
+        asd_jax.fit(CONFIG, waveforms=[WAVEFORMS[0], WAVEFORMS[1][:1600]], sample_rate=RATE)
+    with pytest.raises(UserError, match=r"waveforms\[0\] has shape \(2, 20000\)"):
+        asd_jax.fit(CONFIG, waveforms=[np.zeros((2, 20_000))] * 2, sample_rate=RATE)
+    with pytest.raises(UserError, match="16 clips, but 3 machine names"):
+        fit(CONFIG, machine=["fan"] * 3)
+    with pytest.raises(UserError, match="the attributes of a clip is 3 .int."):
+        fit(CONFIG, attributes=[3] * 16)
+    with pytest.raises(UserError, match="too short: 0.1 s have 3 frames where 4 are needed"):
+        fitted.score(np.zeros(1600, np.float32), RATE, machine="fan")
+    with pytest.raises(UserError, match="gives a score without an explanation"):
+        fitted.explain(WAVEFORMS[1], RATE, machine="fan")
+
+
+@pytest.mark.slow
+def test_all_options_of_direct_act_train(fitted):
+    """Subspaces, exchanged parts and dynamic scales, which are what each step makes of the last."""
+    small = {
+        "detector.seconds": "4.5",
+        "detector.width": "8",
+        "detector.values": "8",
+        "detector.sub_centres": "2",
+        "train.epochs": "3",
+        "train.batch_size": "8",
+        "seeds": "0,",
+    }
+    direct = fit(load_config("direct_act", small))
+    scales = direct.weights["scales"]
+    assert {*scales} == {"centres", "exchanged"} and np.isfinite(scales["centres"]).all()
+    first = direct.detector._first_scale(8)
+    assert scales["centres"] != first
+    # 8 classes without domains, fixed; three blocks of them for exchanged parts, learned.
+    assert direct.weights["fixed"]["centres"].shape == (1, 8, 2, 16)
+    assert direct.weights["params"]["exchanged"].shape == (1, 24, 2, 16)
+    scores = direct.score(np.stack([sound(400, 50), sound(3300, 51)]), RATE, machine="fan")
+    assert np.isfinite(scores).all() and scores[1] > scores[0]
