@@ -150,6 +150,57 @@ def mixup(
     return mix(sounds, partners, own, "log"), mix(labels, partners, own, "log")
 
 
+def add_noise(
+    key: jax.Array,
+    sounds: jax.Array,
+    is_noise: jax.Array,
+    mask: jax.Array,
+    *,
+    snr_db: tuple[float, ...] = (5.0, 10.0, 15.0, 20.0),
+    probability: float = 0.5,
+) -> jax.Array:
+    """Adds noise, which some rows of a batch are, to some of the others.
+
+    Source: a system of 2025's challenge (SJTU-AITHU), which mixes supplemental noise in so, with
+    these ratios and this probability.
+
+    Args:
+        key: of `jax.random`.
+        sounds: (batch, samples).
+        is_noise: bool (batch,) of the rows.
+        mask: bool (batch,), False for padding rows.
+        snr_db: ratios of power from which each row's is drawn.
+        probability: of a row's noise.
+
+    Returns:
+        Sounds of the same shape; those of noise as they are, and all where no row is noise, or
+        the noise is silent.
+
+    Examples:
+        >>> import jax, numpy as np
+        >>> sounds = np.array([[1.0, -1.0], [0.2, 0.2]])
+        >>> noise, mask = np.array([False, True]), np.ones(2, bool)
+        >>> key, always = jax.random.key(0), {"snr_db": (20.0,), "probability": 1.0}
+        >>> noisy = add_noise(key, sounds, noise, mask, **always)
+        >>> [round(float(each), 3) for each in noisy.ravel()]
+        [1.1, -0.9, 0.2, 0.2]
+    """
+    sounds = jnp.asarray(sounds)
+    batch = len(sounds)
+    for_choice, for_noise, for_ratio = jax.random.split(key, 3)
+    usable = jnp.asarray(mask) & is_noise
+    # Evenly among the rows of noise; where there is none, the row's own weight is of no account.
+    weights = jnp.where(usable, 0.0, -jnp.inf)
+    weights = jnp.where(jnp.any(usable), weights, 0.0)
+    noise = sounds[jax.random.categorical(for_noise, weights, shape=(batch,))]
+    ratio = jax.random.choice(for_ratio, jnp.asarray(snr_db), (batch,))
+    power, of_noise = (jnp.mean(each**2, axis=-1) for each in (sounds, noise))  # (batch,)
+    gain = jnp.sqrt(power / jnp.where(of_noise > 0, of_noise, 1) / 10 ** (ratio / 10))
+    chosen = jax.random.bernoulli(for_choice, probability, (batch,))
+    chosen &= ~is_noise & jnp.any(usable)
+    return sounds + jnp.where(chosen, gain, 0.0)[:, None] * noise
+
+
 def exponents(degree: int) -> tuple[tuple[int, int], ...]:
     """Powers of time and frequency in a polynomial's terms, in the order of the coefficients.
 

@@ -22,7 +22,7 @@ class Clip:
         section: machine id (2020, MIMII) or section (2021 and later), for example "00".
         split: "train" or "test"; "other" for training clips of a machine without a model of its
             own, from which another machine's model learns; "perturbed" for changed copies of
-            training clips.
+            training clips; "supplemental" for the noise around a machine, or it without noise.
         name: the clip's name in result files; unique within a machine's section and split.
         path: of the file.
         year: challenge year, 2020 to 2026; 0 for raw MIMII.

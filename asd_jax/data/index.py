@@ -239,7 +239,9 @@ def format_summary(summary: Summary, root: str = "") -> str:
             span = f"{shortest:.2f} to {longest:.2f} s"
         lines.append(f"{machine}: {span} a clip")
     if summary.supplemental:
-        lines.append(f"{summary.supplemental} supplemental clips, which are not used")
+        lines.append(
+            f"{summary.supplemental} supplemental clips, which detector.noise makes use of"
+        )
     for paths, what in (
         (summary.others, "files among the clips that are no recordings and are not used"),
         (summary.skipped, "hidden folders, bins and snapshots that are not searched"),

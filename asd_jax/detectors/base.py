@@ -145,6 +145,11 @@ class Detector(abc.ABC):
         """Number of trainings of each seed; a clip gets the smallest of their scores."""
         return 1
 
+    @property
+    def supplemental(self) -> bool:
+        """Whether it also learns from supplemental clips, see `asd_jax.data.supplemental`."""
+        return False
+
     def other_machine(self, machine: str, machines: Collection[str]) -> str | None:
         """Second machine type whose normal clips a model of `machine` also learns from.
 

@@ -1,8 +1,9 @@
 """Systems with one network for all machines, which hears waveforms and tells classes apart."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.audio.waveform_blocks import BLOCK
 from asd_jax.config.types import check_no_effect
 from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.supplemental import SPLIT
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.detectors.classes import (
     By,
@@ -40,12 +42,18 @@ class JointConfig(DetectorConfig):
         classes: what tells classes apart, in any order: "machine", "section", "attributes",
             "domain".
         pseudo_classes: classes by sound of each section without attributes; 0 for none.
+        noise: use of supplemental clips. "mix" adds noise to half of a step's clips, at 5 to 20 dB
+            below them; "class" tells each machine's supplemental clips apart as well, those of
+            noise and others; "none" leaves them out.
+        noise_names: regular expression that is found in the names of supplemental clips of noise.
     """
 
     hears_waveforms: ClassVar[bool] = True
     seconds: float = 0.0
     classes: tuple[str, ...] = ("machine", "section", "attributes", "domain")
     pseudo_classes: int = 0
+    noise: Literal["none", "mix", "class"] = "none"
+    noise_names: str = "noise"
 
     def require(self, condition: bool, name: str, wanted: str) -> None:
         """Raises UserError about a setting where a condition is not met."""
@@ -66,6 +74,16 @@ class JointConfig(DetectorConfig):
         if "attributes" not in self.classes:
             why = "detector.classes does not have attributes"
             check_no_effect("detector", self, ("pseudo_classes",), why)
+        if self.noise == "none":
+            why = "detector.noise is none"
+            check_no_effect("detector", self, ("noise_names",), why)
+        try:
+            re.compile(self.noise_names)
+        except re.error as error:
+            raise UserError(
+                f"detector.noise_names is {self.noise_names!r}, which is no regular expression: "
+                f"{error}"
+            ) from None
 
 
 class Joint(Detector):
@@ -113,6 +131,15 @@ class Joint(Detector):
         own = clips[clips.where(split="train")]
         seconds = self.samples / self.config.front_end.sample_rate
         lines = describe_classes(own, self.by, self.config.detector.pseudo_classes)
+        if self.supplemental:
+            is_noise = self._noise(clips)
+            rest = int(clips.where(split=SPLIT).sum()) - len(is_noise)
+            use = {"mix": "are mixed with others", "class": "have classes of their own"}
+            lines.append(
+                f"{len(is_noise)} supplemental clips of noise {use[self.config.detector.noise]}; "
+                f"{rest} others "
+                + ("too" if self.config.detector.noise == "class" else "are not used")
+            )
         return [*lines, f"hears {seconds:g} s of a recording; a shorter one is repeated"]
 
     @property
@@ -123,7 +150,45 @@ class Joint(Detector):
     def examples(
         self, own: np.ndarray, clips: Sequence[Clip], seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """All machines' training clips, labelled by their classes."""
-        learned = ClipTable.of(clips)[own]
+        """All machines' training clips, labelled by their classes.
+
+        Supplemental clips have labels behind these: one for all noise that is mixed with others;
+        or one for each machine's noise, and one for its other supplemental clips.
+        """
+        clips = ClipTable.of(clips)
+        learned = clips[own]
         check_several(learned, self.by, self.config.detector.pseudo_classes)
-        return own, find_classes(learned, self.by).labels
+        keys, labels = find_classes(learned, self.by)
+        if not self.supplemental:
+            return own, labels
+        noise = self._noise(clips)
+        if self.config.detector.noise == "mix":
+            return np.append(own, noise), np.append(
+                labels, np.full(len(noise), len(keys), np.int32)
+            )
+        rows = np.flatnonzero(clips.where(split=SPLIT))
+        kinds = 2 * find_classes(clips[rows], ("machine",)).labels + np.isin(rows, noise)
+        behind = np.unique(kinds, return_inverse=True)[1].astype(np.int32) + len(keys)
+        return np.append(own, rows), np.append(labels, behind)
+
+    @property
+    def supplemental(self) -> bool:
+        """Whether noise is mixed in, or told apart."""
+        return self.config.detector.noise != "none"
+
+    def _noise(self, clips: ClipTable) -> np.ndarray:
+        """Indices of the supplemental clips of noise; UserError where there is none."""
+        settings = self.config.detector
+        rows = np.flatnonzero(clips.where(split=SPLIT))
+        if not len(rows):
+            raise UserError(
+                f"detector.noise is {settings.noise}, and the machines have no supplemental clips "
+                "(a folder `supplemental` beside `train`); leave it at none"
+            )
+        found = [row for row in rows.tolist() if re.search(settings.noise_names, clips[row].name)]
+        if not found:
+            raise UserError(
+                f"no supplemental clip has {settings.noise_names!r} in its name, as "
+                f"{clips[rows[0]].name}; name what those of noise have (detector.noise_names)"
+            )
+        return np.array(found)

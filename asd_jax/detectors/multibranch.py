@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from asd_jax.audio.augmentation import mixup
+from asd_jax.audio.augmentation import add_noise, mixup
 from asd_jax.audio.spectra import Spectrogram, magnitude_spectrum
 from asd_jax.audio.waveform_blocks import samples_of
 from asd_jax.config import Config as RunConfig
@@ -174,6 +174,8 @@ class MultibranchDetector(Joint):
     def task(self, n_labels: int = 1) -> Task:
         """Cross-entropy of mixed clips by their cosines with the classes' centres."""
         settings = self.settings
+        # Noise that is mixed in has the last label, and is no class.
+        n_classes = max(1, n_labels - (settings.noise == "mix"))
         draw = init_centres if settings.loss == "sub_centres" else init_subspaces
         parts = settings.spectrum + len(settings.n_ffts)
 
@@ -181,7 +183,7 @@ class MultibranchDetector(Joint):
             for_network, for_centres, for_exchanged = jax.random.split(key, 3)
             variables = self.module.init(for_network, *self._spectra(jnp.zeros((1, self.samples))))
             inputs = parts * (settings.values or settings.width)
-            centres = draw(for_centres, inputs, n_labels, settings.sub_centres)
+            centres = draw(for_centres, inputs, n_classes, settings.sub_centres)
             params = {"network": variables["params"]}
             state = {"batch_stats": variables["batch_stats"]}
             if settings.learned_centres:
@@ -189,24 +191,30 @@ class MultibranchDetector(Joint):
             else:
                 state["fixed"] = {"centres": centres}
             if settings.exchange:
-                classes = n_labels * (1 + parts)
+                classes = n_classes * (1 + parts)
                 params["exchanged"] = draw(for_exchanged, inputs, classes, settings.sub_centres)
             if settings.scale == "dynamic":
-                state["scales"] = {"centres": self._first_scale(n_labels)}
+                state["scales"] = {"centres": self._first_scale(n_classes)}
                 if settings.exchange:
-                    state["scales"]["exchanged"] = self._first_scale(n_labels * (1 + parts))
+                    state["scales"]["exchanged"] = self._first_scale(n_classes * (1 + parts))
             return {"params": params, **state}
 
         def loss(
             variables: Any, batch: Batch, key: jax.Array, train: bool
         ) -> tuple[jax.Array, Mapping[str, Any]]:
             sounds = samples_of(batch.views)  # (batch, samples)
-            labels = jax.nn.one_hot(batch.labels, n_labels)
+            labels = jax.nn.one_hot(batch.labels, n_classes)
+            is_noise = batch.labels == n_classes
+            counts = batch.mask & ~is_noise
+            # A batch of noise alone has labels of zeros, and a loss of 0.
+            batch = batch._replace(mask=jnp.where(jnp.any(counts), counts, batch.mask))
             if not train:
                 embeddings, _ = self._embed(variables, sounds)
                 value, _ = self._loss(variables, "centres", embeddings, labels, None)
                 return batch.mean(value), {}
-            for_mix, for_exchange = jax.random.split(key)
+            for_mix, for_exchange, for_noise = jax.random.split(key, 3)
+            if settings.noise == "mix":
+                sounds = add_noise(for_noise, sounds, is_noise, batch.mask | is_noise)
             if settings.mix:
                 sounds, labels = mixup(
                     for_mix, sounds, labels, batch.mask, probability=settings.mix

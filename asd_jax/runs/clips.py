@@ -8,6 +8,7 @@ from pathlib import Path
 from asd_jax.config import nearest
 from asd_jax.data.clips import ANOMALY, Clip, ClipTable
 from asd_jax.data.layouts import listed_clips, scan
+from asd_jax.data.supplemental import supplemental_clips
 from asd_jax.data.years import SETTINGS_FILE
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
@@ -81,7 +82,10 @@ def find_chosen(
     """
     data = detector.config.data
     scanned = scan(data_dir, data.year or None)
-    clips = choose_clips(detector, listed_clips(scanned, data_dir, report), report)
+    clips = listed_clips(scanned, data_dir, report)
+    if detector.supplemental:
+        clips = clips + supplemental_clips(scanned.supplemental, clips)
+    clips = choose_clips(detector, clips, report)
     # A machine all of whose recordings are lost is not among those of the clips.
     wanted = {*data.machines, *clips.distinct("machine")} if data.machines else None
     subsets = set(clips.distinct("subset"))

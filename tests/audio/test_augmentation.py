@@ -1,5 +1,7 @@
 """Mixing and warping of views against NumPy, SciPy and values derived by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -280,4 +282,28 @@ def test_mixup_mixes_sounds_as_it_mixes_labels():
     assert abs(mixed.mean() - 0.5) < 4 * np.sqrt(0.25 / 390)
     assert abs(own[mixed].mean() - 0.5) < 4 * np.sqrt(1 / 12 / mixed.sum())
     none, _ = mixup(jax.random.key(0), sounds, labels, mask, probability=0.0)
+    np.testing.assert_array_equal(none, sounds)
+
+
+def test_noise_is_added_at_the_drawn_ratio_and_from_rows_of_noise_alone():
+    """To 1e-3 dB in float32."""
+    rng = np.random.default_rng(0)
+    sounds = (rng.normal(size=(64, 500)) * rng.uniform(0.1, 9, (64, 1))).astype(np.float32)
+    is_noise, mask = np.arange(64) % 4 == 3, np.arange(64) < 60
+    add = jax.jit(functools.partial(augmentation.add_noise, snr_db=(5.0, 20.0), probability=0.5))
+    found = np.asarray(add(jax.random.key(3), sounds, is_noise, mask))
+    np.testing.assert_array_equal(found[is_noise], sounds[is_noise])
+    added = (found - sounds)[~is_noise]
+    power = np.mean(added**2, axis=1) / np.mean(sounds[~is_noise] ** 2, axis=1)
+    changed = power > 0
+    assert 10 < changed.sum() < 38  # of 48, half on average
+    ratios = -10 * np.log10(power[changed])
+    near = np.abs(ratios[:, None] - [5, 20])
+    assert (near.min(axis=1) < 1e-3).all() and (near < 1e-3).any(axis=0).all()
+    # Each is a multiple of a row of noise that is not padding.
+    noise = sounds[is_noise & mask]
+    lengths = np.linalg.norm(added[changed], axis=1)[:, None] * np.linalg.norm(noise, axis=1)
+    cosines = (added[changed] @ noise.T) / lengths
+    np.testing.assert_allclose(cosines.max(axis=1), 1, atol=1e-4)
+    none = np.asarray(add(jax.random.key(3), sounds, np.zeros(64, bool), mask))
     np.testing.assert_array_equal(none, sounds)

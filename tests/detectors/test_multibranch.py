@@ -5,8 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import soundfile
 from fits import trained_before
 from sklearn.neighbors import NearestNeighbors
+from tasks import batch_of, drawn, standard
 
 import asd_jax
 from asd_jax.config import load_config
@@ -16,6 +18,7 @@ from asd_jax.detectors.classes import PSEUDO
 from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures, ClipInput
 from asd_jax.fitting.pooled import take
+from asd_jax.runs.clips import find_chosen
 
 RATE = 16_000
 SMALL = {
@@ -168,6 +171,83 @@ def test_one_class_is_refused_unless_more_are_made():
         make_detector(CONFIG).examples(np.arange(12), clips_of(), 0)
     pseudo = load_config("multibranch", {**SMALL, "detector.pseudo_classes": "4"})
     make_detector(pseudo).examples(np.arange(12), clips_of(), 0)
+
+
+NAMES = {
+    "train": "section_00_source_train_normal_{:04}_spd_1.wav",
+    "test": "section_00_source_test_normal_{:04}_spd_1.wav",
+    "supplemental": "section_00_noise_{:04}.wav",
+}
+
+
+@pytest.fixture(scope="module")
+def data_of_2025(tmp_path_factory):
+    """Two machines with supplemental clips: of noise, and one without it."""
+    root = tmp_path_factory.mktemp("data")
+    for machine in ("bearing", "fan"):
+        for split, name in NAMES.items():
+            folder = root / "dev_data" / machine / split
+            folder.mkdir(parents=True)
+            for i in range(3):
+                soundfile.write(folder / name.format(i), sound(500, i), RATE)
+    soundfile.write(folder / "section_00_clean_0000.wav", sound(500, 9), RATE)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("noise", "labels"),
+    [
+        ("none", [0, 0, 0, 1, 1, 1]),
+        ("mix", [0, 0, 0, 1, 1, 1, *[2] * 6]),
+        # The bearing's noise, the fan's clip without noise, the fan's noise.
+        ("class", [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 4, 4, 4]),
+    ],
+)
+def test_supplemental_clips_are_mixed_in_or_told_apart(data_of_2025, noise, labels):
+    detector = make_detector(load_config("multibranch", {**SMALL, "detector.noise": noise}))
+    clips = find_chosen(detector, data_of_2025, lambda line: None, "stop")
+    assert clips.distinct("year") == [2025]
+    rows, found = detector.examples(np.flatnonzero(clips.where(split="train")), clips, 0)
+    order = np.argsort(found, kind="stable")
+    assert found[order].tolist() == labels
+    supplemental = clips[rows[order]].where(split="supplemental")
+    assert supplemental.tolist() == [label > 1 for label in labels]
+    if noise != "none":
+        (line,) = [line for line in detector.plan(clips) if "supplemental" in line]
+        what = {"mix": "are mixed with others; 1 others are not", "class": "have classes of their"}
+        assert line.startswith(f"6 supplemental clips of noise {what[noise]}")
+
+
+def test_noise_that_is_not_there_is_one_line(data_of_2025):
+    settings = {**SMALL, "detector.noise": "mix"}
+    with pytest.raises(UserError, match="have no supplemental clips"):
+        make_detector(load_config("multibranch", settings)).examples(
+            np.arange(13), [*clips_of(), dataclasses.replace(clips_of()[0], machine="pump")], 0
+        )
+    named = make_detector(load_config("multibranch", {**settings, "detector.noise_names": "hiss"}))
+    with pytest.raises(UserError, match="no supplemental clip has 'hiss' in its name, as section_"):
+        find_chosen(named, data_of_2025, lambda line: None, "stop")
+    with pytest.raises(UserError, match="which is no regular expression"):
+        load_config("multibranch", {**settings, "detector.noise_names": "("})
+
+
+def test_noise_in_the_step_is_no_class_of_its_own():
+    """The loss is of the other clips alone; a batch of noise has none, and no NaN."""
+    detector = make_detector(load_config("multibranch", {**SMALL, "detector.noise": "mix"}))
+    task = detector.task(3)
+    learner = drawn(task, standard(501))
+    assert learner["params"]["centres"].shape == (8, 2, 16)
+    sounds = [sound(hz, i) for i, hz in enumerate((400, 900, 3000, 3000))]
+    views = np.stack([np.asarray(detector.front_end.of_padded(each)) for each in sounds])
+    step = jax.jit(task.step)
+
+    def after(labels):
+        learned, loss = step(learner, batch_of(views, labels), jax.random.key(0))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned))
+        return float(loss)
+
+    assert after([0, 1, 2, 2]) > 0
+    assert after([2, 2, 2, 2]) == 0
 
 
 def test_the_length_is_that_of_the_challenge_s_year():
