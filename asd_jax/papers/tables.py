@@ -50,7 +50,7 @@ class Cell(NamedTuple):
 
     Attributes:
         published: the printed number.
-        run: name of our run.
+        run: name of our run; "" for none.
         values: our number for each seed, as fractions; may be empty.
         note: a remark on our number.
     """
@@ -366,7 +366,10 @@ def _lines(table: PaperTable) -> list[list[str]]:
     lines = []
     for row in table.rows:
         ours = [mean_std(np.array(cell.values)) for cell in row.cells]
-        printed = [cell.published.percent for cell in row.cells]
+        printed = [cell.published.percent or _DASH for cell in row.cells]
+        if not any(cell.run for cell in row.cells):  # a system that we do not have
+            lines.append([*row.labels, "published", *printed])
+            continue
         differences = [
             _DASH if cell.difference is None else f"{cell.difference:+.2f}" for cell in row.cells
         ]

@@ -11,7 +11,8 @@ Metrics:
 | metric | what |
 |---|---|
 | score | the official score of a set |
-| auc, pauc, min_auc | means over the machine ids of a set of 2020; the last of each machine's least |
+| auc, pauc | means over the machine ids of a set of 2020 |
+| min_auc | mean over its machines of the least AUC of an id |
 | auc_source, auc_target, pauc | means over the sections of a set of 2022 or later |
 | amean, hmean | arithmetic and harmonic mean of the scores of all sets of several years |
 
