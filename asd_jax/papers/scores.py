@@ -139,7 +139,7 @@ def _cell(first: Score, number: Score | None, column: tuple[str, str], name: str
 def fill(table: PaperTable, results: Mapping[str, Sequence[ResultRow]]) -> PaperTable:
     """Fills our scores into a table.
 
-    A score over a part of a set has a note. A mean over sets is filled where all of them are there
+    A score over a part of a set has a note, and no difference. A mean over sets is filled where all of them are there
     and whole; it is of the means over the seeds.
 
     Args:
@@ -158,7 +158,7 @@ def _filled(row: Row, table: PaperTable, results: Mapping[str, Sequence[ResultRo
             cells.append(cell)
             continue
         values, note = _scores_on(results.get(cell.run, ()), int(years), kind)
-        cells.append(cell._replace(values=values, note=note))
+        cells.append(cell._replace(values=values, note=note, comparable=not note))
         whole &= bool(values) and not note
         means.append(float(np.mean(values)) if values else np.nan)
     if whole and means:
