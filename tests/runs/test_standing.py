@@ -166,6 +166,8 @@ def test_a_run_directory_and_its_report(tmp_path, capsys):
     ]  # fmt: skip
     assert lines[-1] == f"{path}/published.md has all, with sources."
     assert any("THIS RUN" in row for row in lines[at:])
+    # Its seeds are others than the configuration's.
+    assert [row.split()[1] for row in lines if "dense_ae (this run's)" in row] == ["ae"]
     status, out, _ = run_cli(capsys, "report", path, path)
     assert f"{path}: {line}" in out.splitlines()
     # Results of other test clips take the table with them.
