@@ -8,7 +8,7 @@ has its own folder below `runs/`, and goes on or is left as it is as every run i
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -134,33 +134,28 @@ def reproduce_scores(
         reporter.line(line)
     changed = " ".join(f"--config.{key}={text}" for key, text in (overrides or {}).items())
     notes = [_NOTE, *[f"Ours is with {changed}."] * bool(changed)]
+    options: dict[str, Any] = dict(cache_dir=cache_dir, on_bad_clip=on_bad_clip, reporter=reporter)
     results: dict[str, Sequence[ResultRow]] = {}
     remarks: dict[str, None] = {}
-    failed, text = [], ""
+    failed = []
     for count, run in enumerate(runs, 1):
         reporter.line(f"run {count} of {len(runs)}: {run.name}")
         path = out_dir / "runs" / run.name
         try:
-            pipeline.run(
-                run.config,
-                run.folder,
-                path,
-                cache_dir=cache_dir,
-                on_bad_clip=on_bad_clip,
-                reporter=reporter,
-            )
+            pipeline.run(run.config, run.folder, path, **options)
         except UserError as error:
             if error.exit_status != 2:  # stopped, or the disk: the next would fare no better
                 raise
-            lines.append(why_not(run.name, error))
+            lines.append(why_not(run.name, error, run.system))
             failed.append(run.name)
             reporter.line(lines[-1])
             continue
         results[run.name] = read_results_csv(path / "results.csv")
         remarks |= dict.fromkeys(_remarks(path, results[run.name]))
-        text = _write(paper, out_dir, results, [*notes, *lines, *remarks])
+        _write(paper, out_dir, results, [*notes, *lines, *remarks])
     if not results:
         raise UserError(f"none of the runs of {paper} could be done: {'; '.join(lines)}")
+    text = _write(paper, out_dir, results, [*notes, *lines, *remarks])
     return Outcome(text, tuple(failed))
 
 

@@ -139,8 +139,8 @@ def _cell(first: Score, number: Score | None, column: tuple[str, str], name: str
 def fill(table: PaperTable, results: Mapping[str, Sequence[ResultRow]]) -> PaperTable:
     """Fills our scores into a table.
 
-    A score over a part of a set has a note, and no difference. A mean over sets is filled where all of them are there
-    and whole; it is of the means over the seeds.
+    A score over a part of a set has a note, and no difference. A mean over sets is filled where
+    all of them are there and whole; it is of the means over the seeds.
 
     Args:
         table: from `table_of`.

@@ -7,9 +7,16 @@ from asd_jax.errors import UserError
 from asd_jax.papers.tables import NeededRun
 
 
-def why_not(name: str, error: UserError) -> str:
-    """The line about a run that cannot be done; keys that it names are those of that run."""
-    return f"{name} could not be run: {str(error).replace('--config.', f'--config.{name}.')}"
+def why_not(name: str, error: UserError, named: str = "") -> str:
+    """The line about a run that cannot be done; keys that it names are those of that run.
+
+    Args:
+        name: of the run.
+        error: why it cannot be done.
+        named: what the run is called in keys; its name by default.
+    """
+    prefix = f"--config.{named or name}."
+    return f"{name} could not be run: {str(error).replace('--config.', prefix)}"
 
 
 def settings_of(

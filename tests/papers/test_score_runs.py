@@ -175,11 +175,18 @@ def test_means_over_whole_sets_and_the_order_of_runs(tmp_path, faked, every_set)
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, faked, every_set):
-    _, ends = faked
+    done, ends = faked
     ends["mel_knn-2021-dev"] = UserError("a recording is bad; see --config.data.channel")
     outcome = reproduce_scores("asdkit2025", tmp_path, tmp_path, reporter=Silent())
     assert outcome.failed == ("mel_knn-2021-dev",)
-    assert "mel_knn-2021-dev could not be run: a recording is bad; see --config." in outcome.text
+    # The key that the line names is the one that the command takes.
+    why = "mel_knn-2021-dev could not be run: a recording is bad; see --config.mel_knn.data.channel"
+    assert why in outcome.text and why in (tmp_path / "tables.md").read_text()
+    settings = {"mel_knn.data.channel": "1"}
+    other = tmp_path / "other"
+    reproduce_scores("asdkit2025", tmp_path, other, overrides=settings, reporter=Silent())
+    assert done["mel_knn-2020-dev"][0].data.channel == 1
+    assert done["dense_ae-2020-dev"][0].data.channel == 0
     lines = {(line["row"], line["column"]): line for line in rows_of(tmp_path / "tables.csv")}
     assert lines["raw_spec", "2020-2024 harmonic mean"]["ours_mean"] == ""
     assert lines["ae", "2020-2024 harmonic mean"]["ours_mean"] != ""
