@@ -94,10 +94,16 @@ def _define_reproduce(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "paper",
         None,
-        "whose tables: jalali2020, hassankhani2021, giri2020, grollmisch2020 or kazakova2022",
+        "whose tables: jalali2020, hassankhani2021, giri2020, grollmisch2020 or kazakova2022; or "
+        "whose official scores of several years: asdkit2025 or rdp2026",
         flag_values=values,
     )
-    flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "folder of recordings; of official scores, of as many years' sets as there are",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "out_dir", None, "folder for the runs and tables, or to go on in", flag_values=values
     )
@@ -118,10 +124,12 @@ def _define_reproduce(values: flags.FlagValues) -> None:
 
 
 def _reproduce(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
+    from asd_jax.papers.layouts import SCORE_PAPERS
     from asd_jax.papers.reproduce import reproduce
+    from asd_jax.papers.score_runs import reproduce_scores
 
     keep_compiled(values.cache_dir)
-    outcome = reproduce(
+    outcome = (reproduce_scores if values.paper in SCORE_PAPERS else reproduce)(
         values.paper,
         values.data_dir,
         values.out_dir,

@@ -63,8 +63,8 @@ def with_years(clips: ClipTable, supplemental: Sequence[str]) -> tuple[ClipTable
     """
     sets = defaultdict(list)
     for rows in clips.groups("folder", rows=clips.where(year=[2021, 2022])).values():
-        sets[_set_folder(clips.path(rows[0]))].append(rows)
-    has_supplemental = {_set_folder(path) for path in supplemental}
+        sets[set_folder(clips.path(rows[0]))].append(rows)
+    has_supplemental = {set_folder(path) for path in supplemental}
     settled, lines = clips, []
     for folder, parts in sets.items():
         mask = np.zeros(len(clips), bool)
@@ -75,7 +75,7 @@ def with_years(clips: ClipTable, supplemental: Sequence[str]) -> tuple[ClipTable
     return settled, lines
 
 
-def _set_folder(path: str) -> Path:
+def set_folder(path: str) -> Path:
     """Folder of both subsets of a clip's data set."""
     folder = Path(os.path.abspath(path)).parents[2]
     while folder.name == "raw" or SUBSET_FOLDER.fullmatch(folder.name):

@@ -31,6 +31,20 @@ class TableLayout(NamedTuple):
     rows: tuple[str, ...] = ()
 
 
+class ScorePaper(NamedTuple):
+    """A table of official scores, a column for each year and set, and perhaps means over them.
+
+    Attributes:
+        source: as in the CSVs of `published.scores`.
+        table: likewise.
+        title: its caption.
+    """
+
+    source: str
+    table: str
+    title: str
+
+
 class Paper(NamedTuple):
     """A report: its name in the CSVs, the year of its recordings, its tables."""
 
@@ -158,5 +172,16 @@ PAPERS = {
                 _classes,
             ),
         },
+    ),
+}
+
+SCORE_PAPERS = {
+    "asdkit2025": ScorePaper(
+        "ASDKit (github.com/TakuyaFujimura/dcase-asd-toolkit)",
+        "docs/results.png at ed27d82",
+        "official scores, means of four trials",
+    ),
+    "rdp2026": ScorePaper(
+        "RDP paper (arXiv 2603.04605)", "Table V", "official scores of systems of many papers"
     ),
 }

@@ -15,7 +15,6 @@ from asd_jax.config import (
     EnsembleConfig,
     MembersConfig,
     difference,
-    keys,
     load_config,
     nearest,
     to_dict,
@@ -26,8 +25,8 @@ from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, read_results_csv
 from asd_jax.papers import tables as paper_tables
-from asd_jax.papers.layouts import PAPERS
-from asd_jax.papers.tables import NeededRun
+from asd_jax.papers.layouts import PAPERS, SCORE_PAPERS
+from asd_jax.papers.settings import settings_of, why_not
 from asd_jax.runs.clips import choose_clips
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import chosen_members
@@ -95,7 +94,7 @@ def reproduce(
     run is stopped. The same call continues an interrupted reproduction.
 
     Args:
-        paper: one of `paper_layouts.PAPERS`.
+        paper: one of `layouts.PAPERS`; those of `layouts.SCORE_PAPERS` have `score_runs`.
         data_dir: recordings of the report's year; machines that it lacks are left out.
         out_dir: folder of the runs and the tables; not used by a dry run.
         overrides: dotted key to text, as in {"train.epochs": "5"}, for every run that has the
@@ -114,8 +113,8 @@ def reproduce(
     """
     if paper not in PAPERS:
         raise UserError(
-            f"--paper={paper}: no such report{nearest(paper, [*PAPERS])}; there are "
-            f"{', '.join(PAPERS)}"
+            f"--paper={paper}: no such report{nearest(paper, [*PAPERS, *SCORE_PAPERS])}; there are "
+            f"{', '.join([*PAPERS, *SCORE_PAPERS])}"
         )
     reporter = reporter or Reporter()
     prepared = _prepare(paper, data_dir, overrides or {})
@@ -152,7 +151,7 @@ def reproduce(
         except UserError as error:
             if error.exit_status != 2:  # stopped, or the disk: the next would fare no better
                 raise
-            lines.append(_why(run.name, error))
+            lines.append(why_not(run.name, error))
             failed.append(run.name)
             reporter.line(lines[-1])
             continue
@@ -190,7 +189,7 @@ def _prepare(
     known: dict[int, Sequence[Clip]] = {}
     earlier: dict[str, _Training] = {}
     needed = paper_tables.needed(paper)
-    settings = _settings(paper, needed, overrides)
+    settings = settings_of(paper, needed, overrides)
     for run in needed:
         config = load_config(run.configuration, settings[run.name])
         year, clips, there = config.data.year, None, set(run.machines)
@@ -223,7 +222,7 @@ def _prepare(
         try:
             trainings = _trainings(run.name, config, clips, earlier)
         except UserError as error:
-            prepared.lines.append(_why(run.name, error))
+            prepared.lines.append(why_not(run.name, error))
             prepared.failed.append(run.name)
             continue
         prepared.ready.append(_Ready(run.name, config, trainings))
@@ -278,75 +277,6 @@ def _check_folders(ready: Sequence[_Ready]) -> None:
                     f"{name} is a run of its own and of {run.name}, with different settings: "
                     f"{differences[0]}; set them for both"
                 )
-
-
-def _why(name: str, error: UserError) -> str:
-    """The line about a run that cannot be done; keys that it names are those of that run."""
-    return f"{name} could not be run: {str(error).replace('--config.', f'--config.{name}.')}"
-
-
-def _settings(
-    paper: str, needed: Sequence[NeededRun], overrides: Mapping[str, str]
-) -> dict[str, dict[str, str]]:
-    """The overrides of each run by its name.
-
-    A key behind the name of a run, or of an ensemble's member, is for that one alone and wins.
-    Another key is for every run and member that has it, but for what makes a run what it is.
-    """
-    bases = {run.name: load_config(run.configuration) for run in needed}
-    of_all: dict[str, dict[str, str]] = {run.name: {} for run in needed}
-    of_one: dict[str, dict[str, str]] = {run.name: {} for run in needed}
-    named = dict(bases)
-    for base in bases.values():
-        named |= base.members if isinstance(base, MembersConfig) else {}
-    right = [key for config in named.values() for key in keys(config)]
-    right += [f"{name}.{key}" for name, config in named.items() for key in keys(config)]
-    for key, text in overrides.items():
-        first, _, rest = key.partition(".")
-        fits = False
-        for run in needed:
-            base = bases[run.name]
-            if rest and first == run.name:
-                if rest in run.overrides:
-                    raise UserError(
-                        f"--config.{key}: the run is the one with {run.overrides[rest]}; leave "
-                        "it as it is"
-                    )
-                found, into = _places(base, rest), of_one
-            elif rest and isinstance(base, MembersConfig) and first in base.members:
-                found = [f"members.{key}"] * _has(base.members[first], rest)
-                into = of_one
-            else:
-                found = [] if key in run.overrides else _places(base, key)
-                into = of_all
-            into[run.name] |= dict.fromkeys(found, text)
-            fits |= bool(found)
-        if not fits:
-            raise UserError(
-                f"--config.{key}: no run of {paper} has that key{nearest(key, right)}; there are "
-                f"{', '.join(named)}"
-            )
-    return {run.name: {**of_all[run.name], **of_one[run.name], **run.overrides} for run in needed}
-
-
-def _places(config: Config | MembersConfig, key: str) -> list[str]:
-    """The keys by which a setting reaches a configuration and its members; none if it lacks it."""
-    group = key.partition(".")[0]
-    if not isinstance(config, MembersConfig):
-        return [key] * _has(config, key)
-    # The ensemble's own would win over those of a single member.
-    own = [key] * (group not in ("train", "embedding") and _has(config, key))
-    if group in ("data", "seeds"):  # the ensemble's, for all
-        return own
-    of_members = [name for name, member in config.members.items() if _has(member, key)]
-    return [*own, *(f"members.{name}.{key}" for name in of_members)]
-
-
-def _has(config: Config | MembersConfig, key: str) -> bool:
-    """Whether a configuration has a dotted key or a group of that name, and a use for it."""
-    if key.partition(".")[0] == "embedding" and config.embedding.kind == "none":
-        return False
-    return any(own == key or own.startswith(f"{key}.") for own in keys(config))
 
 
 def _clips(paper: str, data_dir: os.PathLike | str, year: int) -> Sequence[Clip]:

@@ -50,20 +50,22 @@ class Cell(NamedTuple):
 
     Attributes:
         published: the printed number.
-        run: name of our run.
+        run: name of our run; "" for none.
         values: our number for each seed, as fractions; may be empty.
         note: a remark on our number.
+        comparable: whether our number is of what the printed one is of.
     """
 
     published: Published
     run: str
     values: tuple[float, ...] = ()
     note: str = ""
+    comparable: bool = True
 
     @property
     def difference(self) -> float | None:
         """Our mean minus the published number in percentage points; None if undefined."""
-        if not self.values or np.isnan(self.values).any():
+        if not self.values or np.isnan(self.values).any() or not self.comparable:
             return None
         return 100 * float(np.mean(self.values)) - float(self.published.percent)
 
@@ -331,7 +333,7 @@ def as_csv(tables: Sequence[PaperTable]) -> str:
         for row in table.rows:
             for column, cell in zip(table.columns, row.cells, strict=True):
                 values, difference = 100 * np.array(cell.values), cell.difference
-                known = difference is not None
+                known = len(values) > 0 and not np.isnan(values).any()
                 published = cell.published
                 writer.writerow(
                     [table.paper, table.table, published.row, " ".join(column)]
@@ -340,7 +342,7 @@ def as_csv(tables: Sequence[PaperTable]) -> str:
                     + [number(values.mean()) if known else ""]
                     + [number(values.std(ddof=1)) if known and len(values) > 1 else ""]
                     + [len(values), published.percent]
-                    + [number(difference) if known else ""]
+                    + ["" if difference is None else number(difference)]
                     + ["; ".join(filter(None, (cell.note, published.note)))]
                 )
     return text.getvalue()
@@ -366,7 +368,10 @@ def _lines(table: PaperTable) -> list[list[str]]:
     lines = []
     for row in table.rows:
         ours = [mean_std(np.array(cell.values)) for cell in row.cells]
-        printed = [cell.published.percent for cell in row.cells]
+        printed = [cell.published.percent or _DASH for cell in row.cells]
+        if not any(cell.run for cell in row.cells):  # a system that we do not have
+            lines.append([*row.labels, "published", *printed])
+            continue
         differences = [
             _DASH if cell.difference is None else f"{cell.difference:+.2f}" for cell in row.cells
         ]

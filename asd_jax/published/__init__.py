@@ -1,5 +1,7 @@
 """Published numbers for comparison with results: a CSV for each paper or program, in this folder.
 
+Official scores of whole sets, one number a system, are in `published.scores`.
+
 Columns: source, table and row locate the printed number; system is the name of our configuration;
 section "mean" is a machine's mean over its sections, machine "mean" one over all machines; metric
 is a column of results.csv; percent is the number as printed.
@@ -20,7 +22,7 @@ import functools
 import importlib.resources
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
@@ -72,8 +74,7 @@ def load_published(system: str | None = None, year: int | None = None) -> tuple[
 @functools.cache
 def _all_published() -> tuple[Published, ...]:
     folder = importlib.resources.files(__name__)
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".csv")), key=lambda f: f.name)
-    return tuple(row for file in files for row in read_published(file))
+    return tuple(row for file in csv_files(folder) for row in read_published(file))
 
 
 def read_published(file: Traversable) -> Iterator[Published]:
@@ -89,22 +90,57 @@ def read_published(file: Traversable) -> Iterator[Published]:
         UserError: a column or a value is missing, too many or wrong; the message names file, line
             and value.
     """
-    columns = Published._fields[:-1]
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"published/{file.name} is not UTF-8: {error}") from error
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != columns:
-        raise UserError(f"published/{file.name}:1: the first line must be {','.join(columns)}")
-    for line in reader:
-        where = f"published/{file.name}:{reader.line_num}"
-        if None in line or None in line.values():
-            raise UserError(f"{where}: a line has {len(columns)} values, as the first one has")
+    for where, line in read_lines(file, Published._fields[:-1]):
         if problem := _problem(line):
             raise UserError(f"{where}: {problem}")
         year = int(line.pop("year"))
         yield Published(year=year, where=where, **line)
+
+
+def read_lines(
+    file: Traversable, columns: Sequence[str], folder: str = "published"
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Reads a CSV with these columns.
+
+    Args:
+        file: the CSV.
+        columns: what its first line must be.
+        folder: of the file, for messages.
+
+    Yields:
+        File and number of each line, for messages, and its values by column.
+
+    Raises:
+        UserError: the file is not UTF-8, or has other columns, or a line has too many values or
+            too few.
+    """
+    name = f"{folder}/{file.name}"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8: {error}") from error
+    reader = csv.DictReader(io.StringIO(text))
+    if tuple(reader.fieldnames or ()) != tuple(columns):
+        raise UserError(f"{name}:1: the first line must be {','.join(columns)}")
+    for line in reader:
+        where = f"{name}:{reader.line_num}"
+        if None in line or None in line.values():
+            raise UserError(f"{where}: a line has {len(columns)} values, as the first one has")
+        yield where, line
+
+
+def csv_files(folder: Traversable) -> list[Traversable]:
+    """The CSVs of a folder, sorted by name."""
+    return sorted((f for f in folder.iterdir() if f.name.endswith(".csv")), key=lambda f: f.name)
+
+
+def percent_problem(text: str) -> str | None:
+    """What is wrong with a printed number; None for nothing."""
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = math.nan
+    return None if 0 <= percent <= 100 else f"percent {text!r} is no number from 0 to 100"
 
 
 def _problem(line: Mapping[str, str]) -> str | None:
@@ -117,10 +153,4 @@ def _problem(line: Mapping[str, str]) -> str | None:
     for name, choices in (("domain", _DOMAINS), ("metric", _METRICS)):
         if line[name] not in choices:
             return f"{name} {line[name]!r} is none of {', '.join(choices)}"
-    try:
-        percent = float(line["percent"])
-    except ValueError:
-        percent = math.nan
-    if not 0 <= percent <= 100:
-        return f"percent {line['percent']!r} is no number from 0 to 100"
-    return None
+    return percent_problem(line["percent"])

@@ -56,6 +56,7 @@ class RunDirectory:
         self.scores_csv = self.path / "scores.csv"
         self.results_csv = self.path / "results.csv"
         self.results_md = self.path / "results.md"
+        self.published_md = self.path / "published.md"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -185,7 +186,8 @@ class RunDirectory:
     def _remove_results(self) -> None:
         """Removes what was made of the test clips, first what marks the run as finished."""
         with disk_errors(self.path):
-            for path in (self.results_md, self.results_csv, self.scores_csv):
+            made = (self.results_md, self.published_md, self.results_csv, self.scores_csv)
+            for path in made:
                 path.unlink(missing_ok=True)
             shutil.rmtree(self.scores, ignore_errors=True)
 

@@ -1,13 +1,14 @@
 """Whose recordings a run is of: published numbers stand only beside the challenge's own.
 
-A folder called `fan` may hold anybody's fan. What tells the challenge's development sets, which all
-published numbers are of, are machines, sections, and numbers of training clips:
+A folder called `fan` may hold anybody's fan. What tells the challenge's sets are machines,
+sections, and numbers of training clips:
 
 | year | training clips of a section |
 |---|---|
-| 2020 | those of `data.dcase2020`, each id its own number |
+| 2020 | development: those of `data.dcase2020`, each id its own number; evaluation: 300 to 1100 |
 | 2021 | about 1000 source and 3 target clips |
-| 2022 | 990 source and 10 target clips |
+| 2022 to 2025 | 990 source and 10 target clips |
+| 2026 | 900 to 1100 |
 
 Where a number is exact and met, the recordings are taken to be the challenge's. Where it is not
 exact, or up to 2 % of the clips are missing (clips that cannot be used are left out), published
@@ -20,14 +21,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from asd_jax.data.dcase2020 import TRAINING_CLIPS
-from asd_jax.data.years import official_archives
+from asd_jax.data.synthetic.takes import machines_of, sections_of
+from asd_jax.data.years import YEARS
 from asd_jax.evaluation.results import MEAN, TrainingRow
 from asd_jax.published import Published
 
-_SECTIONS = ("00", "01", "02")  # of the development sets of 2021 and 2022
 _OF_2022 = {"source": 990, "target": 10}  # training clips by domain
 _MISSING = 0.02  # share of a section's training clips
 _ABOUT_2021 = range(900, 1101)  # source clips
+# Where the numbers are not known, a section's training clips by year and set.
+_ABOUT = {
+    (2020, "eval"): range(300, 1101),
+    (2026, "dev"): _ABOUT_2021,
+    (2026, "eval"): _ABOUT_2021,
+}
 
 
 class Origin(NamedTuple):
@@ -49,12 +56,13 @@ class Comparison(NamedTuple):
     notes: tuple[str, ...]
 
 
-def origins(rows: Iterable[TrainingRow], year: int) -> dict[str, Origin]:
-    """Finds the machines whose recordings may be those of a challenge's development set.
+def origins(rows: Iterable[TrainingRow], year: int, subset: str = "dev") -> dict[str, Origin]:
+    """Finds the machines whose recordings may be those of a challenge's set.
 
     Args:
         rows: a run's training clips, of any seeds.
         year: challenge year.
+        subset: "dev" or "eval".
 
     Returns:
         Machine → what tells that; without the machines of other recordings.
@@ -65,9 +73,14 @@ def origins(rows: Iterable[TrainingRow], year: int) -> dict[str, Origin]:
         counts[machine][section][domain] += 1
     found = {}
     for machine, sections in counts.items():
-        known = _sections(year, machine)
-        sure = [_is_sure(year, machine, section, own) for section, own in sections.items()]
-        if known and None not in sure:
+        if year not in YEARS or machine not in machines_of(year, subset):
+            continue
+        known = sections_of(year, subset, machine)
+        sure = [
+            section in known and _is_sure(year, subset, machine, section, own)
+            for section, own in sections.items()
+        ]
+        if None not in sure and set(sections) <= set(known):
             found[machine] = Origin(all(sure), set(sections) == set(known))
     return found
 
@@ -115,25 +128,16 @@ def compare(
     return Comparison(tuple(shown), tuple(notes))
 
 
-def _sections(year: int, machine: str) -> tuple[str, ...]:
-    """Sections of a machine in a development set that numbers were published of; () for none."""
-    if year == 2020:
-        return tuple(TRAINING_CLIPS.get(machine, ({}, 0))[0])
-    there = {
-        each.machine for each in official_archives() if (each.year, each.subset) == (year, "dev")
-    }
-    return _SECTIONS if year in (2021, 2022) and machine in there else ()
-
-
-def _is_sure(year: int, machine: str, section: str, own: Counter) -> bool | None:
+def _is_sure(year: int, subset: str, machine: str, section: str, own: Counter) -> bool | None:
     """Whether a section's numbers of clips by domain are the challenge's; None if they are not."""
-    if section not in _sections(year, machine):
-        return None
+    n = own.total()
+    if (year, subset) in _ABOUT:
+        return False if n in _ABOUT[year, subset] else None
     if year == 2021:
         fits = set(own) <= {"source", "target"} and own["source"] in _ABOUT_2021
         return False if fits and own["target"] in (2, 3) else None
     wanted = {"": TRAINING_CLIPS[machine][0][section]} if year == 2020 else _OF_2022
     if own == Counter(wanted):
         return True
-    n, whole = own.total(), sum(wanted.values())
+    whole = sum(wanted.values())
     return False if set(own) <= set(wanted) and (1 - _MISSING) * whole <= n <= whole else None

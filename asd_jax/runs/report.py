@@ -1,4 +1,4 @@
-"""Reports of a finished run: result files and tables, with published numbers."""
+"""Reports of a finished run: result files and tables, beside published numbers."""
 
 import os
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ from asd_jax.evaluation.results import (
 from asd_jax.published import Published, load_published
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.origin import Comparison, compare
+from asd_jax.runs.standing import Standing, standing_of
+from asd_jax.runtime.files import atomic_write
 
 
 def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> None:
@@ -37,14 +39,19 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
     write_challenge_files(run_dir.scores, rows, year)
     results = evaluate(rows, year)
     write_results_csv(run_dir.results_csv, results)
-    published, notes = comparison(run_dir, read_config(run_dir.config), data, results)
+    stored = read_config(run_dir.config)
+    published, notes = comparison(run_dir, stored, data, results)
+    standing = standing_in(run_dir, stored, data, results)
+    if standing.markdown:
+        with atomic_write(run_dir.published_md) as file:
+            file.write(standing.markdown)
     tables.write_results_md(
         run_dir.results_md,
         results,
         year,
         bootstrap_results(rows, year),
         published,
-        [*notes, *constant_scores(rows)],
+        [*notes, *standing.notes, standing.line, *constant_scores(rows)],
     )
 
 
@@ -63,6 +70,13 @@ def comparison(
     needed = published and not data["synthetic"]
     rows = read_training_csv(run_dir.training_csv) if needed else ()
     return compare(published, {row.machine for row in results}, rows, data)
+
+
+def standing_in(
+    run_dir: RunDirectory, stored: dict, data: dict, results: Sequence[ResultRow]
+) -> Standing:
+    """A run's place among published official scores; arguments as in `comparison`."""
+    return standing_of(stored, data, results, lambda: read_training_csv(run_dir.training_csv))
 
 
 def remarks_on(run_dir: RunDirectory, results: Sequence[ResultRow]) -> tuple[str, ...]:
@@ -93,13 +107,23 @@ def table(path: os.PathLike | str) -> str:
     year, rows = data["year"], read_scores_csv(run_dir.scores_csv)
     results = read_results_csv(run_dir.results_csv)
     published, notes = comparison(run_dir, stored, data, results)
-    return tables.format_table(
+    standing = standing_in(run_dir, stored, data, results)
+    text = tables.format_table(
         results,
         year,
         bootstrap_results(rows, year),
         published,
-        [*notes, *constant_scores(rows)],
+        [*notes, *standing.notes, *constant_scores(rows)],
     )
+    return "\n".join([text, *_standing_lines(run_dir, standing)])
+
+
+def _standing_lines(run_dir: RunDirectory, standing: Standing) -> list[str]:
+    """The run among published scores, below an empty line; nothing where there is none."""
+    if not standing.line:
+        return []
+    where = [f"{run_dir.published_md} has all, with sources."] * run_dir.published_md.is_file()
+    return ["", standing.line, *standing.table, *where]
 
 
 def report(paths: Sequence[os.PathLike | str]) -> str:
@@ -118,6 +142,8 @@ def report(paths: Sequence[os.PathLike | str]) -> str:
         published, remarks = comparison(run_dir, stored, data, results)
         numbers += published
         notes += remarks if data["synthetic"] else [f"{shown}: {remark}" for remark in remarks]
+        standing = standing_in(run_dir, stored, data, results)
+        notes += [f"{shown}: {standing.line}"] * bool(standing.line)
         notes += [f"{shown}: {n}" for n in constant_scores(read_scores_csv(run_dir.scores_csv))]
     text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
     return "\n".join([text, *dict.fromkeys(notes)])

@@ -1,0 +1,172 @@
+"""A run beside the published official scores of its year's set: what can be compared, and why not.
+
+A score can be compared that is over all machines and sections of a set, by recordings that may be
+the challenge's (see `origin`). Synthetic data and recordings of one's own have no comparison.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asd_jax.config import load_config, shipped_configs, to_dict
+from asd_jax.data.synthetic.takes import machines_of, sections_of
+from asd_jax.data.years import YEARS
+from asd_jax.errors import UserError
+from asd_jax.evaluation.results import ResultRow, TrainingRow
+from asd_jax.evaluation.standing import (
+    SETS,
+    entries_of,
+    full_markdown,
+    place_line,
+    place_table,
+    set_scores,
+)
+from asd_jax.metrics import domains_of
+from asd_jax.published.scores import Score
+from asd_jax.runs.origin import origins
+
+
+class OfficialSet(NamedTuple):
+    """The challenge's set that results are of.
+
+    Attributes:
+        year: challenge year.
+        subset: "dev" or "eval".
+        missing: machines, or sections like "fan 02", of the set without a number in the results.
+        others: machines and sections of the results that the set does not have.
+        n_sections: sections of the set.
+        n_missing: those without a number.
+    """
+
+    year: int
+    subset: str
+    missing: tuple[str, ...]
+    others: tuple[str, ...]
+    n_sections: int
+    n_missing: int
+
+
+class Standing(NamedTuple):
+    """A run among published scores.
+
+    Attributes:
+        line: the score and its place, or why there is none; "" where there is nothing to say.
+        table: lines of a short table; empty without a place.
+        notes: what is not known about the recordings.
+        markdown: the full table; "" without a place.
+    """
+
+    line: str = ""
+    table: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    markdown: str = ""
+
+
+def official_set(results: Iterable[ResultRow], year: int) -> OfficialSet | None:
+    """The set of a year that results are of, the one with more of their sections.
+
+    Args:
+        results: rows of one run.
+        year: challenge year.
+
+    Returns:
+        The set; None if no section is of one.
+    """
+    domains: dict[tuple[str, str], set[str]] = {}
+    for row in results:
+        if not np.isnan(row.auc + row.pauc_mcclish):
+            domains.setdefault((row.machine, row.section), set()).add(row.domain)
+    there = {key for key, of_key in domains.items() if {*domains_of(year)} <= of_key}
+    subset = subset_of(there, year)
+    if subset is None:
+        return None
+    wanted = official_sections(year, subset)
+    missing, others = wanted - there, there - wanted
+    names = _names(missing, there), _names(others, wanted)
+    return OfficialSet(year, subset, *names, len(wanted), len(missing))
+
+
+def official_sections(year: int, subset: str) -> set[tuple[str, str]]:
+    """Machine and section of every section of a challenge's set."""
+    return {(m, s) for m in machines_of(year, subset) for s in sections_of(year, subset, m)}
+
+
+def subset_of(sections: set[tuple[str, str]], year: int) -> str | None:
+    """Which of a year's sets has more of these sections; None if neither has one.
+
+    Examples:
+        >>> subset_of({("fan", "03")}, 2021), subset_of({("blender", "03")}, 2021)
+        ('eval', None)
+    """
+    if year not in YEARS:
+        return None
+    common = {subset: len(official_sections(year, subset) & sections) for subset in SETS}
+    best = max(common, key=lambda subset: common[subset])
+    return best if common[best] else None
+
+
+def _names(sections: set[tuple[str, str]], others: set[tuple[str, str]]) -> tuple[str, ...]:
+    """Names of machines; of those that have sections elsewhere, machine and section."""
+    elsewhere = {machine for machine, _ in others}
+    names = {m if m not in elsewhere else f"{m} {s}" for m, s in sections}
+    return tuple(sorted(names))
+
+
+def standing_of(
+    stored: Mapping[str, Any],
+    data: Mapping[str, Any],
+    results: Sequence[ResultRow],
+    read_rows: Callable[[], Iterable[TrainingRow]],
+) -> Standing:
+    """Compares a run with the published official scores.
+
+    Args:
+        stored: its configuration.
+        data: its description of its recordings.
+        results: its results.
+        read_rows: gives its training clips, and is called where they are needed.
+    """
+    year = data["year"]
+    found = None if data["synthetic"] else official_set(results, year)
+    if found is None:
+        return Standing()
+    known = origins(read_rows(), year, found.subset)
+    name = f"DCASE {year}'s {SETS[found.subset]}"
+    if not known:  # recordings of one's own, by machines that are called alike
+        return Standing()
+    machines = sorted({row.machine for row in results})
+    foreign = [machine for machine in machines if machine not in known]
+    why = ""
+    if found.missing:
+        why = f"without {', '.join(found.missing)}"
+    elif foreign or found.others:
+        why = f"{', '.join(foreign or found.others)}: not of it, by sections and training clips"
+    if why:
+        return Standing(f"no place beside published official scores of {name}: {why}")
+    scores = set_scores(results, year)
+    entries = entries_of(year, found.subset, lambda score: _is_same(score, stored))
+    notes = []
+    if unsure := [machine for machine in machines if not known[machine].is_sure]:
+        notes.append(
+            f"{', '.join(unsure)}: names and numbers are like those of {name}; whether they are "
+            "its recordings is not known."
+        )
+    return Standing(
+        place_line(year, found.subset, entries, scores),
+        tuple(place_table(entries, scores)),
+        tuple(notes),
+        full_markdown(year, found.subset, entries, scores, notes),
+    )
+
+
+def _is_same(score: Score, stored: Mapping[str, Any]) -> bool:
+    """Whether a run's configuration is that of a published score, but for seeds and data."""
+    if score.configuration != stored["name"] or score.configuration not in shipped_configs():
+        return False
+    try:
+        config = to_dict(load_config(score.configuration, score.overrides))
+    except UserError:  # settings that there were, or will be
+        return False
+    free = ("seeds", "data", "threshold_quantile")
+    return all(stored.get(key) == value for key, value in config.items() if key not in free)
