@@ -6,7 +6,7 @@ several sections and distinguishes them, a clip is compared with those of its ow
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -90,6 +90,10 @@ class _OnEmbeddings(Detector):
         if self.config.backend.kind == "knn":
             return banks
         return _fit_gaussians(banks["embeddings"], banks["target"] == 1)
+
+    def training_scores(self, calibration: Mapping[str, np.ndarray]) -> None:
+        """Those of a system's own score are not of its embeddings' distances."""
+        return None
 
     @property
     def _by_section(self) -> bool:

@@ -91,7 +91,7 @@ def describe_classes(clips: ClipTable, by: Sequence[By], pseudo_classes: int) ->
     classes = find_classes(clips, by)
     counts = np.bincount(classes.labels)
     told = ", ".join(by[:-1]) + " and " * (len(by) > 1) + by[-1]
-    lines = [f"classes  {len(counts)}, by {told}, of {_span(counts)} clips"]
+    lines = [f"classes  {len(counts)}, by {told}, of {_span(counts)}"]
     machines = clips.groups("machine")
     width = max(len(machine) for (machine,) in machines)
     for (machine,), rows in sorted(machines.items()):
@@ -99,7 +99,7 @@ def describe_classes(clips: ClipTable, by: Sequence[By], pseudo_classes: int) ->
         sections = len(clips[rows].distinct("section"))
         lines.append(
             f"  {machine:<{width}}  {len(own)} in {sections} section{'s' * (sections > 1)}, of "
-            f"{_span(counts[own])} clips"
+            f"{_span(counts[own])}"
         )
     if bare := sorted(_without(clips)):
         where = f"{len(bare)} section{'s' * (len(bare) > 1)} without attributes, first " + " ".join(
@@ -185,4 +185,4 @@ def _name(key: tuple) -> str:
 
 def _span(counts: np.ndarray) -> str:
     low, high = int(counts.min()), int(counts.max())
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low} clip{'s' * (low != 1)}" if low == high else f"{low} to {high} clips"

@@ -124,6 +124,18 @@ def test_sections_apart_have_banks_of_their_own(fitted):
     assert of_sections[0] != of_sections[1]
 
 
+@pytest.mark.parametrize("kind", ["knn", "mahalanobis"])
+def test_another_back_end_has_scores_of_its_own(fitted, kind):
+    backend = dataclasses.replace(CONFIG.backend, kind=kind)
+    with trained_before(fitted.weights):
+        other = fit(dataclasses.replace(CONFIG, backend=backend))
+    new = np.stack([sound(hz, 50 + hz) for hz in (400, 3000)])
+    scores = other.score(new, RATE, machine="fan")
+    assert np.isfinite(other.threshold(machine="fan")) and scores[1] > scores[0]
+    if kind == "mahalanobis":
+        assert (scores != fitted.score(new, RATE, machine="fan")).all()
+
+
 def test_a_long_recording_is_heard_to_its_end(fitted):
     usual = np.concatenate([sound(400, seed) for seed in range(5)])
     late = usual.copy()
