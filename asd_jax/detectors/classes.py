@@ -61,32 +61,38 @@ def find_classes(clips: ClipTable, by: Sequence[By]) -> Classes:
     return Classes(keys, labels)
 
 
-def check_several(clips: ClipTable, by: Sequence[By], pseudo_classes: int) -> None:
+def check_several(clips: ClipTable, by: Sequence[By], pseudo_classes: int | None = None) -> None:
     """Raises UserError where training clips are all of one class.
 
     Args:
         clips: the training clips.
         by: what tells classes apart.
-        pseudo_classes: of a section without attributes, which are not made yet.
+        pseudo_classes: of a section without attributes, which are not made yet; None for a system
+            that makes none.
     """
     keys = find_classes(clips, by).keys
     to_come = pseudo_classes and any(_without(clips).values())
     if len(keys) > 1 or to_come:
         return
+    by_sound = ", or make classes by sound (--config.detector.pseudo_classes=16)"
     raise UserError(
         f"all training clips are of one class ({_name(keys[0])}), and a network that tells classes "
-        "apart needs two: give recordings of more machines, sections or settings, or make classes "
-        "by sound (--config.detector.pseudo_classes=16)"
+        "apart needs two: give recordings of more machines, sections or settings"
+        + by_sound
+        * (pseudo_classes is not None)
     )
 
 
-def describe_classes(clips: ClipTable, by: Sequence[By], pseudo_classes: int) -> list[str]:
+def describe_classes(
+    clips: ClipTable, by: Sequence[By], pseudo_classes: int | None = None
+) -> list[str]:
     """Lines about the classes of training clips, and warnings where they are few or small.
 
     Args:
         clips: the training clips.
         by: what tells classes apart.
-        pseudo_classes: of a section without attributes; not made yet where one lacks some.
+        pseudo_classes: of a section without attributes; not made yet where one lacks some. None
+            for a system that makes none.
     """
     classes = find_classes(clips, by)
     counts = np.bincount(classes.labels)
@@ -107,7 +113,7 @@ def describe_classes(clips: ClipTable, by: Sequence[By], pseudo_classes: int) ->
         )
         if pseudo_classes:
             lines.append(f"{where}: up to {pseudo_classes} classes each, by their sound")
-        elif "attributes" in by:
+        elif "attributes" in by and pseudo_classes is not None:
             lines.append(
                 f"{where}: a class each; --config.detector.pseudo_classes=16 makes more, by sound"
             )
