@@ -192,15 +192,20 @@ class TASTgramMFNDetector(Detector):
             variables: Any, batch: Batch, key: jax.Array, train: bool
         ) -> tuple[jax.Array, Mapping[str, Any]]:
             sounds, labels = samples_of(batch.views), batch.labels
-            inputs = sounds, self._log_mels(sounds)
+            log_mels = self._log_mels(sounds)
             if not train:
-                cosines = self._cosines(variables, self._embed(variables, *inputs)[0])
+                cosines = self._cosines(variables, self._embed(variables, sounds, log_mels)[0])
                 return batch.mean(noisy_arcmix(cosines, labels, labels, 1.0, **arcface)), {}
             others, share = labels, jnp.float32(1)
             if settings.mix:
                 partners, share = _draw_mix(key, batch.mask)
-                inputs, others = _mixed(inputs, partners, share), labels[partners]
-            embeddings, updates = self._embed(variables, *inputs, batch.mask)
+                # All in one proportion, the log-mels in dB.
+                shares = jnp.full(len(partners), share)
+                sounds, log_mels = (
+                    mix(each, partners, shares, "log") for each in (sounds, log_mels)
+                )
+                others = labels[partners]
+            embeddings, updates = self._embed(variables, sounds, log_mels, batch.mask)
             cosines = self._cosines(variables, embeddings)
             margin, scale = self.margin(batch.epoch), settings.scale
             value = noisy_arcmix(cosines, labels, others, share, margin=margin, scale=scale)
@@ -230,10 +235,10 @@ class TASTgramMFNDetector(Detector):
         Returns:
             () in radians.
         """
-        risen = 1.0
-        if self.settings.warm_up and epoch is not None:
-            risen = jnp.minimum(epoch / self.settings.warm_up, 1)
-        return jnp.float32(self.settings.margin) * risen
+        margin, warm_up = jnp.float32(self.settings.margin), self.settings.warm_up
+        if epoch is None or not warm_up:
+            return margin
+        return margin * jnp.minimum(epoch / warm_up, 1)
 
     def _embed(
         self, weights: Any, sounds: jax.Array, log_mels: jax.Array, mask: jax.Array | None = None
@@ -288,11 +293,3 @@ def _draw_mix(key: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     for_pairs, for_share = jax.random.split(key)
     partners, _ = draw_pairs(for_pairs, mask)
     return partners, jnp.sin(jnp.pi / 2 * jax.random.uniform(for_share)) ** 2
-
-
-def _mixed(
-    inputs: tuple[jax.Array, ...], partners: jax.Array, share: jax.Array
-) -> tuple[jax.Array, ...]:
-    """Inputs (batch, ...), each with the rest of its partner's."""
-    shares = jnp.full(len(partners), share)
-    return tuple(mix(each, partners, shares, "log") for each in inputs)
