@@ -95,11 +95,10 @@ def _calibrate(
 
     def of_model(indices: np.ndarray, network: int) -> TrainingClips:
         """The training clips of a model; its statistics are computed batch by batch."""
-        own = take(weights, network)
 
         def statistics(chosen: np.ndarray) -> Iterator[Any]:
             clips = table_clips(features, indices[chosen])
-            program = functools.partial(statistics_of, own)
+            program = functools.partial(statistics_of, take(weights, network))
             for _, value in pool_clips(detector, program, clips):
                 yield jax.tree.map(lambda leaf: leaf[0], value)
 
