@@ -25,6 +25,18 @@ def waveforms() -> np.ndarray:
     return (0.1 * noise + 0.05 * tones).astype(np.float32)
 
 
+def long_waveforms() -> np.ndarray:
+    """(batch, 2 · samples): ten seconds at 16 kHz, of two of the `waveforms` each."""
+    found = waveforms()
+    return np.concatenate([found, found[::-1]], axis=1)
+
+
+def log_mels() -> np.ndarray:
+    """(batch, 313, 128) noise, of levels that the sigmoid of the largest and the mean tells."""
+    drawn = array("log_mels", (BATCH, 313, 128))
+    return (10 * drawn / drawn.std() - 12).astype(np.float32)
+
+
 def labels(batch: int, classes: int) -> np.ndarray:
     """(batch, classes) proportions: two rows of one class, the others mixed of two."""
     found = np.zeros((batch, classes), np.float32)

@@ -75,8 +75,8 @@ def check_several(clips: ClipTable, by: Sequence[By], pseudo_classes: int) -> No
         return
     raise UserError(
         f"all training clips are of one class ({_name(keys[0])}), and a network that tells classes "
-        "apart needs two: give recordings of more machines, sections or settings, or make classes "
-        "by sound (--config.detector.pseudo_classes=16)"
+        "apart needs two: give recordings of more machines, sections or settings, or tell more "
+        "apart (--config.detector.classes, or --config.detector.pseudo_classes=16 by sound)"
     )
 
 

@@ -47,6 +47,7 @@ from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
+from asd_jax.losses import arcface_logits
 from asd_jax.models import MobileNetV2, ResNet50
 from asd_jax.models.layers import heads
 from asd_jax.scoring import pooling
@@ -288,9 +289,8 @@ class IdClassifierDetector(Detector):
         if labels is None:
             margin, labels = 0.0, jnp.zeros(len(embeddings), jnp.int32)
         cosines = heads.cosines(head, embeddings)  # (views, columns)
-        return heads.arcface_logits(
-            cosines, labels, classes, margin=margin, scale=self.settings.scale
-        )
+        logits = arcface_logits(cosines, labels, margin=margin, scale=self.settings.scale)
+        return heads.without_spare(logits, classes)
 
     def _cross_entropy(self, weights: Any, embeddings: jax.Array, labels: jax.Array) -> jax.Array:
         """(views,) cross-entropies of (views, values) embeddings and (views,) labels."""

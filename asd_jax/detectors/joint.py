@@ -5,8 +5,11 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from asd_jax.audio.augmentation import add_noise
 from asd_jax.audio.views import ViewSpec
 from asd_jax.audio.waveform_blocks import BLOCK
 from asd_jax.config.types import check_no_effect
@@ -22,6 +25,7 @@ from asd_jax.detectors.classes import (
 )
 from asd_jax.errors import UserError
 from asd_jax.features.table import Features
+from asd_jax.training.task import Batch
 
 # Seconds of a recording by year, as in ASDKit; the challenges' longest clips.
 _SECONDS = {2020: 11.0, 2021: 10.0, 2022: 10.0, 2023: 18.0, 2024: 12.0, 2025: 12.0, 2026: 12.0}
@@ -175,6 +179,32 @@ class Joint(Detector):
     def supplemental(self) -> bool:
         """Whether noise is mixed in, or told apart."""
         return self.config.detector.noise != "none"
+
+    def n_classes(self, n_labels: int) -> int:
+        """Classes of so many labels: noise that is mixed in has the last one, and is no class."""
+        return max(1, n_labels - (self.config.detector.noise == "mix"))
+
+    def with_noise(
+        self, key: jax.Array, batch: Batch, sounds: jax.Array, n_labels: int
+    ) -> tuple[Batch, jax.Array]:
+        """Adds a batch's noise to its other sounds, where that is asked for.
+
+        Args:
+            key: of the draws.
+            batch: as the step gets it.
+            sounds: (batch, samples) of its views.
+            n_labels: number of labels, see `n_classes`.
+
+        Returns:
+            The batch, in which rows of noise do not count, unless there are no others; and the
+            sounds.
+        """
+        if self.config.detector.noise != "mix":
+            return batch, sounds
+        is_noise = batch.labels == self.n_classes(n_labels)
+        sounds = add_noise(key, sounds, is_noise, batch.mask)
+        counts = batch.mask & ~is_noise
+        return batch._replace(mask=jnp.where(jnp.any(counts), counts, batch.mask)), sounds
 
     def _noise(self, clips: ClipTable) -> np.ndarray:
         """Indices of the supplemental clips of noise; UserError where there is none."""

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from asd_jax.audio.augmentation import add_noise, mixup
+from asd_jax.audio.augmentation import mixup
 from asd_jax.audio.spectra import Spectrogram, magnitude_spectrum
 from asd_jax.audio.waveform_blocks import samples_of
 from asd_jax.config import Config as RunConfig
@@ -174,8 +174,7 @@ class MultibranchDetector(Joint):
     def task(self, n_labels: int = 1) -> Task:
         """Cross-entropy of mixed clips by their cosines with the classes' centres."""
         settings = self.settings
-        # Noise that is mixed in has the last label, and is no class.
-        n_classes = max(1, n_labels - (settings.noise == "mix"))
+        n_classes = self.n_classes(n_labels)
         draw = init_centres if settings.loss == "sub_centres" else init_subspaces
         parts = settings.spectrum + len(settings.n_ffts)
 
@@ -204,17 +203,13 @@ class MultibranchDetector(Joint):
         ) -> tuple[jax.Array, Mapping[str, Any]]:
             sounds = samples_of(batch.views)  # (batch, samples)
             labels = jax.nn.one_hot(batch.labels, n_classes)
-            is_noise = batch.labels == n_classes
-            counts = batch.mask & ~is_noise
-            # A batch of noise alone has labels of zeros, and a loss of 0.
-            batch = batch._replace(mask=jnp.where(jnp.any(counts), counts, batch.mask))
             if not train:
                 embeddings, _ = self._embed(variables, sounds)
                 value, _ = self._loss(variables, "centres", embeddings, labels, None)
                 return batch.mean(value), {}
             for_mix, for_exchange, for_noise = jax.random.split(key, 3)
-            if settings.noise == "mix":
-                sounds = add_noise(for_noise, sounds, is_noise, batch.mask | is_noise)
+            # A batch of noise alone has labels of zeros, and a loss of 0.
+            batch, sounds = self.with_noise(for_noise, batch, sounds, n_labels)
             if settings.mix:
                 sounds, labels = mixup(
                     for_mix, sounds, labels, batch.mask, probability=settings.mix

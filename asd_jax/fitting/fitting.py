@@ -16,7 +16,7 @@ from asd_jax.errors import UserError
 from asd_jax.features.batches import table_clips
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.layout import Layout
+from asd_jax.fitting.layout import Layout, labels_of
 from asd_jax.fitting.lengths import FRAMES
 from asd_jax.fitting.pooled import pool_clips, pool_program, take
 from asd_jax.runtime import distributed
@@ -93,16 +93,17 @@ def _calibrate(
     # What a system without training keeps of a clip is what it scores it by.
     statistics_of = pool_program(detector, "statistics" if trains else "pool")
 
-    def of_model(indices: np.ndarray, weights: Any) -> TrainingClips:
+    def of_model(indices: np.ndarray, network: int) -> TrainingClips:
         """The training clips of a model; its statistics are computed batch by batch."""
 
         def statistics(chosen: np.ndarray) -> Iterator[Any]:
             clips = table_clips(features, indices[chosen])
-            program = functools.partial(statistics_of, weights)
+            program = functools.partial(statistics_of, take(weights, network))
             for _, value in pool_clips(detector, program, clips):
                 yield jax.tree.map(lambda leaf: leaf[0], value)
 
-        return TrainingClips([features.clips[i] for i in indices], statistics)
+        labels = labels_of(layout, network)[indices]
+        return TrainingClips([features.clips[i] for i in indices], statistics, labels=labels)
 
     models = layout.models
     # Row of each model's network; a joint one serves all machines.
@@ -117,9 +118,7 @@ def _calibrate(
         if not distributed.is_own(m):
             continue
         try:
-            compute = functools.partial(
-                detector.calibrate, of_model(indices, take(weights, networks[m]))
-            )
+            compute = functools.partial(detector.calibrate, of_model(indices, networks[m]))
             calibrations[m] = _kept(kept_dir and kept_dir / f"{m}.npz", compute)
         except UserError as error:
             reporter.line(f"{model.name}: {error}; its scores will be NaN")

@@ -84,6 +84,22 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
     return Layout(fleet, models, groups, _sections_of(clips), settings, n_labels)
 
 
+def labels_of(layout: Layout, network: int) -> np.ndarray:
+    """Labels by which a network learns the clips of the table.
+
+    Args:
+        layout: of the run.
+        network: its place among `layout.fleet.models`.
+
+    Returns:
+        int32 (clips,), −1 for a clip that it is not given.
+    """
+    labels = np.full(len(layout.fleet.n_frames), -1, np.int32)
+    for part in (layout.fleet.training[network], layout.fleet.validation[network]):
+        labels[part.clips] = part.labels
+    return labels
+
+
 def check_clips(detector: Detector, clips: Sequence[Clip]) -> None:
     """Raises UserError where the system cannot learn from these clips; reads no recording."""
     for own in _learnt(detector, groups_of(detector, clips)).values():

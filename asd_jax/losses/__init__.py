@@ -11,14 +11,18 @@ from asd_jax.losses.angular import (
     sub_centre_log_probabilities,
 )
 from asd_jax.losses.exchange import exchange_parts
+from asd_jax.losses.margin import arcface_logits, margin_cross_entropies, noisy_arcmix
 
 __all__ = [
     "adacos_scale",
+    "arcface_logits",
     "centre_cosines",
     "dynamic_scale",
     "exchange_parts",
     "init_centres",
     "init_subspaces",
+    "margin_cross_entropies",
+    "noisy_arcmix",
     "projection_cosines",
     "soft_cross_entropy",
     "sub_centre_log_probabilities",

@@ -12,6 +12,7 @@ from asd_jax.models.pretrained.imported import from_keras, from_slim, load_image
 from asd_jax.models.pretrained.keras_autoencoder import load_keras_autoencoder
 from asd_jax.models.pretrained.keras_file import read_keras_layers
 from asd_jax.models.resnet50 import ResNet50
+from asd_jax.models.tastgram_mfn import MobileFaceNet, TASTgramMFN, Tgram, tagram
 
 __all__ = [
     "DenseAutoencoder",
@@ -20,14 +21,18 @@ __all__ = [
     "GroupMADE",
     "InterpolationAutoencoder",
     "LSTMAutoencoder",
+    "MobileFaceNet",
     "MobileNetV2",
     "Multibranch",
     "OpenL3",
     "ResNet50",
+    "TASTgramMFN",
+    "Tgram",
     "from_keras",
     "from_slim",
     "load_imagenet_mobilenet",
     "load_keras_autoencoder",
     "openl3_from_keras",
     "read_keras_layers",
+    "tagram",
 ]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from asd_jax.models.layers.batch_norm import BatchNorm
-from asd_jax.models.layers.convolution import Convolution
+from asd_jax.models.layers.convolution import Convolution, ConvolutionAlong
 from asd_jax.models.layers.operations import Padding, widened
 from asd_jax.models.layers.pooling import max_pool
 
@@ -108,8 +108,13 @@ class _SpectrumBranch(nn.Module):
             raise ValueError(f"a spectrum of {x.shape[1]} bins; its branch needs {FEWEST_BINS}")
         x = x[..., None]  # (batch, bins, channels)
         for number, (taps, stride) in enumerate(_ALONG):
-            inputs = _overlapping(x, taps, stride).astype(self.dtype)
-            x = nn.relu(widened(linear(inputs, f"convolution_{number}")))
+            layer = ConvolutionAlong(
+                *(self.width, taps, stride),
+                kernel_init=_INIT,
+                dtype=self.dtype,
+                name=f"convolution_{number}",
+            )
+            x = nn.relu(widened(layer(x)))
             if not self.double:
                 x = _excited(x, f"excitation_{number}")
         x = x.swapaxes(1, 2).reshape(len(x), -1)  # channel by channel, as PyTorch flattens
@@ -185,18 +190,6 @@ class _SpectrogramBranch(nn.Module):
         x = x.max(axis=1).swapaxes(1, 2).reshape(len(x), -1)  # (batch, channels · bins)
         x = normalised(x, "flat_norm")
         return nn.Dense(self.values, use_bias=False, kernel_init=_INIT, name="embedding")(x)
-
-
-def _overlapping(x: jax.Array, taps: int, stride: int) -> jax.Array:
-    """What a convolution without padding sees: (batch, n, channels) → (batch, n', taps · channels).
-
-    The stride divides the taps, so that slices of blocks side by side need no gather.
-    """
-    count = (x.shape[1] - taps) // stride + 1
-    overlap = taps // stride
-    n_blocks = count + overlap - 1
-    blocks = x[:, : n_blocks * stride].reshape(len(x), n_blocks, -1)
-    return jnp.concatenate([blocks[:, i : i + count] for i in range(overlap)], axis=-1)
 
 
 def _excited(x: jax.Array, name: str) -> jax.Array:

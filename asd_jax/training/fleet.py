@@ -113,7 +113,7 @@ def _train_step(
         of_epoch = jax.random.fold_in(jax.random.fold_in(key, purpose), epoch)
         return jax.random.fold_in(of_epoch, progress.steps)
 
-    batch = gather_batch(table, views, index, task, batch_size, drawn(3))
+    batch = gather_batch(table, views, index, task, batch_size, drawn(3))._replace(epoch=epoch)
     learner, loss = task.step(progress.learner, batch, drawn(2))
     count = jnp.sum(batch.mask)
     return progress._replace(

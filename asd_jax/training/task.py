@@ -18,6 +18,8 @@ class Batch(NamedTuple):
         views: (batch, frames, mels).
         labels: (batch,) int32, labels of the views' clips from the detector's `examples`.
         mask: (batch,) false for padding rows, which must have no effect.
+        epoch: () int32, epochs trained before this step's, by which settings may change; None where
+            no epochs are counted, as in validation: such settings have their full value then.
 
     Examples:
         >>> import numpy as np
@@ -29,6 +31,7 @@ class Batch(NamedTuple):
     views: jax.Array
     labels: jax.Array
     mask: jax.Array
+    epoch: jax.Array | None = None
 
     def mean(self, values: jax.Array) -> jax.Array:
         """Mean of (batch,) values over the rows that count."""
@@ -91,6 +94,7 @@ def gradient_task(
     view_length: int,
     kind: str = "dense",
     crop: bool = False,
+    schedule: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Task:
     """Builds the task of a model with one loss and one optimiser.
 
@@ -102,6 +106,7 @@ def gradient_task(
         view_length: frames in a view.
         kind: "dense", "recurrent" or "convolution", as in `Task`.
         crop: as in `Task`.
+        schedule: epochs trained before → () factor of the learning rate; None keeps it.
 
     Examples:
         A model that learns one value, the mean of its views:
@@ -139,6 +144,9 @@ def gradient_task(
 
         (value, changed), gradients = jax.value_and_grad(objective, has_aux=True)(learner["params"])
         updates, opt_state = optimizer.update(gradients, learner["opt_state"], learner["params"])
+        if schedule is not None and batch.epoch is not None:
+            factor = schedule(batch.epoch)
+            updates = jax.tree.map(lambda update: factor * update, updates)
         return {
             "params": optax.apply_updates(learner["params"], updates),
             "model_state": {**learner["model_state"], **changed},

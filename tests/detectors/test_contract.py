@@ -46,6 +46,7 @@ _SLOW = (
     "multibranch",
     "outlier_exposure_ae",
     "picture_mobilenet",
+    "tastgram_mfn",
     "mobilenet_v2_id with all else",
     "iaeo3 with an embedding",
     "iaeo3 by the largest error",
@@ -90,6 +91,13 @@ SMALL = {
         "detector.frames": "16",
         "detector.size": "16",
         **_SMALL_NETWORK,
+    },
+    "tastgram_mfn": {
+        "detector.seconds": "1.25",
+        "detector.n_mels": "32",
+        "detector.width": "16",
+        "detector.stages": "1",
+        "detector.warm_up": "2",
     },
 }
 # Clips that are scored together: as many pieces, so one program for all the tests of a system.
@@ -158,7 +166,9 @@ def make_features(config, sections=12 * ["00"], seed=0):
 @pytest.fixture(scope="module", params=TESTED)
 def fitted(request):
     # Enough to tell a strange clip; of convolutional networks, whose epochs are long, fewer are.
-    convolutional = {"ganomaly", "id_classifier", "multibranch", "picture_mobilenet"}
+    convolutional = {
+        *("ganomaly", "id_classifier", "multibranch", "picture_mobilenet", "tastgram_mfn")
+    }
     few = small(request.param, epochs=8)
     config = few if few.detector.name in convolutional else small(request.param, epochs=40)
     return fit(config, make_clips(config, MACHINE["sections"]), **MACHINE)

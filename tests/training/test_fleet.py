@@ -49,6 +49,23 @@ def linear_task(learning_rate=0.05):
     return gradient_task(init, loss, optax.adam(learning_rate), view_length=LENGTH)
 
 
+def counting_task():
+    """A loss of the epoch, −1 in validation; its one weight is the sum of the updates."""
+
+    def loss(variables, batch, key, train):
+        epoch = -1.0 if batch.epoch is None else batch.epoch
+        w = variables["params"]["w"]
+        return epoch + w - jax.lax.stop_gradient(w), {}
+
+    def init(key, statistics):
+        return {"params": {"w": jnp.zeros(())}}
+
+    factors = jnp.array([1.0, 0.5, 0.25, 0.0])
+    return gradient_task(
+        *(init, loss, optax.sgd(1.0)), view_length=LENGTH, schedule=lambda epoch: factors[epoch]
+    )
+
+
 def make_clips(n_clips=12, seed=0):
     rng = np.random.default_rng(seed)
     n_frames = rng.integers(5, 12, n_clips)
@@ -75,7 +92,7 @@ class Frames:
         return [self._clips[i] for i in indices]
 
 
-def run(which, config=CONFIG, **options):
+def run(which, config=CONFIG, task=None, **options):
     """Weights and the loss curves of the chosen models trained as one fleet."""
     table, offsets, n_frames = make_clips()
     models = [MODELS[i] for i in which]
@@ -88,7 +105,7 @@ def run(which, config=CONFIG, **options):
         config=config,
     )
     log, source = [], Frames(table, offsets, n_frames)
-    task = linear_task(config.learning_rate)
+    task = task or linear_task(config.learning_rate)
     weights = train(task, clips, source, config, log=log.append, **options)
     curves = [
         {
@@ -130,6 +147,15 @@ def together(driver):
 
 def epochs_of(curve):
     return sum(loss is not None for loss in curve["loss"])
+
+
+def test_a_step_knows_its_epoch_and_the_schedule_s_rate():
+    """Two steps in each of four epochs; a gradient of 1."""
+    config = dataclasses.replace(CONFIG, batch_size=32, driver="map")
+    weights, curves = run([1], config, counting_task())
+    assert curves[0] == {"loss": [0, 1, 2, 3], "validation_loss": [-1] * 4}
+    steps = 2
+    assert weights.tolist() == [-steps * 1.75]
 
 
 def test_a_model_of_a_fleet_is_what_it_would_be_alone():

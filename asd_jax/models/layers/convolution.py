@@ -89,5 +89,48 @@ class DepthwiseConvolution(nn.Module):
         return _add_bias(self, y) if self.use_bias else y
 
 
+class ConvolutionAlong(nn.Module):
+    """Convolution along the only axis of a sequence, as one matrix product; without a bias.
+
+    Its parameter `kernel` is (taps · inputs, features).
+
+    Attributes:
+        features: channels of the output.
+        taps: length of the kernel.
+        stride: from one output's first input to the next one's; it divides `taps`.
+        padding: zeros on either side.
+        kernel_init: initial kernel.
+        dtype: of the computation and its output; weights are float32.
+
+    Examples:
+        >>> layer = ConvolutionAlong(features=8, taps=1024, stride=512, padding=512)
+        >>> waveforms = jnp.zeros((1, 16_000, 1))
+        >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), waveforms)
+        >>> y.shape, variables["params"]["kernel"].shape
+        ((1, 32, 8), (1024, 8))
+    """
+
+    features: int
+    taps: int
+    stride: int = 1
+    padding: int = 0
+    kernel_init: nn.initializers.Initializer = nn.initializers.glorot_uniform()
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, n, channels) → (batch, n', features)."""
+        kernel = self.param("kernel", self.kernel_init, (self.taps * x.shape[-1], self.features))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        x = jnp.pad(x, ((0, 0), (self.padding, self.padding), (0, 0)))
+        count = (x.shape[1] - self.taps) // self.stride + 1
+        # Slices of blocks side by side, as the stride divides the taps: a gather would be slower.
+        overlap = self.taps // self.stride
+        n_blocks = count + overlap - 1
+        blocks = x[:, : n_blocks * self.stride].reshape(len(x), n_blocks, -1)
+        seen = jnp.concatenate([blocks[:, i : i + count] for i in range(overlap)], axis=-1)
+        return seen @ kernel
+
+
 def _add_bias(layer: Convolution | DepthwiseConvolution, y: jax.Array) -> jax.Array:
     return y + layer.param("bias", layer.bias_init, y.shape[-1:]).astype(y.dtype)

@@ -65,7 +65,7 @@ def logits(head: Head, embeddings: jax.Array, classes: jax.Array | int) -> jax.A
         >>> logits(head, np.array([[1.0, 2.0, 3.0]]), classes=2).tolist()
         [[1.0, 2.0, -inf]]
     """
-    return _without_spare(embeddings @ head.kernel + head.bias, classes)
+    return without_spare(embeddings @ head.kernel + head.bias, classes)
 
 
 def cosines(head: Head, embeddings: jax.Array) -> jax.Array:
@@ -92,47 +92,14 @@ def cosines(head: Head, embeddings: jax.Array) -> jax.Array:
     return unit(embeddings, -1) @ unit(head.kernel, 0)
 
 
-def arcface_logits(
-    cosines: jax.Array,
-    labels: jax.Array,
-    classes: jax.Array | int,
-    *,
-    margin: float,
-    scale: float,
-) -> jax.Array:
-    """Scaled cosines, with an additive margin on the angle of the clip's own class.
-
-    Source: Deng et al. 2019, equation 3. Where angle plus margin exceeds π, the cosine would rise
-    again; there the cosine minus margin · sin(margin) continues it downwards, as in the authors'
-    program.
+def without_spare(scores: jax.Array, classes: jax.Array | int) -> jax.Array:
+    """Puts the spare columns of logits out of the race.
 
     Args:
-        cosines: (batch, columns).
-        labels: (batch,) classes that get the margin.
+        scores: (batch, columns).
         classes: (), as in `logits`.
-        margin: in radians; 0 for none.
-        scale: factor of the cosines.
 
     Returns:
-        (batch, columns).
-
-    Examples:
-        The own class at 60°, with a margin of 30°, is scored as if at 90°.
-
-        >>> import jax, numpy as np
-        >>> cosine, own = np.array([[0.5, 0.2]]), np.array([0])
-        >>> values = jax.jit(arcface_logits)(cosine, own, 2, margin=np.pi / 6, scale=10.0)
-        >>> [round(float(value), 3) + 0.0 for value in np.asarray(values)[0]]
-        [0.0, 2.0]
+        (batch, columns), −∞ from column `classes` on.
     """
-    # The slope of the sine √(1 − cos²) is infinite at ±1, where rounding could put a cosine.
-    limited = jnp.clip(cosines, -1 + 1e-6, 1 - 1e-6)
-    sines = jnp.sqrt(1 - limited**2)
-    turned = limited * jnp.cos(margin) - sines * jnp.sin(margin)  # cos(angle + margin)
-    turned = jnp.where(limited > -jnp.cos(margin), turned, limited - margin * jnp.sin(margin))
-    chosen = jnp.arange(cosines.shape[-1]) == labels[:, None]
-    return _without_spare(scale * jnp.where(chosen, turned, cosines), classes)
-
-
-def _without_spare(scores: jax.Array, classes: jax.Array | int) -> jax.Array:
     return jnp.where(jnp.arange(scores.shape[-1]) < classes, scores, -jnp.inf)
