@@ -15,7 +15,7 @@ from asd_jax.detectors.backends import on_embeddings
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
 
-_SHARED = ("backends", "banked", "base", "classes", "joint", "outliers", "untrained")
+_SHARED = ("backends", "banked", "base", "classes", "joint", "networks", "outliers", "untrained")
 
 
 class _Systems(Mapping[str, type[Detector]]):

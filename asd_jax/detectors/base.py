@@ -5,27 +5,27 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.audio.waveform_blocks import WaveformBlocks
 from asd_jax.config import Config as RunConfig  # a system's own is `Detector.Config`
 from asd_jax.data.clips import Clip
+
+# Names that were here before; systems of users import them from here.
+from asd_jax.detectors.networks import mean_latent as mean_latent
+from asd_jax.detectors.networks import standardisation as standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ClipFacts, ClipInput, Features
-from asd_jax.scoring import pooling
 from asd_jax.scoring.explanation import Explanation
 from asd_jax.scoring.pooling import Pool
-from asd_jax.training.task import Task, TrainingStatistics
+from asd_jax.training.task import Task
 
 # Views in one call of the scoring program on a CPU, by kind of network. Of all systems, ten minutes
 # of sound then take 90 to 350 MiB more than ten seconds.
 _VIEWS_AT_ONCE = {"dense": 8192, "recurrent": 2048, "convolution": 128}
-_LEAST_STD_DB = 1e-3  # a band that varies less is taken not to vary at all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +154,14 @@ class Detector(abc.ABC):
     def repeats(self) -> int:
         """Number of trainings of each seed; a clip gets the smallest of their scores."""
         return 1
+
+    @property
+    def both_sets(self) -> bool:
+        """Whether it also learns from the training clips of the set that is not run.
+
+        With "other" as their split.
+        """
+        return False
 
     @property
     def supplemental(self) -> bool:
@@ -361,34 +369,3 @@ class Detector(abc.ABC):
             are scored like others.
         """
         return None
-
-
-def mean_latent(
-    module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Array
-) -> pooling.Mean:
-    """Pools the narrow layer of an autoencoder over a clip's views.
-
-    Args:
-        module: one that sows "latent".
-        weights: its variables.
-        inputs: (views, …) inputs of the module.
-        mask: (views,) true where a view counts.
-
-    Returns:
-        The mean (values,).
-    """
-    _, sown = module.apply(weights, inputs, mutable=["intermediates"])
-    (latent,) = sown["intermediates"]["latent"]
-    return pooling.Mean.of(latent, mask)
-
-
-def standardisation(statistics: TrainingStatistics) -> tuple[jax.Array, jax.Array]:
-    """Mean and scale by which each band of the features is standardised.
-
-    Args:
-        statistics: of the training frames.
-
-    Returns:
-        (mels,) and (mels,), in dB. The scale of a band that never changes is 1 dB.
-    """
-    return statistics.mean, jnp.where(statistics.std > _LEAST_STD_DB, statistics.std, 1.0)

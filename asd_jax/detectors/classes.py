@@ -147,8 +147,8 @@ def with_pseudo_attributes(features: Features, pseudo_classes: int, sample_rate:
 
 
 def _without(clips: ClipTable) -> dict[tuple, np.ndarray]:
-    """Rows of the training clips of each machine and section that has no attributes."""
-    groups = clips.groups("machine", "section", rows=clips.where(split="train"))
+    """Rows of the clips of each machine and section that has no attributes."""
+    groups = clips.groups("machine", "section", rows=clips.where(split=["train", "other"]))
     return {
         section: rows
         for section, rows in groups.items()

@@ -40,7 +40,8 @@ import optax
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
-from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.networks import standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models.group_made import GroupMADE, log_density

@@ -44,7 +44,8 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.config.types import check_no_effect
 from asd_jax.data.clips import Clip, ClipTable
-from asd_jax.detectors.base import Detector, DetectorConfig, standardisation
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.networks import standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.losses import arcface_logits

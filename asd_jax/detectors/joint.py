@@ -46,6 +46,8 @@ class JointConfig(DetectorConfig):
         classes: what tells classes apart, in any order: "machine", "section", "attributes",
             "domain".
         pseudo_classes: classes by sound of each section without attributes; 0 for none.
+        both_sets: whether the network also learns from the training clips of all machines of the
+            set that is not run, development or evaluation, where the data has both.
         noise: use of supplemental clips. "mix" adds noise to half of a step's clips, at 5 to 20 dB
             below them; "class" tells each machine's supplemental clips apart as well, those of
             noise and others; "none" leaves them out.
@@ -56,6 +58,7 @@ class JointConfig(DetectorConfig):
     seconds: float = 0.0
     classes: tuple[str, ...] = ("machine", "section", "attributes", "domain")
     pseudo_classes: int = 0
+    both_sets: bool = True
     noise: Literal["none", "mix", "class"] = "none"
     noise_names: str = "noise"
 
@@ -132,7 +135,7 @@ class Joint(Detector):
     def plan(self, clips: Sequence[Clip]) -> list[str]:
         """The classes, and the length of what is heard."""
         clips = ClipTable.of(clips)
-        own = clips[clips.where(split="train")]
+        own = clips[clips.where(split=["train", "other"])]
         seconds = self.samples / self.config.front_end.sample_rate
         lines = describe_classes(own, self.by, self.config.detector.pseudo_classes)
         if self.supplemental:
@@ -160,6 +163,7 @@ class Joint(Detector):
         or one for each machine's noise, and one for its other supplemental clips.
         """
         clips = ClipTable.of(clips)
+        own = np.append(own, np.flatnonzero(clips.where(split="other")))
         learned = clips[own]
         check_several(learned, self.by, self.config.detector.pseudo_classes)
         keys, labels = find_classes(learned, self.by)
@@ -174,6 +178,11 @@ class Joint(Detector):
         kinds = 2 * find_classes(clips[rows], ("machine",)).labels + np.isin(rows, noise)
         behind = np.unique(kinds, return_inverse=True)[1].astype(np.int32) + len(keys)
         return np.append(own, rows), np.append(labels, behind)
+
+    @property
+    def both_sets(self) -> bool:
+        """As the setting."""
+        return self.config.detector.both_sets
 
     @property
     def supplemental(self) -> bool:

@@ -6,12 +6,13 @@ pretrained weights over the challenges of 2020 to 2024 (arithmetic mean of offic
 `dis_spec_scac_trainable`, with one spectrogram, 70.53).
 
 As there: a fixed length a year, of which a crop in training and the beginning in scoring; shorter
-    clips are repeated. Mixed waveforms and labels, for half of the clips. A branch of the
-    spectrum, and one for each spectrogram (`asd_jax.models.Multibranch`). Classes by machine,
-    section, attributes and domain. Sixteen learned centres a class, AdaCos's fixed scale. AdamW at
-    1e-3 with its weight decay of 0.01, on centres, too; batches of 64, 16 epochs, the last weights.
-    A machine's score is the cosine distance of a clip's embedding from the nearest source clip or
-    target clip, sections together; target clips made up to a fifth of the source clips by SMOTE.
+    clips are repeated. Training clips of the development and of the evaluation set. Mixed
+    waveforms and labels, for half of the clips. A branch of the spectrum, and one for each
+    spectrogram (`asd_jax.models.Multibranch`). Classes by machine, section, attributes and domain.
+    Sixteen learned centres a class, AdaCos's fixed scale. AdamW at 1e-3 with its weight decay of
+    0.01, on centres, too; batches of 64, 16 epochs, the last weights. A machine's score is the
+    cosine distance of a clip's embedding from the nearest source clip or target clip, sections
+    together; target clips made up to a fifth of the source clips by SMOTE.
 
 Decided here:
     Crops begin at multiples of 500 samples; a repeated clip begins anywhere in itself.
@@ -21,7 +22,6 @@ Decided here:
     The last batch of an epoch has the clips that are left.
     Scores of training clips, which set the threshold, are by banks without the clip itself. The
     network has learned from it all the same, so that they are lower than those of new clips.
-    The classes are those of the subset that is run; ASDKit trains on the additional clips, too.
 """
 
 import dataclasses

@@ -41,7 +41,8 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import outliers
-from asd_jax.detectors.base import Detector, DetectorConfig, mean_latent, standardisation
+from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.networks import mean_latent, standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import DenseAutoencoder

@@ -39,7 +39,7 @@ def choose_clips(
                 f"data.machines: there is no {machine} in the data{nearest(machine, there)}; "
                 f"there are {', '.join(there)}"
             )
-    clips = of_subset(config.data.subset, clips, report)
+    everything, clips = clips, of_subset(config.data.subset, clips, report)
     trainable = clips[clips.where(split="train")].distinct("machine")
     wanted = config.data.machines or there
     others = {machine: detector.other_machine(machine, trainable) for machine in wanted}
@@ -48,6 +48,8 @@ def choose_clips(
             report(f"{machine}: normal clips of {other} serve as outliers")
     outliers = clips[clips.where(machine=set(others.values()) - set(wanted), split="train")]
     chosen = clips[clips.where(machine={*wanted})] + outliers.replace(split="other")
+    if detector.both_sets:
+        chosen = chosen + _of_other_set(everything, clips, report)
     test = chosen.where(split="test")
     faulty = chosen.where(label=ANOMALY) & ~test
     for (machine,), rows in chosen.groups("machine", rows=faulty).items():
@@ -60,6 +62,20 @@ def choose_clips(
     chosen = with_perturbed(detector, chosen[~faulty])
     check_clips(detector, chosen)
     return chosen
+
+
+def _of_other_set(
+    everything: ClipTable, clips: ClipTable, report: Callable[[str], None]
+) -> ClipTable:
+    """Normal training clips of all machines of the set that is not run, as "other" clips."""
+    learned = everything.where(split="train") & ~everything.where(label=ANOMALY)
+    more = everything[learned & ~everything.where(subset=clips.distinct("subset"))]
+    if len(more):
+        report(
+            f"{len(more)} training clips of the {more[0].subset} set are learned from as well; "
+            "--config.detector.both_sets=false leaves them out"
+        )
+    return more.replace(split="other")
 
 
 def find_chosen(

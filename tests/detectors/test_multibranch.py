@@ -17,8 +17,9 @@ from asd_jax.detectors import make_detector
 from asd_jax.detectors.classes import PSEUDO
 from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures, ClipInput
+from asd_jax.fitting.layout import lay_out
 from asd_jax.fitting.pooled import take
-from asd_jax.runs.clips import find_chosen
+from asd_jax.runs.clips import choose_clips, find_chosen
 
 RATE = 16_000
 SMALL = {
@@ -228,6 +229,31 @@ def test_supplemental_clips_are_mixed_in_or_told_apart(data_of_2025, noise, labe
         (line,) = [line for line in detector.plan(clips) if "supplemental" in line]
         what = {"mix": "are mixed with others; 1 others are not", "class": "have classes of their"}
         assert line.startswith(f"6 supplemental clips of noise {what[noise]}")
+
+
+def test_the_other_set_s_training_clips_are_learned_from_as_well():
+    """As classes of the network; what is scored are the machines of the set that is run."""
+    dev = clips_of(count=4)
+    test = [dataclasses.replace(clip, split="test", label=0) for clip in dev]
+    more = [
+        dataclasses.replace(clip, machine=machine, section=section, subset="eval")
+        for clip in dev
+        for machine, section in (("fan", "01"), ("pump", "00"))
+    ]
+    for both, count in (("true", 3), ("false", None)):
+        settings = {**SMALL, "data.subset": "dev", "detector.both_sets": both}
+        detector, lines = make_detector(load_config("multibranch", settings)), []
+        if count is None:
+            with pytest.raises(UserError, match="all training clips are of one class"):
+                choose_clips(detector, [*dev, *test, *more], lines.append)
+            continue
+        clips = choose_clips(detector, [*dev, *test, *more], lines.append)
+        assert len(lines) == 1 and lines[0].startswith("8 training clips of the eval set are")
+        layout = lay_out(detector, clips, np.full(len(clips), 40))
+        assert layout.n_labels == count
+        assert [model.machine for model in layout.models] == ["fan", "fan"]
+        assert [len(rows) for rows in layout.groups.values()] == [4]
+        assert len(layout.fleet.training[0].clips) == 12
 
 
 def test_noise_that_is_not_there_is_one_line(data_of_2025):

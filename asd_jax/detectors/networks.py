@@ -1,0 +1,43 @@
+"""What networks of log-mels share: standardised input, and the values of a narrow layer."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from asd_jax.scoring import pooling
+from asd_jax.training.task import TrainingStatistics
+
+_LEAST_STD_DB = 1e-3  # a band that varies less is taken not to vary at all
+
+
+def mean_latent(
+    module: nn.Module, weights: Any, inputs: jax.Array, mask: jax.Array
+) -> pooling.Mean:
+    """Pools the narrow layer of an autoencoder over a clip's views.
+
+    Args:
+        module: one that sows "latent".
+        weights: its variables.
+        inputs: (views, …) inputs of the module.
+        mask: (views,) true where a view counts.
+
+    Returns:
+        The mean (values,).
+    """
+    _, sown = module.apply(weights, inputs, mutable=["intermediates"])
+    (latent,) = sown["intermediates"]["latent"]
+    return pooling.Mean.of(latent, mask)
+
+
+def standardisation(statistics: TrainingStatistics) -> tuple[jax.Array, jax.Array]:
+    """Mean and scale by which each band of the features is standardised.
+
+    Args:
+        statistics: of the training frames.
+
+    Returns:
+        (mels,) and (mels,), in dB. The scale of a band that never changes is 1 dB.
+    """
+    return statistics.mean, jnp.where(statistics.std > _LEAST_STD_DB, statistics.std, 1.0)
