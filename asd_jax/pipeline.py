@@ -138,8 +138,6 @@ def run(
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:
-            for line in detector.plan(training.clips):
-                reporter.line(line)
             fitted = _fit(detector, training, layout, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
             if writes:
@@ -236,6 +234,8 @@ def _fit(
     if data := distributed.from_primary(stored):
         fitted = FittedDetector.load(run_dir.model if writes else io.BytesIO(data))
     else:
+        for line in detector.plan(training.clips):
+            reporter.line(line)
         fit = _train if detector.config.detector.trains else _fit_untrained
         fitted = fit(detector, training, layout, run_dir, reporter)
     # A model that was trained anew after its loss, or imported, has no thresholds yet.

@@ -58,7 +58,7 @@ from asd_jax.models.multibranch import FEWEST, FEWEST_BINS, Multibranch
 from asd_jax.scoring import pooling
 from asd_jax.scoring.banks import fit_banks
 from asd_jax.scoring.neighbours import Bank
-from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
+from asd_jax.training.task import Batch, Task, gradient_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,28 +175,7 @@ class MultibranchDetector(Joint):
         """Cross-entropy of mixed clips by their cosines with the classes' centres."""
         settings = self.settings
         n_classes = self.n_classes(n_labels)
-        draw = init_centres if settings.loss == "sub_centres" else init_subspaces
         parts = settings.spectrum + len(settings.n_ffts)
-
-        def init(key: jax.Array, statistics: TrainingStatistics) -> Mapping[str, Any]:
-            for_network, for_centres, for_exchanged = jax.random.split(key, 3)
-            variables = self.module.init(for_network, *self._spectra(jnp.zeros((1, self.samples))))
-            inputs = parts * (settings.values or settings.width)
-            centres = draw(for_centres, inputs, n_classes, settings.sub_centres)
-            params = {"network": variables["params"]}
-            state = {"batch_stats": variables["batch_stats"]}
-            if settings.learned_centres:
-                params["centres"] = centres
-            else:
-                state["fixed"] = {"centres": centres}
-            if settings.exchange:
-                classes = n_classes * (1 + parts)
-                params["exchanged"] = draw(for_exchanged, inputs, classes, settings.sub_centres)
-            if settings.scale == "dynamic":
-                state["scales"] = {"centres": self._first_scale(n_classes)}
-                if settings.exchange:
-                    state["scales"]["exchanged"] = self._first_scale(n_classes * (1 + parts))
-            return {"params": params, **state}
 
         def loss(
             variables: Any, batch: Batch, key: jax.Array, train: bool
@@ -230,13 +209,37 @@ class MultibranchDetector(Joint):
             return batch.mean(value), updates
 
         return gradient_task(
-            init,
+            lambda key, statistics: self._start(key, n_classes),
             loss,
             self._optimizer(),
             view_length=self.views.length,
             kind=self.kind,
             crop=True,
         )
+
+    def _start(self, key: jax.Array, n_classes: int) -> dict[str, Any]:
+        """Initial variables: the network, what stands for the classes, and dynamic scales."""
+        settings = self.settings
+        draw = init_centres if settings.loss == "sub_centres" else init_subspaces
+        parts = settings.spectrum + len(settings.n_ffts)
+        for_network, for_centres, for_exchanged = jax.random.split(key, 3)
+        variables = self.module.init(for_network, *self._spectra(jnp.zeros((1, self.samples))))
+        inputs = parts * (settings.values or settings.width)
+        centres = draw(for_centres, inputs, n_classes, settings.sub_centres)
+        params, state = {"network": variables["params"]}, {"batch_stats": variables["batch_stats"]}
+        if settings.learned_centres:
+            params["centres"] = centres
+        else:
+            state["fixed"] = {"centres": centres}
+        classes = {"centres": n_classes}
+        if settings.exchange:
+            classes["exchanged"] = n_classes * (1 + parts)
+            params["exchanged"] = draw(
+                *(for_exchanged, inputs, classes["exchanged"], settings.sub_centres)
+            )
+        if settings.scale == "dynamic":
+            state["scales"] = {name: self._first_scale(count) for name, count in classes.items()}
+        return {"params": params, **state}
 
     def _optimizer(self) -> optax.GradientTransformation:
         rate, decay = self.config.train.learning_rate, self.settings.weight_decay
