@@ -42,5 +42,11 @@ def get_config() -> Config:
             normalisation="ldn",
             oversampling="none",
         ),
-        train=TrainConfig(epochs=10, batch_size=64, learning_rate=1e-3, validation_split=0.0),
+        train=TrainConfig(
+            epochs=10,
+            batch_size=64,
+            learning_rate=1e-3,
+            validation_split=0.0,
+            checkpoint_every=1,
+        ),
     )

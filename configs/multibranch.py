@@ -22,5 +22,11 @@ def get_config() -> Config:
     """The published settings: 16 epochs of batches of 64, no clip held out, the last weights."""
     return Config(
         detector=MultibranchConfig(),
-        train=TrainConfig(epochs=16, batch_size=64, learning_rate=1e-3, validation_split=0.0),
+        train=TrainConfig(
+            epochs=16,
+            batch_size=64,
+            learning_rate=1e-3,
+            validation_split=0.0,
+            checkpoint_every=1,
+        ),
     )

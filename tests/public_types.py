@@ -37,7 +37,7 @@ def what_is_fitted_has_types(fitted: FittedDetector, waveforms: np.ndarray) -> N
 
 def mistakes_are_reported(clips: list[np.ndarray], fitted: FittedDetector) -> None:
     asd_jax.fit(5, clips)  # type: ignore[arg-type]  # neither a configuration nor a name
-    asd_jax.fit("dense_ae", clips, machines="fan")  # type: ignore[call-arg]  # it is `machine`
+    asd_jax.fit("dense_ae", clips, section="00")  # type: ignore[call-arg]  # it is `sections`
     asd_jax.ensemble(["one", "other"], "both", combine="sum")  # type: ignore[arg-type]  # no such
     asd_jax.fits()  # type: ignore[attr-defined]  # no such name
     fitted.score(clips[0])  # type: ignore[call-arg]  # of which rate?

@@ -32,10 +32,11 @@ def fit(
     *,
     waveforms: Sequence[np.ndarray] | np.ndarray | None = None,
     sample_rate: int | None = None,
-    machine: str | Sequence[str] = "machine",
+    machine: str = "machine",
+    machines: Sequence[str] | None = None,
     sections: Sequence[str | int] | str | int = "00",
     domains: Sequence[str] | str = "",
-    attributes: Sequence[Mapping[str, str | int | float]] | None = None,
+    attributes: Sequence[Mapping[str, str | int | float] | str] | None = None,
     groups: Sequence[str | int] | None = None,
     outliers: Sequence[np.ndarray] = (),
     embeddings: np.ndarray | None = None,
@@ -49,13 +50,13 @@ def fit(
         waveforms: (samples,) of each normal clip in place of its features, of any lengths, −1 to 1
             or signed integers; a system that hears waveforms needs them.
         sample_rate: of the waveforms, in Hz.
-        machine: the machine type's name, on which the models' random numbers depend; or that of
-            each clip.
+        machine: the machine type's name; the models' random numbers depend on it.
+        machines: that of each clip, where there are several.
         sections: the section or machine id of each clip, or one for all.
         domains: "source" or "target" of each clip, or one for all; for systems that
             distinguish them.
-        attributes: what else is known of each clip, as {"speed": 6}; for systems that learn to
-            tell it apart, or that have a centre for each.
+        attributes: what else is known of each clip, as {"speed": 6} or a text; for systems that
+            learn to tell it apart, or that have a centre for each.
         groups: what each clip was recorded with, as the recording, session or day; for systems
             without training, whose training scores are by the clips of other groups.
         outliers: (frames, mels) of each clip of another machine; for systems that also learn
@@ -90,7 +91,7 @@ def fit(
         )
         for i, (machine, section, domain, own) in enumerate(
             zip(
-                _machines(machine, len(arrays)),
+                _machines(machine, machines, len(arrays)),
                 _sections(sections, len(arrays)),
                 _domains(domains, len(arrays)),
                 _attributes(attributes, groups, len(arrays), detector),
@@ -157,14 +158,12 @@ def _features(
     return arrays
 
 
-def _machines(machine: Any, count: int) -> list[str]:
+def _machines(machine: Any, machines: Any, count: int) -> list[str]:
     """The machine type of each clip."""
-    if isinstance(machine, Sequence) and not isinstance(machine, str):
-        column = _column(machine, "machine names", count)
-    else:
-        column = [machine] * count
+    check_machine(machine)
+    column = [machine] * count if machines is None else _column(machines, "machines", count)
     for name in column:
-        check_machine(name)
+        check("a machine", name, (str,), "a name, as in 'fan'")
     return [composed(name) for name in column]
 
 
@@ -191,8 +190,10 @@ def _attributes(
     if attributes is not None:
         column = _column(attributes, "attributes", count)
         for each in column:
-            check("the attributes of a clip", each, (Mapping,), "a mapping, as {'speed': 6}")
-        own = [tuple((str(name), str(each[name])) for name in sorted(each)) for each in column]
+            check(
+                "a clip's attributes", each, (Mapping, str), "a mapping, as {'speed': 6}, or a text"
+            )
+        own = [_pairs(each) for each in column]
     if groups is None:
         return own
     if detector.config.detector.trains:
@@ -209,6 +210,13 @@ def _attributes(
     for group in column:
         check("a group", group, (str, int, np.integer), "a name or a whole number")
     return [(*its, (GROUP, str(group))) for its, group in zip(own, column, strict=True)]
+
+
+def _pairs(attributes: Mapping[str, Any] | str) -> tuple[tuple[str, str], ...]:
+    """Attributes as names and values in the order of the names."""
+    if isinstance(attributes, str):
+        return (("attributes", attributes),) if attributes else ()
+    return tuple(sorted((str(name), str(value)) for name, value in attributes.items()))
 
 
 def _one_system(config: Any) -> Config:

@@ -19,7 +19,7 @@ class Reporter:
 
     Args:
         stream: standard error by default, so that tables on standard output can be piped.
-        every: seconds between plain lines.
+        every: seconds between plain lines; three times as many within a part.
 
     Examples:
         >>> import io
@@ -38,6 +38,7 @@ class Reporter:
         self._bar: Progress | None = None
         self._shown = -math.inf
         self._label, self._total, self._begin, self._first, self._last = "", 0, 0.0, 0, 0
+        self._done = 0
 
     def line(self, text: str) -> None:
         """Writes one line; a bar in progress stays below it."""
@@ -49,6 +50,7 @@ class Reporter:
     def start(self, label: str, total: int, done: int = 0) -> None:
         """Begins a stage of `total` equal parts, with `done` parts done already."""
         self._label, self._total, self._first, self._last = label, total, done, -1
+        self._done = done
         self._begin, self._shown = time.monotonic(), -math.inf
         if is_terminal(self._stream):
             self._bar = Progress(
@@ -64,6 +66,7 @@ class Reporter:
 
     def advance(self, done: int, note: str = "") -> None:
         """Shows that `done` parts are done, beside a note."""
+        self._done = done
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
             return
@@ -75,6 +78,16 @@ class Reporter:
             remaining = f"{_clock(left)} left" if math.isfinite(left) else ""
             parts = [f"{self._label} {done}/{self._total}", note, remaining]
             self.line("  ".join(part for part in parts if part))
+
+    def within(self, text: str) -> None:
+        """Shows how far a part is that takes long."""
+        if self._bar is not None:
+            self._bar.update(self._task, note=text)
+            return
+        now = time.monotonic()
+        if now - max(self._shown, self._begin) >= 3 * self._every:
+            self._shown = now
+            self.line(f"{self._label} {self._done + 1}/{self._total}: {text}")
 
     def stop(self) -> None:
         """Ends the stage."""
@@ -93,6 +106,9 @@ class Silent(Reporter):
         """Nothing."""
 
     def advance(self, done: int, note: str = "") -> None:
+        """Nothing."""
+
+    def within(self, text: str) -> None:
         """Nothing."""
 
 

@@ -10,6 +10,7 @@ the table holds a part of the data at a time, an epoch is driven window by windo
 """
 
 import functools
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from asd_jax.training.batches import gather_batch, shuffled
 from asd_jax.training.models import FleetData
 from asd_jax.training.placement import DATA_AXIS, FLEET_AXIS
 from asd_jax.training.task import Learner, Task
+
+_SHOWN_EVERY = 5.0  # seconds, of how far an epoch is
 
 
 class FleetState(NamedTuple):
@@ -264,7 +267,12 @@ def _over_models(one: Callable, driver: str, mesh: Mesh | None) -> Callable:
     )
 
 
-def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
+def make_epoch(
+    task: Task,
+    config: TrainConfig,
+    mesh: Mesh | None = None,
+    on_step: Callable[[str], None] | None = None,
+):
     """Builds the function that trains all models for one epoch on one table.
 
     Args:
@@ -272,15 +280,16 @@ def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
         config: training settings.
         mesh: devices, from `placement.fleet_mesh`; the number of models must be a multiple of the
             size of its first axis.
+        on_step: called now and then with a text on how far an epoch is, if driven step by step.
 
     Returns:
-        (table (frames, mels), FleetData, FleetState) → (FleetState, losses), where losses
-        has "loss" and "validation_loss", both (models,), NaN for a frozen model and without
-        validation clips. The state is donated.
+        (table (frames, mels), FleetData, FleetState) → (FleetState, losses): "loss" and
+        "validation_loss", both (models,), NaN for a frozen model and without validation clips. The
+        state is donated.
     """
     driver = choose_driver(config, task.kind)
     if driver == "loop":
-        windows = _looped_epoch(task, config)
+        windows = _looped_epoch(task, config, on_step)
 
         def looped(table, data, state):
             progress, state = begin_epoch(state), state._replace(learner={})
@@ -297,14 +306,19 @@ def make_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None):
     )
 
 
-def make_windowed_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = None) -> Epoch:
+def make_windowed_epoch(
+    task: Task,
+    config: TrainConfig,
+    mesh: Mesh | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> Epoch:
     """Builds the functions that train all models for an epoch of several tables.
 
     Arguments as in `make_epoch`.
     """
     driver = choose_driver(config, task.kind)
     if driver == "loop":
-        return _looped_epoch(task, config)
+        return _looped_epoch(task, config, on_step)
     size = config.batch_size
     train = _over_models(functools.partial(_train_window, task, size), driver, mesh)
     validate = _over_models(functools.partial(_validate_window, task, size), driver, mesh)
@@ -333,7 +347,9 @@ def make_windowed_epoch(task: Task, config: TrainConfig, mesh: Mesh | None = Non
     )
 
 
-def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
+def _looped_epoch(
+    task: Task, config: TrainConfig, on_step: Callable[[str], None] | None = None
+) -> Epoch:
     """Drives the same pieces from Python, one step of one model at a time, on one device."""
     size = config.batch_size
     in_order = jax.jit(shuffled)
@@ -341,13 +357,15 @@ def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
     step = jit(functools.partial(_train_step, task, size), donate_argnums=5)
     validation_step = jit(functools.partial(_validation_step, task, size), donate_argnums=3)
     finish_one = jax.jit(functools.partial(_finish_epoch, config.patience))
+    under_way: dict[str, Any] = {"shown": time.monotonic(), "model": ""}
 
     def each(function, state, *stacked):
         """Calls a function for every model and stacks the results."""
-        results = [
-            function(stopped, *jax.tree.map(lambda leaf, m=m: leaf[m], (state, *stacked)))
-            for m, stopped in enumerate(np.asarray(state.stopped))
-        ]
+        results = []
+        for m, stopped in enumerate(np.asarray(state.stopped)):
+            under_way["model"] = f"model {m + 1}/{len(state.stopped)}"
+            own = jax.tree.map(lambda leaf, m=m: leaf[m], (state, *stacked))
+            results.append(function(stopped, *own))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
     def train(table, window, n_windows, data, state, progress):
@@ -355,9 +373,14 @@ def _looped_epoch(task: Task, config: TrainConfig) -> Epoch:
             if stopped:
                 return progress
             views = in_order(data, state.epoch * n_windows + window)
-            for index in range(-(-int(views.count) // size)):
-                index = np.int32(index)
-                progress = step(table, data.key, state.epoch, views, index, progress)
+            steps = -(-int(views.count) // size)
+            for index in range(steps):
+                progress = step(table, data.key, state.epoch, views, np.int32(index), progress)
+                if on_step and time.monotonic() - under_way["shown"] > _SHOWN_EVERY:
+                    # Steps are launched ahead of their results.
+                    jax.block_until_ready(progress.loss)
+                    on_step(f"step {index + 1}/{steps} of {under_way['model']}")
+                    under_way["shown"] = time.monotonic()
             return progress
 
         return each(one, state, data, progress)

@@ -250,10 +250,10 @@ def _epochs(
 
     if plan.resident:
         _, table, whole = fetch_window()
-        epoch_function = fleet.make_epoch(task, config, placement.mesh)
+        epoch_function = fleet.make_epoch(task, config, placement.mesh, reporter.within)
         return lambda state: epoch_function(table, whole, state)
 
-    windows = fleet.make_windowed_epoch(task, config, placement.mesh)
+    windows = fleet.make_windowed_epoch(task, config, placement.mesh, reporter.within)
     reporter.line(
         f"frames are streamed through the device: {plan.n_training} windows of "
         f"{row_bytes * plan.rows / 2**20:.0f} MiB an epoch, and {plan.n_validation} to validate"

@@ -50,7 +50,7 @@ WAVEFORMS = [
     for i, (machine, speed) in enumerate(zip(MACHINES, SPEEDS, strict=True))
 ]
 KNOWN = {
-    "machine": MACHINES,
+    "machines": MACHINES,
     "sections": ["00", "00", "01", "01"] * 4,
     "domains": ["target" if i % 8 < 3 else "source" for i in range(16)],
 }
@@ -333,9 +333,9 @@ def test_other_arguments_are_one_line(fitted):
         asd_jax.fit(CONFIG, waveforms=[WAVEFORMS[0], WAVEFORMS[1][:1600]], sample_rate=RATE)
     with pytest.raises(UserError, match=r"waveforms\[0\] has shape \(2, 20000\)"):
         asd_jax.fit(CONFIG, waveforms=[np.zeros((2, 20_000))] * 2, sample_rate=RATE)
-    with pytest.raises(UserError, match="16 clips, but 3 machine names"):
-        fit(CONFIG, machine=["fan"] * 3)
-    with pytest.raises(UserError, match="the attributes of a clip is 3 .int."):
+    with pytest.raises(UserError, match="16 clips, but 3 machines"):
+        fit(CONFIG, machines=["fan"] * 3)
+    with pytest.raises(UserError, match="a clip's attributes is 3 .int."):
         fit(CONFIG, attributes=[3] * 16)
     with pytest.raises(UserError, match="too short: 0.1 s have 3 frames where 4 are needed"):
         fitted.score(np.zeros(1600, np.float32), RATE, machine="fan")

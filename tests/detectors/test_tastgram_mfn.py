@@ -115,7 +115,7 @@ def test_its_embedding_serves_the_back_ends(trained, kind):
     machines, sections = zip(*CLIPS, strict=True)
     with trained_before(fitted.weights):
         by_distance = asd_jax.fit(
-            config, waveforms=sounds(CLIPS), sample_rate=RATE, machine=machines, sections=sections
+            config, waveforms=sounds(CLIPS), sample_rate=RATE, machines=machines, sections=sections
         )
     own, other = (sounds([("fan", name)] * 4, seed=3) for name in ("00", "02"))
     scores = [by_distance.score(each, RATE, machine="fan", section="00") for each in (own, other)]

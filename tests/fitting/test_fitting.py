@@ -97,7 +97,7 @@ def test_sections_and_domains_are_checked():
     [
         (
             {"machine": ["fan"]},
-            r"clips, but 1 machine names$",
+            r"^machine is \['fan'\] \(list\); it must be one name, as in 'fan'$",
         ),
         ({"machine": None}, "^machine is None; it must be one name"),
         ({"machine": 3}, r"^machine is 3 \(int\)"),
