@@ -5,7 +5,9 @@ can be compared: a mixture costs a few passes over the waveforms.
 """
 
 import functools
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,12 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.config import load_config
+from asd_jax.data.layouts import find_clips
+from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.detectors import make_detector
+from asd_jax.detectors.base import Detector
+from asd_jax.features.compute import compute_features
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.training import Batch, TrainingStatistics, variables
+from asd_jax.training.task import Task
+from asd_jax.training.windows import Window, read_rows
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.roofline import Work, product_flops
 
+_READING = "reading the clips from the cache"
 RATE, SECONDS, CLASSES, SEEDS = 16_000, 10, 41, 5
 _QUICK = {"detector.n_ffts": "1024,", "train.batch_size": "8"}
 
@@ -30,6 +39,15 @@ def make_waveforms(steps: int, batch: int) -> np.ndarray:
     hz = rng.uniform(200, 4000, (steps, batch, 1))
     noise = rng.normal(0, 0.05, (steps, batch, len(time)))
     return (noise + 0.1 * np.sin(2 * np.pi * hz * time)).astype(np.float32)
+
+
+def _started(detector: Detector, classes: int, seeds: int) -> tuple[Task, list[Any]]:
+    """The task of so many classes, and a learner of each seed."""
+    task = detector.task(classes)
+    zeros = jnp.zeros(detector.front_end.width)
+    statistics = TrainingStatistics(zeros, zeros, zeros, zeros, classes)
+    init = jax.jit(task.init, compiler_options=compiler_options("init"))
+    return task, [init(jax.random.key(seed), statistics) for seed in range(seeds)]
 
 
 def _our_way(task: Any, learners: Sequence[Any], blocks: Sequence[jax.Array], batch: int) -> Way:
@@ -97,11 +115,7 @@ def setup(overrides: dict[str, str], seeds: int, quick: bool, peers: Sequence[st
     batch, steps = config.train.batch_size, 2
     # Labels go around, so that the last class is there whatever the batch.
     classes = min(CLASSES, batch)
-    task = detector.task(classes)
-    zeros = jnp.zeros(detector.front_end.width)
-    statistics = TrainingStatistics(zeros, zeros, zeros, zeros, classes)
-    init = jax.jit(task.init, compiler_options=compiler_options("init"))
-    learners = [init(jax.random.key(seed), statistics) for seed in range(seeds)]
+    task, learners = _started(detector, classes, seeds)
     waveforms = make_waveforms(steps, batch)
     blocks = [detector.front_end.of_padded(each) for each in waveforms]
     values = [jax.device_get(variables(learner)) for learner in learners]
@@ -141,6 +155,46 @@ def setup(overrides: dict[str, str], seeds: int, quick: bool, peers: Sequence[st
     )
 
 
+def setup_reading(quick: bool, peers: Sequence[str]) -> Prepared:
+    """Recordings are in the feature cache, whose files are in the system's cache, before."""
+    clips_of_each = 16 if quick else 64
+    settings = {"detector.seconds": str(SECONDS), "detector.mix": "0", "detector.n_ffts": "1024,"}
+    detector = make_detector(load_config("multibranch", settings))
+    temporary = tempfile.TemporaryDirectory(prefix="asd_jax_benchmark_")
+    data, cache = Path(temporary.name, "data"), Path(temporary.name, "cache")
+    synthesize(data, sections=1, clips=clips_of_each, duration=SECONDS)
+    clips = find_clips(data)
+    features = compute_features(
+        *(clips[clips.where(split="train")], detector.front_end), cache_dir=cache
+    )
+    window = Window(True, np.arange(len(features.clips)), 0)
+    rows = int(features.n_frames.sum())
+    task, (learner,) = _started(detector, CLASSES, 1)
+    table = read_rows(features, window, 0, rows)
+    length = detector.views.length
+    starts = np.cumsum(features.n_frames) - features.n_frames
+    views = [jnp.asarray(table[start : start + length]) for start in starts]
+    blocks = [
+        jnp.stack(views[first : first + clips_of_each])
+        for first in range(0, len(views), clips_of_each)
+    ]
+    ours = _our_way(task, [learner], blocks, clips_of_each)
+
+    def read() -> np.ndarray:
+        return read_rows(features, window, 0, rows)
+
+    def check(peer: str, ours: Any, theirs: Any):
+        yield Difference("values read", largest(theirs, table), 0, "what was written")
+
+    return Prepared(
+        f"training on {len(views)} clips of {SECONDS} s of `multibranch` with one spectrogram, and "
+        "reading as many from the cache, which one thread does ahead",
+        {"ours": ours, _READING: Way(read)},
+        check,
+        close=temporary.cleanup,
+    )
+
+
 _PEERS = ("torch", "torch channels last")
 COMPARISONS = [
     Comparison(
@@ -155,4 +209,4 @@ COMPARISONS = [
         ("one_spectrogram", {"detector.n_ffts": "1024,"}, 1, 5),
         ("five_seeds", {"detector.n_ffts": "1024,", "train.batch_size": "16"}, SEEDS, 3),
     )
-]
+] + [Comparison("joint.reading", {_READING: lambda: ""}, setup_reading, rounds=3)]
