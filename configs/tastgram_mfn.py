@@ -27,6 +27,11 @@ def get_config() -> Config:
     return Config(
         detector=TASTgramMFNConfig(),
         train=TrainConfig(
-            epochs=300, batch_size=64, learning_rate=1e-4, validation_split=0.05, patience=300
+            epochs=300,
+            batch_size=64,
+            learning_rate=1e-4,
+            validation_split=0.05,
+            patience=300,
+            checkpoint_every=1,
         ),
     )

@@ -57,7 +57,7 @@ class Spectrogram(NamedTuple):
     def _kept(self) -> slice:
         hz = np.arange(self.n_fft // 2 + 1) * self.sample_rate / self.n_fft
         (kept,) = np.nonzero((hz >= self.fmin) & (hz <= self.fmax))
-        return slice(int(kept[0]), int(kept[-1]) + 1)
+        return slice(int(kept[0]), int(kept[-1]) + 1) if len(kept) else slice(0, 0)
 
     @property
     def bins(self) -> int:

@@ -6,7 +6,7 @@ the table of features holds the samples, 16 bits each, and a step of training tu
     waveforms (..., samples) → blocks (..., blocks, 501) int16 → waveforms
 
 Each block has a power of two of its own as its last value, so that a quiet recording of floating
-point loses nothing to the 16 bits, and a recording of 16 bits is kept exactly.
+point is kept as precisely as a loud one, and a recording of 16 bits exactly.
 """
 
 import dataclasses

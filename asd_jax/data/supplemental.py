@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asd_jax.data.clips import NORMAL, Clip, ClipTable
-from asd_jax.runtime.arguments import composed
 
 SPLIT = "supplemental"
 _SECTION = re.compile(r"section_(\d+)")
@@ -21,21 +20,24 @@ def supplemental_clips(paths: Sequence[str], clips: ClipTable) -> ClipTable:
         paths: of the recordings, from `layouts.scan`.
         clips: of the data set; recordings of other machines than theirs are left out.
     """
-    of_machines = clips.groups("machine", "subset")
+    # The folder of a machine, from one of its training clips.
+    of_folders = {}
+    for rows in clips.groups(
+        "machine", "subset", "folder", rows=clips.where(split="train")
+    ).values():
+        of_folders[Path(clips.path(rows[0])).parents[1]] = clips[rows[0]]
     found = []
-    for path in paths:
-        machine = composed(Path(path).parents[1].name)
-        section = _SECTION.search(Path(path).name)
-        for (name, subset), rows in of_machines.items():
-            if name == machine and Path(clips.path(rows[0])).parents[1] == Path(path).parents[1]:
-                year = clips[rows[0]].year
-                number = section[1] if section else ""
-                found.append(
-                    Clip(
-                        *(machine, number, SPLIT, Path(path).name, path),
-                        year=year,
-                        subset=subset,
-                        label=NORMAL,
-                    )
-                )
+    for path in map(Path, paths):
+        own = of_folders.get(path.parents[1])
+        if own is None:
+            continue
+        section = _SECTION.search(path.name)
+        found.append(
+            Clip(
+                *(own.machine, section[1] if section else "", SPLIT, path.name, str(path)),
+                year=own.year,
+                subset=own.subset,
+                label=NORMAL,
+            )
+        )
     return ClipTable.of(found)

@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping
 
 from asd_jax.config import Config
+from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.backends import on_embeddings
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
@@ -94,6 +95,8 @@ def make_detector(config: Config) -> Detector:
             "leave it at none"
         )
     if config.backend.kind != "own":
+        why = f"backend is {config.backend.kind}, not own"
+        check_no_effect("detector", config.detector, system.Config.own_score, why)
         system = on_embeddings(system)
     return system(config)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ class BankedConfig(DetectorConfig):
         centres: of the source clips, by k-means, in place of the clips; 0 keeps the clips.
     """
 
+    own_score: ClassVar[tuple[str, ...]] = BankSettings._fields
     neighbours: int = 1
     metric: Literal["cosine", "euclidean"] = "cosine"
     normalisation: Literal["none", "ldn", "varmin", "ldn_varmin", "domain"] = "none"

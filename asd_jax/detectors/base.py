@@ -39,12 +39,14 @@ class DetectorConfig:
         trains: whether it has a network to train; see `asd_jax.detectors.untrained`.
         hears_waveforms: whether its network computes spectra itself, from the recordings' samples;
             of the settings in `Config.front_end` it then uses the sample rate only.
+        own_score: settings of its own score alone, without effect by another `Config.backend`.
     """
 
     name: ClassVar[str] = ""
     uses_embedding: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     hears_waveforms: ClassVar[bool] = False
+    own_score: ClassVar[tuple[str, ...]] = ()
 
 
 class TrainingClips:
@@ -282,7 +284,7 @@ class Detector(abc.ABC):
         Args:
             weights: as of `pool`.
             calibration: as of `score_pooled`.
-            clip: the clip.
+            clip: the clip, of at least a view's frames.
             trained: `ClipFacts.trained`.
 
         Returns:

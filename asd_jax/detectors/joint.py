@@ -3,8 +3,9 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,13 +42,14 @@ class JointConfig(DetectorConfig):
     """Settings of what a joint network hears and tells apart.
 
     Attributes:
-        seconds: of a recording that the network hears at a time; 0 for those of the data's
-            challenge year (11, 10, 10, 18, 12, 12 from 2020 on; 10 for other data).
+        seconds: of a recording that the network hears at a time; 0 for those of a run's challenge
+            year (11, 10, 10, 18, 12, 12 from 2020 on); 10 for other data, and in `asd_jax.fit`.
         classes: what tells classes apart, in any order: "machine", "section", "attributes",
             "domain".
         pseudo_classes: classes by sound of each section without attributes; 0 for none.
-        both_sets: whether the network also learns from the training clips of all machines of the
-            set that is not run, development or evaluation, where the data has both.
+        both_sets: whether the network also learns from the training clips of the set that is not
+            run, development or evaluation, where the data has both; of `data.machines`, where
+            these are named, else of all.
         noise: use of supplemental clips. "mix" adds noise to half of a step's clips, at 5 to 20 dB
             below them; "class" tells each machine's supplemental clips apart as well, those of
             noise and others; "none" leaves them out.
@@ -69,7 +71,8 @@ class JointConfig(DetectorConfig):
 
     def check_classes(self) -> None:
         """Raises UserError for settings of what is heard and told apart that cannot be."""
-        self.require(self.seconds >= 0, "seconds", "0 (by the challenge's year) or more")
+        finite = 0 <= self.seconds < float("inf")
+        self.require(finite, "seconds", "0 (by the challenge's year) or more")
         right = bool(self.classes) and set(self.classes) <= {*_KNOWN}
         self.require(
             right and len(set(self.classes)) == len(self.classes),
@@ -94,9 +97,14 @@ class JointConfig(DetectorConfig):
 
 
 class Joint(Detector):
-    """Base of these systems."""
+    """Base of these systems.
+
+    Attributes:
+        module: the network, whose `apply` takes `train` and `mask`.
+    """
 
     joint = True
+    module: nn.Module
 
     def settled(self, clips: Sequence[Clip]) -> Detector:
         """The length of the challenge's year, where none is set."""
@@ -124,6 +132,38 @@ class Joint(Detector):
     def kind(self) -> str:
         """Convolutions."""
         return "convolution"
+
+    @property
+    def views_at_once(self) -> int:
+        """Recordings, of which each has millions of values."""
+        return 16
+
+    def apply(
+        self, weights: Any, inputs: Sequence[Any], mask: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
+        """Applies the network `module`.
+
+        Args:
+            weights: of one model.
+            inputs: of the network.
+            mask: (batch,) true where a row counts; normalisation is then by these rows.
+
+        Returns:
+            (batch, values) embeddings, and the running statistics.
+        """
+        before = {"batch_stats": weights["batch_stats"]}
+        embeddings, after = self.module.apply(
+            {"params": weights["params"]["network"], **before},
+            *inputs,
+            train=mask is not None,
+            mask=mask,
+            mutable=["batch_stats"],
+        )
+        if mask is not None:
+            # One row has no variance, and says nothing of that of others.
+            several = jnp.sum(mask) > 1
+            after = jax.tree.map(lambda new, old: jnp.where(several, new, old), after, before)
+        return embeddings, after
 
     def labelled(self, features: Features) -> Features:
         """Classes by sound of clips without attributes."""
@@ -194,12 +234,12 @@ class Joint(Detector):
         return max(1, n_labels - (self.config.detector.noise == "mix"))
 
     def with_noise(
-        self, key: jax.Array, batch: Batch, sounds: jax.Array, n_labels: int
+        self, key: jax.Array | None, batch: Batch, sounds: jax.Array, n_labels: int
     ) -> tuple[Batch, jax.Array]:
         """Adds a batch's noise to its other sounds, where that is asked for.
 
         Args:
-            key: of the draws.
+            key: of the draws; None in validation, which adds nothing.
             batch: as the step gets it.
             sounds: (batch, samples) of its views.
             n_labels: number of labels, see `n_classes`.
@@ -211,7 +251,8 @@ class Joint(Detector):
         if self.config.detector.noise != "mix":
             return batch, sounds
         is_noise = batch.labels == self.n_classes(n_labels)
-        sounds = add_noise(key, sounds, is_noise, batch.mask)
+        if key is not None:
+            sounds = add_noise(key, sounds, is_noise, batch.mask)
         counts = batch.mask & ~is_noise
         return batch._replace(mask=jnp.where(jnp.any(counts), counts, batch.mask)), sounds
 

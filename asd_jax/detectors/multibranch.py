@@ -17,7 +17,8 @@ As there: a fixed length a year, of which a crop in training and the beginning i
 Decided here:
     Crops begin at multiples of 500 samples; a repeated clip begins anywhere in itself.
     A clip longer than the fixed length is heard in several views, each a quarter of it later; the
-    mean of their embeddings, of length 1, is the clip's. ASDKit hears its beginning only.
+    last one goes on with the clip's beginning. The mean of their embeddings, of length 1, is the
+    clip's. ASDKit hears its beginning only.
     A mixed clip's partner is another one; ASDKit's may be itself.
     The last batch of an epoch has the clips that are left.
     Scores of training clips, which set the threshold, are by banks without the clip itself. The
@@ -166,11 +167,6 @@ class MultibranchDetector(Joint):
                     f"{settings.fmin:g} to 8000 Hz at {rate} Hz; its branch needs {FEWEST}"
                 )
 
-    @property
-    def views_at_once(self) -> int:
-        """Recordings, of which each has millions of values."""
-        return 16
-
     def task(self, n_labels: int = 1) -> Task:
         """Cross-entropy of mixed clips by their cosines with the classes' centres."""
         settings = self.settings
@@ -183,6 +179,7 @@ class MultibranchDetector(Joint):
             sounds = samples_of(batch.views)  # (batch, samples)
             labels = jax.nn.one_hot(batch.labels, n_classes)
             if not train:
+                batch, _ = self.with_noise(None, batch, sounds, n_labels)
                 embeddings, _ = self._embed(variables, sounds)
                 value, _ = self._loss(variables, "centres", embeddings, labels, None)
                 return batch.mean(value), {}
@@ -223,7 +220,7 @@ class MultibranchDetector(Joint):
         draw = init_centres if settings.loss == "sub_centres" else init_subspaces
         parts = settings.spectrum + len(settings.n_ffts)
         for_network, for_centres, for_exchanged = jax.random.split(key, 3)
-        variables = self.module.init(for_network, *self._spectra(jnp.zeros((1, self.samples))))
+        variables = self.module.init(for_network, *self._inputs(jnp.zeros((1, self.samples))))
         inputs = parts * (settings.values or settings.width)
         centres = draw(for_centres, inputs, n_classes, settings.sub_centres)
         params, state = {"network": variables["params"]}, {"batch_stats": variables["batch_stats"]}
@@ -280,7 +277,7 @@ class MultibranchDetector(Joint):
             log_p = sub_centre_log_probabilities(cosines, scale)
         return soft_cross_entropy(log_p, labels), scale
 
-    def _spectra(self, sounds: jax.Array) -> tuple[jax.Array | None, list[jax.Array]]:
+    def _inputs(self, sounds: jax.Array) -> tuple[jax.Array | None, list[jax.Array]]:
         """What the branches take of waveforms (batch, samples)."""
         spectrum = magnitude_spectrum(sounds) if self.settings.spectrum else None
         return spectrum, [self._spectrogram(n)(sounds) for n in self.settings.n_ffts]
@@ -298,13 +295,7 @@ class MultibranchDetector(Joint):
 
         With a mask (batch,), normalisation is by the marked rows of the batch.
         """
-        return self.module.apply(
-            {"params": weights["params"]["network"], "batch_stats": weights["batch_stats"]},
-            *self._spectra(sounds),
-            train=mask is not None,
-            mask=mask,
-            mutable=["batch_stats"],
-        )
+        return self.apply(weights, self._inputs(sounds), mask)
 
     def embed(self, weights: Any, clip: ClipInput) -> pooling.UnitMean:
         """Mean over a clip's views of their embeddings, scaled to length 1."""

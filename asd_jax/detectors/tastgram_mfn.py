@@ -73,6 +73,7 @@ class TASTgramMFNConfig(JointConfig):
     """
 
     name: ClassVar[str] = "tastgram_mfn"
+    own_score: ClassVar[tuple[str, ...]] = ("score_margin",)
     seconds: float = 10.0
     n_mels: int = 128
     width: int = 128
@@ -121,11 +122,6 @@ class TASTgramMFNDetector(Joint):
                 f"{_N_FFT / rate:.4g} at {rate} Hz: raise it"
             )
 
-    @property
-    def views_at_once(self) -> int:
-        """Recordings, of which each has millions of values."""
-        return 16
-
     def task(self, n_labels: int = 1) -> Task:
         """Noisy-ArcMix's loss, minimised by AdamW along a cosine."""
         settings, train_settings = self.settings, self.config.train
@@ -143,13 +139,16 @@ class TASTgramMFNDetector(Joint):
             variables: Any, batch: Batch, key: jax.Array, train: bool
         ) -> tuple[jax.Array, Mapping[str, Any]]:
             sounds, labels = samples_of(batch.views), batch.labels
-            if train:
-                for_noise = jax.random.fold_in(key, 1)
-                batch, sounds = self.with_noise(for_noise, batch, sounds, n_labels)
+            # Not 1, which would be the second of the two keys that the mixture is drawn by.
+            for_noise = jax.random.fold_in(key, 2) if train else None
+            batch, sounds = self.with_noise(for_noise, batch, sounds, n_labels)
             log_mels = self._log_mels(sounds)
+            # Noise that is mixed in has no class, and a batch of noise alone no loss.
+            has_class = labels < self.n_classes(n_labels)
             if not train:
                 cosines = self._cosines(variables, self._embed(variables, sounds, log_mels)[0])
-                return batch.mean(noisy_arcmix(cosines, labels, labels, 1.0, **arcface)), {}
+                value = noisy_arcmix(cosines, labels, labels, 1.0, **arcface)
+                return batch.mean(jnp.where(has_class, value, 0)), {}
             others, share = labels, jnp.float32(1)
             if settings.mix:
                 partners, share = _draw_mix(key, batch.mask)
@@ -163,8 +162,7 @@ class TASTgramMFNDetector(Joint):
             cosines = self._cosines(variables, embeddings)
             margin, scale = self.margin(batch.epoch), settings.scale
             value = noisy_arcmix(cosines, labels, others, share, margin=margin, scale=scale)
-            # Noise that is mixed in has no class, and a batch of noise alone no loss.
-            return batch.mean(jnp.where(labels < cosines.shape[1], value, 0)), updates
+            return batch.mean(jnp.where(has_class, value, 0)), updates
 
         def schedule(epoch: jax.Array) -> jax.Array:
             """From 1 to `last_rate`, half a cosine."""
@@ -202,13 +200,7 @@ class TASTgramMFNDetector(Joint):
 
         With a mask (batch,), normalisation is by the marked rows of the batch.
         """
-        return self.module.apply(
-            {"params": weights["params"]["network"], "batch_stats": weights["batch_stats"]},
-            *(sounds, log_mels),
-            train=mask is not None,
-            mask=mask,
-            mutable=["batch_stats"],
-        )
+        return self.apply(weights, (sounds, log_mels), mask)
 
     def _cosines(self, weights: Any, embeddings: jax.Array) -> jax.Array:
         """(batch, classes) of (batch, width)."""

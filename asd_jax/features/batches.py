@@ -80,20 +80,25 @@ def table_clips(
         yield ClipFrames(position, blocks, label, embedding)
 
 
-def _filled(blocks: Iterable[np.ndarray], length: int) -> Iterator[np.ndarray]:
-    """The blocks of a clip, which is repeated until it has `length` frames."""
-    waiting: list[np.ndarray] = []
-    n_waiting = 0
+def _filled(blocks: Iterable[np.ndarray], spec: ViewSpec) -> Iterator[np.ndarray]:
+    """The blocks of a clip, and its beginning again, until its views reach its end."""
+    waiting: list[np.ndarray] = []  # the first blocks, until they have a view's frames
+    first: np.ndarray | None = None  # so many frames
+    n_frames = 0
     for block in blocks:
-        if n_waiting >= length:
+        n_frames += len(block)
+        if first is not None:
             yield block
             continue
         waiting.append(block)
-        n_waiting += len(block)
-        if n_waiting >= length:
-            yield np.concatenate(waiting)
-    if waiting and n_waiting < length:
-        yield fill_view(np.concatenate(waiting), length)
+        if n_frames >= spec.length:
+            first = np.concatenate(waiting)
+            yield first
+    if first is not None:
+        if rest := -(n_frames - spec.length) % spec.hop:
+            yield first[:rest]
+    elif waiting:
+        yield fill_view(np.concatenate(waiting), spec.length)
 
 
 def clip_batches(
@@ -116,7 +121,7 @@ def clip_batches(
     def pieces() -> Iterator[Piece]:
         for clip in clips:
             under_way[clip.position] = clip
-            blocks = _filled(clip.blocks, spec.length) if spec.crop else clip.blocks
+            blocks = _filled(clip.blocks, spec) if spec.crop else clip.blocks
             yield from cut(clip.position, blocks, spec, views)
 
     for owners, values, n_frames in batches(pieces(), size):

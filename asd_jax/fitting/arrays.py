@@ -105,6 +105,10 @@ def fit(
             "features cannot give: use `asd-jax run`, or turn them off in config.detector"
         )
     outliers = _clips(outliers, "outliers")
+    if outliers and config.detector.hears_waveforms:
+        raise UserError(
+            f"outliers are given, which {config.detector.name} does not learn from; leave them out"
+        )
     if outliers:
         outliers = check_features(outliers, detector.front_end.width, detector.views)
     not_ours = dataclasses.replace(clips[0], machine=f"not {clips[0].machine}", split="other")
@@ -163,7 +167,7 @@ def _machines(machine: Any, machines: Any, count: int) -> list[str]:
     check_machine(machine)
     column = [machine] * count if machines is None else _column(machines, "machines", count)
     for name in column:
-        check("a machine", name, (str,), "a name, as in 'fan'")
+        check("a machine", name or None, (str,), "a name, as in 'fan'")
     return [composed(name) for name in column]
 
 

@@ -9,8 +9,10 @@ import numpy as np
 from asd_jax.config import TrainConfig
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import Detector
+from asd_jax.errors import UserError
 from asd_jax.training import FleetClips, FleetModel, fleet_clips
 
+_NOTHING_TO_LEARN = "no machine has training clips; a train/ folder of normal clips is needed"
 Group = tuple[str, str]  # machine and section; the section is "" where a model serves all of them
 
 
@@ -55,6 +57,8 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
     """
     config, spec = detector.config, detector.views
     groups = groups_of(detector, clips)
+    if not groups:
+        raise UserError(_NOTHING_TO_LEARN)
     models = [
         FleetModel(*group, seed, repeat)
         for group in groups
@@ -102,7 +106,10 @@ def labels_of(layout: Layout, network: int) -> np.ndarray:
 
 def check_clips(detector: Detector, clips: Sequence[Clip]) -> None:
     """Raises UserError where the system cannot learn from these clips; reads no recording."""
-    for own in _learnt(detector, groups_of(detector, clips)).values():
+    groups = groups_of(detector, clips)
+    if detector.joint and not groups:
+        raise UserError(_NOTHING_TO_LEARN)
+    for own in _learnt(detector, groups).values():
         detector.examples(own, clips, detector.config.seeds[0])
 
 

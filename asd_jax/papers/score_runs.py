@@ -33,8 +33,8 @@ from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
 
 _NOTE = (
-    "A mean over sets is filled where all of them are there and whole. Ours are models of one set, "
-    "with its own classes. Chance is 50."
+    "A mean over sets is filled where all of them are there and whole. Joint networks learn "
+    "from both sets of a year where both are there. Chance is 50."
 )
 
 

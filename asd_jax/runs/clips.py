@@ -49,7 +49,7 @@ def choose_clips(
     outliers = clips[clips.where(machine=set(others.values()) - set(wanted), split="train")]
     chosen = clips[clips.where(machine={*wanted})] + outliers.replace(split="other")
     if detector.both_sets:
-        chosen = chosen + _of_other_set(everything, clips, report)
+        chosen = chosen + _of_other_set(everything, clips, config.data.machines, report)
     test = chosen.where(split="test")
     faulty = chosen.where(label=ANOMALY) & ~test
     for (machine,), rows in chosen.groups("machine", rows=faulty).items():
@@ -65,10 +65,19 @@ def choose_clips(
 
 
 def _of_other_set(
-    everything: ClipTable, clips: ClipTable, report: Callable[[str], None]
+    everything: ClipTable,
+    clips: ClipTable,
+    machines: Sequence[str],
+    report: Callable[[str], None],
 ) -> ClipTable:
-    """Normal training clips of all machines of the set that is not run, as "other" clips."""
+    """Normal training clips of the set of the same year that is not run, as "other" clips.
+
+    Of some machines; of all, where none are named.
+    """
     learned = everything.where(split="train") & ~everything.where(label=ANOMALY)
+    learned &= everything.where(year=clips.distinct("year"))
+    if machines:
+        learned &= everything.where(machine=[*machines])
     more = everything[learned & ~everything.where(subset=clips.distinct("subset"))]
     if len(more):
         report(
@@ -104,7 +113,7 @@ def find_chosen(
     clips = choose_clips(detector, clips, report)
     # A machine all of whose recordings are lost is not among those of the clips.
     wanted = {*data.machines, *clips.distinct("machine")} if data.machines else None
-    subsets = set(clips.distinct("subset"))
+    subsets = set(clips[~clips.where(split="other")].distinct("subset"))
     lost = [
         recording
         for recording in scanned.lost

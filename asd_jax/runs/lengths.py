@@ -160,7 +160,9 @@ def _hint(detector: Detector, n_frames: int) -> str:
             if views.fewest <= n_frames:
                 return f"set --config.detector.frames={frames}, or give longer recordings"
     elif hasattr(settings, "seconds"):
-        return "lower --config.detector.seconds, or give longer recordings"
+        front_end = detector.front_end
+        seconds = detector.views.length * front_end.hop_length / front_end.sample_rate
+        return f"set --config.detector.seconds below {seconds:g}, or give longer recordings"
     elif hasattr(settings, "order") and n_frames >= 2:
         return "name fewer frames in --config.detector.order, or give longer recordings"
     return "give longer recordings"

@@ -145,6 +145,7 @@ def plan_run(detector: Detector, clips: Sequence[Clip] | None) -> str:
     where = "by the headers of the recordings"
     if clips is None:
         where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
+        detector = detector.settled(dcase2020_clips(detector)[0])
     usable, n_frames = _training_clips(detector, clips)
     if detector.config.detector.trains:
         lines = describe(cost_of(detector, usable, n_frames))

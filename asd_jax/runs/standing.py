@@ -145,6 +145,11 @@ def standing_of(
     if why:
         return Standing(f"no place beside published official scores of {name}: {why}")
     scores = set_scores(results, year)
+    if not np.isfinite(scores).all():
+        return Standing(
+            f"no place beside published official scores of {name}: a seed has scores that are no "
+            "numbers"
+        )
     entries = entries_of(year, found.subset, lambda score: _is_same(score, stored))
     notes = []
     if unsure := [machine for machine in machines if not known[machine].is_sure]:

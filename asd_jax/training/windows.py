@@ -2,8 +2,8 @@
 
 Where the frames of a fleet's clips fit into `TrainConfig.table_mib`, they are one window, which
 stays on the device. Otherwise an epoch is a sequence of windows: in each epoch, runs of
-neighbouring clips are dealt out anew among the windows, evenly from each machine, and views are
-shuffled within their window. The dealing depends on the epoch's number alone, so that a resumed
+neighbouring clips are dealt out anew among the windows, evenly of those of each model, and views
+are shuffled within their window. The dealing depends on the epoch's number alone, so that a resumed
 training sees the same windows as an uninterrupted one. As one window is the whole table, the same
 code drives both cases.
 """

@@ -13,6 +13,7 @@ from tasks import batch_of, drawn, standard
 import asd_jax
 from asd_jax.config import load_config
 from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.supplemental import supplemental_clips
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.classes import PSEUDO
 from asd_jax.errors import UserError
@@ -254,6 +255,37 @@ def test_the_other_set_s_training_clips_are_learned_from_as_well():
         assert [model.machine for model in layout.models] == ["fan", "fan"]
         assert [len(rows) for rows in layout.groups.values()] == [4]
         assert len(layout.fleet.training[0].clips) == 12
+    other_year = [dataclasses.replace(clip, year=2024) for clip in more]
+    pumps = load_config("multibranch", {**SMALL, "data.machines": "pump,fan"})
+    fans = load_config("multibranch", {**SMALL, "data.machines": "fan"})
+    pump = dataclasses.replace(dev[0], machine="pump")
+    for config, others, machines in (
+        (pumps, more, ["fan", "pump"]),
+        (fans, more, ["fan"]),
+        (pumps, other_year, []),
+    ):
+        clips = choose_clips(make_detector(config), [*dev, pump, *test, *others], str)
+        assert clips[clips.where(split="other")].distinct("machine") == machines
+
+
+def test_a_run_without_training_clips_is_one_line():
+    """Those of the other set have no machine that is scored."""
+    more = [dataclasses.replace(clip, machine="pump", subset="eval") for clip in clips_of()]
+    test = [dataclasses.replace(clip, split="test", label=0) for clip in clips_of()]
+    settings = {**SMALL, "data.subset": "dev"}
+    with pytest.raises(UserError, match="no machine has training clips"):
+        choose_clips(make_detector(load_config("multibranch", settings)), [*test, *more], str)
+
+
+def test_supplemental_clips_are_found_where_test_clips_lie_elsewhere():
+    train = [dataclasses.replace(clip, path=f"eval_a/fan/train/{clip.name}") for clip in clips_of()]
+    test = [
+        dataclasses.replace(clip, path=f"eval_b/fan/test/{clip.name}", split="test")
+        for clip in clips_of()
+    ]
+    paths = ["eval_a/fan/supplemental/section_03_noise.wav", "eval_a/pump/supplemental/x.wav"]
+    (found,) = supplemental_clips(paths, ClipTable.of([*test, *train]))
+    assert (found.machine, found.section, found.split) == ("fan", "03", "supplemental")
 
 
 def test_noise_that_is_not_there_is_one_line(data_of_2025):
@@ -311,6 +343,12 @@ def test_the_length_is_that_of_the_challenge_s_year():
         ({"detector.pseudo_classes": "1"}, "0 .off., or 2 or more"),
         ({"detector.exchange": "0.5"}, "needs two branches"),
         ({"detector.classes": "machine,section", "detector.pseudo_classes": "4"}, "has no effect"),
+        (
+            {"detector.fmin": "5000", "front_end.sample_rate": "8000", "detector.seconds": "3"},
+            "0 frequencies are from 5000 to 8000 Hz at 8000 Hz",
+        ),
+        ({"detector.seconds": "inf"}, "detector.seconds is inf; it must be 0"),
+        ({"backend": "knn", "detector.normalisation": "ldn"}, "has no effect: backend is knn"),
         ({"front_end.n_mels": "64"}, "front_end.n_mels is 64, which has no effect"),
         ({"detector.normalisation": "ldn", "detector.neighbours": "2"}, "has no effect"),
     ],

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from fits import fit_table, layout_of, trained_before
-from tasks import batch_of, standard
+from tasks import batch_of, drawn, standard
 
 import asd_jax
 from asd_jax.config import BackendConfig, load_config
@@ -225,3 +225,22 @@ def test_the_plan_names_the_classes():
 def test_settings_out_of_range_are_one_line(name, value, message):
     with pytest.raises(UserError, match=message):
         make_detector(small(**{name: value}))
+
+
+def test_noise_has_no_loss_in_training_nor_in_validation():
+    """The losses are those of the other clips, and 0 of a batch of noise alone."""
+    detector = make_detector(small(noise="mix"))
+    task = detector.task(3)
+    learner = drawn(task, standard(501))
+    blocks = [np.asarray(detector.front_end.of_padded(each)) for each in sounds(CLIPS[:4])]
+    views = np.stack([each[: detector.views.length] for each in blocks])
+    loss, step = jax.jit(task.loss), jax.jit(task.step)
+    whole = batch_of(views, [0, 1, 2, 2])
+    others = whole._replace(mask=np.array([True, True, False, False]))
+    assert float(loss(learner, whole)) == pytest.approx(float(loss(learner, others)), rel=1e-5)
+    noise = batch_of(views, [2, 2, 2, 2])
+    assert float(loss(learner, noise)) == 0
+    for batch in (whole, noise):
+        learned, value = step(learner, batch, jax.random.key(0))
+        assert np.isfinite(value)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned))

@@ -1,5 +1,6 @@
 """Batches of clips of any lengths, and how a table is read for them."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -67,3 +68,20 @@ def test_clips_without_embeddings_and_labels():
     ((_, batch),) = clip_batches(clips, ViewSpec(5), 8192)
     assert batch.embedding is None and batch.label.tolist() == [0]
     assert batch.features.shape == (1, 68, 3)  # one piece, not a whole batch
+
+
+@pytest.mark.parametrize("n_frames", [3, 8, 9, 13, 16, 40])
+def test_views_of_a_crop_reach_the_end_of_every_clip(n_frames):
+    """A short clip is repeated; behind the end of a longer one, its beginning follows."""
+    spec = ViewSpec(length=8, hop=3, fewest_frames=1, crop=True)
+    frames = np.arange(n_frames, dtype=np.float32)[:, None]
+    blocks = [frames[:5], frames[5:12], frames[12:]]
+    clip = ClipFrames(0, [block for block in blocks if len(block)])
+    heard = []
+    for owners, batch in clip_batches([clip], spec, views_at_once=1):
+        views, mask = jax.vmap(lambda piece: piece.views(spec))(batch)
+        for row in range(len(owners)):
+            heard += np.asarray(views[row, ..., 0])[np.asarray(mask[row])].tolist()
+    for number, view in enumerate(heard):
+        assert view == [(3 * number + i) % n_frames for i in range(8)]
+    assert {int(frame) for view in heard for frame in view} == {*range(n_frames)}

@@ -173,3 +173,12 @@ def test_a_run_directory_and_its_report(tmp_path, capsys):
     # Results of other test clips take the table with them.
     run_dir._remove_results()
     assert not run_dir.published_md.exists() and run_dir.training_csv.exists()
+
+
+def test_a_seed_without_scores_has_no_place():
+    results = results_of(2023, "dev")
+    lost = [row._replace(seed=1, auc=float("nan"), pauc_mcclish=float("nan")) for row in results]
+    stored = to_dict(load_config("mel_knn"))
+    found = standing_of(stored, DATA, [*results, *lost], lambda: training_of(results))
+    assert found.line.startswith("no place beside published official scores of DCASE 2023's")
+    assert "a seed has scores that are no numbers" in found.line and not found.table
