@@ -17,6 +17,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 import parity_draws as draws
+from parity_axes import from_ours, to_ours
 
 N_FFTS, CLASSES, SUB_CENTRES = (256, 1024, 4096), 5, 16
 BLOCKS = [(stage, block) for stage in range(4) for block in range(2)]
@@ -75,7 +76,9 @@ def main(asdkit: str, path: str) -> None:
     }
     of_gradients = []
     for name, parameter in parameters.items():
-        gradient = to_ours(name, parameter.grad).numpy()
+        # The centres are in our axes already.
+        own = parameter.grad if name == "centres" else to_ours(parameter.grad)
+        gradient = own.numpy()
         along = float((gradient * draws.array(f"along {name}", gradient.shape)).sum())
         of_gradients.append([np.linalg.norm(gradient), along])
     found |= {"parameters": np.array([*parameters]), "gradients": np.array(of_gradients)}
@@ -125,30 +128,6 @@ def spectrogram_names() -> dict[str, str]:
             names[f"{ours}_shortcut/kernel"] = f"{theirs}.skip_connect.1.weight"
     names["embedding/kernel"] = "aggregate_layer.2.weight"
     return names
-
-
-def from_ours(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Our weights in their axes."""
-    if len(shape) == 4:  # ours: time, frequency, inputs, outputs; theirs: frequency before time
-        out, inputs, bins, frames = shape
-        ours = draws.array(name, (frames, bins, inputs, out))
-        return torch.tensor(ours.transpose(3, 2, 1, 0).copy()).double()
-    if len(shape) == 3:
-        out, inputs, taps = shape
-        ours = draws.array(name, (taps * inputs, out))
-        return torch.tensor(ours.reshape(taps, inputs, out).transpose(2, 1, 0).copy()).double()
-    return torch.tensor(draws.array(name, shape[::-1]).T.copy()).double()
-
-
-def to_ours(name: str, gradient: torch.Tensor) -> torch.Tensor:
-    """A gradient in our axes."""
-    if name == "centres":
-        return gradient
-    if gradient.ndim == 4:
-        return gradient.permute(3, 2, 1, 0)
-    if gradient.ndim == 3:
-        return gradient.permute(2, 1, 0).reshape(-1, len(gradient))
-    return gradient.T
 
 
 if __name__ == "__main__":

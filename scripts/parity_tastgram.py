@@ -17,6 +17,7 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 import parity_draws as draws
+from parity_axes import from_ours, to_ours
 
 CLASSES, SHARE, PARTNERS = 5, 0.3, (2, 0, 3, 1)
 
@@ -60,7 +61,7 @@ def main(noisy_arcmix: str, path: str) -> None:
     }
     of_gradients = []
     for name, parameter in parameters.items():
-        gradient = to_ours(name, parameter.grad).numpy()
+        gradient = to_ours(parameter.grad).numpy()
         along = float((gradient * draws.array(f"along {name}", gradient.shape)).sum())
         of_gradients.append([np.linalg.norm(gradient), along])
     found |= {"parameters": np.array([*parameters]), "gradients": np.array(of_gradients)}
@@ -103,24 +104,6 @@ def mobilefacenet_names() -> dict[str, str]:
             places = range(first, first + (3 if first < 6 else 2))
             add(f"{ours}_{part}", tuple(f"{theirs}.{place}" for place in places))
     return names
-
-
-def from_ours(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Our weights in their axes."""
-    if len(shape) == 4:  # ours: time, frequency, inputs, outputs; theirs: frequency before time
-        return torch.tensor(draws.array(name, shape[::-1]).transpose(3, 2, 1, 0).copy()).double()
-    if len(shape) == 3:
-        out, inputs, taps = shape
-        ours = draws.array(name, (taps * inputs, out))
-        return torch.tensor(ours.reshape(taps, inputs, out).transpose(2, 1, 0).copy()).double()
-    return torch.tensor(draws.array(name, shape[::-1]).T.copy()).double()
-
-
-def to_ours(name: str, gradient: torch.Tensor) -> torch.Tensor:
-    """A gradient in our axes."""
-    if gradient.ndim == 3:
-        return gradient.permute(2, 1, 0).reshape(-1, len(gradient))
-    return gradient.permute(*reversed(range(gradient.ndim)))
 
 
 if __name__ == "__main__":
