@@ -23,12 +23,12 @@ from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import Layout, lay_out
 from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
+from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import (
     MEMBERS,
-    check_same_data,
     combine_runs,
     keys_of_member,
     load_members,
@@ -241,7 +241,7 @@ def _fit(
     # A model that was trained anew after its loss, or imported, has no thresholds yet.
     lost = writes and not run_dir.training_csv.is_file()
     if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
-        rows = score_training(fitted, training, layout.groups, reporter)
+        rows = score_training(fitted, training, layout, reporter)
         fitted = with_thresholds(fitted, rows, reporter)
         if writes:
             fitted.save(run_dir.model)

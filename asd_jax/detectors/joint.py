@@ -173,7 +173,7 @@ class Joint(Detector):
         return with_pseudo_attributes(features, count, self.config.front_end.sample_rate)
 
     def plan(self, clips: Sequence[Clip]) -> list[str]:
-        """The classes, and the length of what is heard."""
+        """The classes, the length of what is heard, and what thresholds are from."""
         clips = ClipTable.of(clips)
         own = clips[clips.where(split=["train", "other"])]
         seconds = self.samples / self.config.front_end.sample_rate
@@ -187,7 +187,16 @@ class Joint(Detector):
                 f"{rest} others "
                 + ("too" if self.config.detector.noise == "class" else "are not used")
             )
-        return [*lines, f"hears {seconds:g} s of a recording; a shorter one is repeated"]
+        lines.append(f"hears {seconds:g} s of a recording; a shorter one is repeated")
+        if share := self.config.train.validation_split:
+            what = "section" if self.scope == "section" else "machine"
+            lines.append(f"thresholds by {100 * share:g} % of each {what}'s clips, held out")
+        else:
+            lines.append(
+                "thresholds by clips that the network learns from, so more normal clips than "
+                "intended are above; --config.train.validation_split=0.1 holds some out"
+            )
+        return lines
 
     @property
     def by(self) -> tuple[By, ...]:

@@ -46,7 +46,10 @@ class ScoreRow(NamedTuple):
 class TrainingRow(NamedTuple):
     """The score of one training clip by one seed's detector; a line of training_scores.csv.
 
-    Attributes as in `ScoreRow`.
+    Attributes as in `ScoreRow`, and
+
+    Attributes:
+        sets_threshold: 1 if the threshold is from this score, too, else 0.
     """
 
     machine: str
@@ -55,6 +58,7 @@ class TrainingRow(NamedTuple):
     seed: int
     clip: str
     score: float
+    sets_threshold: int = 1
 
 
 class ResultRow(NamedTuple):
@@ -349,8 +353,11 @@ def _read_csv(path: os.PathLike | str, row_type: Any) -> tuple[Any, ...]:
     try:
         with open(path, encoding="utf-8", newline="") as file:
             header, *lines = csv.reader(file)
-            if tuple(header) != row_type._fields:
+            # Files of versions before lack the last columns.
+            needed = len(row_type._fields) - len(row_type._field_defaults)
+            if tuple(header) != row_type._fields[: max(len(header), needed)]:
                 raise ValueError(f"its first line is not {','.join(row_type._fields)}")
+            kinds = kinds[: len(header)]
             return tuple(
                 row_type(*(kind(x) for kind, x in zip(kinds, line, strict=True))) for line in lines
             )

@@ -130,7 +130,7 @@ def fit(
             "them out"
         )
     fitted = fit_clips(detector, labelled, layout, reporter=reporter)
-    rows = score_training(fitted, labelled, layout.groups, reporter)
+    rows = score_training(fitted, labelled, layout, reporter)
     return with_thresholds(fitted, rows, reporter)
 
 

@@ -15,7 +15,7 @@ from asd_jax.features.table import (
     Features,
 )
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.layout import Group, group_name
+from asd_jax.fitting.layout import Layout, group_name, sets_thresholds
 from asd_jax.fitting.lengths import length_line
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
@@ -24,7 +24,7 @@ from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
 def score_training(
     fitted: FittedDetector,
     features: Features,
-    groups: Mapping[Group, np.ndarray],
+    layout: Layout,
     reporter: Reporter,
 ) -> list[TrainingRow]:
     """Scores the training clips by the models that serve them.
@@ -32,13 +32,14 @@ def score_training(
     Args:
         fitted: a fitted system, with or without thresholds.
         features: a table with its training clips; other clips are left out.
-        groups: indices of the training clips, as in `Layout`.
+        layout: of these clips.
         reporter: shows progress.
 
     Raises:
         UserError: there are no training clips of any of its models.
     """
     rows = []
+    groups, counts = layout.groups, sets_thresholds(fitted.detector, layout)
     served = {group: own for group, own in groups.items() if _models_of(fitted, group)}
     if not served:  # of an imported model
         raise UserError(
@@ -57,10 +58,9 @@ def score_training(
         else:
             scores = fitted.model_scores(chosen, features, indices, labels, trained_on=True)
         for seed, row in zip(fitted.config.seeds, scores, strict=True):
-            for clip, score in zip(clips, row, strict=True):
-                rows.append(
-                    TrainingRow(clip.machine, clip.section, clip.domain, seed, clip.name, score)
-                )
+            for clip, score, own in zip(clips, row, counts[indices].tolist(), strict=True):
+                place = clip.machine, clip.section, clip.domain, seed, clip.name
+                rows.append(TrainingRow(*place, score, int(own)))
         reporter.advance(done)
     reporter.stop()
     return rows
@@ -79,6 +79,8 @@ def with_thresholds(
     of_group: dict[tuple[str, str], list[list[float]]] = {}
     by_section = fitted.detector.scope == "section"
     for row in rows:
+        if not row.sets_threshold:
+            continue
         group = row.machine, row.section if by_section else ""
         of_seeds = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
         of_seeds[fitted.config.seeds.index(row.seed)].append(row.score)

@@ -17,6 +17,7 @@ from asd_jax.config import Config, MembersConfig, load_config
 from asd_jax.data.clips import UNLABELLED, ClipTable
 from asd_jax.data.layouts import scan
 from asd_jax.data.years import set_folder
+from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, read_results_csv
 from asd_jax.evaluation.standing import SETS
@@ -174,10 +175,8 @@ def _prepare(
         if system.overrides:
             changed = " ".join(f"--config.{key}={text}" for key, text in system.overrides.items())
             lines.append(f"{system.name} is {system.configuration} with {changed}")
-    # The set of a run is the table's.
-    fixed = {"data.subset": "of its column"}
     needed = [
-        NeededRun(system.name, system.configuration, {**system.overrides, **fixed}, {})
+        NeededRun(system.name, system.configuration, {**system.overrides, **_fixed(system)}, {})
         for system in there
     ]
     settings = settings_of(paper, needed, overrides)
@@ -206,6 +205,19 @@ def _prepare(
                 name = scores.run_name(system.name, *key)
                 runs.append(_Run(name, system.name, config, found[key].folder))
     return runs, lines
+
+
+def _fixed(system: System) -> dict[str, str]:
+    """Settings that the table decides: the set, and that joint networks learn from all clips.
+
+    Our configurations of joint networks whose last weights count hold clips out, which serve
+    thresholds and no score.
+    """
+    config = load_config(system.configuration)
+    fixed = {"data.subset": "of its column"}
+    if isinstance(config, Config) and make_detector(config).joint and not config.train.patience:
+        fixed["train.validation_split"] = "0"
+    return fixed
 
 
 def _cost(system: System, config: Config | MembersConfig) -> tuple[bool, bool, int]:

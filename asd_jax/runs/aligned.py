@@ -17,6 +17,7 @@ from asd_jax.evaluation.results import (
 )
 from asd_jax.fitting.layout import Group
 from asd_jax.runs.directory import RunDirectory, read_config
+from asd_jax.runs.report import finished_run
 
 _Row = TypeVar("_Row", ScoreRow, TrainingRow)
 
@@ -73,6 +74,33 @@ def checked(group: Group, seeds: Sequence[int], runs: Sequence[RunScores]) -> li
         _check_scored(own, run.path, group)
         _check_alike(aligned[0], own, runs[0].path, run.path, group)
     return aligned
+
+
+def with_common_thresholds(
+    aligned: Sequence[AlignedScores],
+) -> tuple[list[AlignedScores], bool]:
+    """The rows of all runs, of which those set thresholds that do so in each run.
+
+    Returns:
+        The runs, and whether there are such rows; without, all training rows set thresholds.
+    """
+    kept = [[row.sets_threshold for row in run.training[0]] for run in aligned]  # (runs, clips)
+    common = np.min(kept, axis=0)
+    found = bool(common.any())
+    counts = (common if found else np.ones_like(common)).tolist()
+    flagged = [
+        [
+            [row._replace(sets_threshold=own) for row, own in zip(rows, counts, strict=True)]
+            for rows in run.training
+        ]
+        for run in aligned
+    ]
+    return [run._replace(training=rows) for run, rows in zip(aligned, flagged, strict=True)], found
+
+
+def that_set_thresholds(rows: Sequence[Sequence[TrainingRow]]) -> list[list[TrainingRow]]:
+    """The rows of each seed that set thresholds."""
+    return [[row for row in of_seed if row.sets_threshold] for of_seed in rows]
 
 
 def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> AlignedScores:
@@ -161,3 +189,29 @@ def _check_alike(
                     f"{part} clips ({len(first)} and {len(rows)}, or others, or with other "
                     "labels); combine runs on the same data"
                 )
+
+
+def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
+    """Data description common to finished runs, which must share a challenge year.
+
+    Raises:
+        UserError: a run is not finished, or their years differ.
+    """
+    paths = list(paths)
+    descriptions = [finished_run(path)[2] for path in paths]
+    year = descriptions[0]["year"]
+    for path, data in zip(paths, descriptions, strict=True):
+        if data["year"] != year:
+            raise UserError(
+                f"{paths[0]} is of {year} and {path} of {data['year']}; combine runs on the same "
+                "data"
+            )
+    # Runs of before know their clips by the fingerprint alone.
+    known = all("training" in data for data in descriptions)
+    digests = ("fingerprint", "training", "test") if known else ("fingerprint",)
+    return {
+        "year": year,
+        "synthetic": any(data["synthetic"] for data in descriptions),
+        "n_clips": max(data["n_clips"] for data in descriptions),
+        **{key: "+".join(sorted({data[key] for data in descriptions})) for key in digests},
+    }

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +32,14 @@ from asd_jax.fitting.scores import fallback_lines
 from asd_jax.runs.aligned import (
     RunScores,
     aligned_scores,
+    check_same_data,
     check_there,
     checked,
     groups_of,
     of_any_seed,
     score_array,
+    that_set_thresholds,
+    with_common_thresholds,
 )
 from asd_jax.runs.clips import of_subset
 from asd_jax.runs.directory import RunDirectory, stored_differences
@@ -158,26 +161,33 @@ def _ensemble_scores(
     scales: list[dict[str, Any]] = []
     widened: list[str] = []
     for group in groups_of(runs.values()):
-        aligned = checked(group, config.seeds, [*runs.values()])
+        aligned, found = with_common_thresholds(checked(group, config.seeds, [*runs.values()]))
+        if not found:
+            widened.append(
+                f"{' '.join(group)}: no clip was held out by all members, so all training clips "
+                "set scales and thresholds; networks that learned from some know them too well"
+            )
         first = aligned[0]
+        setting = [that_set_thresholds(each.training) for each in aligned]
         # Mean and deviation of each member and seed: (members, seeds, 1).
-        scale = [scale_of(score_array(each.training)) for each in aligned]
+        scale = [scale_of(score_array(each)) for each in setting]
         mean, deviation = (np.stack(part)[:, :, None] for part in zip(*scale, strict=True))
         widened += [
             line
-            for name, each in zip(runs, aligned, strict=True)
-            if (line := _widened_line(name, group, each.training))
+            for name, each in zip(runs, setting, strict=True)
+            if (line := _widened_line(name, group, each))
         ]
-        of_test, of_training = (  # (seeds, clips) each
-            combine_scores(np.stack(part), mean, deviation, config.combine)
+        of_test, of_training, of_setting = (  # (seeds, clips) each
+            combine_scores(np.stack([*map(score_array, part)]), mean, deviation, config.combine)
             for part in (
-                [score_array(each.test) for each in aligned],
-                [score_array(each.training) for each in aligned],
+                [each.test for each in aligned],
+                [each.training for each in aligned],
+                setting,
             )
         )
         quantile = config.threshold_quantile
-        thresholds = [gamma_threshold(scores, quantile) for scores in of_training]
-        of_mean = gamma_threshold(of_training.mean(axis=0), quantile)
+        thresholds = [gamma_threshold(scores, quantile) for scores in of_setting]
+        of_mean = gamma_threshold(of_setting.mean(axis=0), quantile)
         for seed, each in zip(config.seeds, thresholds, strict=True):
             by_name[f"{group[0]} {group[1]} seed {seed}"] = each
         if len(thresholds) > 1:
@@ -228,32 +238,6 @@ def _widened_line(name: str, group: Group, training: Sequence[Sequence[TrainingR
         f"{clip.clip}: score {clip.score:.6g}, where half of all are from {low:.6g} to {high:.6g}; "
         "look at the recording, and remove it if the machine was not running as usual"
     )
-
-
-def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
-    """Data description common to finished runs, which must share a challenge year.
-
-    Raises:
-        UserError: a run is not finished, or their years differ.
-    """
-    paths = list(paths)
-    descriptions = [finished_run(path)[2] for path in paths]
-    year = descriptions[0]["year"]
-    for path, data in zip(paths, descriptions, strict=True):
-        if data["year"] != year:
-            raise UserError(
-                f"{paths[0]} is of {year} and {path} of {data['year']}; combine runs on the same "
-                "data"
-            )
-    # Runs of before know their clips by the fingerprint alone.
-    known = all("training" in data for data in descriptions)
-    digests = ("fingerprint", "training", "test") if known else ("fingerprint",)
-    return {
-        "year": year,
-        "synthetic": any(data["synthetic"] for data in descriptions),
-        "n_clips": max(data["n_clips"] for data in descriptions),
-        **{key: "+".join(sorted({data[key] for data in descriptions})) for key in digests},
-    }
 
 
 def ensemble(

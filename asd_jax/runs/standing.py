@@ -166,7 +166,11 @@ def standing_of(
 
 
 def _is_same(score: Score, stored: Mapping[str, Any]) -> bool:
-    """Whether a run's configuration is that of a published score, but for seeds and data."""
+    """Whether a run's configuration is that of a published score.
+
+    Seeds, data and what serves thresholds alone (their quantile, clips that are held out for them)
+    may be others.
+    """
     if score.configuration != stored["name"] or score.configuration not in shipped_configs():
         return False
     try:
@@ -174,4 +178,8 @@ def _is_same(score: Score, stored: Mapping[str, Any]) -> bool:
     except UserError:  # settings that there were, or will be
         return False
     free = ("seeds", "data", "threshold_quantile")
-    return all(stored.get(key) == value for key, value in config.items() if key not in free)
+    own, wanted = ({**each, "train": dict(each.get("train", {}))} for each in (stored, config))
+    if not wanted["train"].get("patience"):
+        for each in (own, wanted):
+            each["train"].pop("validation_split", None)
+    return all(own.get(key) == value for key, value in wanted.items() if key not in free)

@@ -125,6 +125,7 @@ def fleet_clips(
     view_hop: int,
     config: TrainConfig,
     crop: bool = False,
+    held_out: np.ndarray | None = None,
 ) -> FleetClips:
     """Splits the clips of each model into training and validation clips.
 
@@ -136,6 +137,8 @@ def fleet_clips(
         view_hop: frames from one view's start to the next one's.
         config: `validation_split` and `batch_size` are used.
         crop: whether an epoch has one view of a clip, see `ViewSpec`.
+        held_out: bool (clips,), true of the clips that no model learns from; by default each model
+            draws its own.
 
     Examples:
         >>> clips = (np.arange(10), np.zeros(10, int))
@@ -153,7 +156,10 @@ def fleet_clips(
     training, validation = [], []
     for model, (clips, labels) in zip(models, examples, strict=True):
         places = np.arange(len(clips))  # positions in both arrays
-        kept, held = split_clips(model, places, config.validation_split)
+        if held_out is None:
+            kept, held = split_clips(model, places, config.validation_split)
+        else:
+            kept, held = (np.flatnonzero(part[clips]) for part in (~held_out, held_out))
         training.append(Examples(clips[kept], labels[kept]))
         validation.append(Examples(clips[held], labels[held]))
     views = ViewSpec(view_length, view_hop, crop=crop)
@@ -184,6 +190,41 @@ def split_clips(
     n_held = min(max(1, round(share * len(clips))), len(clips) - 1) if share else 0
     order = np.random.default_rng(model.entropy).permutation(len(clips))
     return np.sort(clips[order[n_held:]]), np.sort(clips[order[:n_held]])
+
+
+def hold_out_evenly(groups: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray:
+    """Chooses clips that no network of a run learns from, the same for all seeds.
+
+    Of each group every 1/share-th clip, in the order of the labels, so that each label has its
+    part (systematic sampling). The last clip of a label stays.
+
+    Args:
+        groups: int (clips,), what has a threshold of its own, or another group.
+        labels: int (clips,), what the network tells apart.
+        share: of each group; above 0, at least one clip, where a label has two.
+
+    Returns:
+        bool (clips,).
+
+    Examples:
+        >>> labels = np.repeat([0, 1, 2], [10, 9, 1])
+        >>> held = hold_out_evenly(np.zeros(20, int), labels, 0.1)
+        >>> np.bincount(labels[held], minlength=3)
+        array([1, 1, 0])
+    """
+    held = np.zeros(len(groups), bool)
+    if not share:
+        return held
+    for group in np.unique(groups):
+        draws = np.random.default_rng(int(group))
+        own = draws.permutation(np.flatnonzero(groups == group))
+        own = own[np.argsort(labels[own], kind="stable")]
+        spared = np.append(labels[own][1:] != labels[own][:-1], True)  # the last of each label
+        open_to = own[~spared]
+        count = min(max(1, round(share * len(own))), len(open_to))
+        places = (np.arange(count) + draws.random()) * len(open_to) / max(count, 1)
+        held[open_to[places.astype(int)]] = True
+    return held
 
 
 def lay_out_views(

@@ -131,7 +131,7 @@ def test_scores_are_those_of_scikit_learn(backend, weights, embed, tmp_path):
         fit_table(config, features).save(tmp_path / "model.npz")
     fitted = FittedDetector.load(tmp_path / "model.npz")
     new = make_clips(6, config.front_end.n_mels, seed=0, lengths=(37,))
-    trained = score_training(fitted, features, layout_of(config, features).groups, Silent())
+    trained = score_training(fitted, features, layout_of(config, features), Silent())
     for place, model in enumerate(fitted.models):
         own_weights = jax.tree.map(lambda leaf, place=place: leaf[place], weights)
         queries = embeddings_of(embed, own_weights, new)

@@ -16,8 +16,9 @@ from asd_jax.detectors import make_detector
 from asd_jax.detectors.classes import PSEUDO
 from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures
-from asd_jax.fitting.layout import lay_out
+from asd_jax.fitting.layout import lay_out, sets_thresholds
 from asd_jax.runs.clips import choose_clips, find_chosen
+from asd_jax.training.models import hold_out_evenly
 
 SMALL = {
     "detector.seconds": "1.25",
@@ -62,6 +63,60 @@ def test_the_classes_are_shown_with_what_is_little_to_learn_from():
     assert "1 section without attributes, first pump 00: a class each" in lines[3]
     assert lines[4].endswith("too few to learn much from, first fan 00 speed=2")
     assert lines[5] == "hears 1.25 s of a recording; a shorter one is repeated"
+    assert lines[6] == "thresholds by 10 % of each machine's clips, held out"
+    none = {**SMALL, "train.validation_split": "0", "detector.sections": "apart"}
+    (line,) = make_detector(load_config("multibranch", none)).plan([*clips, *pumps])[6:]
+    assert line.startswith("thresholds by clips that the network learns from")
+
+
+def table_of(counts):
+    """Clips of machines and speeds, as many as their counts, in a drawn order."""
+    clips = [
+        Clip(machine, "00", "train", f"{i}", "", attributes=(("speed", speed),))
+        for (machine, speed), count in counts.items()
+        for i in range(count)
+    ]
+    order = np.random.default_rng(0).permutation(len(clips))
+    return ClipTable.of([clips[i] for i in order])
+
+
+def test_held_out_clips_are_of_all_machines_and_classes_and_the_same_for_all_seeds():
+    counts = {("fan", "1"): 40, ("fan", "2"): 20, ("fan", "3"): 1, ("pump", "1"): 30}
+    clips = table_of({**counts, ("valve", "1"): 1, ("valve", "2"): 1, ("slider", "1"): 3})
+    other = dataclasses.replace(clips[0], split="other", machine="gearbox")
+    clips = ClipTable.concatenate([clips, ClipTable.of([other] * 10)])
+    share = {**SMALL, "train.validation_split": "0.1"}
+    detector = make_detector(load_config("multibranch", share))
+    layout = lay_out(detector, clips, np.full(len(clips), 40))
+    first, second = layout.fleet.validation
+    assert first.clips.tolist() == second.clips.tolist()
+    held = clips[first.clips]
+    assert {key: len(rows) for key, rows in held.groups("machine", "attributes").items()} == {
+        ("fan", (("speed", "1"),)): 4,
+        ("fan", (("speed", "2"),)): 2,
+        ("pump", (("speed", "1"),)): 3,
+        ("slider", (("speed", "1"),)): 1,
+    }
+    for training in layout.fleet.training:
+        assert not {*training.clips} & {*first.clips}
+        assert len(training.clips) == len(clips) - len(first.clips)
+    # The valve has none held out, so that all its clips set its threshold.
+    sets = clips[np.flatnonzero(sets_thresholds(detector, layout))].where(split="train")
+    names = clips[np.flatnonzero(sets_thresholds(detector, layout))][np.flatnonzero(sets)]
+    assert len(names) == len(first.clips) + 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.99])
+def test_a_share_is_held_out_but_never_the_last_clip_of_a_label(share):
+    draws = np.random.default_rng(7)
+    groups = draws.integers(0, 3, 200)
+    labels = groups * 10 + draws.integers(0, 4, 200) ** 2 // 2
+    held = hold_out_evenly(groups, labels, share)
+    assert set(labels[~held]) == set(labels)
+    for group in range(3):
+        open_to = np.sum(groups == group) - len(set(labels[groups == group]))
+        wanted = min(round(share * np.sum(groups == group)), open_to)
+        assert held[groups == group].sum() == wanted
 
 
 def test_one_class_is_refused_unless_more_are_made():
@@ -138,7 +193,9 @@ def test_the_other_set_s_training_clips_are_learned_from_as_well():
         assert layout.n_labels == count
         assert [model.machine for model in layout.models] == ["fan", "fan"]
         assert [len(rows) for rows in layout.groups.values()] == [4]
-        assert len(layout.fleet.training[0].clips) == 12
+        assert len(layout.fleet.training[0].clips) == 11
+        (held,) = layout.fleet.validation[0].clips  # one of what is scored, none of the others
+        assert clips[held].split == "train"
     other_year = [dataclasses.replace(clip, year=2024) for clip in more]
     pumps = load_config("multibranch", {**SMALL, "data.machines": "pump,fan"})
     fans = load_config("multibranch", {**SMALL, "data.machines": "fan"})

@@ -8,6 +8,7 @@ from command_line import run_cli
 from shared_runs import rows_of
 
 import asd_jax
+from asd_jax.errors import UserError
 from asd_jax.evaluation.results import TrainingRow, read_training_csv, write_training_csv
 from asd_jax.fitting.scores import with_thresholds
 from asd_jax.runtime.progress import Silent
@@ -50,6 +51,65 @@ def test_one_dead_or_loud_clip_moves_no_threshold_and_is_said(finished, outlier)
         "fan mean of the seeds",
     ]
     assert all("the gamma fit's quantile" in line for line in said.lines)
+
+
+def test_scores_that_do_not_count_move_no_threshold(finished):
+    scores = np.random.default_rng(0).normal(44, 3, (2, 50))
+    rows = training_rows(scores)
+    known = [row._replace(score=row.score - 40, sets_threshold=0) for row in rows]
+    of_rows = [
+        with_thresholds(asd_jax.load(finished), some, Silent()) for some in (rows, [*rows, *known])
+    ]
+    for seed in (None, 0, 1):
+        first, second = (one.threshold(machine="fan", section="00", seed=seed) for one in of_rows)
+        assert first == second
+
+
+def test_an_ensemble_counts_what_counts_in_all_members(finished, tmp_path, capsys):
+    """A third of the clips of one member, all of another; that two share none is said."""
+    for name in ("one", "two", "three"):
+        run = shutil.copytree(finished, tmp_path / name)
+        rows = read_training_csv(run / "training_scores.csv")
+        clips = sorted({row.clip for row in rows})
+        chosen = {"one": clips[::3], "two": clips, "three": clips[1::3]}[name]
+        marked = [row._replace(sets_threshold=int(row.clip in chosen)) for row in rows]
+        if name == "one":  # of clips that do not count, scores that would be seen
+            marked = [row if row.sets_threshold else row._replace(score=1e6) for row in marked]
+        write_training_csv(run / "training_scores.csv", marked)
+    flags = [f"--run_dir={tmp_path / name}" for name in ("one", "two")]
+    status, _, said = run_cli(capsys, "ensemble", *flags, f"--out_dir={tmp_path / 'both'}")
+    assert status == 0, said
+    assert "held out" not in said
+    training = read_training_csv(tmp_path / "both/training_scores.csv")
+    counted = [row for row in training if row.sets_threshold]
+    assert {row.clip for row in counted} == {*clips[::3]}
+    of_test = rows_of(tmp_path / "both/scores.csv")
+    for machine, section in {(row.machine, row.section) for row in counted}:
+        for seed in (0, 1):
+            key = machine, section, seed
+            own = [row.score for row in counted if (row.machine, row.section, row.seed) == key]
+            (threshold,) = {
+                float(row["threshold"])
+                for row in of_test
+                if (row["machine"], row["section"], row["seed"]) == (machine, section, str(seed))
+            }
+            assert min(own) < threshold < max(own) < 100
+    flags = [f"--run_dir={tmp_path / name}" for name in ("one", "three")]
+    status, _, said = run_cli(capsys, "ensemble", *flags, f"--out_dir={tmp_path / 'none'}")
+    assert status == 0, said
+    assert "no clip was held out by all members, so all training clips set" in said
+
+
+def test_files_of_before_are_read_with_all_scores_counting(finished, tmp_path):
+    """They lack the last column."""
+    path = tmp_path / "training_scores.csv"
+    rows = read_training_csv(finished / "training_scores.csv")
+    lines = (finished / "training_scores.csv").read_text().splitlines()
+    path.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    assert read_training_csv(path) == rows
+    path.write_text("\n".join(line.rpartition(",")[0] for line in path.read_text().splitlines()))
+    with pytest.raises(UserError, match="its first line is not machine,section"):
+        read_training_csv(path)
 
 
 def test_an_ensemble_says_so_as_well(finished, tmp_path, capsys):

@@ -103,8 +103,8 @@ def test_a_run_of_before_knows_its_recordings_by_their_times(data, cache, copied
 
 
 def test_an_ensemble_follows_its_members(own_data, cache, finished, tmp_path, capsys):
+    from asd_jax.runs.aligned import check_same_data
     from asd_jax.runs.directory import RunDirectory
-    from asd_jax.runs.ensemble import check_same_data
 
     runs = [shutil.copytree(finished, tmp_path / name) for name in ("one", "two")]
     before = check_same_data(runs)
