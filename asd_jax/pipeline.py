@@ -13,6 +13,7 @@ import numpy as np
 
 from asd_jax.config import Config, MembersConfig
 from asd_jax.detectors import Detector, make_detector
+from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
 from asd_jax.evaluation.results import write_training_csv
@@ -25,6 +26,7 @@ from asd_jax.fitting.layout import Layout, lay_out
 from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
+from asd_jax.runs.classes import labelled, write_classes
 from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import (
@@ -127,7 +129,8 @@ def run(
             reporter.line(f"{run_dir.path} has scores of other test clips; these are scored anew")
         finished = distributed.any_of(writes and run_dir.finished and not outdated)
         if not finished:
-            training = detector.labelled(training)
+            if isinstance(detector, Joint):
+                training = labelled(detector, training, run_dir.classes)
             layout = lay_out(detector, training.clips, training.n_frames)
             if config.detector.trains:
                 row_bytes = training.width * training.dtype.itemsize
@@ -135,6 +138,8 @@ def run(
         if writes:
             used = training.clips + test.clips
             run_dir.claim(config, data, lambda: status_fingerprint(used))
+            if isinstance(detector, Joint) and not run_dir.classes.is_file() and not finished:
+                write_classes(run_dir.classes, detector, training.clips)
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
         else:

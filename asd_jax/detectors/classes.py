@@ -134,16 +134,38 @@ def with_pseudo_attributes(features: Features, pseudo_classes: int, sample_rate:
     from sklearn.cluster import KMeans  # slow to import
 
     clips = features.clips
+    sounds = np.full(len(clips), "", object)
     for rows in _without(clips).values():
         count = max(1, min(pseudo_classes, len(rows) // 2))
         spectra = _mean_spectra(features, rows, sample_rate)  # (clips, bands)
         scaled = (spectra - spectra.mean(axis=0)) / np.maximum(spectra.std(axis=0), 1e-3)
         found = KMeans(count, n_init=10, random_state=0).fit(scaled).labels_
-        for cluster in range(count):
-            chosen = np.zeros(len(clips), bool)
-            chosen[rows[found == cluster]] = True
-            clips = clips.replace(chosen, attributes=((PSEUDO, f"{cluster:02}"),))
-    return features.with_clips(clips)
+        sounds[rows] = [f"{cluster:02}" for cluster in found]
+    return features.with_clips(with_sounds(clips, sounds))
+
+
+def with_sounds(clips: ClipTable, sounds: np.ndarray) -> ClipTable:
+    """The clips, of which those with a class by sound have it as their attribute.
+
+    Args:
+        clips: the clips.
+        sounds: (clips,) text of each class by sound; "" for none.
+    """
+    for sound in np.unique(sounds[sounds != ""].astype(str)).tolist():
+        clips = clips.replace(sounds == sound, attributes=((PSEUDO, sound),))
+    return clips
+
+
+def sounds_of(clips: ClipTable) -> list[str]:
+    """The class by sound of each clip; "" for none."""
+    return [dict(clip.attributes).get(PSEUDO, "") for clip in clips]
+
+
+def class_names(clips: ClipTable, by: Sequence[By]) -> list[str]:
+    """The name of each clip's class, as in "fan 00 speed=2 target"."""
+    keys, labels = find_classes(clips, by)
+    names = [_name(key) for key in keys]
+    return [names[label] for label in labels.tolist()]
 
 
 def _without(clips: ClipTable) -> dict[tuple, np.ndarray]:

@@ -299,32 +299,32 @@ def _group(rows: Iterable[ScoreRow], year: int) -> _Groups | None:
 
 def write_scores_csv(path: os.PathLike | str, rows: Iterable[ScoreRow]) -> None:
     """Writes scores.csv; equal scores give equal bytes, and reading gives them back."""
-    _write_csv(path, ScoreRow, rows)
+    write_rows(path, ScoreRow, rows)
 
 
 def read_scores_csv(path: os.PathLike | str) -> tuple[ScoreRow, ...]:
     """Reads scores.csv; raises UserError if it is missing or damaged."""
-    return _read_csv(path, ScoreRow)
+    return read_rows(path, ScoreRow)
 
 
 def write_training_csv(path: os.PathLike | str, rows: Iterable[TrainingRow]) -> None:
     """Writes training_scores.csv."""
-    _write_csv(path, TrainingRow, rows)
+    write_rows(path, TrainingRow, rows)
 
 
 def read_training_csv(path: os.PathLike | str) -> tuple[TrainingRow, ...]:
     """Reads training_scores.csv; raises UserError if it is missing or damaged."""
-    return _read_csv(path, TrainingRow)
+    return read_rows(path, TrainingRow)
 
 
 def write_results_csv(path: os.PathLike | str, results: Iterable[ResultRow]) -> None:
     """Writes results.csv; undefined metrics are `nan`."""
-    _write_csv(path, ResultRow, results)
+    write_rows(path, ResultRow, results)
 
 
 def read_results_csv(path: os.PathLike | str) -> tuple[ResultRow, ...]:
     """Reads results.csv; raises UserError if it is missing or damaged."""
-    return _read_csv(path, ResultRow)
+    return read_rows(path, ResultRow)
 
 
 def number(value: Any) -> str:
@@ -337,7 +337,8 @@ def number(value: Any) -> str:
     return str(value) if isinstance(value, np.floating) else repr(float(value))
 
 
-def _write_csv(path: os.PathLike | str, row_type: Any, rows: Iterable[Any]) -> None:
+def write_rows(path: os.PathLike | str, row_type: Any, rows: Iterable[Any]) -> None:
+    """Writes rows of a named tuple's type as a CSV, whole or not at all."""
     floats = [kind is float for kind in row_type.__annotations__.values()]
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -348,7 +349,8 @@ def _write_csv(path: os.PathLike | str, row_type: Any, rows: Iterable[Any]) -> N
             )
 
 
-def _read_csv(path: os.PathLike | str, row_type: Any) -> tuple[Any, ...]:
+def read_rows(path: os.PathLike | str, row_type: Any) -> tuple[Any, ...]:
+    """Reads what `write_rows` wrote; raises UserError if it is missing or damaged."""
     kinds: Sequence[type] = tuple(row_type.__annotations__.values())
     try:
         with open(path, encoding="utf-8", newline="") as file:

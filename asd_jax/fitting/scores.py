@@ -20,6 +20,9 @@ from asd_jax.fitting.lengths import length_line
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
 
+# Clips held out, of which a quantile says little.
+_FEW = 10
+
 
 def score_training(
     fitted: FittedDetector,
@@ -101,6 +104,12 @@ def with_thresholds(
             by_name[" ".join(filter(None, [*group, "mean of the seeds"]))] = of_mean
     for line in fallback_lines(by_name):
         reporter.line(line)
+    few = [" ".join(filter(None, name)) for name, lists in of_group.items() if len(lists[0]) < _FEW]
+    if few and not all(row.sets_threshold for row in rows):
+        reporter.line(
+            f"{', '.join(few)}: fewer than {_FEW} clips were held out for the threshold; a larger "
+            "--config.train.validation_split makes it more reliable"
+        )
     return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
 
 

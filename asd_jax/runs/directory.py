@@ -46,6 +46,7 @@ class RunDirectory:
         self.config = self.path / "config.json"
         self.environment = self.path / "environment.json"
         self.data = self.path / "data.json"
+        self.classes = self.path / "classes.csv"
         self.log = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.vectors = self.path / "vectors"

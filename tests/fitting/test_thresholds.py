@@ -65,6 +65,16 @@ def test_scores_that_do_not_count_move_no_threshold(finished):
         assert first == second
 
 
+def test_a_threshold_of_few_clips_held_out_is_said(finished):
+    rows = training_rows(np.random.default_rng(0).normal(44, 3, (2, 50)))
+    held_out = [row._replace(sets_threshold=int(row.clip in ("3.wav", "4.wav"))) for row in rows]
+    fitted, said = asd_jax.load(finished), Lines()
+    with_thresholds(fitted, rows, said)
+    assert not said.lines
+    with_thresholds(fitted, held_out, said)
+    assert said.lines[-1].startswith("fan: fewer than 10 clips were held out for the threshold; ")
+
+
 def test_an_ensemble_counts_what_counts_in_all_members(finished, tmp_path, capsys):
     """A third of the clips of one member, all of another; that two share none is said."""
     for name in ("one", "two", "three"):
