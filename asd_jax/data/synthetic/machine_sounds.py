@@ -18,6 +18,7 @@ factory noise was recorded separately and added.
 
 import functools
 import math
+from typing import Literal
 
 import numpy as np
 import scipy.fft
@@ -44,6 +45,7 @@ def render(
     fault_rng: np.random.Generator | None = None,
     level_offset_db: float = 0.0,
     factory: tuple[Place, ...] = (),
+    alone: Literal["", "machine", "noise"] = "",
 ) -> tuple[np.ndarray, machine_faults.Fault | None]:
     """Renders one recording.
 
@@ -60,6 +62,7 @@ def render(
         fault_rng: stream of the fault.
         level_offset_db: added to the cause's typical level.
         factory: places, one of which is the background; empty for the individual's own hall.
+        alone: what is heard alone, the machine or the noise around it; "" for both.
 
     Returns:
         The recording, (samples, channels), float32 within ±1, and the fault or None.
@@ -80,7 +83,7 @@ def render(
         hall = _factory(factory, rng, motion, sound.shape)
     else:
         hall = _hall(machine, rng, motion, sound.shape)
-    recording = gain * sound + hall
+    recording = {"": gain * sound + hall, "machine": gain * sound, "noise": hall}[alone]
 
     fault = None
     if is_worn and cause is not None:

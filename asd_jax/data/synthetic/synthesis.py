@@ -87,6 +87,8 @@ def synthesize(
     A section (or id) has `clips` normal training clips; in years with domains, 1 % of them (0.3 %
     in 2021), but at least three, are target clips. Its test set has half as many normal clips, at
     least 8 and at most 100, and as many anomalous ones; half of each are in the target domain.
+    In 2025 each machine has a tenth as many supplemental clips as training clips, of the machine
+    without noise or of the noise alone.
     `anomalies.csv` in `out_dir` lists the cause and level of every anomalous clip, including the
     unlabelled test clips of an evaluation set. Changes of a machine's own sound have no level.
 
@@ -292,6 +294,7 @@ def _make(root: Path, settings: Settings, take: Take):
         fault_rng=machine_kinds.stream(*key, "fault"),
         level_offset_db=DIFFICULTIES[settings.difficulty],
         factory=machine_kinds.factory(settings.seed) if settings.hall == "factory" else (),
+        alone=take.alone,
     )
     path = root / take.path
     if _is_complete(path, settings, take):
@@ -347,7 +350,7 @@ def _write_attributes(root: Path, settings: Settings, takes: list[Take]) -> None
         return
     sections: dict[tuple[str, str], list[Take]] = {}
     for take in takes:
-        if settings.subset == "dev" or take.split == "train":
+        if take.split == "train" or (take.split == "test" and settings.subset == "dev"):
             sections.setdefault((take.machine, take.section), []).append(take)
     for (machine, section), inside in sections.items():
         pairs = len(attributes_of(settings, inside[0]))

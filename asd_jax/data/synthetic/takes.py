@@ -1,6 +1,7 @@
 """The clips of a synthetic data set, and their names in each year's layout."""
 
 import dataclasses
+from typing import Literal
 
 from asd_jax.data.synthetic import machine_kinds, machine_wear
 from asd_jax.data.years import official_archives
@@ -62,6 +63,11 @@ _TOY_IDS_2020 = {
     ("ToyConveyor", "dev"): ("01", "02", "03"),
     ("ToyConveyor", "eval"): ("04", "05", "06"),
 }
+# Machines whose supplemental clips, of 2025, are without noise; those of others are of noise alone.
+_WITHOUT_NOISE = frozenset(
+    {"ToyTrain", "gearbox", "slider", "BandSealer", "CoffeeGrinder", "Polisher", "ToyPet"}
+)
+_SUPPLEMENTAL_SHARE = 0.1  # of the training clips
 _WITHOUT_ATTRIBUTES = frozenset(  # from 2024 on
     {"slider", "sliderEmu", "AirCompressor", "HoveringDrone", "Polisher", "ToothBrush"}
 )
@@ -143,11 +149,12 @@ class Take:
         path: below the root of the data set, with slashes.
         machine: machine type.
         section: id or section.
-        split: "train" or "test".
+        split: "train", "test" or "supplemental".
         domain: "source", "target", or "" for years without domains.
         key: key of its random streams, beside seed, machine and section.
         condition: of the machine.
         cause: of the fault; None for a normal clip.
+        alone: what a supplemental clip has, "machine" or "noise"; "" for both.
     """
 
     path: str
@@ -158,6 +165,7 @@ class Take:
     key: str
     condition: machine_kinds.Condition
     cause: str | None
+    alone: Literal["", "machine", "noise"] = ""
 
 
 def plan(settings: Settings) -> list[Take]:
@@ -204,6 +212,23 @@ def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
             name = _name(settings, take, label, orders.get(key, number), key in orders)
             cause = causes[index % len(causes)] if label == "anomaly" else None
             takes.append(dataclasses.replace(take, path=name, cause=cause))
+    return takes + _plan_supplemental(settings, machine, section)
+
+
+def _plan_supplemental(settings: Settings, machine: str, section: str) -> list[Take]:
+    """The clips of 2025 that are of a machine without noise, or of the noise around it."""
+    if settings.year != 2025:
+        return []
+    alone: Literal["machine", "noise"] = "machine" if machine in _WITHOUT_NOISE else "noise"
+    takes = []
+    for index in range(max(1, round(_SUPPLEMENTAL_SHARE * settings.clips))):
+        key = f"supplemental/{alone}/{index}"
+        rng = machine_kinds.stream(settings.seed, machine, section, key, "condition")
+        condition = machine_kinds.draw_condition(rng, machine, section, "source")
+        folder = f"{settings.subset}_data/{machine}/supplemental"
+        path = f"{folder}/section_{section}_{alone}_{index:04d}.wav"
+        take = Take(path, machine, section, "supplemental", "", key, condition, None, alone)
+        takes.append(take)
     return takes
 
 

@@ -193,6 +193,15 @@ def hall(places, key, seconds=6):
     return noise / machine_sounds._MACHINE_RMS
 
 
+@pytest.mark.parametrize("factory", [(), machine_kinds.factory(0)])
+def test_machine_and_noise_alone_add_up_to_both(factory):
+    both, machine, noise = (
+        render("fan", alone=alone, factory=factory)[0] for alone in ("", "machine", "noise")
+    )
+    np.testing.assert_allclose(machine + noise, both, atol=1e-6)  # single precision
+    assert min(np.std(machine), np.std(noise)) > 1e-3
+
+
 def test_a_factory_has_places_that_differ():
     places = machine_kinds.factory(0)
     assert places == machine_kinds.factory(0) != machine_kinds.factory(1)

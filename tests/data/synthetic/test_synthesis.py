@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asd_jax.data import synthetic
-from asd_jax.data.layouts import find_clips
+from asd_jax.data.layouts import find_clips, scan
 from asd_jax.data.synthetic import machine_kinds, machine_sounds, machine_wear
 from asd_jax.data.synthetic.takes import KINDS, Settings, handful, machines_of, plan
 from asd_jax.errors import UserError
@@ -122,6 +122,24 @@ def test_the_index_reads_the_set_back(tmp_path, year):
     for clip in clips:
         path = Path(clip.path).relative_to(tmp_path).as_posix()
         assert (clip.label == 1) == (path in anomalous)
+
+
+def test_clips_of_2025_beside_the_others_are_of_noise_or_of_the_machine(tmp_path):
+    """A tenth of the training clips, found by `run`, and without attributes or labels."""
+    small(tmp_path, year=2025, machines=["fan", "slider"], clips=20)
+    found = scan(tmp_path)
+    names = sorted(Path(path).relative_to(tmp_path).as_posix() for path in found.supplemental)
+    assert names == [
+        f"dev_data/{machine}/supplemental/section_00_{alone}_{i:04}.wav"
+        for machine, alone in (("fan", "noise"), ("slider", "machine"))
+        for i in range(2)
+    ]
+    assert {clip.year for clip in found.clips} == {2025}
+    assert not found.strays
+    listed = (tmp_path / "dev_data/fan/attributes_00.csv").read_text()
+    assert "supplemental" not in listed and len(listed.splitlines()) == 1 + len(
+        [clip for clip in found.clips if clip.machine == "fan"]
+    )
 
 
 def test_proportions_of_the_domains(tmp_path):
