@@ -16,6 +16,7 @@ import jax
 
 from asd_jax import config as configs
 from asd_jax.config import Config, MembersConfig
+from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
 from asd_jax.runtime.files import atomic_write, disk_errors
 
@@ -266,8 +267,14 @@ def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
 
 
 def stored_differences(path: os.PathLike | str, config: Config | MembersConfig) -> list[str]:
-    """Keys in which a stored configuration differs from this one, with both values."""
-    return configs.difference(configs.to_dict(config), read_config(path))
+    """Keys in which a stored configuration differs from this one, with both values.
+
+    Settings that its version did not have are at their defaults, with which nothing has changed.
+    """
+    stored = read_config(path)
+    with contextlib.suppress(UserError):  # settings that this version lacks are differences
+        stored = configs.to_dict(configs.from_dict(stored, config_classes()))
+    return configs.difference(configs.to_dict(config), stored)
 
 
 def environment() -> dict[str, Any]:

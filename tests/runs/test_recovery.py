@@ -1,5 +1,6 @@
 """What is lost or damaged in a run directory is made again, or named in one line."""
 
+import json
 import os
 import shutil
 import signal
@@ -45,6 +46,20 @@ def test_a_damaged_model_is_named_and_made_again_once_removed(data, cache, copie
     model.unlink()
     assert run_cli(capsys, *run_arguments(data, cache, copied))[0] == 0
     assert run_cli(capsys, "score", f"--run_dir={copied}", wav)[0] == 0
+
+
+def test_a_run_of_a_version_with_fewer_settings_goes_on(data, cache, copied, capsys):
+    """They are at their defaults; one that this version lacks is another configuration."""
+    path = copied / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored["train"].pop("table_mib") == 0
+    del stored["threshold"]
+    path.write_text(json.dumps(stored))
+    status, _, err = run_cli(capsys, *run_arguments(data, cache, copied))
+    assert status == 0 and "is finished; nothing to do" in err
+    path.write_text(json.dumps({**stored, "train": {**stored["train"], "gone": 1}}))
+    status, _, err = run_cli(capsys, *run_arguments(data, cache, copied))
+    assert status == 2 and "train.gone is 1 there and None here" in err
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "results.csv"])
