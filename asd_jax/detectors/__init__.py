@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping
 
-from asd_jax.config import Config
+from asd_jax.config import Config, MembersConfig
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.backends import on_embeddings
 from asd_jax.detectors.base import Detector, DetectorConfig
@@ -101,10 +101,26 @@ def make_detector(config: Config) -> Detector:
     return system(config)
 
 
+def holds_out_for_thresholds(config: Config | MembersConfig) -> bool:
+    """Whether clips that a configuration holds out set thresholds and choose no epoch.
+
+    Published scores of such networks are of ones that learned from all clips.
+
+    Examples:
+        >>> from asd_jax.config import load_config
+        >>> [holds_out_for_thresholds(load_config(name)) for name in ("multibranch", "dense_ae")]
+        [True, False]
+    """
+    if isinstance(config, MembersConfig) or not make_detector(config).joint:
+        return False
+    return config.train.validation_split > 0 and not config.train.patience
+
+
 __all__ = [
     "Detector",
     "DetectorConfig",
     "config_classes",
+    "holds_out_for_thresholds",
     "list_detectors",
     "make_detector",
     "registry",

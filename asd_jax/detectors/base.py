@@ -225,6 +225,18 @@ class Detector(abc.ABC):
         """
         return features
 
+    def held_out(self, clips: Sequence[Clip]) -> np.ndarray | None:
+        """Chooses the clips that no network learns from, whatever its seed.
+
+        Args:
+            clips: the table of clips.
+
+        Returns:
+            bool (clips,); None, as by default, where each model draws its own
+            (`train.validation_split`).
+        """
+        return None
+
     def plan(self, clips: Sequence[Clip]) -> list[str]:
         """What a user should know of the training clips before anything is trained, as lines.
 

@@ -4,7 +4,8 @@ A class is a machine, a section, the attributes of the file names, and the domai
 section without attributes can be given classes by how they sound (`with_pseudo_attributes`).
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -61,6 +62,54 @@ def find_classes(clips: ClipTable, by: Sequence[By]) -> Classes:
     return Classes(keys, labels)
 
 
+def hold_out(clips: ClipTable, labels: np.ndarray, share: float) -> np.ndarray:
+    """Chooses clips that a network does not learn from, evenly of all that is known of them.
+
+    A clip's turn comes by its place among those of its machine, section, attributes and domain, in
+    the order of a digest of its name. So the choice does not depend on other machines, on seeds, or
+    on what classes are told apart by, and a larger share holds out the same clips and more.
+
+    Args:
+        clips: training clips.
+        labels: int (clips,), their classes; one clip of each stays.
+        share: of each section, at least one clip; 0 for none.
+
+    Returns:
+        bool (clips,).
+
+    Examples:
+        >>> from asd_jax.data.clips import Clip
+        >>> names = map(str, range(20))
+        >>> clips = ClipTable.of([Clip("fan", "00", "train", name, "") for name in names])
+        >>> tenth, fifth = (hold_out(clips, np.zeros(20, int), share) for share in (0.1, 0.2))
+        >>> int(tenth.sum()), int(fifth.sum()), bool(np.all(fifth[tenth]))
+        (2, 4, True)
+    """
+    held = np.zeros(len(clips), bool)
+    if not share:
+        return held
+    own_of = [*clips]
+    digests = [hashlib.sha256(clip.name.encode()).digest() for clip in own_of]
+    # Classes by sound come later, and may be others elsewhere.
+    known = [
+        (clip.domain, *(pair for pair in clip.attributes if pair[0] != PSEUDO)) for clip in own_of
+    ]
+    turns = np.zeros(len(clips))
+    for rows in clips.groups("machine", "section").values():
+        alike: dict[Hashable, list[int]] = {}
+        for row in sorted(rows.tolist(), key=digests.__getitem__):
+            alike.setdefault(known[row], []).append(row)
+        for own in alike.values():
+            turns[own] = (np.arange(len(own)) + 0.5) / len(own)
+        order = sorted(rows.tolist(), key=lambda row: (turns[row], digests[row]))
+        held[order[: max(1, round(share * len(rows)))]] = True
+    for label in np.unique(labels):
+        of_label = np.flatnonzero(labels == label)
+        if held[of_label].all():
+            held[of_label[np.argmax(turns[of_label])]] = False
+    return held
+
+
 def check_several(clips: ClipTable, by: Sequence[By], pseudo_classes: int) -> None:
     """Raises UserError where training clips are all of one class.
 
@@ -91,7 +140,7 @@ def describe_classes(clips: ClipTable, by: Sequence[By], pseudo_classes: int) ->
     classes = find_classes(clips, by)
     counts = np.bincount(classes.labels)
     told = ", ".join(by[:-1]) + " and " * (len(by) > 1) + by[-1]
-    lines = [f"classes  {len(counts)}, by {told}, of {_span(counts)}"]
+    lines = [f"classes  {len(counts)}, by {told}, of {describe_span(counts)}"]
     machines = clips.groups("machine")
     width = max(len(machine) for (machine,) in machines)
     for (machine,), rows in sorted(machines.items()):
@@ -99,7 +148,7 @@ def describe_classes(clips: ClipTable, by: Sequence[By], pseudo_classes: int) ->
         sections = len(clips[rows].distinct("section"))
         lines.append(
             f"  {machine:<{width}}  {len(own)} in {sections} section{'s' * (sections > 1)}, of "
-            f"{_span(counts[own])}"
+            f"{describe_span(counts[own])}"
         )
     if bare := sorted(_without(clips)):
         where = f"{len(bare)} section{'s' * (len(bare) > 1)} without attributes, first " + " ".join(
@@ -123,8 +172,7 @@ def describe_classes(clips: ClipTable, by: Sequence[By], pseudo_classes: int) ->
 def with_pseudo_attributes(features: Features, pseudo_classes: int, sample_rate: int) -> Features:
     """Gives clips of sections without attributes one: the cluster of their mean log-mel spectrum.
 
-    Clusters are by k-means with scikit-learn's draws of seed 0, of standardised bands. Every
-    process of a run computes the same.
+    Clusters are by k-means with scikit-learn's draws of seed 0, of standardised bands.
 
     Args:
         features: blocks of samples of the training clips.
@@ -205,6 +253,7 @@ def _name(key: tuple) -> str:
     return " ".join(filter(None, words))
 
 
-def _span(counts: np.ndarray) -> str:
+def describe_span(counts: np.ndarray) -> str:
+    """Numbers of clips in words: "3 to 10 clips"."""
     low, high = int(counts.min()), int(counts.max())
     return f"{low} clip{'s' * (low != 1)}" if low == high else f"{low} to {high} clips"

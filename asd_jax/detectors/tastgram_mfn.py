@@ -16,6 +16,8 @@ Decided here:
     The margin rises linearly from 0 in the first epochs (`warm_up`): without, users of the authors'
     program report losses that stay as they are. Validation and scores have the full margin always,
     so that all epochs are compared alike.
+    The clips held out are of the run's own sections, evenly, and set the thresholds as well as they
+    choose the epoch; those of the other set are all learned from.
     A mixed clip's partner is another one; there it may be itself.
     Training hears a random part of a longer clip, at multiples of 500 samples; a shorter one is
     repeated and begins anywhere in itself. A longer clip is scored in several views, each a quarter

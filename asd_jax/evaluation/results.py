@@ -49,7 +49,7 @@ class TrainingRow(NamedTuple):
     Attributes as in `ScoreRow`, and
 
     Attributes:
-        sets_threshold: 1 if the threshold is from this score, too, else 0.
+        sets_threshold: 1 if the score is one of those that set the threshold, else 0.
     """
 
     machine: str

@@ -11,7 +11,6 @@ from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.training import FleetClips, FleetModel, fleet_clips
-from asd_jax.training.models import hold_out_evenly
 
 _NOTHING_TO_LEARN = "no machine has training clips; a train/ folder of normal clips is needed"
 Group = tuple[str, str]  # machine and section; the section is "" where a model serves all of them
@@ -85,43 +84,16 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
         view_hop=spec.hop,
         crop=spec.crop,
         config=settings,
-        held_out=_held_out(detector, clips, *examples[0]) if detector.joint else None,
+        held_out=detector.held_out(clips),
     )
     return Layout(fleet, models, groups, _sections_of(clips), settings, n_labels)
-
-
-def _held_out(
-    detector: Detector, clips: Sequence[Clip], chosen: np.ndarray, labels: np.ndarray
-) -> np.ndarray:
-    """Clips that a network of all machines does not learn from, whatever its seed.
-
-    Args:
-        detector: the system.
-        clips: the whole table of clips.
-        chosen: (n,) indices of the clips that the network is given.
-        labels: (n,) of these.
-
-    Returns:
-        bool (clips,), true of some that models are of; no other is needed for a threshold.
-    """
-    clips = ClipTable.of(clips)
-    by = ("machine", "section") if detector.scope == "section" else ("machine",)
-    groups = np.full(len(clips), -1)
-    for number, rows in enumerate(clips.groups(*by, rows=clips.where(split="train")).values()):
-        groups[rows] = number
-    own = groups[chosen] >= 0
-    held_out = np.zeros(len(clips), bool)
-    share = detector.config.train.validation_split
-    held_out[chosen[own]] = hold_out_evenly(groups[chosen[own]], labels[own], share)
-    return held_out
 
 
 def sets_thresholds(detector: Detector, layout: Layout) -> np.ndarray:
     """The training clips whose scores set thresholds.
 
-    A network of all machines knows the clips that it has learned from too well, so that their
-    scores are lower than those of other normal clips. Where it has not learned from some of a
-    machine's (`train.validation_split`), these alone count.
+    A network of all machines knows the clips that it has learned from too well: their scores are
+    lower than those of other normal clips. Of a machine with clips held out, these alone count.
 
     Returns:
         bool (clips,) of the table.

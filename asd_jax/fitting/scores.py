@@ -104,11 +104,14 @@ def with_thresholds(
             by_name[" ".join(filter(None, [*group, "mean of the seeds"]))] = of_mean
     for line in fallback_lines(by_name):
         reporter.line(line)
-    few = [" ".join(filter(None, name)) for name, lists in of_group.items() if len(lists[0]) < _FEW]
-    if few and not all(row.sets_threshold for row in rows):
+    held_out_of = {
+        (row.machine, row.section if by_section else "") for row in rows if not row.sets_threshold
+    }
+    few = [" ".join(filter(None, name)) for name in held_out_of if len(of_group[name][0]) < _FEW]
+    if few:
         reporter.line(
-            f"{', '.join(few)}: fewer than {_FEW} clips were held out for the threshold; a larger "
-            "--config.train.validation_split makes it more reliable"
+            f"{', '.join(sorted(few))}: fewer than {_FEW} clips were held out for the threshold; a "
+            "larger --config.train.validation_split makes it more reliable"
         )
     return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
 

@@ -17,7 +17,7 @@ from asd_jax.config import Config, MembersConfig, load_config
 from asd_jax.data.clips import UNLABELLED, ClipTable
 from asd_jax.data.layouts import scan
 from asd_jax.data.years import set_folder
-from asd_jax.detectors import make_detector
+from asd_jax.detectors import holds_out_for_thresholds
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, read_results_csv
 from asd_jax.evaluation.standing import SETS
@@ -171,14 +171,15 @@ def _prepare(
         for system in systems
         if not system.exists
     ]
+    needed = []
     for system in there:
-        if system.overrides:
-            changed = " ".join(f"--config.{key}={text}" for key, text in system.overrides.items())
+        fixed = {**system.overrides, **_learning_from_all(system)}
+        if fixed:
+            changed = " ".join(f"--config.{key}={text}" for key, text in fixed.items())
             lines.append(f"{system.name} is {system.configuration} with {changed}")
-    needed = [
-        NeededRun(system.name, system.configuration, {**system.overrides, **_fixed(system)}, {})
-        for system in there
-    ]
+        # The set of a run is the table's.
+        fixed["data.subset"] = "of its column"
+        needed.append(NeededRun(system.name, system.configuration, fixed, {}))
     settings = settings_of(paper, needed, overrides)
     configs: dict[str, Config | MembersConfig] = {}
     for system in there:
@@ -207,17 +208,11 @@ def _prepare(
     return runs, lines
 
 
-def _fixed(system: System) -> dict[str, str]:
-    """Settings that the table decides: the set, and that joint networks learn from all clips.
-
-    Our configurations of joint networks whose last weights count hold clips out, which serve
-    thresholds and no score.
-    """
-    config = load_config(system.configuration)
-    fixed = {"data.subset": "of its column"}
-    if isinstance(config, Config) and make_detector(config).joint and not config.train.patience:
-        fixed["train.validation_split"] = "0"
-    return fixed
+def _learning_from_all(system: System) -> dict[str, str]:
+    """The setting by which no clip is held out, of a system that holds some out for thresholds."""
+    if holds_out_for_thresholds(load_config(system.configuration)):
+        return {"train.validation_split": "0"}
+    return {}
 
 
 def _cost(system: System, config: Config | MembersConfig) -> tuple[bool, bool, int]:

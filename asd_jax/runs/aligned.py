@@ -76,7 +76,7 @@ def checked(group: Group, seeds: Sequence[int], runs: Sequence[RunScores]) -> li
     return aligned
 
 
-def with_common_thresholds(
+def with_common_rows(
     aligned: Sequence[AlignedScores],
 ) -> tuple[list[AlignedScores], bool]:
     """The rows of all runs, of which those set thresholds that do so in each run.
@@ -98,7 +98,7 @@ def with_common_thresholds(
     return [run._replace(training=rows) for run, rows in zip(aligned, flagged, strict=True)], found
 
 
-def that_set_thresholds(rows: Sequence[Sequence[TrainingRow]]) -> list[list[TrainingRow]]:
+def that_count(rows: Sequence[Sequence[TrainingRow]]) -> list[list[TrainingRow]]:
     """The rows of each seed that set thresholds."""
     return [[row for row in of_seed if row.sets_threshold] for of_seed in rows]
 

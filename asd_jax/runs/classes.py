@@ -4,6 +4,7 @@ Classes by sound are found once. A run that is continued, also on another machin
 may put a clip into another cluster, goes on with those of the file.
 """
 
+import itertools
 import json
 import os
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from asd_jax.data.clips import ClipTable
 from asd_jax.detectors.classes import class_names, sounds_of, with_sounds
 from asd_jax.detectors.joint import Joint
+from asd_jax.errors import UserError
 from asd_jax.evaluation.results import read_rows, write_rows
 from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
@@ -39,7 +41,9 @@ class ClassRow(NamedTuple):
 
 
 def labelled(detector: Joint, training: Features, path: os.PathLike | str) -> Features:
-    """The training clips with their classes by sound: those of the file, or else found anew.
+    """The training clips with their classes by sound: those of the file, or else found now.
+
+    Several processes call this alike; the first one reads, or finds, what all have.
 
     Args:
         detector: of the run.
@@ -47,36 +51,47 @@ def labelled(detector: Joint, training: Features, path: os.PathLike | str) -> Fe
         path: of the first process's classes.csv, which may be missing.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or the run was begun with other classes.
     """
 
-    def stored() -> bytes:
-        if not os.path.isfile(path):
-            return b""
-        rows = read_rows(path, ClassRow)
-        return json.dumps(
-            [(row.machine, row.section, row.clip, row.by_sound) for row in rows]
-        ).encode()
+    def rows() -> bytes:
+        there = os.path.isfile(path)
+        found = (
+            read_rows(path, ClassRow)
+            if there
+            else _rows(detector, detector.labelled(training).clips)
+        )
+        return json.dumps(found).encode()
 
-    if data := distributed.from_primary(stored):
-        rows, learned = json.loads(data), _learned(training.clips)
-        here = [[clip.machine, clip.section, clip.name] for clip in training.clips[learned]]
-        if [place for *place, _ in rows] == here:
-            sounds = np.full(len(training.clips), "", object)
-            sounds[learned] = [sound for *_, sound in rows]
-            return training.with_clips(with_sounds(training.clips, sounds))
-    return detector.labelled(training)
+    begun = [ClassRow(*row) for row in json.loads(distributed.from_primary(rows))]
+    learned = _learned(training.clips)
+    sounds = np.full(len(training.clips), "", object)
+    if len(begun) == len(learned):
+        sounds[learned] = [row.by_sound for row in begun]
+    here = training.with_clips(with_sounds(training.clips, sounds))
+    for old, new in itertools.zip_longest(begun, _rows(detector, here.clips)):
+        if old != new:
+            first = old or new
+            raise UserError(
+                f"{path}: the run was begun with other classes, first of {first.machine} "
+                f"{first.section} {first.clip} ({old.class_name if old else 'none'} there, "
+                f"{new.class_name if new else 'none'} here); choose another --out_dir"
+            )
+    return here
 
 
 def write_classes(path: os.PathLike | str, detector: Joint, clips: ClipTable) -> None:
-    """Writes classes.csv."""
+    """Writes classes.csv of training clips, from `labelled`."""
+    write_rows(path, ClassRow, _rows(detector, clips))
+
+
+def _rows(detector: Joint, clips: ClipTable) -> list[ClassRow]:
     own = clips[_learned(clips)]
     parts = zip(own, sounds_of(own), class_names(own, detector.by), strict=True)
-    rows = (
+    return [
         ClassRow(clip.machine, clip.section, clip.domain, clip.name, sound, name)
         for clip, sound, name in parts
-    )
-    write_rows(path, ClassRow, rows)
+    ]
 
 
 def _learned(clips: ClipTable) -> np.ndarray:

@@ -269,7 +269,8 @@ def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
 def stored_differences(path: os.PathLike | str, config: Config | MembersConfig) -> list[str]:
     """Keys in which a stored configuration differs from this one, with both values.
 
-    Settings that its version did not have are at their defaults, with which nothing has changed.
+    Settings that its version did not have are at their defaults; a new setting must have one that
+    changes nothing.
     """
     stored = read_config(path)
     with contextlib.suppress(UserError):  # settings that this version lacks are differences

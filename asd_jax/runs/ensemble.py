@@ -38,8 +38,8 @@ from asd_jax.runs.aligned import (
     groups_of,
     of_any_seed,
     score_array,
-    that_set_thresholds,
-    with_common_thresholds,
+    that_count,
+    with_common_rows,
 )
 from asd_jax.runs.clips import of_subset
 from asd_jax.runs.directory import RunDirectory, stored_differences
@@ -161,14 +161,15 @@ def _ensemble_scores(
     scales: list[dict[str, Any]] = []
     widened: list[str] = []
     for group in groups_of(runs.values()):
-        aligned, found = with_common_thresholds(checked(group, config.seeds, [*runs.values()]))
+        own = checked(group, config.seeds, [*runs.values()])
+        setting = [that_count(each.training) for each in own]  # the scale is each member's own
+        aligned, found = with_common_rows(own)
         if not found:
             widened.append(
                 f"{' '.join(group)}: no clip was held out by all members, so all training clips "
-                "set scales and thresholds; networks that learned from some know them too well"
+                "set the threshold; networks that learned from some know them too well"
             )
         first = aligned[0]
-        setting = [that_set_thresholds(each.training) for each in aligned]
         # Mean and deviation of each member and seed: (members, seeds, 1).
         scale = [scale_of(score_array(each)) for each in setting]
         mean, deviation = (np.stack(part)[:, :, None] for part in zip(*scale, strict=True))
@@ -182,7 +183,7 @@ def _ensemble_scores(
             for part in (
                 [each.test for each in aligned],
                 [each.training for each in aligned],
-                setting,
+                [that_count(each.training) for each in aligned],
             )
         )
         quantile = config.threshold_quantile

@@ -12,6 +12,7 @@ import numpy as np
 from asd_jax.config import load_config, shipped_configs, to_dict
 from asd_jax.data.synthetic.takes import machines_of, sections_of
 from asd_jax.data.years import YEARS
+from asd_jax.detectors import holds_out_for_thresholds
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, TrainingRow
 from asd_jax.evaluation.standing import (
@@ -168,18 +169,19 @@ def standing_of(
 def _is_same(score: Score, stored: Mapping[str, Any]) -> bool:
     """Whether a run's configuration is that of a published score.
 
-    Seeds, data and what serves thresholds alone (their quantile, clips that are held out for them)
-    may be others.
+    Seeds, data and the threshold's quantile may be others. Joint networks may learn from all clips,
+    as the published ones, or hold some out for thresholds, as our configurations.
     """
     if score.configuration != stored["name"] or score.configuration not in shipped_configs():
         return False
     try:
-        config = to_dict(load_config(score.configuration, score.overrides))
+        published = load_config(score.configuration, score.overrides)
     except UserError:  # settings that there were, or will be
         return False
     free = ("seeds", "data", "threshold_quantile")
-    own, wanted = ({**each, "train": dict(each.get("train", {}))} for each in (stored, config))
-    if not wanted["train"].get("patience"):
-        for each in (own, wanted):
-            each["train"].pop("validation_split", None)
-    return all(own.get(key) == value for key, value in wanted.items() if key not in free)
+    wanted = to_dict(published)
+    of_all = {**wanted, "train": {**wanted["train"], "validation_split": 0.0}}
+    return any(
+        all(stored.get(key) == value for key, value in each.items() if key not in free)
+        for each in ([wanted, of_all] if holds_out_for_thresholds(published) else [wanted])
+    )

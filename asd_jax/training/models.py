@@ -192,41 +192,6 @@ def split_clips(
     return np.sort(clips[order[n_held:]]), np.sort(clips[order[:n_held]])
 
 
-def hold_out_evenly(groups: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray:
-    """Chooses clips that no network of a run learns from, the same for all seeds.
-
-    Of each group every 1/share-th clip, in the order of the labels, so that each label has its
-    part (systematic sampling). The last clip of a label stays.
-
-    Args:
-        groups: int (clips,), what has a threshold of its own, or another group.
-        labels: int (clips,), what the network tells apart.
-        share: of each group; above 0, at least one clip, where a label has two.
-
-    Returns:
-        bool (clips,).
-
-    Examples:
-        >>> labels = np.repeat([0, 1, 2], [10, 9, 1])
-        >>> held = hold_out_evenly(np.zeros(20, int), labels, 0.1)
-        >>> np.bincount(labels[held], minlength=3)
-        array([1, 1, 0])
-    """
-    held = np.zeros(len(groups), bool)
-    if not share:
-        return held
-    for group in np.unique(groups):
-        draws = np.random.default_rng(int(group))
-        own = draws.permutation(np.flatnonzero(groups == group))
-        own = own[np.argsort(labels[own], kind="stable")]
-        spared = np.append(labels[own][1:] != labels[own][:-1], True)  # the last of each label
-        open_to = own[~spared]
-        count = min(max(1, round(share * len(own))), len(open_to))
-        places = (np.arange(count) + draws.random()) * len(open_to) / max(count, 1)
-        held[open_to[places.astype(int)]] = True
-    return held
-
-
 def lay_out_views(
     fleet: FleetClips,
     examples: Sequence[Examples],

@@ -13,12 +13,11 @@ from asd_jax.config import load_config
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.supplemental import supplemental_clips
 from asd_jax.detectors import make_detector
-from asd_jax.detectors.classes import PSEUDO
+from asd_jax.detectors.classes import PSEUDO, find_classes, hold_out
 from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures
 from asd_jax.fitting.layout import lay_out, sets_thresholds
 from asd_jax.runs.clips import choose_clips, find_chosen
-from asd_jax.training.models import hold_out_evenly
 
 SMALL = {
     "detector.seconds": "1.25",
@@ -63,7 +62,7 @@ def test_the_classes_are_shown_with_what_is_little_to_learn_from():
     assert "1 section without attributes, first pump 00: a class each" in lines[3]
     assert lines[4].endswith("too few to learn much from, first fan 00 speed=2")
     assert lines[5] == "hears 1.25 s of a recording; a shorter one is repeated"
-    assert lines[6] == "thresholds by 10 % of each machine's clips, held out"
+    assert lines[6] == "thresholds by 1 clip of each machine, held out from training"
     none = {**SMALL, "train.validation_split": "0", "detector.sections": "apart"}
     (line,) = make_detector(load_config("multibranch", none)).plan([*clips, *pumps])[6:]
     assert line.startswith("thresholds by clips that the network learns from")
@@ -80,43 +79,69 @@ def table_of(counts):
     return ClipTable.of([clips[i] for i in order])
 
 
-def test_held_out_clips_are_of_all_machines_and_classes_and_the_same_for_all_seeds():
-    counts = {("fan", "1"): 40, ("fan", "2"): 20, ("fan", "3"): 1, ("pump", "1"): 30}
-    clips = table_of({**counts, ("valve", "1"): 1, ("valve", "2"): 1, ("slider", "1"): 3})
+SHARE = {**SMALL, "train.validation_split": "0.1"}
+COUNTS = {
+    ("fan", "1"): 40,
+    ("fan", "2"): 20,
+    ("fan", "3"): 1,
+    ("pump", "1"): 30,
+    ("slider", "1"): 3,
+}
+
+
+def held_out_of(clips, **settings):
+    """Names of the clips that a system holds out, with their machines."""
+    changed = {**SHARE, **{key.replace("__", "."): value for key, value in settings.items()}}
+    config = load_config(changed.pop("system", "multibranch"), changed)
+    held = clips[make_detector(config).held_out(clips)]
+    return {(clip.machine, clip.attributes, clip.name) for clip in held}
+
+
+def test_held_out_clips_are_of_all_sections_and_attributes():
+    clips = table_of({**COUNTS, ("valve", "1"): 1, ("valve", "2"): 1})
     other = dataclasses.replace(clips[0], split="other", machine="gearbox")
     clips = ClipTable.concatenate([clips, ClipTable.of([other] * 10)])
-    share = {**SMALL, "train.validation_split": "0.1"}
-    detector = make_detector(load_config("multibranch", share))
+    detector = make_detector(load_config("multibranch", SHARE))
     layout = lay_out(detector, clips, np.full(len(clips), 40))
-    first, second = layout.fleet.validation
-    assert first.clips.tolist() == second.clips.tolist()
-    held = clips[first.clips]
-    assert {key: len(rows) for key, rows in held.groups("machine", "attributes").items()} == {
-        ("fan", (("speed", "1"),)): 4,
-        ("fan", (("speed", "2"),)): 2,
-        ("pump", (("speed", "1"),)): 3,
-        ("slider", (("speed", "1"),)): 1,
+    for training, held in zip(layout.fleet.training, layout.fleet.validation, strict=True):
+        assert not {*training.clips} & {*held.clips}
+        assert len(training.clips) == len(clips) - len(held.clips)
+    counts = {
+        (machine, dict(attributes)["speed"]): len(rows)
+        for (machine, attributes), rows in clips[held.clips].groups("machine", "attributes").items()
     }
-    for training in layout.fleet.training:
-        assert not {*training.clips} & {*first.clips}
-        assert len(training.clips) == len(clips) - len(first.clips)
-    # The valve has none held out, so that all its clips set its threshold.
-    sets = clips[np.flatnonzero(sets_thresholds(detector, layout))].where(split="train")
-    names = clips[np.flatnonzero(sets_thresholds(detector, layout))][np.flatnonzero(sets)]
-    assert len(names) == len(first.clips) + 2
+    # 6 of the fan's 61, a third of them of its slower speed; none of the valve's two classes.
+    assert counts == {("fan", "1"): 4, ("fan", "2"): 2, ("pump", "1"): 3, ("slider", "1"): 1}
+    sets = clips[np.flatnonzero(sets_thresholds(detector, layout))]
+    trained = sets[np.flatnonzero(sets.where(split="train"))]
+    assert len(trained) == len(held.clips) + 2  # the valve's, of which none is held out
+    lines = detector.plan(clips)[-2:]
+    assert lines[0] == "thresholds by 1 to 6 clips of each machine, held out from training"
+    assert lines[1].startswith("valve: each class has one clip, so none can be held out; ")
+
+
+def test_the_choice_of_held_out_clips_depends_on_the_clips_alone():
+    """Not on seeds, other machines, their order, or what classes are told apart by."""
+    clips = table_of(COUNTS)
+    held = held_out_of(clips)
+    assert held == held_out_of(clips[::-1], seeds="5") == held_out_of(clips, seeds="0,1,2")
+    assert held == held_out_of(clips, detector__sections="apart")
+    assert held == held_out_of(clips, detector__classes="machine,section")
+    assert held <= held_out_of(clips, train__validation_split="0.2")
+    fans = clips[clips.where(machine="fan")]
+    assert {clip for clip in held if clip[0] == "fan"} == held_out_of(fans)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.99])
-def test_a_share_is_held_out_but_never_the_last_clip_of_a_label(share):
-    draws = np.random.default_rng(7)
-    groups = draws.integers(0, 3, 200)
-    labels = groups * 10 + draws.integers(0, 4, 200) ** 2 // 2
-    held = hold_out_evenly(groups, labels, share)
+def test_the_last_clip_of_a_class_is_not_held_out(share):
+    clips = table_of(COUNTS)
+    labels = find_classes(clips, ("machine", "attributes")).labels
+    held = hold_out(clips, labels, share)
     assert set(labels[~held]) == set(labels)
-    for group in range(3):
-        open_to = np.sum(groups == group) - len(set(labels[groups == group]))
-        wanted = min(round(share * np.sum(groups == group)), open_to)
-        assert held[groups == group].sum() == wanted
+    for rows in clips.groups("machine").values():
+        wanted = share and max(1, round(share * len(rows)))
+        # One or more of a class may be spared.
+        assert wanted - len(set(labels[rows])) <= held[rows].sum() <= wanted
 
 
 def test_one_class_is_refused_unless_more_are_made():
@@ -242,6 +267,24 @@ def test_noise_that_is_not_there_is_one_line(data_of_2025):
         load_config("multibranch", {**settings, "detector.noise_names": "("})
 
 
+def test_noise_is_added_to_others_and_does_not_count():
+    """To about half of the other rows; without a key, as in validation, to none."""
+    detector = make_detector(load_config("multibranch", {**SMALL, "detector.noise": "mix"}))
+    sounds = np.random.default_rng(0).normal(0, 0.1, (64, 500)).astype(np.float32)
+    labels = np.tile([0, 1, 2, 2], 16)  # the last one is that of noise
+    batch = batch_of(np.zeros((64, 1, 501)), labels)
+    counted, noisy = detector.with_noise(jax.random.key(0), batch, sounds, 3)
+    np.testing.assert_array_equal(counted.mask, labels < 2)
+    changed = np.any(np.asarray(noisy) != sounds, axis=1)
+    assert not changed[labels == 2].any() and 0.2 < changed[labels < 2].mean() < 0.8
+    counted, same = detector.with_noise(None, batch, sounds, 3)
+    np.testing.assert_array_equal(counted.mask, labels < 2)
+    np.testing.assert_array_equal(same, sounds)
+    alone, _ = detector.with_noise(None, batch_of(np.zeros((64, 1, 501)), [2] * 64), sounds, 3)
+    assert np.all(alone.mask)  # rather than a batch without rows
+
+
+@pytest.mark.slow
 def test_noise_in_the_step_is_no_class_of_its_own():
     """The loss is of the other clips alone; a batch of noise has none, and no NaN."""
     detector = make_detector(load_config("multibranch", {**SMALL, "detector.noise": "mix"}))

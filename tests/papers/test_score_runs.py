@@ -157,6 +157,10 @@ def test_means_over_whole_sets_and_the_order_of_runs(tmp_path, faked, every_set)
     assert (config.data.subset, folder.name, config.train.epochs) == ("eval", "2022", 2)
     assert config.detector.n_ffts == (1024,) and config.detector.learned_centres
     assert not done["dis_spec_adacos_fixed_wo_mixup-2020-dev"][0].detector.learned_centres
+    # The published networks learn from all clips; thresholds are no part of the table.
+    shares = {name: config.train.validation_split for name, (config, _) in done.items()}
+    assert shares["dis_spec_scac_trainable-2022-eval"] == 0 and shares["dense_ae-2020-dev"] > 0
+    assert "--config.train.validation_split=0" in outcome.text
     values = [0.6 + 0.01 * i + 0.005 * j for i in range(5) for j in range(2)]
     lines = {
         (line["row"], line["column"]): line
