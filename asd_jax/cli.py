@@ -87,6 +87,13 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+# Flags that are paths, or lists of them.
+_PATHS = (
+    *("config", "data_dir", "normal", "test", "anomalous", "out_dir", "run_dir", "cache_dir"),
+    *("members_dir", "keras"),
+)
+
+
 def _dispatch(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
@@ -116,7 +123,7 @@ def _dispatch(arguments: list[str]) -> None:
         raise UserError(_flag_error(str(error), name, values)) from None
     if "run_dir" in values and words:
         words = _take_run_dirs(values, words)
-    for flag in ("config", "data_dir", "out_dir", "run_dir", "cache_dir", "members_dir", "keras"):
+    for flag in _PATHS:
         if flag in values and values[flag].value:
             # The shell does not expand the tilde of --flag=~/place.
             given: Any = values[flag].value
@@ -124,11 +131,13 @@ def _dispatch(arguments: list[str]) -> None:
             values[flag].value = (
                 os.path.expanduser(given) if one else [os.path.expanduser(path) for path in given]
             )
-    missing = [flag for flag in command.required if not values[flag].value]
+    required = [each.split("|") for each in command.required]
+    missing = [each for each in required if not any(values[flag].value for flag in each)]
     if "dry_run" in values and values.dry_run:
-        missing = [flag for flag in missing if flag in ("config", "paper")]
+        missing = [each for each in missing if each[0] in ("config", "paper")]
     if missing:
-        raise UserError(f"{name} needs --{missing[0]}=…; `asd-jax {name} --help` says more")
+        wanted = " or ".join(f"--{flag}=…" for flag in missing[0])
+        raise UserError(f"{name} needs {wanted}; `asd-jax {name} --help` says more")
     if words and not command.positional:
         raise UserError(f"{name} takes flags only, not {words[0]!r}; write --flag=value")
     if command.positional and not command.positional.endswith("]") and not words:
@@ -199,6 +208,10 @@ def _command_help(name: str, command: Command, values: flags.FlagValues) -> str:
     def usage(flag: Any) -> str:
         default = "" if flag.value in (None, "", []) else f" (default {flag.default_as_str})"
         needed = " (required)" if flag.name in command.required else ""
+        for each in command.required:
+            either = each.split("|")
+            if len(either) > 1 and flag.name == either[0]:
+                needed = f" (required, or --{either[1]})"
         return f"  --{flag.name}: {flag.help}{default}{needed}"
 
     shown = [values[flag] for flag in values if values[flag].help and len(flag) > 1]

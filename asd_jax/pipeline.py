@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from asd_jax.config import Config, MembersConfig
+from asd_jax.data.layouts import DataSource
+from asd_jax.data.own_folders import OwnFolders
 from asd_jax.detectors import Detector, make_detector
 from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
@@ -54,7 +56,7 @@ from asd_jax.training.trainer import check_fit
 
 def run(
     config: Config | MembersConfig,
-    data_dir: os.PathLike | str,
+    data_dir: DataSource,
     out_dir: os.PathLike | str,
     *,
     members_dir: os.PathLike | str | None = None,
@@ -70,7 +72,7 @@ def run(
 
     Args:
         config: the configuration.
-        data_dir: a folder of recordings in one of the known layouts.
+        data_dir: a folder of recordings in one of the known layouts, or folders of one's own.
         out_dir: the run directory.
         members_dir: folder of the run directories of an ensemble's members, which several
             ensembles may share; `members` in the run directory by default.
@@ -88,7 +90,7 @@ def run(
         UserError: the run cannot be done, with the reason in one line; finished work is kept.
     """
     _check_config(config)
-    check_path("data_dir", data_dir)
+    _check_source(data_dir)
     check_path("out_dir", out_dir)
     check_path("members_dir", members_dir, optional=True)
     check_path("cache_dir", cache_dir, optional=True)
@@ -154,7 +156,7 @@ def run(
 
 def _run_members(
     config: MembersConfig,
-    data_dir: os.PathLike | str,
+    data_dir: DataSource,
     run_dir: RunDirectory,
     members_dir: Path,
     reporter: Reporter,
@@ -180,7 +182,7 @@ def _run_members(
 
 def dry_run(
     config: Config | MembersConfig,
-    data_dir: os.PathLike | str | None = None,
+    data_dir: DataSource | None = None,
     *,
     on_bad_clip: str = "stop",
 ) -> str:
@@ -195,7 +197,8 @@ def dry_run(
         UserError: as `run`, for what the names of the recordings and their headers show.
     """
     _check_config(config)
-    check_path("data_dir", data_dir, optional=True)
+    if data_dir is not None:
+        _check_source(data_dir)
     check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
     if isinstance(config, MembersConfig):
         blocks = []
@@ -212,6 +215,10 @@ def dry_run(
     detector = detector.settled(clips)
     lines += check_lengths(detector, clips, on_bad_clip)
     return "\n".join([plan_run(detector, clips), *lines])
+
+
+def _check_source(data_dir: Any) -> None:
+    check("data_dir", data_dir, (str, os.PathLike, OwnFolders), "a path, or OwnFolders")
 
 
 def _check_config(config: Any) -> None:

@@ -1,9 +1,14 @@
 """The record of a command, and flags and services that several commands share."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from absl import flags
+
+from asd_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from asd_jax.data.layouts import DataSource
 
 CONFIG = "--config."  # prefix of a configuration's settings
 
@@ -19,7 +24,7 @@ class Command(NamedTuple):
         define: adds its flags to a `FlagValues`.
         run: runs it, given its flags, the positional words, and the overrides of the
             configuration.
-        required: flags that must be given.
+        required: flags that must be given; "one|other" for either.
         positional: placeholder of the positional words; empty where it takes none.
     """
 
@@ -62,6 +67,61 @@ def define_on_bad_clip(values: flags.FlagValues) -> None:
         ["stop", "skip"],
         "at a recording that cannot be used: stop, or skip it with a line",
         flag_values=values,
+    )
+
+
+def define_source(values: flags.FlagValues) -> None:
+    """Adds the flags that say where recordings are."""
+    flags.DEFINE_string(
+        "data_dir", None, "folder of recordings in a layout of the challenge", flag_values=values
+    )
+    flags.DEFINE_string(
+        "normal",
+        None,
+        "in place of --data_dir, a folder of normal recordings: any names, formats and subfolders",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "test", None, "with --normal: folder of recordings to score", flag_values=values
+    )
+    flags.DEFINE_string(
+        "anomalous",
+        None,
+        "with --normal: folder of recordings to score that are known to be anomalous",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "machine", None, "with --normal: the machine's name in tables and files", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "machine_folders",
+        False,
+        "with --normal: each folder has a subfolder a machine",
+        flag_values=values,
+    )
+
+
+_OF_NORMAL = ("test", "anomalous", "machine", "machine_folders")
+
+
+def source_of(values: flags.FlagValues) -> "DataSource | None":
+    """Where the recordings are, by the flags of `define_source`; None where none is given."""
+    from asd_jax.data.own_folders import OwnFolders
+
+    given = [flag for flag in _OF_NORMAL if values[flag].value]
+    if not values.normal:
+        if given:
+            raise UserError(f"--{given[0]} needs --normal=…, the folder of normal recordings")
+        return values.data_dir
+    if values.data_dir:
+        raise UserError("--data_dir and --normal both say where the recordings are; give one")
+    named = {"machine": values.machine} if values.machine else {}
+    return OwnFolders(
+        values.normal,
+        values.test or None,
+        values.anomalous or None,
+        machine_folders=values.machine_folders,
+        **named,
     )
 
 

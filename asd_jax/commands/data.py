@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from asd_jax.commands.base import CONFIG, Command, define_none, with_progress
+from asd_jax.commands.base import (
+    CONFIG,
+    Command,
+    define_none,
+    define_source,
+    source_of,
+    with_progress,
+)
 from asd_jax.config import Config, EnsembleConfig, MembersConfig, load_config, shipped_configs
 from asd_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from asd_jax.data.layouts import DataSource
     from asd_jax.runs.lengths import TooShort
 
 
@@ -110,7 +118,7 @@ def _synth(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
 
 
 def _define_index(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
+    define_source(values)
     flags.DEFINE_integer("year", None, "challenge year, if not told", flag_values=values)
     flags.DEFINE_bool(
         "headers_only",
@@ -132,10 +140,12 @@ def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     if overrides and not values.config:
         raise UserError(f"{CONFIG}{next(iter(overrides))} needs --config=…")
     config = load_config(values.config, overrides) if values.config else None
+    source = source_of(values)
+    assert source is not None
     summary = with_progress(
         "recordings",
         lambda progress: index(
-            values.data_dir,
+            source,
             values.year,
             progress=progress,
             headers_only=values.headers_only,
@@ -144,20 +154,20 @@ def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     short: list[TooShort] = []
     try:
         if config is not None and summary.usable:
-            short = _too_short(config, values.data_dir)
+            short = _too_short(config, source)
     finally:  # what the configuration lacks, such as a machine, is said below the summary
         problems = (*summary.problems, *(Problem(e.what, e.paths, e.hint) for e in short))
         summary = dataclasses.replace(summary, problems=problems)
-        folder = os.path.abspath(values.data_dir)
-        print(f"{values.data_dir}\n\n{format_summary(summary, folder)}")
+        folder = os.path.abspath(values.data_dir or values.normal)
+        print(f"{source}\n\n{format_summary(summary, folder)}")
     if not summary.usable:
-        raise UserError(f"no recording in {values.data_dir} can be used, as said above")
+        raise UserError(f"no recording in {source} can be used, as said above")
     for each in short:
         if each.none_left:
             raise UserError(each.line)
 
 
-def _too_short(config: Config | MembersConfig, data_dir: str) -> "list[TooShort]":
+def _too_short(config: Config | MembersConfig, data_dir: "DataSource") -> "list[TooShort]":
     """The recordings that are too short for a configuration, or for each of its members."""
     from asd_jax.detectors import make_detector
     from asd_jax.runs.clips import find_chosen
@@ -179,5 +189,8 @@ def _too_short(config: Config | MembersConfig, data_dir: str) -> "list[TooShort]
 LIST = Command("detectors and configurations", define_none, _list)
 SYNTH = Command("make a labelled data set", _define_synth, _synth, ("out_dir",))
 INDEX = Command(
-    "what a data folder holds, and what is wrong with it", _define_index, _index, ("data_dir",)
+    "what a data folder holds, and what is wrong with it",
+    _define_index,
+    _index,
+    ("data_dir|normal",),
 )

@@ -2,7 +2,13 @@
 
 from absl import flags
 
-from asd_jax.commands.base import Command, define_on_bad_clip, keep_compiled
+from asd_jax.commands.base import (
+    Command,
+    define_on_bad_clip,
+    define_source,
+    keep_compiled,
+    source_of,
+)
 from asd_jax.config import load_config
 from asd_jax.errors import UserError
 from asd_jax.runtime import distributed
@@ -10,9 +16,12 @@ from asd_jax.runtime import distributed
 
 def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
-        "config", None, "path of a configuration, or the name of a shipped one", flag_values=values
+        "config",
+        None,
+        "path of a configuration, or the name of a shipped one; spectral with --normal",
+        flag_values=values,
     )
-    flags.DEFINE_string("data_dir", None, "folder of recordings", flag_values=values)
+    define_source(values)
     flags.DEFINE_string("out_dir", None, "run directory to make or continue", flag_values=values)
     flags.DEFINE_string(
         "cache_dir",
@@ -60,7 +69,8 @@ def _define_run(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
-    config = load_config(values.config, overrides)
+    source = source_of(values)
+    config = load_config(values.config or "spectral", overrides)  # without, there is --normal
     place = None
     if not values.dry_run:
         place = distributed.place_of(
@@ -73,11 +83,12 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
 
     keep_compiled(values.cache_dir)
     if values.dry_run:
-        print(pipeline.dry_run(config, values.data_dir, on_bad_clip=values.on_bad_clip))
+        print(pipeline.dry_run(config, source, on_bad_clip=values.on_bad_clip))
         return
+    assert source is not None
     table = pipeline.run(
         config,
-        values.data_dir,
+        source,
         values.out_dir,
         members_dir=values.members_dir,
         cache_dir=values.cache_dir,
@@ -147,7 +158,9 @@ def _reproduce(values: flags.FlagValues, words: list[str], overrides: dict[str, 
         )
 
 
-RUN = Command("train, score and evaluate", _define_run, _run, ("config", "data_dir", "out_dir"))
+RUN = Command(
+    "train, score and evaluate", _define_run, _run, ("config|normal", "data_dir|normal", "out_dir")
+)
 REPRODUCE = Command(
     "a report's tables: train what they need, ours beside the published numbers",
     _define_reproduce,

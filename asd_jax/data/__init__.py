@@ -5,6 +5,7 @@
 | `clips` | `ClipTable`, and `Clip`, one row of it |
 | `columns` | its columns: codes, and strings in one buffer |
 | `layouts` | the challenge layouts of every year and MIMII's own: `find_clips`, `parse_clip` |
+| `own_folders` | `OwnFolders`: folders of one's own, of normal recordings and of others |
 | `index` | `index`, `format_summary`: contents and problems of a folder |
 | `audio_files` | `inspect`, `read`: a recording of any rate, channels and length |
 | `recordings` | `read_recordings`: many, a few ahead, long ones in blocks |
@@ -15,6 +16,7 @@
 from asd_jax.data.audio_files import AudioInfo, inspect, read
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.data.layouts import Scan, find_clips, parse_clip, scan
+from asd_jax.data.own_folders import OwnFolders
 from asd_jax.data.recordings import Waveform, read_recordings
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "AudioInfo",
     "Clip",
     "ClipTable",
+    "OwnFolders",
     "Scan",
     "Waveform",
     "find_clips",

@@ -11,6 +11,7 @@ import numpy as np
 from asd_jax.data.columns import Categorical, Strings, encode
 
 NORMAL, ANOMALY, UNLABELLED = 0, 1, -1
+OWN = -1  # the year of recordings in folders of one's own
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -25,7 +26,7 @@ class Clip:
             training clips; "supplemental" for the noise around a machine, or it without noise.
         name: the clip's name in result files; unique within a machine's section and split.
         path: of the file.
-        year: challenge year, 2020 to 2026; 0 for raw MIMII.
+        year: challenge year, 2020 to 2026; 0 for raw MIMII, `OWN` for folders of one's own.
         subset: "dev" or "eval".
         domain: "source", "target", or "" where the year has no domains or hides them.
         label: NORMAL, ANOMALY or UNLABELLED.

@@ -9,7 +9,7 @@ from asd_jax.errors import UserError
 
 EXPECTED = (
     "expected <machine>/train/*.wav and <machine>/test/*.wav named as in DCASE 2020 to 2026, "
-    "or <machine>/id_NN/normal/*.wav as in MIMII"
+    "or <machine>/id_NN/normal/*.wav as in MIMII; with other names, give --normal=FOLDER"
 )
 
 RENAMED = "test_rename"  # labelled evaluation clips, as the challenge's tools name them

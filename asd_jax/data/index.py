@@ -13,7 +13,7 @@ import numpy as np
 
 from asd_jax.data import audio_files, layouts
 from asd_jax.data.audio_files import AudioInfo
-from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
+from asd_jax.data.clips import ANOMALY, NORMAL, OWN, UNLABELLED, Clip, ClipTable
 from asd_jax.data.levels import Level, odd_levels
 
 _Facts = TypeVar("_Facts")
@@ -27,7 +27,7 @@ class Row:
     """The clips of one machine, section and domain.
 
     Attributes:
-        key: year (0 for MIMII), subset, machine, section, domain.
+        key: year (0 for MIMII, −1 for one's own), subset, machine, section, domain.
         train: training clips.
         normal: test clips known to be normal.
         anomaly: test clips known to be anomalous.
@@ -78,7 +78,7 @@ class Summary:
 
 
 def index(
-    data_dir: os.PathLike | str,
+    data_dir: layouts.DataSource,
     year: int | None = None,
     threads: int = 8,
     progress: Callable[[int, int], None] | None = None,
@@ -363,7 +363,7 @@ def _gaps(clips: ClipTable) -> list[Problem]:
 
 
 def _dataset(year: int) -> str:
-    return str(year) if year else "MIMII"
+    return {0: "MIMII", OWN: "own"}.get(year, str(year))
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

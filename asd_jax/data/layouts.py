@@ -26,9 +26,13 @@ import numpy as np
 from asd_jax.data.audio_files import inspect
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.data.folders import EXPECTED, RENAMED, SPLITS, is_recording, is_wav, walk
+from asd_jax.data.own_folders import OwnFolders, own_clips
 from asd_jax.data.years import NO_ATTRIBUTE, SUBSET_FOLDER, YEARS, with_years
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import composed
+
+# Where recordings are.
+DataSource = os.PathLike | str | OwnFolders
 
 _LABELS = {"normal": NORMAL, "anomaly": ANOMALY, "abnormal": ANOMALY, None: UNLABELLED}
 
@@ -75,14 +79,15 @@ class LostRecording(NamedTuple):
 
 
 def find_clips(
-    data_dir: os.PathLike | str,
+    data_dir: DataSource,
     year: int | None = None,
     report: Callable[[str], None] | None = None,
 ) -> ClipTable:
     """Lists the clips under a folder.
 
     Args:
-        data_dir: any folder from the root of several data sets down to one machine's folder.
+        data_dir: any folder from the root of several data sets down to one machine's folder; or
+            folders of one's own.
         year: the challenge year of every clip, instead of the one the layout shows.
         report: called with a line if files were left out since they fit no layout, and with one
             for what was decided about the data, such as its year.
@@ -100,7 +105,7 @@ def find_clips(
 
 
 def listed_clips(
-    scanned: Scan, data_dir: os.PathLike | str, report: Callable[[str], None] | None = None
+    scanned: Scan, data_dir: DataSource, report: Callable[[str], None] | None = None
 ) -> ClipTable:
     """The clips of a scan; arguments, lines and errors as those of `find_clips`."""
     if not scanned.clips:
@@ -126,7 +131,7 @@ def listed_clips(
     return scanned.clips
 
 
-def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
+def scan(data_dir: DataSource, year: int | None = None) -> Scan:
     """Lists all recordings under a folder; arguments as in `find_clips`.
 
     Raises:
@@ -134,6 +139,8 @@ def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
     """
     if year is not None and year not in YEARS:
         raise UserError(f"year {year}: the challenge years are {YEARS[0]} to {YEARS[-1]}")
+    if isinstance(data_dir, OwnFolders):
+        return _scan_own(data_dir, year)
     found = _Found([], [], [], [], [])
     clips = ClipTable.of(_found_clips(Path(data_dir), found))
     if not (clips or found.strays or found.supplemental):
@@ -151,6 +158,23 @@ def scan(data_dir: os.PathLike | str, year: int | None = None) -> Scan:
         tuple(sorted(found.supplemental)),
         tuple(lines),
         tuple(sorted(found.lost)),
+        tuple(sorted(found.others)),
+        tuple(sorted(found.skipped)),
+    )
+
+
+def _scan_own(folders: OwnFolders, year: int | None) -> Scan:
+    """The recordings in folders of one's own."""
+    if year is not None:
+        raise UserError(f"year {year}: folders of your own are of no challenge year; leave it out")
+    found = own_clips(folders)
+    lost = [LostRecording(path, str(Path(path).parent), "dev") for path in sorted(found.strays)]
+    return Scan(
+        found.clips.sorted(),
+        tuple(sorted(found.strays)),
+        (),
+        tuple(found.lines),
+        tuple(lost),
         tuple(sorted(found.others)),
         tuple(sorted(found.skipped)),
     )

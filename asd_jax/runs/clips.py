@@ -7,7 +7,8 @@ from pathlib import Path
 
 from asd_jax.config import nearest
 from asd_jax.data.clips import ANOMALY, Clip, ClipTable
-from asd_jax.data.layouts import listed_clips, scan
+from asd_jax.data.layouts import DataSource, listed_clips, scan
+from asd_jax.data.own_folders import OwnFolders
 from asd_jax.data.supplemental import supplemental_clips
 from asd_jax.data.years import SETTINGS_FILE
 from asd_jax.detectors import Detector
@@ -89,7 +90,7 @@ def _of_other_set(
 
 def find_chosen(
     detector: Detector,
-    data_dir: os.PathLike | str,
+    data_dir: DataSource,
     report: Callable[[str], None],
     on_bad_clip: str,
 ) -> ClipTable:
@@ -154,11 +155,11 @@ def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None])
     return clips[clips.where(subset=subset)]
 
 
-def describe_data(data_dir: os.PathLike | str, training: Features, test: Features) -> dict:
+def describe_data(data_dir: DataSource, training: Features, test: Features) -> dict:
     """Describes the data of a run: its training clips must be the same when it is continued.
 
     Args:
-        data_dir: the folder of recordings.
+        data_dir: of the recordings.
         training: features of the training clips.
         test: features of the test clips.
 
@@ -169,7 +170,7 @@ def describe_data(data_dir: os.PathLike | str, training: Features, test: Feature
     Raises:
         UserError: the clips are of several years.
     """
-    folder = Path(data_dir).resolve()
+    folder = Path(data_dir.normal if isinstance(data_dir, OwnFolders) else data_dir).resolve()
     synthetic = any((place / SETTINGS_FILE).is_file() for place in (folder, *folder.parents[:2]))
     years = sorted({*training.clips.distinct("year"), *test.clips.distinct("year")})
     if len(years) > 1:

@@ -17,7 +17,7 @@ import numpy as np
 
 from asd_jax.config import Config, EnsembleConfig, from_dict
 from asd_jax.config.members import ChoiceConfig, MembersConfig
-from asd_jax.data.layouts import find_clips
+from asd_jax.data.layouts import DataSource, find_clips
 from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import (
@@ -302,7 +302,7 @@ def ensemble(
 
 def member_runs(
     config: MembersConfig,
-    data_dir: os.PathLike | str,
+    data_dir: DataSource,
     members_dir: Path,
     report: Callable[[str], None],
 ) -> dict[str, tuple[Path, Config | MembersConfig]]:
@@ -345,7 +345,7 @@ def chosen_members(
 
 
 def members_on(
-    config: MembersConfig, data_dir: os.PathLike | str | None
+    config: MembersConfig, data_dir: DataSource | None
 ) -> dict[str, Config | MembersConfig]:
     """Members that a run on a data set needs, by name; all members without a data set."""
     if data_dir is None or not isinstance(config, ChoiceConfig):
@@ -370,7 +370,7 @@ def member_keys(text: str, name: str) -> str:
 
 
 def _machines_of(
-    config: ChoiceConfig, data_dir: os.PathLike | str, report: Callable[[str], None]
+    config: ChoiceConfig, data_dir: DataSource, report: Callable[[str], None]
 ) -> Sequence[str]:
     """Machine types of a run: those of the settings, else all that have training clips."""
     clips = find_clips(data_dir, config.data.year or None, report)

@@ -4,9 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from asd_jax.data.clips import OWN
 from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
 from asd_jax.evaluation.challenge import write_challenge_files
+from asd_jax.evaluation.decisions import decision_line, decision_markdown, decision_table
 from asd_jax.evaluation.results import (
     ResultRow,
     ScoreRow,
@@ -51,7 +53,10 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
         year,
         bootstrap_results(rows, year),
         published,
-        [*notes, *standing.notes, standing.line, *constant_scores(rows)],
+        [
+            *([decision_markdown(rows)] if year == OWN and rows else []),
+            *(*notes, *standing.notes, standing.line, *constant_scores(rows)),
+        ],
     )
 
 
@@ -115,6 +120,12 @@ def table(path: os.PathLike | str) -> str:
         published,
         [*notes, *standing.notes, *constant_scores(rows)],
     )
+    if year == OWN and not rows:
+        text = f"there was nothing to score; `asd-jax score {path} FOLDER` scores recordings"
+    elif year == OWN:
+        said = [decision_line(rows), "", *decision_table(rows)]
+        labelled = any(row.n_normal + row.n_anomaly for row in results)
+        text = "\n".join([*([text, ""] if labelled else constant_scores(rows)), *said])
     return "\n".join([text, *_standing_lines(run_dir, standing)])
 
 

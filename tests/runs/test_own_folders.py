@@ -1,0 +1,88 @@
+"""From two folders to a decision by the command line."""
+
+import numpy as np
+import pytest
+import soundfile
+from command_line import run_cli
+from shared_runs import rows_of
+
+RATE = 44_100
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A machine's hum in noise, stereo FLAC; five doubtful recordings, of which two whine."""
+    root = tmp_path_factory.mktemp("own")
+    time = np.arange(2 * RATE) / RATE
+    for folder, count in (("gesund, alle", 16), ("zweifelhaft", 5)):
+        (root / folder / "Tag 1").mkdir(parents=True)
+        for i in range(count):
+            sound = np.random.default_rng([count, i]).normal(0, 0.05, len(time))
+            sound += 0.05 * np.sin(2 * np.pi * 120 * time)
+            if count == 5 and i in (1, 3):
+                sound += 0.05 * np.sin(2 * np.pi * 3100 * time)
+            path = root / folder / "Tag 1" / f"Größe {i}.flac"
+            soundfile.write(path, np.stack([sound, sound], axis=1), RATE)
+    return root
+
+
+def test_two_folders_are_enough(folders, tmp_path, capsys):
+    arguments = [
+        "run",
+        f"--normal={folders / 'gesund, alle'}",
+        f"--test={folders / 'zweifelhaft'}",
+        "--machine=Pumpe",
+        f"--cache_dir={tmp_path / 'cache'}",
+    ]
+    status, out, err = run_cli(capsys, *arguments, "--dry_run")
+    assert status == 0, err
+    assert "Pumpe: 16 normal to learn from, 5 unknown to score" in out
+    run = tmp_path / "run"
+    status, out, err = run_cli(capsys, *arguments, f"--out_dir={run}")
+    assert status == 0, err
+    assert "Pumpe: 16 normal to learn from, 5 unknown to score" in err
+    first, second = out.splitlines()[4:6]
+    assert {line.split("Größe ")[1][0] for line in (first, second)} == {"1", "3"}
+    assert first.endswith("yes") and second.endswith("yes") and "of 5 recordings are called" in out
+    assert "AUC" not in out
+    rows = {row["clip"]: row for row in rows_of(run / "scores.csv")}
+    assert rows["test/Tag 1/Größe 1.flac"]["decision"] == "1"
+    assert "Größe 1.flac" in (run / "results.md").read_text(encoding="utf-8")
+    status, again, err = run_cli(capsys, *arguments, f"--out_dir={run}")
+    assert (status, again) == (0, out) and "is finished; nothing to do" in err
+    # The same numbers for a recording of its own.
+    wav = folders / "zweifelhaft/Tag 1/Größe 3.flac"
+    status, out, _ = run_cli(capsys, "score", run, wav)
+    assert status == 0 and f"{float(rows['test/Tag 1/Größe 3.flac']['score']):.6g}" in out
+
+
+def test_figures_come_with_recordings_that_are_known(folders, tmp_path, capsys):
+    status, out, err = run_cli(
+        capsys,
+        "run",
+        f"--normal={folders / 'gesund, alle'}",
+        f"--anomalous={folders / 'zweifelhaft'}",
+        f"--out_dir={tmp_path / 'run'}",
+    )
+    assert status == 0, err
+    assert "machine  00       all     5/5" in out and "anomalous/Tag 1/Größe 1.flac" in out
+    status, out, _ = run_cli(
+        capsys, "run", f"--normal={folders / 'gesund, alle'}", f"--out_dir={tmp_path / 'alone'}"
+    )
+    assert status == 0 and out.startswith("there was nothing to score; `asd-jax score ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=spectral", "--data_dir=X", "--test=X"], "--test needs --normal=…"),
+        (["--data_dir=X", "--normal=X"], "--data_dir and --normal both say where the recordings"),
+        (["--data_dir=X"], "run needs --config=… or --normal=…"),
+        (["--config=spectral"], "run needs --data_dir=… or --normal=…"),
+        (["--normal=/nowhere"], "--normal=/nowhere does not exist"),
+    ],
+)
+def test_what_is_missing_is_a_line(tmp_path, capsys, arguments, message):
+    status, _, err = run_cli(capsys, "run", *arguments, f"--out_dir={tmp_path / 'run'}")
+    assert status == 2 and message in err and err.count("\n") == 1
+    assert not (tmp_path / "run" / "config.json").exists()
