@@ -66,8 +66,9 @@ def hold_out(clips: ClipTable, labels: np.ndarray, share: float) -> np.ndarray:
     """Chooses clips that a network does not learn from, evenly of all that is known of them.
 
     A clip's turn comes by its place among those of its machine, section, attributes and domain, in
-    the order of a digest of its name. So the choice does not depend on other machines, on seeds, or
-    on what classes are told apart by, and a larger share holds out the same clips and more.
+    the order of a digest of its number within the section. So the choice does not depend on other
+    machines, on seeds, on names, or on what classes are told apart by, and a larger share holds out
+    the same clips and more.
 
     Args:
         clips: training clips.
@@ -88,14 +89,15 @@ def hold_out(clips: ClipTable, labels: np.ndarray, share: float) -> np.ndarray:
     held = np.zeros(len(clips), bool)
     if not share:
         return held
-    own_of = [*clips]
-    digests = [hashlib.sha256(clip.name.encode()).digest() for clip in own_of]
+    digests = [b""] * len(clips)
     # Classes by sound come later, and may be others elsewhere.
     known = [
-        (clip.domain, *(pair for pair in clip.attributes if pair[0] != PSEUDO)) for clip in own_of
+        (clip.domain, *(pair for pair in clip.attributes if pair[0] != PSEUDO)) for clip in clips
     ]
     turns = np.zeros(len(clips))
     for rows in clips.groups("machine", "section").values():
+        for number, row in enumerate(rows.tolist()):
+            digests[row] = hashlib.sha256(f"{number}".encode()).digest()
         alike: dict[Hashable, list[int]] = {}
         for row in sorted(rows.tolist(), key=digests.__getitem__):
             alike.setdefault(known[row], []).append(row)

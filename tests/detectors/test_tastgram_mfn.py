@@ -53,7 +53,7 @@ def trained() -> tuple[Any, Any, list[dict[str, Any]]]:
     """
     config, log = small(last_rate="1"), []
     config = dataclasses.replace(
-        config, train=dataclasses.replace(config.train, learning_rate=0.02)
+        config, train=dataclasses.replace(config.train, learning_rate=0.05)
     )
     clips = [
         Clip(machine, section, "train", f"{i}.wav", "")
@@ -101,7 +101,7 @@ def test_the_epoch_of_the_lowest_validation_loss_is_kept(trained):
     """Its loss is the mean score of the clips held out, with the full margin, in any epoch."""
     fitted, layout, log = trained
     losses = [next(iter(entry["validation_loss"].values())) for entry in log]
-    assert len(losses) == EPOCHS and min(losses) < 0.8 * losses[-1]  # it could be another one
+    assert len(losses) == EPOCHS and min(losses) < 0.95 * losses[-1]  # it could be another one
     (held,) = layout.fleet.validation
     assert len(held.clips) == 6
     waveforms = sounds(CLIPS)[held.clips]
