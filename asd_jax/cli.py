@@ -89,8 +89,8 @@ def _terminable() -> Iterator[None]:
 
 # Flags that are paths, or lists of them.
 _PATHS = (
-    *("config", "data_dir", "normal", "test", "anomalous", "out_dir", "run_dir", "cache_dir"),
-    *("members_dir", "keras"),
+    *("config", "data_dir", "normal", "test", "anomalous", "manifest", "out_dir", "run_dir"),
+    *("cache_dir", "members_dir", "keras"),
 )
 
 
@@ -211,7 +211,7 @@ def _command_help(name: str, command: Command, values: flags.FlagValues) -> str:
         for each in command.required:
             either = each.split("|")
             if len(either) > 1 and flag.name == either[0]:
-                needed = f" (required, or --{either[1]})"
+                needed = f" (required, or {' or '.join(f'--{other}' for other in either[1:])})"
         return f"  --{flag.name}: {flag.help}{default}{needed}"
 
     shown = [values[flag] for flag in values if values[flag].help and len(flag) > 1]

@@ -13,6 +13,7 @@ import numpy as np
 
 from asd_jax.config import Config, MembersConfig
 from asd_jax.data.layouts import DataSource
+from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
 from asd_jax.detectors import Detector, make_detector
 from asd_jax.detectors.joint import Joint
@@ -24,8 +25,9 @@ from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
-from asd_jax.fitting.layout import Layout, lay_out
-from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
+from asd_jax.fitting.layout import Layout, lay_out, plan_lines
+from asd_jax.fitting.scores import score_clips, score_training
+from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.classes import labelled, write_classes
@@ -72,7 +74,8 @@ def run(
 
     Args:
         config: the configuration.
-        data_dir: a folder of recordings in one of the known layouts, or folders of one's own.
+        data_dir: a folder of recordings in one of the known layouts, folders of one's own, or a
+            table of recordings.
         out_dir: the run directory.
         members_dir: folder of the run directories of an ensemble's members, which several
             ensembles may share; `members` in the run directory by default.
@@ -125,7 +128,7 @@ def run(
         if writes:
             run_dir.check(config)
         training, test = features_of(detector, clips, options)
-        data = describe_data(data_dir, training, test)
+        data = describe_data(data_dir, training, test, detector.front_end)
         outdated = writes and run_dir.is_outdated(data)
         if outdated:
             reporter.line(f"{run_dir.path} has scores of other test clips; these are scored anew")
@@ -218,7 +221,8 @@ def dry_run(
 
 
 def _check_source(data_dir: Any) -> None:
-    check("data_dir", data_dir, (str, os.PathLike, OwnFolders), "a path, or OwnFolders")
+    kinds = (str, os.PathLike, OwnFolders, Manifest)
+    check("data_dir", data_dir, kinds, "a path, OwnFolders, or a Manifest")
 
 
 def _check_config(config: Any) -> None:
@@ -246,7 +250,7 @@ def _fit(
     if data := distributed.from_primary(stored):
         fitted = FittedDetector.load(run_dir.model if writes else io.BytesIO(data))
     else:
-        for line in detector.plan(training.clips):
+        for line in plan_lines(detector, training.clips):
             reporter.line(line)
         fit = _train if detector.config.detector.trains else _fit_untrained
         fitted = fit(detector, training, layout, run_dir, reporter)

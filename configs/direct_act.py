@@ -47,7 +47,8 @@ def get_config() -> Config:
             epochs=10,
             batch_size=64,
             learning_rate=1e-3,
-            validation_split=0.1,
+            validation_split=0.0,
+            threshold_split=0.1,
             checkpoint_every=1,
         ),
     )

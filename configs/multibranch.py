@@ -23,7 +23,7 @@ def get_config() -> Config:
 
     Decided here: a tenth of each machine's clips is held out, for thresholds that hold for clips
     that the network does not know. The published networks learn from all
-    (`--config.train.validation_split=0`).
+    (`--config.train.threshold_split=0`).
     """
     return Config(
         detector=MultibranchConfig(),
@@ -31,7 +31,8 @@ def get_config() -> Config:
             epochs=16,
             batch_size=64,
             learning_rate=1e-3,
-            validation_split=0.1,
+            validation_split=0.0,
+            threshold_split=0.1,
             checkpoint_every=1,
         ),
     )

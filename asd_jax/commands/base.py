@@ -91,6 +91,13 @@ def define_source(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string(
+        "manifest",
+        None,
+        "in place of --data_dir, a CSV file with a line a recording: path, and if you like "
+        "machine, section, domain, attributes, group, split (train, test), label (normal, anomaly)",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
         "machine", None, "with --normal: the machine's name in tables and files", flag_values=values
     )
     flags.DEFINE_bool(
@@ -101,20 +108,27 @@ def define_source(values: flags.FlagValues) -> None:
     )
 
 
+_SOURCES = ("data_dir", "normal", "manifest")
 _OF_NORMAL = ("test", "anomalous", "machine", "machine_folders")
 
 
 def source_of(values: flags.FlagValues) -> "DataSource | None":
     """Where the recordings are, by the flags of `define_source`; None where none is given."""
+    from asd_jax.data.manifest import Manifest
     from asd_jax.data.own_folders import OwnFolders
 
     given = [flag for flag in _OF_NORMAL if values[flag].value]
+    sources = [flag for flag in _SOURCES if values[flag].value]
+    if len(sources) > 1:
+        raise UserError(
+            f"--{sources[0]} and --{sources[1]} both say where the recordings are; give one"
+        )
+    if given and not values.normal:
+        raise UserError(f"--{given[0]} needs --normal=…, the folder of normal recordings")
+    if values.manifest:
+        return Manifest(values.manifest)
     if not values.normal:
-        if given:
-            raise UserError(f"--{given[0]} needs --normal=…, the folder of normal recordings")
         return values.data_dir
-    if values.data_dir:
-        raise UserError("--data_dir and --normal both say where the recordings are; give one")
     named = {"machine": values.machine} if values.machine else {}
     return OwnFolders(
         values.normal,

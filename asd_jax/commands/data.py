@@ -158,7 +158,7 @@ def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     finally:  # what the configuration lacks, such as a machine, is said below the summary
         problems = (*summary.problems, *(Problem(e.what, e.paths, e.hint) for e in short))
         summary = dataclasses.replace(summary, problems=problems)
-        folder = os.path.abspath(values.data_dir or values.normal)
+        folder = os.path.abspath(values.data_dir or values.normal or values.manifest)
         print(f"{source}\n\n{format_summary(summary, folder)}")
     if not summary.usable:
         raise UserError(f"no recording in {source} can be used, as said above")
@@ -192,5 +192,5 @@ INDEX = Command(
     "what a data folder holds, and what is wrong with it",
     _define_index,
     _index,
-    ("data_dir|normal",),
+    ("data_dir|normal|manifest",),
 )

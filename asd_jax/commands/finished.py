@@ -23,7 +23,17 @@ def _define_score(values: flags.FlagValues) -> None:
         "say below each score which statistics and frequencies it is made of",
         flag_values=values,
     )
+    _define_false_alarms(values)
     define_on_bad_clip(values)
+
+
+def _define_false_alarms(values: flags.FlagValues) -> None:
+    flags.DEFINE_float(
+        "false_alarms",
+        None,
+        "decide by thresholds that keep this rate of false alarms, as 0.01, in place of the run's",
+        flag_values=values,
+    )
 
 
 def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
@@ -39,13 +49,15 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         on_bad_clip=values.on_bad_clip,
         report=lambda line: print(line, file=sys.stderr),
         explain=values.explain,
+        false_alarms=values.false_alarms,
     )
     width = max([len(row[0]) for row in rows], default=0)
-    for file, machine, score, threshold, decision, explanation in rows:
+    for file, machine, score, threshold, decision, explanation, p_value in rows:
         verdict = f"threshold {threshold:.6g}  {'anomalous' if decision else 'normal'}"
         if math.isnan(threshold):
             verdict = "no threshold, so no decision"
-        print(f"{file:<{width}}  {machine}  score {score:.6g}  {verdict}")
+        rate = "" if math.isnan(p_value) else f"  p-value {p_value:.3g}"
+        print(f"{file:<{width}}  {machine}  score {score:.6g}  {verdict}{rate}")
         for line in explanation.lines() if explanation else ():
             print(f"    {line}")
 
@@ -98,12 +110,13 @@ def _import(values: flags.FlagValues, words: list[str], overrides: dict[str, str
 
 def _define_report(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("run_dir", [], "run directory; may be repeated", flag_values=values)
+    _define_false_alarms(values)
 
 
 def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.runs import report as reporting
 
-    print(reporting.report(values.run_dir))
+    print(reporting.report(values.run_dir, false_alarms=values.false_alarms))
 
 
 def _define_ensemble(values: flags.FlagValues) -> None:

@@ -18,7 +18,7 @@ def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "config",
         None,
-        "path of a configuration, or the name of a shipped one; spectral with --normal",
+        "path of a configuration, or the name of a shipped one; spectral with --normal, --manifest",
         flag_values=values,
     )
     define_source(values)
@@ -70,7 +70,9 @@ def _define_run(values: flags.FlagValues) -> None:
 
 def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     source = source_of(values)
-    config = load_config(values.config or "spectral", overrides)  # without, there is --normal
+    config = load_config(
+        values.config or "spectral", overrides
+    )  # without, there are recordings of one's own
     place = None
     if not values.dry_run:
         place = distributed.place_of(
@@ -159,7 +161,10 @@ def _reproduce(values: flags.FlagValues, words: list[str], overrides: dict[str, 
 
 
 RUN = Command(
-    "train, score and evaluate", _define_run, _run, ("config|normal", "data_dir|normal", "out_dir")
+    "train, score and evaluate",
+    _define_run,
+    _run,
+    ("config|normal|manifest", "data_dir|normal|manifest", "out_dir"),
 )
 REPRODUCE = Command(
     "a report's tables: train what they need, ours beside the published numbers",

@@ -20,6 +20,7 @@ class MemberTrainConfig:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
+    threshold_split: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

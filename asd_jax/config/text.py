@@ -202,6 +202,9 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
         former = TrainConfig.FORMER_NAMES
         data["train"] = {former.get(key, key): value for key, value in train.items()}
     detector = dict(data.get("detector", {}))
+    if "group" in detector:  # of systems without training, before all had it
+        data["data"] = {**data.get("data", {}), "group": detector.pop("group")}
+        data["detector"] = detector
     if detector.get("name") == "ensemble" and "choices" in detector:
         if detector["combine"] == "choose":
             del detector["combine"]

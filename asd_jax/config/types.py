@@ -1,6 +1,7 @@
 """Configuration of a run, as frozen dataclasses."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -54,17 +55,38 @@ class DataConfig:
         subset: "dev" or "eval"; "auto" takes the development set where there is one.
         year: challenge year, for data whose layout does not show it; 0 infers it.
         channel: channel of recordings that have several; -1 takes their mean.
+        group: what tells the clips that were recorded together, as in a session or on a day: the
+            name of an attribute of the file names or of the table of attributes; or a regular
+            expression with a part in parentheses, which is searched in the recording's path. Empty
+            where each clip is by itself. Groups are held out, left out and counted as a whole
+            where thresholds and p-values are made.
     """
 
     machines: tuple[str, ...] = ()
     subset: Literal["auto", "dev", "eval"] = "auto"
     year: int = 0
     channel: int = 0
+    group: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.machines, str):
             raise UserError(f"data.machines is {self.machines!r}; give a tuple of names")
         object.__setattr__(self, "machines", tuple(map(composed, self.machines)))
+        if "(" in self.group:
+            self._check_expression()
+
+    def _check_expression(self) -> None:
+        try:
+            parts = re.compile(self.group).groups
+        except re.error as error:
+            raise UserError(
+                f"data.group is {self.group!r}, which is no regular expression: {error}"
+            ) from None
+        if parts != 1:
+            raise UserError(
+                f"data.group is {self.group!r}, with {parts} parts in parentheses; it needs one, "
+                "which gives the group: (?:…) for others"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +169,10 @@ class TrainConfig:
         batch_size: views in an optimiser step.
         learning_rate: of the detector's optimiser.
         validation_split: share of each model's training clips held out, by whole clips.
+        threshold_split: share of each section's normal clips that no model is fitted to, whatever
+            its seed, and that choose no epoch: they set the threshold, and give p-values. At 0
+            all training clips set the threshold, which the models know too well, so that more
+            normal clips than intended are above it; and there are no p-values.
         patience: epochs without a lower validation loss after which a model stops and keeps its
             best weights; 0 trains to the end and keeps the last ones.
         checkpoint_every: epochs between checkpoints.
@@ -163,6 +189,7 @@ class TrainConfig:
     batch_size: int = 512
     learning_rate: float = 1e-3
     validation_split: float = 0.1
+    threshold_split: float = 0.0
     patience: int = 0
     checkpoint_every: int = 10
     driver: Literal["auto", "vmap", "map", "loop"] = "auto"
@@ -177,10 +204,11 @@ class TrainConfig:
                 raise UserError(f"train.{name} is {getattr(self, name)}; it must be 1 or more")
         if not self.learning_rate > 0:
             raise UserError(f"train.learning_rate is {self.learning_rate}; it must be above 0")
-        if not 0 <= self.validation_split < 1:
-            raise UserError(
-                f"train.validation_split is {self.validation_split}; it must be 0 or more, below 1"
-            )
+        for name in ("validation_split", "threshold_split"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(
+                    f"train.{name} is {getattr(self, name)}; it must be 0 or more, below 1"
+                )
         for name in ("data_devices", "table_mib"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"train.{name} is {getattr(self, name)}; it must be 0 or more")
@@ -206,10 +234,13 @@ class Config:
         precision: dtype of the networks' computation, in training and in scoring. Weights, running
             statistics, losses and scores are float32 in any case.
         seeds: seeds of the models; each machine (and section) has one model a seed.
-        threshold: the decision threshold is a quantile of the gamma distribution fitted to
-            the training clips' scores ("gamma"), or their "mean", or 0 for systems whose score
-            is a distance from a threshold of their own ("zero", as "gamma" with a `backend`).
-        threshold_quantile: that quantile.
+        threshold: the decision threshold, by scores of normal clips: of the lowest score that keeps
+            a stated rate of false alarms ("conformal", see `scoring.conformal`), by clips that the
+            system was not fitted to; the "quantile" of the scores, or of the gamma distribution
+            fitted to them ("gamma"); their "mean", and standard deviations; or 0 for systems whose
+            score is a distance from a threshold of their own ("zero", as "gamma" with a `backend`).
+        threshold_quantile: for "gamma" and "quantile"; "conformal" has 1 less it as false alarms.
+        threshold_deviations: standard deviations above the mean, for "mean".
         name: of the configuration; `load_config` gives it the file's name.
     """
 
@@ -221,9 +252,12 @@ class Config:
     backend: BackendConfig = BackendConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     seeds: tuple[int, ...] = (0, 1, 2)
-    threshold: Literal["gamma", "mean", "zero"] = "gamma"
+    threshold: Literal["gamma", "conformal", "quantile", "mean", "zero"] = "gamma"
     threshold_quantile: float = QUANTILE
+    threshold_deviations: float = 0.0
     name: str = ""
+
+    FORMER_NAMES: typing.ClassVar[Mapping[str, str]] = {"detector.group": "data.group"}
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -244,9 +278,25 @@ class Config:
             check_no_effect(
                 "front_end", self.front_end, [n for n in names if n != "sample_rate"], why
             )
+        self._check_threshold()
+
+    def _check_threshold(self) -> None:
+        """Raises UserError for settings of the threshold that cannot be, or have no effect."""
+        if self.threshold_deviations < 0:
+            raise UserError(
+                f"threshold_deviations is {self.threshold_deviations}; it must be 0 or more"
+            )
+        why = f"threshold is {self.threshold}, not "
+        if self.threshold != "mean":
+            check_no_effect("", self, ("threshold_deviations",), why + "mean")
         if self.threshold == "mean" or (self.threshold == "zero" and self.backend.kind == "own"):
-            why = f"threshold is {self.threshold}, not gamma"
-            check_no_effect("", self, ("threshold_quantile",), why)
+            check_no_effect("", self, ("threshold_quantile",), why + "gamma")
+        learns_from_all = getattr(self.detector, "trains", True) and not self.train.threshold_split
+        if self.threshold == "conformal" and learns_from_all:
+            raise UserError(
+                "threshold is conformal, which is by clips that no model was fitted to, and "
+                "train.threshold_split is 0; set it, as to 0.2"
+            )
 
     def _check_untrained(self) -> None:
         """Raises NoEffectError for settings of training, where nothing is trained."""

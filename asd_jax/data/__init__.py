@@ -5,6 +5,7 @@
 | `clips` | `ClipTable`, and `Clip`, one row of it |
 | `columns` | its columns: codes, and strings in one buffer |
 | `layouts` | the challenge layouts of every year and MIMII's own: `find_clips`, `parse_clip` |
+| `manifest` | `Manifest`: a CSV file of recordings, with what is known of each |
 | `own_folders` | `OwnFolders`: folders of one's own, of normal recordings and of others |
 | `index` | `index`, `format_summary`: contents and problems of a folder |
 | `audio_files` | `inspect`, `read`: a recording of any rate, channels and length |
@@ -16,6 +17,7 @@
 from asd_jax.data.audio_files import AudioInfo, inspect, read
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.data.layouts import Scan, find_clips, parse_clip, scan
+from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
 from asd_jax.data.recordings import Waveform, read_recordings
 
@@ -26,6 +28,7 @@ __all__ = [
     "AudioInfo",
     "Clip",
     "ClipTable",
+    "Manifest",
     "OwnFolders",
     "Scan",
     "Waveform",

@@ -11,6 +11,7 @@ import numpy as np
 from asd_jax.data.columns import Categorical, Strings, encode
 
 NORMAL, ANOMALY, UNLABELLED = 0, 1, -1
+HELD_OUT = "held out"  # a split
 OWN = -1  # the year of recordings in folders of one's own
 
 
@@ -23,7 +24,8 @@ class Clip:
         section: machine id (2020, MIMII) or section (2021 and later), for example "00".
         split: "train" or "test"; "other" for training clips of a machine without a model of its
             own, from which another machine's model learns; "perturbed" for changed copies of
-            training clips; "supplemental" for the noise around a machine, or it without noise.
+            training clips; `HELD_OUT` for normal clips that no model is fitted to, for thresholds;
+            "supplemental" for the noise around a machine, or it without noise.
         name: the clip's name in result files; unique within a machine's section and split.
         path: of the file.
         year: challenge year, 2020 to 2026; 0 for raw MIMII, `OWN` for folders of one's own.
@@ -32,6 +34,7 @@ class Clip:
         label: NORMAL, ANOMALY or UNLABELLED.
         attributes: (name, value) pairs of the file name.
         perturbation: change of the recording after it is read, as in `audio.perturbation`.
+        group: what it was recorded with, as the session or the day; "" for a clip by itself.
     """
 
     machine: str
@@ -45,12 +48,13 @@ class Clip:
     label: int = UNLABELLED
     attributes: tuple[tuple[str, str], ...] = ()
     perturbation: str = ""
+    group: str = ""
 
 
 # Columns with few distinct values; the others are the name and the path.
 _CATEGORICAL = (
     *("machine", "section", "split", "year", "subset", "domain", "label", "attributes"),
-    "perturbation",
+    *("perturbation", "group"),
 )
 
 _BLOCK = 1024  # rows that are read together

@@ -26,13 +26,14 @@ import numpy as np
 from asd_jax.data.audio_files import inspect
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.data.folders import EXPECTED, RENAMED, SPLITS, is_recording, is_wav, walk
+from asd_jax.data.manifest import Manifest, manifest_clips
 from asd_jax.data.own_folders import OwnFolders, own_clips
 from asd_jax.data.years import NO_ATTRIBUTE, SUBSET_FOLDER, YEARS, with_years
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import composed
 
 # Where recordings are.
-DataSource = os.PathLike | str | OwnFolders
+DataSource = os.PathLike | str | OwnFolders | Manifest
 
 _LABELS = {"normal": NORMAL, "anomaly": ANOMALY, "abnormal": ANOMALY, None: UNLABELLED}
 
@@ -139,7 +140,7 @@ def scan(data_dir: DataSource, year: int | None = None) -> Scan:
     """
     if year is not None and year not in YEARS:
         raise UserError(f"year {year}: the challenge years are {YEARS[0]} to {YEARS[-1]}")
-    if isinstance(data_dir, OwnFolders):
+    if isinstance(data_dir, OwnFolders | Manifest):
         return _scan_own(data_dir, year)
     found = _Found([], [], [], [], [])
     clips = ClipTable.of(_found_clips(Path(data_dir), found))
@@ -163,11 +164,11 @@ def scan(data_dir: DataSource, year: int | None = None) -> Scan:
     )
 
 
-def _scan_own(folders: OwnFolders, year: int | None) -> Scan:
-    """The recordings in folders of one's own."""
+def _scan_own(source: OwnFolders | Manifest, year: int | None) -> Scan:
+    """The recordings in folders of one's own, or in a table of one's own."""
     if year is not None:
-        raise UserError(f"year {year}: folders of your own are of no challenge year; leave it out")
-    found = own_clips(folders)
+        raise UserError(f"year {year}: your own recordings are of no challenge year; leave it out")
+    found = manifest_clips(source) if isinstance(source, Manifest) else own_clips(source)
     lost = [LostRecording(path, str(Path(path).parent), "dev") for path in sorted(found.strays)]
     return Scan(
         found.clips.sorted(),

@@ -116,7 +116,7 @@ def own_clips(folders: OwnFolders) -> Found:
         clips += own
     table = ClipTable.of(clips)
     table = _with_scored(table) if folders.anomalous is not None else table
-    lines = [_described(table, machine) for machine in table.distinct("machine")]
+    lines = [described(table, machine) for machine in table.distinct("machine")]
     return found._replace(clips=table, lines=lines)
 
 
@@ -164,7 +164,8 @@ def _with_scored(clips: ClipTable) -> ClipTable:
     return clips.replace(scored, split="test")
 
 
-def _described(clips: ClipTable, machine: str) -> str:
+def described(clips: ClipTable, machine: str) -> str:
+    """How many recordings of a machine are learned from and scored."""
     own = clips.where(machine=machine)
     counts = {
         "normal to learn from": own & clips.where(split="train"),

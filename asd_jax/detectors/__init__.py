@@ -102,18 +102,14 @@ def make_detector(config: Config) -> Detector:
 
 
 def holds_out_for_thresholds(config: Config | MembersConfig) -> bool:
-    """Whether clips that a configuration holds out set thresholds and choose no epoch.
-
-    Published scores of such networks are of ones that learned from all clips.
+    """Whether a configuration holds clips out for thresholds, which published networks learn from.
 
     Examples:
         >>> from asd_jax.config import load_config
         >>> [holds_out_for_thresholds(load_config(name)) for name in ("multibranch", "dense_ae")]
         [True, False]
     """
-    if isinstance(config, MembersConfig) or not make_detector(config).joint:
-        return False
-    return config.train.validation_split > 0 and not config.train.patience
+    return not isinstance(config, MembersConfig) and config.train.threshold_split > 0
 
 
 __all__ = [

@@ -12,6 +12,7 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.audio.waveform_blocks import WaveformBlocks
 from asd_jax.config import Config as RunConfig  # a system's own is `Detector.Config`
 from asd_jax.data.clips import Clip
+from asd_jax.detectors.classes import By
 
 # Names that were here before; systems of users import them from here.
 from asd_jax.detectors.networks import mean_latent as mean_latent
@@ -225,15 +226,19 @@ class Detector(abc.ABC):
         """
         return features
 
-    def held_out(self, clips: Sequence[Clip]) -> np.ndarray | None:
-        """Chooses the clips that no network learns from, whatever its seed.
+    @property
+    def by(self) -> tuple[By, ...]:
+        """What tells clips apart of which some must be left to learn from."""
+        return "machine", "section"
+
+    def validation(self, clips: Sequence[Clip]) -> np.ndarray | None:
+        """Chooses the validation clips, the same for all models (`train.validation_split`).
 
         Args:
             clips: the table of clips.
 
         Returns:
-            bool (clips,); None, as by default, where each model draws its own
-            (`train.validation_split`).
+            bool (clips,); None, as by default, where each model draws its own.
         """
         return None
 

@@ -4,8 +4,7 @@ A class is a machine, a section, the attributes of the file names, and the domai
 section without attributes can be given classes by how they sound (`with_pseudo_attributes`).
 """
 
-import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -60,56 +59,6 @@ def find_classes(clips: ClipTable, by: Sequence[By]) -> Classes:
     for number, key in enumerate(keys):
         labels[groups[key]] = number
     return Classes(keys, labels)
-
-
-def hold_out(clips: ClipTable, labels: np.ndarray, share: float) -> np.ndarray:
-    """Chooses clips that a network does not learn from, evenly of all that is known of them.
-
-    A clip's turn comes by its place among those of its machine, section, attributes and domain, in
-    the order of a digest of its number within the section. So the choice does not depend on other
-    machines, on seeds, on names, or on what classes are told apart by, and a larger share holds out
-    the same clips and more.
-
-    Args:
-        clips: training clips.
-        labels: int (clips,), their classes; one clip of each stays.
-        share: of each section, at least one clip; 0 for none.
-
-    Returns:
-        bool (clips,).
-
-    Examples:
-        >>> from asd_jax.data.clips import Clip
-        >>> names = map(str, range(20))
-        >>> clips = ClipTable.of([Clip("fan", "00", "train", name, "") for name in names])
-        >>> tenth, fifth = (hold_out(clips, np.zeros(20, int), share) for share in (0.1, 0.2))
-        >>> int(tenth.sum()), int(fifth.sum()), bool(np.all(fifth[tenth]))
-        (2, 4, True)
-    """
-    held = np.zeros(len(clips), bool)
-    if not share:
-        return held
-    digests = [b""] * len(clips)
-    # Classes by sound come later, and may be others elsewhere.
-    known = [
-        (clip.domain, *(pair for pair in clip.attributes if pair[0] != PSEUDO)) for clip in clips
-    ]
-    turns = np.zeros(len(clips))
-    for rows in clips.groups("machine", "section").values():
-        for number, row in enumerate(rows.tolist()):
-            digests[row] = hashlib.sha256(f"{number}".encode()).digest()
-        alike: dict[Hashable, list[int]] = {}
-        for row in sorted(rows.tolist(), key=digests.__getitem__):
-            alike.setdefault(known[row], []).append(row)
-        for own in alike.values():
-            turns[own] = (np.arange(len(own)) + 0.5) / len(own)
-        order = sorted(rows.tolist(), key=lambda row: (turns[row], digests[row]))
-        held[order[: max(1, round(share * len(rows)))]] = True
-    for label in np.unique(labels):
-        of_label = np.flatnonzero(labels == label)
-        if held[of_label].all():
-            held[of_label[np.argmax(turns[of_label])]] = False
-    return held
 
 
 def check_several(clips: ClipTable, by: Sequence[By], pseudo_classes: int) -> None:

@@ -15,15 +15,14 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.audio.waveform_blocks import BLOCK
 from asd_jax.config.types import check_no_effect
 from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.groups import hold_out
 from asd_jax.data.supplemental import SPLIT
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.detectors.classes import (
     By,
     check_several,
     describe_classes,
-    describe_span,
     find_classes,
-    hold_out,
     with_pseudo_attributes,
 )
 from asd_jax.errors import UserError
@@ -175,7 +174,7 @@ class Joint(Detector):
         return with_pseudo_attributes(features, count, self.config.front_end.sample_rate)
 
     def plan(self, clips: Sequence[Clip]) -> list[str]:
-        """The classes, the length of what is heard, and what thresholds are from."""
+        """The classes, and the length of what is heard."""
         clips = ClipTable.of(clips)
         own = clips[clips.where(split=["train", "other"])]
         seconds = self.samples / self.config.front_end.sample_rate
@@ -190,44 +189,19 @@ class Joint(Detector):
                 + ("too" if self.config.detector.noise == "class" else "are not used")
             )
         lines.append(f"hears {seconds:g} s of a recording; a shorter one is repeated")
-        return [*lines, *self._threshold_lines(clips)]
-
-    def _threshold_lines(self, clips: ClipTable) -> list[str]:
-        """What thresholds are from."""
-        held = self.held_out(clips)
-        by = ("machine", "section") if self.scope == "section" else ("machine",)
-        trained = clips.groups(*by, rows=clips.where(split="train"))
-        counts = {" ".join(group): int(held[rows].sum()) for group, rows in trained.items()}
-        some = [count for count in counts.values() if count]
-        none = [group for group, count in counts.items() if not count]
-        lines = []
-        if some:
-            span = describe_span(np.array(some))
-            lines.append(f"thresholds by {span} of each {by[-1]}, held out from training")
-        if none and not self.config.train.validation_split:
-            lines.append(
-                "thresholds by clips that the network learns from, so more normal clips than "
-                "intended are above; --config.train.validation_split=0.1 holds some out"
-            )
-        elif none:
-            lines.append(
-                f"{', '.join(none)}: each class has one clip, so none can be held out; thresholds "
-                "by clips that the network learns from, so more normal clips than intended are "
-                "above"
-            )
         return lines
 
-    def held_out(self, clips: Sequence[Clip]) -> np.ndarray:
+    def validation(self, clips: Sequence[Clip]) -> np.ndarray:
         """A share of each section's clips, spread over what is known of them.
 
-        Clips of the other set and supplemental ones need no threshold.
+        Clips of the other set and supplemental ones are all learned from.
         """
         clips = ClipTable.of(clips)
         own = np.flatnonzero(clips.where(split="train"))
-        held_out = np.zeros(len(clips), bool)
+        chosen = np.zeros(len(clips), bool)
         labels = find_classes(clips[own], self.by).labels
-        held_out[own] = hold_out(clips[own], labels, self.config.train.validation_split)
-        return held_out
+        chosen[own] = hold_out(clips[own], labels, self.config.train.validation_split)
+        return chosen
 
     @property
     def by(self) -> tuple[By, ...]:

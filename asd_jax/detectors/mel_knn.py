@@ -47,7 +47,6 @@ class MelKnnConfig(BankedConfig, UntrainedConfig):
     name: ClassVar[str] = "mel_knn"
 
     def __post_init__(self) -> None:
-        UntrainedConfig.__post_init__(self)
         self.check_bank()
         check_no_effect("detector", self, ("states",), "clips are compared with clips")
 

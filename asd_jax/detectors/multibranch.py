@@ -23,9 +23,8 @@ Decided here:
     The last batch of an epoch has the clips that are left.
     Scores of training clips are by banks without the clip itself. A network that has learned from
     a clip knows it all the same, so a tenth of each machine's clips, spread over its classes, is
-    held out from training, the same for all seeds, and sets the thresholds
-    (`train.validation_split`; at 0 all clips do, and too many normal clips are above). Banks have
-    all clips.
+    held out from training and from the banks, the same for all seeds, and sets the thresholds
+    (`train.threshold_split`; at 0 all clips do, and too many normal clips are above).
 """
 
 import dataclasses

@@ -75,7 +75,6 @@ class SpectralConfig(UntrainedConfig):
     level_db: float = 0.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if isinstance(self.statistics, str) or not self.statistics:
             raise UserError(
                 f"detector.statistics is {self.statistics!r}; name one or more of "

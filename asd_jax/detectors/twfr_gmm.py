@@ -69,7 +69,6 @@ class TwfrGmmConfig(UntrainedConfig):
     oversampling: Literal["none", "smote"] = "none"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not isinstance(self.r, tuple) or not self.r:
             raise UserError(f"detector.r is {self.r!r}; name one or more, as in detector.r=0.9,")
         if not all(0 <= base <= 1 for base in self.r) or len(set(self.r)) < len(self.r):

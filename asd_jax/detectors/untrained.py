@@ -19,14 +19,14 @@ than they resemble those of tomorrow.
 
 import abc
 import dataclasses
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.data.clips import Clip
+from asd_jax.data.groups import group_numbers
 from asd_jax.detectors.banked import spread
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
@@ -36,41 +36,19 @@ from asd_jax.training.task import Task
 # What `fit` may give for each clip, beside arrays for `score_pooled`.
 _OF_CLIPS = {"training_scores", "usual"}
 
-GROUP = "group"  # the attribute by which `asd_jax.fit` names a clip's group
-
 
 @dataclasses.dataclass(frozen=True)
 class UntrainedConfig(DetectorConfig):
     """Settings that all systems without training have.
 
     Attributes:
-        group: what tells the clips that were recorded together: the name of an attribute of the
-            file names or of the table of attributes; or a regular expression with a part in
-            parentheses, which is searched in the recording's path. Empty where each clip is by
-            itself, or `groups=` of `asd_jax.fit` says it.
         states: which normal clips share a centre: those of a "domain"; those of a domain with the
             same "attributes"; or those that are in one of its "clusters", where clips show several.
             All share one covariance.
     """
 
     trains: ClassVar[bool] = False
-    group: str = ""
     states: Literal["domain", "attributes", "clusters"] = "domain"
-
-    def __post_init__(self) -> None:
-        if "(" not in self.group:
-            return
-        try:
-            parts = re.compile(self.group).groups
-        except re.error as error:
-            raise UserError(
-                f"detector.group is {self.group!r}, which is no regular expression: {error}"
-            ) from None
-        if parts != 1:
-            raise UserError(
-                f"detector.group is {self.group!r}, with {parts} parts in parentheses; it needs "
-                "one, which gives the group: (?:…) for others"
-            )
 
 
 class Vectors(NamedTuple):
@@ -133,9 +111,8 @@ class Untrained(Detector):
     def examples(
         self, own: np.ndarray, clips: Sequence[Clip], seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A machine's own clips, once it is known that their groups and states are."""
+        """A machine's own clips, once it is known that they have states."""
         settings = self.config.detector
-        clip_groups([clips[i] for i in own.tolist()], settings.group)
         if settings.states == "attributes" and not any(map(_attributes, clips)):
             raise UserError(
                 "detector.states is attributes, which has no effect: no clip has attributes; leave "
@@ -147,11 +124,11 @@ class Untrained(Detector):
         """Vectors, states and groups of a model's training clips."""
         own, vectors = zip(*clips, strict=True)
         settings = self.config.detector
-        groups = clip_groups(own, settings.group)
-        if len(own) > 1 and len(set(groups)) < 2:
+        groups = group_numbers(own)
+        if len(own) > 1 and not groups.any():
             raise UserError(
-                f"all {len(own)} training clips are of one group, {groups[0]!r}, and none is left "
-                "to compare them with; tell finer groups apart (detector.group, or groups= of fit)"
+                f"all {len(own)} training clips are of one group, {own[0].group!r}, and none is "
+                "left to compare them with; tell finer groups apart (data.group, or groups= of fit)"
             )
         if len(own) < self.fewest_clips:
             raise UserError(
@@ -163,7 +140,7 @@ class Untrained(Detector):
                 f"{len(own)} training clips, all equal: how much the normal sound varies is not to "
                 "be seen; add clips"
             )
-        states = state_numbers(own, np.stack(vectors), settings.states, settings.group)
+        states = state_numbers(own, np.stack(vectors), settings.states, self.config.data.group)
         if states.max() == len(own) - 1:
             raise UserError(
                 f"each of the {len(own)} training clips is of a state of its own, by its "
@@ -172,7 +149,7 @@ class Untrained(Detector):
         return {
             "vectors": np.stack(vectors),
             "state": states,
-            "group": np.unique(groups, return_inverse=True)[1].astype(np.float64),
+            "group": groups.astype(np.float64),
         }
 
     def calibrate_fleet(
@@ -229,53 +206,9 @@ class Untrained(Detector):
         return calibration["training_scores"]
 
 
-def clip_groups(clips: Sequence[Clip], group: str) -> list[str]:
-    """The group of each clip.
-
-    Args:
-        clips: the clips.
-        group: `UntrainedConfig.group`.
-
-    Raises:
-        UserError: a clip's name or attributes do not tell its group.
-
-    Examples:
-        >>> names = ("day1_0.wav", "day1_1.wav", "day2_0.wav")
-        >>> clips = [Clip("fan", "00", "train", name, "") for name in names]
-        >>> clip_groups(clips, "day([0-9])_")
-        ['1', '1', '2']
-    """
-    if not group:
-        found = [dict(clip.attributes).get(GROUP) for clip in clips]
-        return [f"{i}" if own is None else own for i, own in enumerate(found)]
-    search: Callable[[Clip], str | None]
-    if "(" in group:
-        pattern = re.compile(group)
-
-        def search(clip: Clip) -> str | None:
-            match = pattern.search(clip.path or clip.name)
-            return (match[1] or None) if match else None
-    else:
-
-        def search(clip: Clip) -> str | None:
-            return dict(clip.attributes).get(group)
-
-    groups = []
-    for clip in clips:
-        own = search(clip)
-        if own is None:
-            known = ", ".join(name for name, _ in clip.attributes) or "none"
-            what = "" if "(" in group else f"; its attributes: {known}"
-            raise UserError(
-                f"detector.group={group}: {clip.path or clip.name} does not tell its group{what}"
-            )
-        groups.append(own)
-    return groups
-
-
 def _attributes(clip: Clip, group: str = "") -> tuple[tuple[str, str], ...]:
-    """A clip's attributes but for those that name its group."""
-    return tuple(own for own in clip.attributes if own[0] not in (GROUP, group))
+    """A clip's attributes but for the one that names its group."""
+    return tuple(own for own in clip.attributes if own[0] != group)
 
 
 def state_numbers(
@@ -287,7 +220,7 @@ def state_numbers(
         clips: the clips.
         vectors: (clips, values).
         states: `UntrainedConfig.states`.
-        group: `UntrainedConfig.group`.
+        group: `DataConfig.group`.
 
     Returns:
         float64 (clips,) from 0; those of the source domain first, then by their clips.

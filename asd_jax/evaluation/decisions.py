@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from asd_jax.data.clips import ANOMALY, NORMAL
 from asd_jax.evaluation.results import ScoreRow
 from asd_jax.evaluation.tables import aligned, markdown
 
 _MOST = 10  # recordings of a machine that are shown
-_HEADING = ("machine", "recording", "score", "threshold", "anomalous")
+_HEADING = ("machine", "recording", "score", "threshold", "anomalous", "p-value")
 
 
 def decision_line(rows: Sequence[ScoreRow]) -> str:
@@ -27,6 +28,27 @@ def decision_line(rows: Sequence[ScoreRow]) -> str:
 def decision_table(rows: Sequence[ScoreRow]) -> list[str]:
     """Lines of a text table of each machine's highest scores, the highest first."""
     return aligned([_HEADING, *_cells(rows)])
+
+
+def count_table(rows: Sequence[ScoreRow]) -> list[str]:
+    """Lines of a text table of the decisions on labelled clips, of all seeds together.
+
+    Args:
+        rows: scores of test clips.
+    """
+    of_places: dict[tuple[str, str, str], list[ScoreRow]] = {}
+    for row in rows:
+        of_places.setdefault((row.machine, row.section, row.domain or "all"), []).append(row)
+    cells = []
+    for place, own in sorted(of_places.items()):
+        counts = [
+            f"{sum(row.decision for row in labelled)}/{len(labelled)}"
+            for label in (NORMAL, ANOMALY)
+            for labelled in [[row for row in own if row.label == label]]
+        ]
+        cells.append([*place, f"{np.mean([row.threshold for row in own]):.6g}", *counts])
+    heading = ("machine", "section", "domain", "threshold", "false alarms", "anomalies found")
+    return aligned([heading, *cells])
 
 
 def decision_markdown(rows: Sequence[ScoreRow]) -> str:
@@ -60,5 +82,11 @@ def _cells(rows: Sequence[ScoreRow]) -> list[list[str]]:
                 verdict = f"by {count} of {len(own)} seeds"
             if np.isnan(scores[i]) or np.isnan(threshold):
                 verdict = "–"
-            cells.append([machine, own[0].clip, f"{scores[i]:.6g}", f"{threshold:.6g}", verdict])
+            p_value = np.mean([row.p_value for row in own])
+            cells.append(
+                [
+                    *(machine, own[0].clip, f"{scores[i]:.6g}", f"{threshold:.6g}", verdict),
+                    "–" if np.isnan(p_value) else f"{p_value:.3g}",
+                ]
+            )
     return cells

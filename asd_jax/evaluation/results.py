@@ -30,6 +30,8 @@ class ScoreRow(NamedTuple):
         score: anomaly score, larger is more anomalous.
         threshold: the decision threshold.
         decision: 1 if the clip is predicted anomalous, else 0.
+        p_value: largest rate at which normal clips have such a score, see `scoring.conformal`; NaN
+            where no normal clip was kept apart from the fit.
     """
 
     machine: str
@@ -41,6 +43,7 @@ class ScoreRow(NamedTuple):
     score: float
     threshold: float
     decision: int
+    p_value: float = float("nan")
 
 
 class TrainingRow(NamedTuple):
@@ -50,6 +53,10 @@ class TrainingRow(NamedTuple):
 
     Attributes:
         sets_threshold: 1 if the score is one of those that set the threshold, else 0.
+        unseen: 1 if neither gradients nor the choice of an epoch nor another fit saw the clip
+            before it was scored, else 0; p-values are by these.
+        group: what it was recorded with, as in `Clip`.
+        by_section: 1 if the models that scored it serve its section alone, else 0.
     """
 
     machine: str
@@ -59,6 +66,9 @@ class TrainingRow(NamedTuple):
     clip: str
     score: float
     sets_threshold: int = 1
+    unseen: int = 0
+    group: str = ""
+    by_section: int = 0
 
 
 class ResultRow(NamedTuple):

@@ -9,10 +9,10 @@ import numpy as np
 
 from asd_jax import config as configs
 from asd_jax.config import Config
-from asd_jax.data.clips import NORMAL, Clip
+from asd_jax.data.clips import NORMAL, Clip, ClipTable
+from asd_jax.data.groups import with_groups
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.base import Detector
-from asd_jax.detectors.untrained import GROUP
 from asd_jax.errors import UserError
 from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import embeddings_of
@@ -20,8 +20,9 @@ from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import fit_clips
-from asd_jax.fitting.layout import lay_out, with_perturbed
-from asd_jax.fitting.scores import score_training, with_thresholds
+from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out, with_perturbed
+from asd_jax.fitting.scores import score_training
+from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
 from asd_jax.runtime.progress import Reporter, Silent
 
@@ -57,8 +58,8 @@ def fit(
             distinguish them.
         attributes: what else is known of each clip, as {"speed": 6} or a text; for systems that
             learn to tell it apart, or that have a centre for each.
-        groups: what each clip was recorded with, as the recording, session or day; for systems
-            without training, whose training scores are by the clips of other groups.
+        groups: what each clip was recorded with, as the recording, session or day. Groups are held
+            out, left out and counted as a whole where thresholds and p-values are made.
         outliers: (frames, mels) of each clip of another machine; for systems that also learn
             from such clips.
         embeddings: (clips, values) of each clip, by the network that the configuration names.
@@ -88,17 +89,20 @@ def fit(
             domain=domain,
             label=NORMAL,
             attributes=own,
+            group=group,
         )
-        for i, (machine, section, domain, own) in enumerate(
+        for i, (machine, section, domain, own, group) in enumerate(
             zip(
                 _machines(machine, machines, len(arrays)),
                 _sections(sections, len(arrays)),
                 _domains(domains, len(arrays)),
-                _attributes(attributes, groups, len(arrays), detector),
+                _attributes(attributes, len(arrays)),
+                _groups(groups, len(arrays), config),
                 strict=True,
             )
         )
     ]
+    clips = [*with_held_out(detector, with_groups(ClipTable.of(clips), config.data.group))]
     if len(with_perturbed(detector, clips)) > len(clips):
         raise UserError(
             f"{config.name or config.detector.name} also learns from changed recordings, which "
@@ -111,17 +115,14 @@ def fit(
         )
     if outliers:
         outliers = check_features(outliers, detector.front_end.width, detector.views)
-    not_ours = dataclasses.replace(clips[0], machine=f"not {clips[0].machine}", split="other")
-    clips += [
-        dataclasses.replace(not_ours, section="", name=f"{i:08}", domain="", attributes=())
-        for i in range(len(outliers))
-    ]
+    not_ours = Clip(f"not {clips[0].machine}", "", "other", "", "", label=NORMAL)
+    clips += [dataclasses.replace(not_ours, name=f"{i:08}") for i in range(len(outliers))]
     reporter = reporter or Silent()
     table = ArrayFeatures(clips, [*arrays, *outliers], embeddings)
     table.embeddings = embeddings_of(config, table)
     labelled = detector.labelled(table)
     layout = lay_out(detector, labelled.clips, labelled.n_frames)
-    for line in detector.plan(labelled.clips):
+    for line in plan_lines(detector, labelled.clips):
         reporter.line(line)
     learnt = (clips for part in layout.fleet.training for clips in part.clips)
     if outliers and not any(clip >= len(arrays) for clip in learnt):
@@ -186,34 +187,28 @@ def _domains(domains: Any, count: int) -> list[str]:
     return column
 
 
-def _attributes(
-    attributes: Any, groups: Any, count: int, detector: Detector
-) -> list[tuple[tuple[str, str], ...]]:
-    """`Clip.attributes` of each clip: those that are given, and its group."""
-    own: list[tuple[tuple[str, str], ...]] = [()] * count
-    if attributes is not None:
-        column = _column(attributes, "attributes", count)
-        for each in column:
-            check(
-                "a clip's attributes", each, (Mapping, str), "a mapping, as {'speed': 6}, or a text"
-            )
-        own = [_pairs(each) for each in column]
+def _attributes(attributes: Any, count: int) -> list[tuple[tuple[str, str], ...]]:
+    """`Clip.attributes` of each clip."""
+    if attributes is None:
+        return [()] * count
+    column = _column(attributes, "attributes", count)
+    for each in column:
+        check("a clip's attributes", each, (Mapping, str), "a mapping, as {'speed': 6}, or a text")
+    return [_pairs(each) for each in column]
+
+
+def _groups(groups: Any, count: int, config: Config) -> list[str]:
+    """`Clip.group` of each clip."""
     if groups is None:
-        return own
-    if detector.config.detector.trains:
+        return [""] * count
+    if config.data.group:
         raise UserError(
-            f"groups are given, which {detector.config.detector.name} does not use; they are for "
-            "systems without training"
-        )
-    if detector.config.detector.group:
-        raise UserError(
-            f"groups are given, and detector.group is {detector.config.detector.group!r}; leave "
-            "one of them out"
+            f"groups are given, and data.group is {config.data.group!r}; leave one of them out"
         )
     column = _column(groups, "groups", count)
     for group in column:
         check("a group", group, (str, int, np.integer), "a name or a whole number")
-    return [(*its, (GROUP, str(group))) for its, group in zip(own, column, strict=True)]
+    return [str(group) for group in column]
 
 
 def _pairs(attributes: Mapping[str, Any] | str) -> tuple[tuple[str, str], ...]:

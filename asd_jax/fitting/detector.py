@@ -19,10 +19,10 @@ from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import Embedder, embedder_of, embeddings_of, mean_embedding
 from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures, ClipInput, Features
-from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.fitted_file import read_fitted, write_fitted
-from asd_jax.fitting.layout import Group, group_name
+from asd_jax.fitting.layout import Group
 from asd_jax.fitting.pooled import pool_clips, pool_of_models, scores_of_pools, take
+from asd_jax.fitting.served import Served
 from asd_jax.runtime import distributed
 from asd_jax.scoring.explanation import Explanation
 from asd_jax.training import FleetModel
@@ -32,7 +32,7 @@ _SHARE_CLIPS = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FittedDetector(Fitted):
+class FittedDetector(Served):
     """A system fitted to normal clips, ready to score others.
 
     Attributes:
@@ -45,6 +45,9 @@ class FittedDetector(Fitted):
         group_thresholds: "machine/section" (the section empty where one model serves a
             machine type) → threshold of the mean score over the seeds.
         sections: machine → sections that had training clips, ascending.
+        reference: "scores" (models, clips) of normal clips that the models were not fitted to, NaN
+            for padding, and "groups" (models, clips), equal for clips that were recorded together;
+            empty without such clips.
     """
 
     detector: Detector
@@ -54,25 +57,7 @@ class FittedDetector(Fitted):
     thresholds: np.ndarray = dataclasses.field(repr=False)
     group_thresholds: Mapping[str, float]
     sections: Mapping[str, tuple[str, ...]]
-
-    @property
-    def config(self) -> Config:
-        """The configuration it was fitted with."""
-        return self.detector.config
-
-    @property
-    def machines(self) -> tuple[str, ...]:
-        """Machine types it can score."""
-        return tuple(dict.fromkeys(model.machine for model in self.models))
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of its models."""
-        return self.config.seeds
-
-    def sections_of(self, machine: str) -> tuple[str, ...] | None:
-        """Sections of a machine type; None where one model scores all of them alike."""
-        return None if self.detector.scope == "machine" else self.sections[machine]
+    reference: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     def seed_scores(
         self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
@@ -186,42 +171,6 @@ class FittedDetector(Fitted):
         scores = self.model_scores(self.models_of(group), table, indices, labels)
         return np.repeat(scores, len(seeds), axis=0)
 
-    def group_threshold(self, group: Group, seed: int | None) -> float:
-        """The threshold of a seed's scores, or of their mean over the seeds."""
-        chosen = self.models_of(group, self._seeds(seed))
-        if seed is not None or len(self.seeds) == 1:
-            return float(self.thresholds[chosen[0]])
-        return self.group_thresholds[group_name(self.models[chosen[0]])]
-
-    def models_of(self, group: Group, seeds: Sequence[int] | None = None) -> list[int]:
-        """Indices of the models that serve a machine and section.
-
-        Args:
-            group: machine and section, from `resolve`.
-            seeds: of the models; all by default.
-        """
-        machine, section = group
-        return [
-            m
-            for m, model in enumerate(self.models)
-            if model.machine == machine
-            and model.section in ("", section)
-            and (seeds is None or model.seed in seeds)
-        ]
-
-    def networks_of(self, chosen: Sequence[int]) -> list[int]:
-        """Rows of `weights` by which models score."""
-        if not self.detector.joint:
-            return [*chosen]
-        return [self.seeds.index(self.models[m].seed) for m in chosen]
-
-    def label_of(self, group: Group) -> int:
-        """`ClipInput.label` of the clips of a machine and section."""
-        machine, section = group
-        if self.detector.scope != "machine by section":
-            return 0
-        return self.sections[machine].index(section)
-
     def model_scores(
         self,
         chosen: Sequence[int],
@@ -262,14 +211,8 @@ class FittedDetector(Fitted):
         scores = self.detector.training_scores(self.calibration)
         if scores is None:
             return None
-        return self.of_seeds(chosen, scores[np.asarray(chosen)])
-
-    def of_seeds(self, chosen: Sequence[int], scores: np.ndarray) -> np.ndarray:
-        """(seeds, clips) scores from those of chosen models, (models, clips)."""
-        # NaN of a diverged training, already reported, leaves the seed to its other trainings.
-        n_seeds = len({self.models[m].seed for m in chosen})
-        of_seeds = scores.reshape(n_seeds, -1, scores.shape[1])  # (seeds, trainings, clips)
-        return np.fmin.reduce(of_seeds, axis=1)
+        # Of the precision of `model_scores`, so that equal clips have equal scores.
+        return self.of_seeds(chosen, scores[np.asarray(chosen)].astype(np.float32))
 
     def clip_scores(
         self, chosen: Sequence[int], clips: Iterable[ClipFrames], *, trained_on: bool = False
@@ -367,7 +310,11 @@ class FittedDetector(Fitted):
             "group_thresholds": dict(self.group_thresholds),
             "sections": dict(self.sections),
         }
-        trees = {"weights": self.weights, "calibration": self.calibration}
+        trees = {
+            "weights": self.weights,
+            "calibration": self.calibration,
+            "reference": self.reference,
+        }
         write_fitted(path, meta, trees, thresholds=self.thresholds)
 
     @classmethod
@@ -392,4 +339,5 @@ class FittedDetector(Fitted):
             thresholds=thresholds,
             group_thresholds=meta["group_thresholds"],
             sections={k: tuple(v) for k, v in meta["sections"].items()},
+            reference=trees.get("reference", {}),
         )

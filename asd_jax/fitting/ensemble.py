@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from asd_jax.evaluation.promises import References
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
 from asd_jax.scoring import ensemble
+from asd_jax.scoring.conformal import Reference
 
 
 class FittedMembers(Fitted):
@@ -60,6 +62,8 @@ class FittedEnsemble(FittedMembers):
         combine: "mean" or "max" of the standardised scores.
         scales: of each machine and section: "mean" and "deviation" (members, seeds) of the
             members' scores, "thresholds" (seeds,), and "threshold" of the mean over the seeds.
+        references: of each machine and section, the combined scores of normal clips that no member
+            was fitted to.
     """
 
     def __init__(
@@ -68,8 +72,10 @@ class FittedEnsemble(FittedMembers):
         seeds: Sequence[int],
         combine: Literal["mean", "max"],
         scales: Sequence[Mapping[str, Any]],
+        references: Mapping[Group, References] | None = None,
     ):
         super().__init__(members, seeds)
+        self._references = dict(references or {})
         self.combine = combine
         self._scales = {(scale["machine"], scale["section"]): scale for scale in scales}
 
@@ -103,6 +109,11 @@ class FittedEnsemble(FittedMembers):
         """The threshold of a seed's scores, or of their mean."""
         scale = self._scales[group]
         return scale["threshold"] if seed is None else scale["thresholds"][self.seeds.index(seed)]
+
+    def group_reference(self, group: Group, seed: int | None) -> Reference:
+        """The reference of a seed's scores, or of their mean."""
+        own = self._references.get(group)
+        return Reference.of([]) if own is None else own.of_seed(seed)
 
 
 class FittedChoice(FittedMembers):
@@ -144,6 +155,11 @@ class FittedChoice(FittedMembers):
         member = self._member_for(group[0])
         # A member that trains nothing has one model for all seeds.
         return member.group_threshold(group, seed if seed in member.seeds else None)
+
+    def group_reference(self, group: Group, seed: int | None) -> Reference:
+        """The member's own reference."""
+        member = self._member_for(group[0])
+        return member.group_reference(group, seed if seed in member.seeds else None)
 
     def _member_for(self, machine: str) -> Fitted:
         return self.members[self.chosen[machine]]

@@ -2,13 +2,22 @@
 
 import abc
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from asd_jax.config import nearest
 from asd_jax.errors import UserError
+from asd_jax.evaluation.promises import NO_REFERENCE, too_few
 from asd_jax.fitting.layout import Group
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
+from asd_jax.scoring.conformal import (
+    Promise,
+    Reference,
+    conformal_threshold,
+    p_values,
+    promise_of,
+)
 
 
 class Fitted(abc.ABC):
@@ -53,6 +62,10 @@ class Fitted(abc.ABC):
     def group_threshold(self, group: Group, seed: int | None) -> float:
         """`threshold` of a machine and section, from `resolve`."""
 
+    @abc.abstractmethod
+    def group_reference(self, group: Group, seed: int | None) -> Reference:
+        """Scores of normal clips of a machine and section that no model was fitted to."""
+
     def score(
         self,
         waveforms: np.ndarray,
@@ -89,10 +102,81 @@ class Fitted(abc.ABC):
         machine: str | None = None,
         section: str | int | None = None,
         seed: int | None = None,
+        false_alarms: float | None = None,
     ) -> float:
-        """Score above which a clip is called anomalous; arguments as in `score`."""
+        """Score above which a clip is called anomalous.
+
+        Args:
+            machine: as in `score`.
+            section: as in `score`.
+            seed: as in `score`.
+            false_alarms: largest rate at which normal clips are to be called anomalous, in (0, 1);
+                by default the threshold is the configuration's.
+
+        Raises:
+            UserError: as `score`; or the rate cannot be promised, and what can be.
+        """
         self._seeds(seed)
-        return self.group_threshold(self.resolve(machine, section), seed)
+        group = self.resolve(machine, section)
+        if false_alarms is None:
+            return self.group_threshold(group, seed)
+        reference = self.group_reference(group, seed)
+        threshold, problem = conformal_threshold(reference, false_alarms)
+        if problem:
+            raise UserError(f"{' '.join(filter(None, group))}: {too_few(problem, reference)}")
+        return threshold
+
+    def p_values(
+        self,
+        scores: np.ndarray,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+        seed: int | None = None,
+    ) -> np.ndarray:
+        """Largest rates at which normal clips have such scores, or larger ones.
+
+        They are by normal clips that the system was not fitted to, see `scoring.conformal`.
+
+        Args:
+            scores: (...) from `score`, with the same machine, section and seed.
+            machine: as in `score`.
+            section: as in `score`.
+            seed: as in `score`.
+
+        Returns:
+            (...) in (0, 1]; NaN where a score is.
+
+        Raises:
+            UserError: as `score`; or no normal clip was kept apart from the fit.
+        """
+        self._seeds(seed)
+        group = self.resolve(machine, section)
+        reference = self.group_reference(group, seed)
+        if not reference.n_groups:
+            raise UserError(f"{' '.join(filter(None, group))}: {NO_REFERENCE}")
+        return p_values(scores, reference)
+
+    def promise(
+        self,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+        seed: int | None = None,
+        false_alarms: float | None = None,
+    ) -> Promise:
+        """What `threshold` promises of new normal clips; arguments as there.
+
+        Raises:
+            UserError: as `threshold`; or no normal clip was kept apart from the fit.
+        """
+        place: dict[str, Any] = {"machine": machine, "section": section, "seed": seed}
+        threshold = self.threshold(**place, false_alarms=false_alarms)
+        group = self.resolve(machine, section)
+        reference = self.group_reference(group, seed)
+        if not reference.n_groups:
+            raise UserError(f"{' '.join(filter(None, group))}: {NO_REFERENCE}")
+        return promise_of(threshold, reference)
 
     def resolve(self, machine: str | None, section: str | int | None) -> Group:
         """Infers a machine or section that is left out, where there is only one.

@@ -1,4 +1,4 @@
-"""The layout of a run: its models, and the clips that each learns from."""
+"""The layout of a run: its models, the clips that each learns from, and those held out."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from asd_jax.config import TrainConfig
-from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.clips import HELD_OUT, Clip, ClipTable
+from asd_jax.data.groups import hold_out
 from asd_jax.detectors import Detector
+from asd_jax.detectors.classes import describe_span, find_classes
 from asd_jax.errors import UserError
 from asd_jax.training import FleetClips, FleetModel, fleet_clips
 
@@ -30,6 +32,7 @@ class Layout(NamedTuple):
             machine or section with the network of each seed.
         groups: indices (clips,) of the training clips of each machine and section that has
             models of its own.
+        held_out: likewise of the clips that none is fitted to.
         sections: each machine's sections that have training clips, ascending.
         settings: the training settings, with a batch no larger than the largest number of views
             of a model.
@@ -39,6 +42,7 @@ class Layout(NamedTuple):
     fleet: FleetClips
     models: Sequence[FleetModel]
     groups: dict[Group, np.ndarray]
+    held_out: dict[Group, np.ndarray]
     sections: dict[str, tuple[str, ...]]
     settings: TrainConfig
     n_labels: int
@@ -84,29 +88,55 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
         view_hop=spec.hop,
         crop=spec.crop,
         config=settings,
-        held_out=detector.held_out(clips),
+        validation=detector.validation(clips),
     )
-    return Layout(fleet, models, groups, _sections_of(clips), settings, n_labels)
+    held_out = groups_of(detector, clips, HELD_OUT)
+    return Layout(fleet, models, groups, held_out, _sections_of(clips), settings, n_labels)
 
 
-def sets_thresholds(detector: Detector, layout: Layout) -> np.ndarray:
-    """The training clips whose scores set thresholds.
+def with_held_out(detector: Detector, clips: Sequence[Clip]) -> ClipTable:
+    """The clips, of which a share of each section's normal ones is held out from training.
 
-    A network of all machines knows the clips that it has learned from too well: their scores are
-    lower than those of other normal clips. Of a machine with clips held out, these alone count.
-
-    Returns:
-        bool (clips,) of the table.
+    Args:
+        detector: the system, with the run's configuration (`train.threshold_split`).
+        clips: the clips of the run.
     """
-    counts = np.ones(len(layout.fleet.n_frames), bool)
-    if not detector.joint:
-        return counts
-    held_out = np.zeros_like(counts)
-    held_out[layout.fleet.validation[0].clips] = True
-    for rows in layout.groups.values():
-        if held_out[rows].any():
-            counts[rows] = held_out[rows]
-    return counts
+    clips = ClipTable.of(clips)
+    if not detector.config.detector.trains:  # its training clips are scored without their groups
+        return clips
+    own = np.flatnonzero(clips.where(split="train"))
+    labels = find_classes(clips[own], detector.by).labels
+    mask = np.zeros(len(clips), bool)
+    mask[own] = hold_out(clips[own], labels, detector.config.train.threshold_split)
+    return clips.replace(mask, split=HELD_OUT)
+
+
+def plan_lines(detector: Detector, clips: Sequence[Clip]) -> list[str]:
+    """What a user should know of the training clips before anything is fitted, as lines."""
+    return [*detector.plan(clips), *_threshold_lines(detector, clips)]
+
+
+def _threshold_lines(detector: Detector, clips: Sequence[Clip]) -> list[str]:
+    """What thresholds are from, where models are trained."""
+    if not detector.config.detector.trains:
+        return []
+    if not detector.config.train.threshold_split:
+        return [
+            "thresholds by clips that the models learn from, so more normal clips than intended "
+            "are above, and no p-values; --config.train.threshold_split=0.1 holds some out"
+        ]
+    held_out, lines = groups_of(detector, clips, HELD_OUT), []
+    if held_out:
+        span = describe_span(np.array([*map(len, held_out.values())]))
+        what = "section" if detector.scope == "section" else "machine"
+        lines.append(f"thresholds by {span} of each {what}, held out from training")
+    trained = groups_of(detector, clips)
+    if none := [" ".join(filter(None, group)) for group in trained if group not in held_out]:
+        lines.append(
+            f"{', '.join(none)}: too few clips to hold one out; thresholds by clips that the "
+            "models learn from, so more normal clips than intended are above, and no p-values"
+        )
+    return lines
 
 
 def labels_of(layout: Layout, network: int) -> np.ndarray:
@@ -141,10 +171,12 @@ def _learnt(detector: Detector, groups: dict[Group, np.ndarray]) -> dict[Group, 
     return {("", ""): np.sort(np.concatenate([*groups.values()]))}
 
 
-def groups_of(detector: Detector, clips: Sequence[Clip]) -> dict[Group, np.ndarray]:
-    """Indices of the training clips of each machine and section that has models of its own."""
+def groups_of(
+    detector: Detector, clips: Sequence[Clip], split: str = "train"
+) -> dict[Group, np.ndarray]:
+    """Indices of the clips of a split of each machine and section that has models of its own."""
     clips = ClipTable.of(clips)
-    training = clips.where(split="train")
+    training = clips.where(split=split)
     if detector.scope == "section":
         return dict(sorted(clips.groups("machine", "section", rows=training).items()))
     of_machines = clips.groups("machine", rows=training)

@@ -18,6 +18,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.lengths import length_line
+from asd_jax.scoring.conformal import p_values
 from asd_jax.scoring.explanation import Explanation
 
 _UNNAMED = "machine"  # of models that were fitted or imported without a machine's name
@@ -33,6 +34,8 @@ class FileScore(NamedTuple):
         threshold: a larger score is anomalous; NaN where the run has none.
         decision: 1 if it is called anomalous, else 0.
         explanation: what the score is made of; None where it was not asked for.
+        p_value: largest rate at which normal clips have such a score; NaN where no normal clip was
+            kept apart from the fit.
     """
 
     file: str
@@ -41,6 +44,7 @@ class FileScore(NamedTuple):
     threshold: float
     decision: int
     explanation: Explanation | None = None
+    p_value: float = float("nan")
 
 
 class _Request(NamedTuple):
@@ -115,6 +119,7 @@ def score_files(
     on_bad_clip: str = "stop",
     report: Callable[[str], None] = print,
     explain: bool = False,
+    false_alarms: float | None = None,
 ) -> list[FileScore]:
     """Scores recordings.
 
@@ -128,10 +133,11 @@ def score_files(
         report: called with a line about each recording that is left out, resampled or downmixed,
             and about what was assumed of recordings that fit no layout.
         explain: whether to say what the scores are made of.
+        false_alarms: as of `Fitted.threshold`.
 
     Raises:
-        UserError: a recording cannot be scored, unless they are skipped; or its system cannot
-            explain its scores.
+        UserError: a recording cannot be scored, unless they are skipped; its system cannot explain
+            its scores; or the rate of false alarms cannot be promised.
     """
     if explain and not isinstance(fitted, FittedDetector):
         raise UserError("an ensemble's scores are not explained; explain those of a member")
@@ -154,8 +160,11 @@ def score_files(
     rows = []
     for index in sorted(scores):
         its_machine, its_section = request.whose[index]
-        threshold = fitted.threshold(machine=its_machine, section=its_section)
+        threshold = fitted.threshold(
+            machine=its_machine, section=its_section, false_alarms=false_alarms
+        )
         score = float(scores[index].mean())
+        reference = fitted.group_reference(fitted.resolve(its_machine, its_section), None)
         rows.append(
             FileScore(
                 os.fspath(files[index]),
@@ -164,6 +173,7 @@ def score_files(
                 threshold,
                 int(score > threshold),
                 explanations[index] if explanations else None,
+                float(p_values(score, reference)),
             )
         )
     return rows

@@ -1,27 +1,17 @@
-"""Scores of the training and of the test clips, and the thresholds between them."""
+"""Scores of the training clips, of those held out, and of the test clips."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
-from asd_jax.config import Config
 from asd_jax.errors import UserError
-from asd_jax.evaluation.results import (
-    ScoreRow,
-    TrainingRow,
-)
-from asd_jax.features.table import (
-    Features,
-)
+from asd_jax.evaluation.results import ScoreRow, TrainingRow
+from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.layout import Layout, group_name, sets_thresholds
+from asd_jax.fitting.layout import Group, Layout
 from asd_jax.fitting.lengths import length_line
 from asd_jax.runtime.progress import Reporter
-from asd_jax.scoring.threshold import Threshold, gamma_threshold, mean_threshold
-
-# Clips held out, of which a quantile says little.
-_FEW = 10
+from asd_jax.scoring.conformal import p_values
 
 
 def score_training(
@@ -41,9 +31,9 @@ def score_training(
     Raises:
         UserError: there are no training clips of any of its models.
     """
-    rows = []
-    groups, counts = layout.groups, sets_thresholds(fitted.detector, layout)
-    served = {group: own for group, own in groups.items() if _models_of(fitted, group)}
+    rows: list[TrainingRow] = []
+    groups = layout.groups
+    served = {group: own for group, own in groups.items() if fitted.models_for(group)}
     if not served:  # of an imported model
         raise UserError(
             f"the model is of {', '.join(fitted.machines)}, the training clips are of "
@@ -52,90 +42,40 @@ def score_training(
         )
     reporter.start("scoring training clips", len(served))
     for done, (group, indices) in enumerate(served.items(), 1):
-        chosen = _models_of(fitted, group)
-        clips = [*features.clips[indices]]
-        labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
-        scores = fitted.training_scores(chosen)  # (seeds, clips), or None
-        if scores is not None:
-            scores = scores[:, : len(clips)]  # the rest is padding
-        else:
-            scores = fitted.model_scores(chosen, features, indices, labels, trained_on=True)
-        for seed, row in zip(fitted.config.seeds, scores, strict=True):
-            for clip, score, own in zip(clips, row, counts[indices].tolist(), strict=True):
-                place = clip.machine, clip.section, clip.domain, seed, clip.name
-                rows.append(TrainingRow(*place, score, int(own)))
+        held_out = layout.held_out.get(group, np.zeros(0, int))
+        # Systems without training score their training clips by models without their groups.
+        left_out = not fitted.config.detector.trains
+        rows += _rows(fitted, features, group, indices, int(not len(held_out)), int(left_out))
+        if len(held_out):
+            rows += _rows(fitted, features, group, held_out, 1, 1)
         reporter.advance(done)
     reporter.stop()
     return rows
 
 
-def with_thresholds(
-    fitted: FittedDetector, rows: Sequence[TrainingRow], reporter: Reporter
-) -> FittedDetector:
-    """The fitted system with decision thresholds from the scores of its training clips.
-
-    Args:
-        fitted: the system.
-        rows: from `score_training`.
-        reporter: shows a line where a threshold is not the one that the configuration asks for.
-    """
-    of_group: dict[tuple[str, str], list[list[float]]] = {}
-    by_section = fitted.detector.scope == "section"
-    for row in rows:
-        if not row.sets_threshold:
-            continue
-        group = row.machine, row.section if by_section else ""
-        of_seeds = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
-        of_seeds[fitted.config.seeds.index(row.seed)].append(row.score)
-    thresholds, group_thresholds = np.full(len(fitted.models), np.nan), {}
-    by_name: dict[str, Threshold] = {}
-    for group, lists in of_group.items():
-        # (seeds, clips), and the models of the group
-        scores, chosen = np.array(lists, np.float32), _models_of(fitted, group)
-        for m in chosen:
-            of_seed = scores[fitted.config.seeds.index(fitted.models[m].seed)]
-            threshold = threshold_of(fitted.config, of_seed)
-            thresholds[m] = threshold.value
-            if not fitted.models[m].repeat:
-                by_name[fitted.models[m].name] = threshold
-        of_mean = threshold_of(fitted.config, scores.mean(axis=0))
-        group_thresholds[group_name(fitted.models[chosen[0]])] = of_mean.value
-        if len(scores) > 1:
-            by_name[" ".join(filter(None, [*group, "mean of the seeds"]))] = of_mean
-    for line in fallback_lines(by_name):
-        reporter.line(line)
-    held_out_of = {
-        (row.machine, row.section if by_section else "") for row in rows if not row.sets_threshold
-    }
-    few = [" ".join(filter(None, name)) for name in held_out_of if len(of_group[name][0]) < _FEW]
-    if few:
-        reporter.line(
-            f"{', '.join(sorted(few))}: fewer than {_FEW} clips were held out for the threshold; a "
-            "larger --config.train.validation_split makes it more reliable"
-        )
-    return dataclasses.replace(fitted, thresholds=thresholds, group_thresholds=group_thresholds)
-
-
-def fallback_lines(thresholds: Mapping[str, Threshold]) -> list[str]:
-    """A line for each threshold, by name, that is not the one that was asked for."""
-    return [
-        f"{name}: threshold {threshold.value:.6g} instead: {threshold.fallback}"
-        for name, threshold in thresholds.items()
-        if threshold.fallback
-    ]
-
-
-def threshold_of(config: Config, scores: np.ndarray) -> Threshold:
-    """The decision threshold that a configuration asks for, from (clips,) training scores."""
-    if config.threshold == "zero" and config.backend.kind == "own":
-        return Threshold(0.0)
-    if config.threshold == "mean":
-        return mean_threshold(scores)
-    return gamma_threshold(scores, config.threshold_quantile)
-
-
-def _models_of(fitted: FittedDetector, group: tuple[str, str]) -> list[int]:
-    return [m for m, model in enumerate(fitted.models) if (model.machine, model.section) == group]
+def _rows(
+    fitted: FittedDetector,
+    features: Features,
+    group: Group,
+    indices: np.ndarray,
+    sets_threshold: int,
+    unseen: int,
+) -> Iterator[TrainingRow]:
+    """Rows of some clips of a group, of one seed after another."""
+    chosen, trains = fitted.models_for(group), fitted.config.detector.trains
+    clips = [*features.clips[indices]]
+    labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
+    scores = fitted.training_scores(chosen)  # (seeds, clips), or None
+    if scores is not None:
+        scores = scores[:, : len(clips)]  # the rest is padding
+    else:
+        trained_on = not (trains and unseen)
+        scores = fitted.model_scores(chosen, features, indices, labels, trained_on=trained_on)
+    by_section = int(fitted.detector.scope == "section")
+    for seed, row in zip(fitted.config.seeds, scores, strict=True):
+        for clip, score in zip(clips, row, strict=True):
+            place = clip.machine, clip.section, clip.domain, seed, clip.name
+            yield TrainingRow(*place, score, sets_threshold, unseen, clip.group, by_section)
 
 
 def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
@@ -157,19 +97,21 @@ def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) 
         scores = fitted.model_scores(chosen, features, indices, labels)  # (seeds, clips)
         first = chosen[:: fitted.detector.repeats]  # of each seed's trainings
         for m, row in zip(first, scores, strict=True):
-            threshold = float(fitted.thresholds[m])
-            for clip, score in zip(clips, row, strict=True):
+            threshold, seed = float(fitted.thresholds[m]), fitted.models[m].seed
+            rates = p_values(row, fitted.group_reference(group, seed)).tolist()
+            for clip, score, p_value in zip(clips, row, rates, strict=True):
                 rows.append(
                     ScoreRow(
                         machine=machine,
                         section=section,
                         domain=clip.domain,
-                        seed=fitted.models[m].seed,
+                        seed=seed,
                         clip=clip.name,
                         label=clip.label,
                         score=score,
                         threshold=threshold,
                         decision=int(score > threshold),
+                        p_value=p_value,
                     )
                 )
         reporter.advance(done)

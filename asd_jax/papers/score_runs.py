@@ -211,7 +211,7 @@ def _prepare(
 def _learning_from_all(system: System) -> dict[str, str]:
     """The setting by which no clip is held out, of a system that holds some out for thresholds."""
     if holds_out_for_thresholds(load_config(system.configuration)):
-        return {"train.validation_split": "0"}
+        return {"train.threshold_split": "0"}
     return {}
 
 

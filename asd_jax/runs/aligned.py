@@ -81,16 +81,29 @@ def with_common_rows(
 ) -> tuple[list[AlignedScores], bool]:
     """The rows of all runs, of which those set thresholds that do so in each run.
 
+    They are unseen where no run's models were fitted to them, and of sections, as scales are; of
+    the groups of what was recorded together, those that a run knows count.
+
     Returns:
         The runs, and whether there are such rows; without, all training rows set thresholds.
     """
-    kept = [[row.sets_threshold for row in run.training[0]] for run in aligned]  # (runs, clips)
-    common = np.min(kept, axis=0)
-    found = bool(common.any())
-    counts = (common if found else np.ones_like(common)).tolist()
+    kept, unseen = (  # (clips,) each
+        np.min([[getattr(row, name) for row in run.training[0]] for run in aligned], axis=0)
+        for name in ("sets_threshold", "unseen")
+    )
+    found = bool(kept.any())
+    counts = kept if found else np.ones_like(kept)
+    groups = [
+        next(filter(None, names), "")
+        for names in zip(*([row.group for row in run.training[0]] for run in aligned), strict=True)
+    ]
+    facts = [*zip(counts.tolist(), unseen.tolist(), groups, strict=True)]
     flagged = [
         [
-            [row._replace(sets_threshold=own) for row, own in zip(rows, counts, strict=True)]
+            [
+                row._replace(sets_threshold=own, unseen=new, group=group, by_section=1)
+                for row, (own, new, group) in zip(rows, facts, strict=True)
+            ]
             for rows in run.training
         ]
         for run in aligned
@@ -213,5 +226,6 @@ def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
         "year": year,
         "synthetic": any(data["synthetic"] for data in descriptions),
         "n_clips": max(data["n_clips"] for data in descriptions),
+        "clip_seconds": max(data.get("clip_seconds", 0.0) for data in descriptions),
         **{key: "+".join(sorted({data[key] for data in descriptions})) for key in digests},
     }

@@ -5,17 +5,22 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from asd_jax.config import nearest
-from asd_jax.data.clips import ANOMALY, Clip, ClipTable
+from asd_jax.data.clips import ANOMALY, HELD_OUT, Clip, ClipTable
+from asd_jax.data.groups import with_groups
 from asd_jax.data.layouts import DataSource, listed_clips, scan
+from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
 from asd_jax.data.supplemental import supplemental_clips
 from asd_jax.data.years import SETTINGS_FILE
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation.challenge import file_suffix
+from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import Features, FeatureSet
-from asd_jax.fitting.layout import check_clips, with_perturbed
+from asd_jax.fitting.layout import check_clips, with_held_out, with_perturbed
 
 
 def choose_clips(
@@ -60,7 +65,8 @@ def choose_clips(
         )
     for places in chosen.groups("machine", "section", "domain", "year", rows=test):
         file_suffix(*places)  # raises UserError where result files have no place
-    chosen = with_perturbed(detector, chosen[~faulty])
+    chosen = with_groups(chosen[~faulty], config.data.group)
+    chosen = with_perturbed(detector, with_held_out(detector, chosen))
     check_clips(detector, chosen)
     return chosen
 
@@ -155,22 +161,28 @@ def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None])
     return clips[clips.where(subset=subset)]
 
 
-def describe_data(data_dir: DataSource, training: Features, test: Features) -> dict:
+def describe_data(
+    data_dir: DataSource, training: Features, test: Features, front_end: ClipFrontEnd
+) -> dict:
     """Describes the data of a run: its training clips must be the same when it is continued.
 
     Args:
         data_dir: of the recordings.
         training: features of the training clips.
         test: features of the test clips.
+        front_end: what made the features.
 
     Returns:
-        `year`; `synthetic`, whether the recordings are made by `asd-jax synth`; `n_clips`; and
-        digests of names and contents: `training`, `test`, and `fingerprint` of both.
+        `year`; `synthetic`, whether the recordings are made by `asd-jax synth`; `n_clips`;
+        `clip_seconds`, the usual length of a training clip; and digests of names and contents:
+        `training`, `test`, and `fingerprint` of both.
 
     Raises:
         UserError: the clips are of several years.
     """
-    folder = Path(data_dir.normal if isinstance(data_dir, OwnFolders) else data_dir).resolve()
+    if isinstance(data_dir, OwnFolders):
+        data_dir = data_dir.normal
+    folder = Path(data_dir.path if isinstance(data_dir, Manifest) else data_dir).resolve()
     synthetic = any((place / SETTINGS_FILE).is_file() for place in (folder, *folder.parents[:2]))
     years = sorted({*training.clips.distinct("year"), *test.clips.distinct("year")})
     if len(years) > 1:
@@ -179,10 +191,12 @@ def describe_data(data_dir: DataSource, training: Features, test: Features) -> d
             "one, or set data.year"
         )
     digests = [_content_digest(table) for table in (training, test)]
+    frame_seconds = front_end.hop_length / front_end.sample_rate
     return {
         "year": years[0],
         "synthetic": synthetic,
         "n_clips": len(training.clips) + len(test.clips),
+        "clip_seconds": round(float(np.median(training.n_frames)) * frame_seconds, 1),
         "fingerprint": hashlib.sha256("".join(digests).encode()).hexdigest(),
         "training": digests[0],
         "test": digests[1],
@@ -194,7 +208,9 @@ def _content_digest(table: Features) -> str:
     digest = hashlib.sha256()
     contents = table.digests if isinstance(table, FeatureSet) else ()
     for clip, content in zip(table.clips, contents, strict=True):
-        facts = (clip.machine, clip.section, clip.split, clip.name, content.tobytes().hex())
+        # Clips that are held out are training clips of the data, of the same content.
+        split = "train" if clip.split == HELD_OUT else clip.split
+        facts = (clip.machine, clip.section, split, clip.name, content.tobytes().hex())
         digest.update(f"{facts}\n".encode())
     return digest.hexdigest()
 

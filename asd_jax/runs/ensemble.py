@@ -20,15 +20,17 @@ from asd_jax.config.members import ChoiceConfig, MembersConfig
 from asd_jax.data.layouts import DataSource, find_clips
 from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
+from asd_jax.evaluation.promises import references_of, with_p_values
 from asd_jax.evaluation.results import (
     ScoreRow,
     TrainingRow,
+    read_training_csv,
     write_training_csv,
 )
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
-from asd_jax.fitting.scores import fallback_lines
+from asd_jax.fitting.thresholds import fallback_lines
 from asd_jax.runs.aligned import (
     RunScores,
     aligned_scores,
@@ -131,7 +133,8 @@ def load_members(
     }
     if meta["combine"] == _CHOOSE:
         return FittedChoice(members, meta["seeds"], meta["chosen"])
-    return FittedEnsemble(members, meta["seeds"], meta["combine"], meta["scales"])
+    references = references_of(read_training_csv(path.parent / "training_scores.csv"))
+    return FittedEnsemble(members, meta["seeds"], meta["combine"], meta["scales"], references)
 
 
 def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]) -> _Combined:
@@ -214,6 +217,7 @@ def _ensemble_scores(
             ]
     for line in [*widened, *fallback_lines(by_name)]:  # when all runs are known to fit together
         report(line)
+    rows = with_p_values(rows, training)
     return rows, training, {"combine": config.combine, "chosen": {}, "scales": scales}
 
 

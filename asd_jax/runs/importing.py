@@ -11,8 +11,9 @@ from asd_jax import config as configs
 from asd_jax.config import Config, MembersConfig
 from asd_jax.detectors.dense_ae import DenseAutoencoderDetector
 from asd_jax.errors import UserError
-from asd_jax.fitting.detector import FittedDetector, group_name
-from asd_jax.fitting.scores import threshold_of
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.layout import group_name
+from asd_jax.fitting.thresholds import threshold_of
 from asd_jax.models.pretrained.keras_autoencoder import load_keras_autoencoder
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runtime.arguments import composed

@@ -10,7 +10,13 @@ from asd_jax.data.dcase2020 import TRAINING_CLIPS
 from asd_jax.data.index import read_headers
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
-from asd_jax.fitting.layout import groups_of, lay_out, with_perturbed
+from asd_jax.fitting.layout import (
+    groups_of,
+    lay_out,
+    plan_lines,
+    with_held_out,
+    with_perturbed,
+)
 from asd_jax.runs.lengths import frames_of_header, too_short
 from asd_jax.training.cost import Cost, estimate_cost
 
@@ -28,7 +34,7 @@ def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
             clips += [Clip(machine, section, "train", f"{i}.wav", "", 2020) for i in range(count)]
     if not clips:
         raise UserError(f"data.machines: DCASE 2020 has {', '.join(TRAINING_CLIPS)}")
-    table = with_perturbed(detector, clips)
+    table = with_perturbed(detector, with_held_out(detector, clips))
     return table, np.array([frames[clip.machine] for clip in table])
 
 
@@ -151,4 +157,4 @@ def plan_run(detector: Detector, clips: Sequence[Clip] | None) -> str:
         lines = describe(cost_of(detector, usable, n_frames))
     else:
         lines = describe_untrained(detector, usable, n_frames)
-    return "\n".join([lines, *detector.plan(usable), f"{where}; nothing was started"])
+    return "\n".join([lines, *plan_lines(detector, usable), f"{where}; nothing was started"])

@@ -8,7 +8,13 @@ from asd_jax.data.clips import OWN
 from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
 from asd_jax.evaluation.challenge import write_challenge_files
-from asd_jax.evaluation.decisions import decision_line, decision_markdown, decision_table
+from asd_jax.evaluation.decisions import (
+    count_table,
+    decision_line,
+    decision_markdown,
+    decision_table,
+)
+from asd_jax.evaluation.promises import decided_anew, promise_lines
 from asd_jax.evaluation.results import (
     ResultRow,
     ScoreRow,
@@ -44,6 +50,8 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
     stored = read_config(run_dir.config)
     published, notes = comparison(run_dir, stored, data, results)
     standing = standing_in(run_dir, stored, data, results)
+    training = read_training_csv(run_dir.training_csv)
+    promises = promise_lines(rows, training, data.get("clip_seconds", 0.0))
     if standing.markdown:
         with atomic_write(run_dir.published_md) as file:
             file.write(standing.markdown)
@@ -55,7 +63,7 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
         published,
         [
             *([decision_markdown(rows)] if year == OWN and rows else []),
-            *(*notes, *standing.notes, standing.line, *constant_scores(rows)),
+            *(*notes, *standing.notes, standing.line, *constant_scores(rows), *promises),
         ],
     )
 
@@ -102,15 +110,26 @@ def names_of(stored: dict) -> tuple[str, ...]:
     return (*combined, name, detector["name"])
 
 
-def table(path: os.PathLike | str) -> str:
+def table(path: os.PathLike | str, *, false_alarms: float | None = None) -> str:
     """The table of a finished run, with intervals and published numbers.
 
+    Args:
+        path: the run directory.
+        false_alarms: rate of false alarms that thresholds are to keep, in place of the run's.
+
     Raises:
-        UserError: no run directory, or an unfinished or damaged one.
+        UserError: no run directory, or an unfinished or damaged one; or the rate cannot be
+            promised.
     """
     run_dir, stored, data = finished_run(path)
     year, rows = data["year"], read_scores_csv(run_dir.scores_csv)
     results = read_results_csv(run_dir.results_csv)
+    training = read_training_csv(run_dir.training_csv)
+    said: list[str] = []
+    if false_alarms is not None:
+        rows = tuple(decided_anew(rows, training, false_alarms))
+        said = ["", *count_table(rows)] if year != OWN else []
+    promises = promise_lines(rows, training, data.get("clip_seconds", 0.0))
     published, notes = comparison(run_dir, stored, data, results)
     standing = standing_in(run_dir, stored, data, results)
     text = tables.format_table(
@@ -125,8 +144,10 @@ def table(path: os.PathLike | str) -> str:
     elif year == OWN:
         said = [decision_line(rows), "", *decision_table(rows)]
         labelled = any(row.n_normal + row.n_anomaly for row in results)
-        text = "\n".join([*([text, ""] if labelled else constant_scores(rows)), *said])
-    return "\n".join([text, *_standing_lines(run_dir, standing)])
+        said = [text, "", *said] if labelled else [*constant_scores(rows), *said]
+        text = ""
+    lines = [*([text] if text else []), *said, *([""] if promises else []), *promises]
+    return "\n".join([*lines, *_standing_lines(run_dir, standing)])
 
 
 def _standing_lines(run_dir: RunDirectory, standing: Standing) -> list[str]:
@@ -137,10 +158,23 @@ def _standing_lines(run_dir: RunDirectory, standing: Standing) -> list[str]:
     return ["", standing.line, *standing.table, *where]
 
 
-def report(paths: Sequence[os.PathLike | str]) -> str:
-    """Table of finished runs side by side, with published numbers; of one, with intervals."""
+def report(paths: Sequence[os.PathLike | str], *, false_alarms: float | None = None) -> str:
+    """Table of finished runs side by side, with published numbers; of one, with intervals.
+
+    Args:
+        paths: the run directories.
+        false_alarms: as of `table`, for one run.
+
+    Raises:
+        UserError: as `table`; or thresholds are asked for beside several runs.
+    """
     if len(paths) == 1:
-        return table(paths[0])
+        return table(paths[0], false_alarms=false_alarms)
+    if false_alarms is not None:
+        raise UserError(
+            "--false_alarms changes the decisions of one run, and tables of several show none; "
+            "name one run"
+        )
     runs: list[tables.Run] = []
     numbers: list[Published] = []
     notes: list[str] = []

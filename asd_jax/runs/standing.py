@@ -169,7 +169,7 @@ def standing_of(
 def _is_same(score: Score, stored: Mapping[str, Any]) -> bool:
     """Whether a run's configuration is that of a published score.
 
-    Seeds, data and the threshold's quantile may be others. Joint networks may learn from all clips,
+    Seeds, data and the kind of threshold may be others. Joint networks may learn from all clips,
     as the published ones, or hold some out for thresholds, as our configurations.
     """
     if score.configuration != stored["name"] or score.configuration not in shipped_configs():
@@ -178,9 +178,9 @@ def _is_same(score: Score, stored: Mapping[str, Any]) -> bool:
         published = load_config(score.configuration, score.overrides)
     except UserError:  # settings that there were, or will be
         return False
-    free = ("seeds", "data", "threshold_quantile")
+    free = ("seeds", "data", "threshold", "threshold_quantile", "threshold_deviations")
     wanted = to_dict(published)
-    of_all = {**wanted, "train": {**wanted["train"], "validation_split": 0.0}}
+    of_all = {**wanted, "train": {**wanted["train"], "threshold_split": 0.0}}
     return any(
         all(stored.get(key) == value for key, value in each.items() if key not in free)
         for each in ([wanted, of_all] if holds_out_for_thresholds(published) else [wanted])

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-# Width of the middle half of a normal distribution, in deviations.
-_MIDDLE_HALF = 1.349
+from asd_jax.scoring.threshold import MIDDLE_HALF
 
 
 def scale_of(training_scores: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +55,7 @@ def widening(training_scores: Any) -> np.ndarray:
     scores = np.asarray(training_scores, np.float64)
     scores = np.where(np.isfinite(scores), scores, np.nan)
     low, high = np.quantile(scores, (0.25, 0.75), axis=-1)
-    middle = (high - low) / _MIDDLE_HALF
+    middle = (high - low) / MIDDLE_HALF
     _, deviation = scale_of(scores)
     return np.divide(deviation, middle, out=np.full_like(middle, np.nan), where=middle > 0)
 

@@ -14,6 +14,8 @@ _FEWEST_SCORES = 10
 _CONFIDENCE = 0.99
 # A mean with fewer scores on one side says little of the others: one score moved it.
 _LEAST_SIDE = 0.1
+# Width of the middle half of a normal distribution, in deviations.
+MIDDLE_HALF = 1.349
 
 
 class Threshold(NamedTuple):
@@ -29,16 +31,18 @@ class Threshold(NamedTuple):
     fallback: str = ""
 
 
-def mean_threshold(scores: Any) -> Threshold:
-    """Mean of the training clips' scores, without those that are not finite.
+def mean_threshold(scores: Any, deviations: float = 0.0) -> Threshold:
+    """Mean of the training clips' scores plus some standard deviations, without infinite scores.
 
-    The median replaces a mean that has less than a tenth of the scores on one side: a few
-    outlying clips have moved it.
+    The median replaces a mean that has less than a tenth of the scores on one side, and the width
+    of their middle half, over that of a normal distribution, the deviation: a few outlying clips
+    have moved them.
 
-    Source: Jalali et al. 2020, section 3: the error on the training set.
+    Source: Jalali et al. 2020, section 3, for the mean: the error on the training set.
 
     Args:
         scores: (clips,) anomaly scores of normal training clips.
+        deviations: standard deviations above the mean, with n − 1 in the denominator.
 
     Returns:
         The threshold; NaN, with the reason, without a finite score.
@@ -46,6 +50,8 @@ def mean_threshold(scores: Any) -> Threshold:
     Examples:
         >>> mean_threshold([1.0, 3.0, float("inf")]).value
         2.0
+        >>> mean_threshold([1.0, 2.0, 3.0], deviations=3).value
+        5.0
         >>> scores = [*range(40, 60), 300000]
         >>> mean_threshold(scores)
         Threshold(value=50.0, fallback='1 of 21 training scores are above their mean, 14332.9')
@@ -58,8 +64,50 @@ def mean_threshold(scores: Any) -> Threshold:
     for side, count in (("above", np.sum(finite > mean)), ("below", np.sum(finite < mean))):
         if finite.size >= _FEWEST_SCORES and 0 < count < _LEAST_SIDE * finite.size:
             reason = f"{count} of {finite.size} training scores are {side} their mean, {mean:.6g}"
-            return Threshold(float(np.median(finite)), reason)
-    return Threshold(mean)
+            low, high = np.quantile(finite, (0.25, 0.75))
+            middle = float(np.median(finite))
+            return Threshold(middle + deviations * float(high - low) / MIDDLE_HALF, reason)
+    deviation = float(finite.std(ddof=1)) if deviations and finite.size > 1 else 0.0
+    return Threshold(mean + deviations * deviation)
+
+
+def quantile_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
+    """Quantile of the training clips' scores, without those that are not finite.
+
+    It lies between the two scores around place `quantile` × (n + 1), so that a score of the same
+    distribution is above it with a probability of 1 − `quantile`, as far as there is such a place.
+
+    Args:
+        scores: (clips,) anomaly scores of normal training clips.
+        quantile: in (0, 1).
+
+    Returns:
+        The threshold; the largest score, with the reason, where so few scores have no such
+        quantile.
+
+    Raises:
+        UserError: quantile is outside (0, 1).
+
+    Source: Weibull 1939; definition 6 of Hyndman and Fan 1996 (Sample quantiles in statistical
+    packages).
+
+    Examples:
+        >>> quantile_threshold([4.0, 1.0, 2.0, 3.0], quantile=0.7).value
+        3.5
+        >>> quantile_threshold([1.0, 2.0, 3.0])
+        Threshold(value=3.0, fallback='only 3 training scores, of which none is at the quantile')
+    """
+    _check_quantile(quantile)
+    finite = np.asarray(scores, np.float64).ravel()
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return Threshold(float("nan"), "no finite training score")
+    value = float(np.quantile(finite, quantile, method="weibull"))
+    if quantile * (finite.size + 1) > finite.size + 1e-9:
+        return Threshold(
+            value, f"only {finite.size} training scores, of which none is at the quantile"
+        )
+    return Threshold(value)
 
 
 def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
@@ -98,8 +146,7 @@ def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
         >>> threshold.fallback, bool(0.85 < (scores <= threshold.value).mean() < 0.95)
         ('', True)
     """
-    if not 0 < quantile < 1:
-        raise UserError(f"the threshold's quantile must be between 0 and 1, not {quantile}")
+    _check_quantile(quantile)
     scores = np.asarray(scores, np.float64).ravel()
     finite = scores[np.isfinite(scores)]
     if not finite.size:
@@ -124,6 +171,11 @@ def gamma_threshold(scores: Any, quantile: float = 0.9) -> Threshold:
         return Threshold(empirical, f"the gamma fit failed: {error}")
     problem = _beyond_sampling(np.sort(finite), value, quantile)
     return Threshold(empirical, problem) if problem else Threshold(value)
+
+
+def _check_quantile(quantile: float) -> None:
+    if not 0 < quantile < 1:
+        raise UserError(f"the threshold's quantile must be between 0 and 1, not {quantile}")
 
 
 def _limits(n: int, share: float) -> tuple[int, int]:

@@ -125,7 +125,7 @@ def fleet_clips(
     view_hop: int,
     config: TrainConfig,
     crop: bool = False,
-    held_out: np.ndarray | None = None,
+    validation: np.ndarray | None = None,
 ) -> FleetClips:
     """Splits the clips of each model into training and validation clips.
 
@@ -137,7 +137,7 @@ def fleet_clips(
         view_hop: frames from one view's start to the next one's.
         config: `validation_split` and `batch_size` are used.
         crop: whether an epoch has one view of a clip, see `ViewSpec`.
-        held_out: bool (clips,), true of the clips that no model learns from; by default each model
+        validation: bool (clips,), true of the validation clips of all models; by default each model
             draws its own.
 
     Examples:
@@ -153,17 +153,17 @@ def fleet_clips(
         >>> len(fleet.training[0].clips), len(fleet.validation[0].clips), fleet.n_views()[0]
         (8, 2, np.int64(309))
     """
-    training, validation = [], []
+    training, held_out = [], []
     for model, (clips, labels) in zip(models, examples, strict=True):
         places = np.arange(len(clips))  # positions in both arrays
-        if held_out is None:
+        if validation is None:
             kept, held = split_clips(model, places, config.validation_split)
         else:
-            kept, held = (np.flatnonzero(part[clips]) for part in (~held_out, held_out))
+            kept, held = (np.flatnonzero(part[clips]) for part in (~validation, validation))
         training.append(Examples(clips[kept], labels[kept]))
-        validation.append(Examples(clips[held], labels[held]))
+        held_out.append(Examples(clips[held], labels[held]))
     views = ViewSpec(view_length, view_hop, crop=crop)
-    return FleetClips(models, training, validation, n_frames, views, config.batch_size)
+    return FleetClips(models, training, held_out, n_frames, views, config.batch_size)
 
 
 def split_clips(

@@ -10,13 +10,14 @@ from tasks import batch_of, drawn, standard
 from tones import RATE, sound
 
 from asd_jax.config import load_config
-from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.clips import HELD_OUT, Clip, ClipTable
+from asd_jax.data.groups import hold_out
 from asd_jax.data.supplemental import supplemental_clips
 from asd_jax.detectors import make_detector
-from asd_jax.detectors.classes import PSEUDO, find_classes, hold_out
+from asd_jax.detectors.classes import PSEUDO, find_classes
 from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures
-from asd_jax.fitting.layout import lay_out, sets_thresholds
+from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out
 from asd_jax.runs.clips import choose_clips, find_chosen
 
 SMALL = {
@@ -62,10 +63,13 @@ def test_the_classes_are_shown_with_what_is_little_to_learn_from():
     assert "1 section without attributes, first pump 00: a class each" in lines[3]
     assert lines[4].endswith("too few to learn much from, first fan 00 speed=2")
     assert lines[5] == "hears 1.25 s of a recording; a shorter one is repeated"
-    assert lines[6] == "thresholds by 1 clip of each machine, held out from training"
-    none = {**SMALL, "train.validation_split": "0", "detector.sections": "apart"}
-    (line,) = make_detector(load_config("multibranch", none)).plan([*clips, *pumps])[6:]
-    assert line.startswith("thresholds by clips that the network learns from")
+    assert len(lines) == 6
+    lines = plan_lines(detector, with_held_out(detector, [*clips, *pumps]))
+    assert lines[6:] == ["thresholds by 1 clip of each machine, held out from training"]
+    none = {**SMALL, "train.threshold_split": "0", "detector.sections": "apart"}
+    detector = make_detector(load_config("multibranch", none))
+    (line,) = plan_lines(detector, with_held_out(detector, [*clips, *pumps]))[6:]
+    assert line.startswith("thresholds by clips that the models learn from")
 
 
 def table_of(counts):
@@ -79,7 +83,7 @@ def table_of(counts):
     return ClipTable.of([clips[i] for i in order])
 
 
-SHARE = {**SMALL, "train.validation_split": "0.1"}
+SHARE = {**SMALL, "train.threshold_split": "0.1"}
 COUNTS = {
     ("fan", "1"): 40,
     ("fan", "2"): 20,
@@ -93,7 +97,8 @@ def held_out_of(clips, **settings):
     """Names of the clips that a system holds out, with their machines."""
     changed = {**SHARE, **{key.replace("__", "."): value for key, value in settings.items()}}
     config = load_config(changed.pop("system", "multibranch"), changed)
-    held = clips[make_detector(config).held_out(clips)]
+    clips = with_held_out(make_detector(config), clips)
+    held = clips[clips.where(split=HELD_OUT)]
     return {(clip.machine, clip.attributes, clip.name) for clip in held}
 
 
@@ -102,22 +107,23 @@ def test_held_out_clips_are_of_all_sections_and_attributes():
     other = dataclasses.replace(clips[0], split="other", machine="gearbox")
     clips = ClipTable.concatenate([clips, ClipTable.of([other] * 10)])
     detector = make_detector(load_config("multibranch", SHARE))
+    clips = with_held_out(detector, clips)
     layout = lay_out(detector, clips, np.full(len(clips), 40))
-    for training, held in zip(layout.fleet.training, layout.fleet.validation, strict=True):
-        assert not {*training.clips} & {*held.clips}
-        assert len(training.clips) == len(clips) - len(held.clips)
+    held = np.concatenate([*layout.held_out.values()])
+    for training in layout.fleet.training:
+        assert not {*training.clips} & {*held}
+        assert len(training.clips) == len(clips) - len(held)
     counts = {
         (machine, dict(attributes)["speed"]): len(rows)
-        for (machine, attributes), rows in clips[held.clips].groups("machine", "attributes").items()
+        for (machine, attributes), rows in clips[held].groups("machine", "attributes").items()
     }
     # 6 of the fan's 61, a third of them of its slower speed; none of the valve's two classes.
     assert counts == {("fan", "1"): 4, ("fan", "2"): 2, ("pump", "1"): 3, ("slider", "1"): 1}
-    sets = clips[np.flatnonzero(sets_thresholds(detector, layout))]
-    trained = sets[np.flatnonzero(sets.where(split="train"))]
-    assert len(trained) == len(held.clips) + 2  # the valve's, of which none is held out
-    lines = detector.plan(clips)[-2:]
+    assert ("valve", "") in layout.groups
+    assert ("valve", "") not in layout.held_out
+    lines = plan_lines(detector, clips)[-2:]
     assert lines[0] == "thresholds by 1 to 6 clips of each machine, held out from training"
-    assert lines[1].startswith("valve: each class has one clip, so none can be held out; ")
+    assert lines[1].startswith("valve: too few clips to hold one out; ")
 
 
 def test_the_choice_of_held_out_clips_depends_on_the_clips_alone():
@@ -127,7 +133,7 @@ def test_the_choice_of_held_out_clips_depends_on_the_clips_alone():
     assert held == held_out_of(clips, seeds="5") == held_out_of(clips, seeds="0,1,2")
     assert held == held_out_of(clips, detector__sections="apart")
     assert held == held_out_of(clips, detector__classes="machine,section")
-    assert held <= held_out_of(clips, train__validation_split="0.2")
+    assert held <= held_out_of(clips, train__threshold_split="0.2")
     fans = clips[clips.where(machine="fan")]
     assert {clip for clip in held if clip[0] == "fan"} == held_out_of(fans)
 
@@ -182,7 +188,8 @@ def data_of_2025(tmp_path_factory):
     ],
 )
 def test_supplemental_clips_are_mixed_in_or_told_apart(data_of_2025, noise, labels):
-    detector = make_detector(load_config("multibranch", {**SMALL, "detector.noise": noise}))
+    settings = {**SMALL, "detector.noise": noise, "train.threshold_split": "0"}
+    detector = make_detector(load_config("multibranch", settings))
     clips = find_chosen(detector, data_of_2025, lambda line: None, "stop")
     assert clips.distinct("year") == [2025]
     rows, found = detector.examples(np.flatnonzero(clips.where(split="train")), clips, 0)
@@ -217,10 +224,10 @@ def test_the_other_set_s_training_clips_are_learned_from_as_well():
         layout = lay_out(detector, clips, np.full(len(clips), 40))
         assert layout.n_labels == count
         assert [model.machine for model in layout.models] == ["fan", "fan"]
-        assert [len(rows) for rows in layout.groups.values()] == [4]
+        assert [len(rows) for rows in layout.groups.values()] == [3]
         assert len(layout.fleet.training[0].clips) == 11
-        (held,) = layout.fleet.validation[0].clips  # one of what is scored, none of the others
-        assert clips[held].split == "train"
+        # One of what is scored is held out, none of the others.
+        assert {group: len(rows) for group, rows in layout.held_out.items()} == {("fan", ""): 1}
     other_year = [dataclasses.replace(clip, year=2024) for clip in more]
     pumps = load_config("multibranch", {**SMALL, "data.machines": "pump,fan"})
     fans = load_config("multibranch", {**SMALL, "data.machines": "fan"})

@@ -11,7 +11,7 @@ import asd_jax
 from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors.spectral import SpectralConfig
-from asd_jax.detectors.untrained import GROUP, state_numbers
+from asd_jax.detectors.untrained import state_numbers
 from asd_jax.errors import UserError
 from asd_jax.runtime.progress import Silent
 
@@ -249,8 +249,6 @@ def test_few_equal_and_constant_clips():
         ({"statistics": ("level", "level")}, "names one twice"),
         ({"level_db": -1.0}, "detector.level_db is -1.0; it must be 0 or more"),
         ({"level_db": 3.0, "statistics": ("change",)}, "3.0, which has no effect"),
-        ({"group": "day("}, "no regular expression"),
-        ({"group": "(day)([0-9])"}, "with 2 parts in parentheses"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):
@@ -282,7 +280,7 @@ def test_states_are_told_by_attributes_or_by_clusters(data_of_states):
 
 def _numbers(attributes):
     clips = [
-        Clip("fan", "00", "train", str(i), "", attributes=((GROUP, str(i)), ("speed", own)))
+        Clip("fan", "00", "train", str(i), "", attributes=(("speed", own),), group=str(i))
         for i, own in enumerate(attributes)
     ]
     return state_numbers(clips, np.zeros((len(clips), 1)), "attributes")
@@ -332,7 +330,7 @@ def test_groups_and_states_that_cannot_be_are_one_line():
     config, clips = load_config("spectral", SMALL), draw(12)
     with pytest.raises(UserError, match="all 12 training clips are of one group, 'a'"):
         asd_jax.fit(config, clips, groups=["a"] * 12)
-    by_name = load_config("spectral", SMALL | {"detector.group": "day([0-9])"})
+    by_name = load_config("spectral", SMALL | {"data.group": "day([0-9])"})
     with pytest.raises(UserError, match="leave one of them out"):
         asd_jax.fit(by_name, clips, groups=list(range(12)))
     with pytest.raises(UserError, match="does not tell its group$"):

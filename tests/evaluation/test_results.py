@@ -158,11 +158,14 @@ def test_one_undefined_section_does_not_hide_the_others():
 
 def test_scores_csv_round_trip(tmp_path):
     floats = [np.float32(0.1), 0.1, np.float64(1) / 3, np.float32(1e-40), -1e300, np.inf, 3.0]
-    rows = [ScoreRow("fan", "00", "", 0, f"a,{i}.wav", -1, x, x, 1) for i, x in enumerate(floats)]
+    rows = [
+        ScoreRow("fan", "00", "", 0, f"a,{i}.wav", -1, x, x, 1, 0.5) for i, x in enumerate(floats)
+    ]
     write_scores_csv(tmp_path / "scores.csv", rows)
     text = (tmp_path / "scores.csv").read_text()
-    assert text.splitlines()[0] == "machine,section,domain,seed,clip,label,score,threshold,decision"
-    assert text.splitlines()[1] == 'fan,00,,0,"a,0.wav",-1,0.1,0.1,1'
+    header = "machine,section,domain,seed,clip,label,score,threshold,decision,p_value"
+    assert text.splitlines()[0] == header
+    assert text.splitlines()[1] == 'fan,00,,0,"a,0.wav",-1,0.1,0.1,1,0.5'
     back = read_scores_csv(tmp_path / "scores.csv")
     for row, original in zip(back, rows, strict=True):
         assert type(original.score)(row.score) == original.score

@@ -7,7 +7,7 @@ import pytest
 from command_line import run_cli
 from shared_runs import rows_of
 
-from asd_jax import pipeline
+from asd_jax import load_config, pipeline
 from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.data.synthetic.takes import machines_of, sections_of
 from asd_jax.errors import UserError
@@ -158,9 +158,10 @@ def test_means_over_whole_sets_and_the_order_of_runs(tmp_path, faked, every_set)
     assert config.detector.n_ffts == (1024,) and config.detector.learned_centres
     assert not done["dis_spec_adacos_fixed_wo_mixup-2020-dev"][0].detector.learned_centres
     # The published networks learn from all clips; thresholds are no part of the table.
-    shares = {name: config.train.validation_split for name, (config, _) in done.items()}
-    assert shares["dis_spec_scac_trainable-2022-eval"] == 0 and shares["dense_ae-2020-dev"] > 0
-    assert "--config.train.validation_split=0" in outcome.text
+    shares = {name: config.train.threshold_split for name, (config, _) in done.items()}
+    assert shares["dis_spec_scac_trainable-2022-eval"] == 0
+    assert load_config("multibranch").train.threshold_split > 0
+    assert "--config.train.threshold_split=0" in outcome.text
     values = [0.6 + 0.01 * i + 0.005 * j for i in range(5) for j in range(2)]
     lines = {
         (line["row"], line["column"]): line

@@ -96,8 +96,8 @@ def test_other_settings_are_not_the_published_configuration():
         ({"seeds": "5,"}, "dis_multispec_scac_trainable"),
         ({"detector.n_ffts": "1024,"}, "dis_spec_scac_trainable"),
         ({"train.epochs": "1"}, None),
-        ({"train.validation_split": "0"}, "dis_multispec_scac_trainable"),
-        ({"train.validation_split": "0.9"}, None),
+        ({"train.threshold_split": "0"}, "dis_multispec_scac_trainable"),
+        ({"train.threshold_split": "0.9"}, None),
     ):
         stored = to_dict(load_config("multibranch", settings))
         found = standing_of(stored, data, results, lambda: rows)

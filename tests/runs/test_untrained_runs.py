@@ -98,9 +98,9 @@ def test_commands_say_that_nothing_is_trained(capsys, data, tmp_path, finished):
         ("--config.seeds=0,1", "seeds is (0, 1), which has no effect: spectral trains nothing"),
         ("--config.precision=bfloat16", "precision is bfloat16"),
         ("--config.backend=knn", "backend is knn, and spectral trains nothing"),
-        ("--config.detector.group=spd", "detector.group=spd: "),
+        ("--config.data.group=spd", "data.group=spd: "),
         (
-            "--config.detector.group=(0)0",
+            "--config.detector.group=(0)0",  # as it was called
             "all 12 training clips are of one group, '0'",
         ),
     ]:
@@ -145,7 +145,7 @@ def test_clips_of_another_length_are_named(capsys, data, finished, tmp_path):
 
 def test_groups_of_clips_come_from_their_names(data, tmp_path):
     """Clips 1, 10 and 11 are one group, as with groups= of `fit`."""
-    config = spectral(**{"detector.group": r"_0*([0-9])[0-9]*\.wav$", "data.machines": "fan"})
+    config = spectral(**{"data.group": r"_0*([0-9])[0-9]*\.wav$", "data.machines": "fan"})
     run(config, data, tmp_path, "run", members_dir=None)
     rows = rows_of(tmp_path / "run/training_scores.csv")
     found = {row["clip"]: float(row["score"]) for row in rows if row["section"] == "00"}

@@ -1,0 +1,119 @@
+"""Groups of clips that were recorded together, and the clips that are kept apart from a fit."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.errors import UserError
+
+
+def with_groups(clips: ClipTable, group: str) -> ClipTable:
+    """The clips, of which the training clips have the names of their groups.
+
+    Args:
+        clips: the clips.
+        group: `DataConfig.group`.
+
+    Raises:
+        UserError: the name or the attributes of a training clip do not tell its group.
+
+    Examples:
+        >>> names = ("day1_0.wav", "day1_1.wav", "day2_0.wav")
+        >>> clips = ClipTable.of([Clip("fan", "00", "train", name, "") for name in names])
+        >>> [clip.group for clip in with_groups(clips, "day([0-9])_")]
+        ['1', '1', '2']
+    """
+    if not group:
+        return clips
+    return ClipTable.of(
+        [
+            dataclasses.replace(clip, group=_group_of(clip, group))
+            if clip.split == "train"
+            else clip
+            for clip in clips
+        ]
+    )
+
+
+def _group_of(clip: Clip, group: str) -> str:
+    if "(" in group:
+        match = re.search(group, clip.path or clip.name)
+        own, known = match[1] if match else None, ""
+    else:
+        own = dict(clip.attributes).get(group)
+        known = f"; its attributes: {', '.join(name for name, _ in clip.attributes) or 'none'}"
+    if not own:
+        raise UserError(
+            f"data.group={group}: {clip.path or clip.name} does not tell its group{known}"
+        )
+    return own
+
+
+def group_numbers(clips: Sequence[Clip]) -> np.ndarray:
+    """int (clips,) from 0, equal for clips of one group; a clip without a group is by itself.
+
+    Examples:
+        >>> clips = [Clip("fan", "00", "train", "", "", group=own) for own in ("b", "", "b", "")]
+        >>> group_numbers(clips).tolist()
+        [0, 1, 0, 2]
+    """
+    numbers: dict[Hashable, int] = {}
+    names = [clip.group or (i,) for i, clip in enumerate(clips)]
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+
+
+def hold_out(clips: ClipTable, labels: np.ndarray, share: float) -> np.ndarray:
+    """Chooses clips that no model is fitted to, evenly of all that is known of them.
+
+    Groups are chosen as a whole. A group's turn comes by its place among those of its machine,
+    section, attributes and domain, in the order of a digest of its number within the section. So
+    the choice does not depend on other machines, on seeds, on names, or on what a network tells
+    apart, and a larger share holds out the same clips and more.
+
+    Args:
+        clips: training clips.
+        labels: int (clips,), of which some clips stay each.
+        share: of each section, at least one group; 0 for none.
+
+    Returns:
+        bool (clips,).
+
+    Examples:
+        >>> names = map(str, range(20))
+        >>> clips = ClipTable.of([Clip("fan", "00", "train", name, "") for name in names])
+        >>> tenth, fifth = (hold_out(clips, np.zeros(20, int), share) for share in (0.1, 0.2))
+        >>> int(tenth.sum()), int(fifth.sum()), bool(np.all(fifth[tenth]))
+        (2, 4, True)
+    """
+    held = np.zeros(len(clips), bool)
+    if not share:
+        return held
+    turns = np.zeros(len(clips))
+    of_group: dict[int, np.ndarray] = {}  # a clip → the clips of its group in its section
+    for rows in clips.groups("machine", "section").values():
+        numbers = group_numbers(clips[rows])
+        groups = [rows[numbers == number] for number in range(numbers.max() + 1)]
+        digests = [hashlib.sha256(f"{number}".encode()).digest() for number in range(len(groups))]
+        alike: dict[Hashable, list[int]] = {}
+        for number in sorted(range(len(groups)), key=digests.__getitem__):
+            first = clips[int(groups[number][0])]
+            alike.setdefault((first.domain, *first.attributes), []).append(number)
+        for own in alike.values():
+            for place, number in enumerate(own):
+                turns[groups[number]] = (place + 0.5) / len(own)
+        wanted = max(1, round(share * len(rows)))
+        for number in sorted(
+            range(len(groups)), key=lambda number: (turns[groups[number][0]], digests[number])
+        ):
+            of_group |= dict.fromkeys(groups[number].tolist(), groups[number])
+            if held[rows].sum() < wanted:
+                held[groups[number]] = True
+    for label in np.unique(labels):
+        of_label = np.flatnonzero(labels == label)
+        if held[of_label].all():
+            held[of_group[int(of_label[np.argmax(turns[of_label])])]] = False
+    return held

@@ -1,0 +1,131 @@
+"""Decision thresholds and references of a fitted system, from the scores of normal clips."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from asd_jax.config import Config
+from asd_jax.evaluation.promises import References, numbered, references_of
+from asd_jax.evaluation.results import TrainingRow
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.layout import group_name
+from asd_jax.runtime.progress import Reporter
+from asd_jax.scoring.conformal import Reference, conformal_threshold
+from asd_jax.scoring.threshold import (
+    Threshold,
+    gamma_threshold,
+    mean_threshold,
+    quantile_threshold,
+)
+
+# Clips held out, of which a quantile says little.
+_FEW = 10
+
+
+def with_thresholds(
+    fitted: FittedDetector, rows: Sequence[TrainingRow], reporter: Reporter
+) -> FittedDetector:
+    """The fitted system with decision thresholds from the scores of its training clips.
+
+    Args:
+        fitted: the system.
+        rows: from `score_training`.
+        reporter: shows a line where a threshold is not the one that the configuration asks for.
+    """
+    of_group: dict[tuple[str, str], list[list[TrainingRow]]] = {}
+    by_section = fitted.detector.scope == "section"
+    for row in rows:
+        if not row.sets_threshold:
+            continue
+        group = row.machine, row.section if by_section else ""
+        of_seeds = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
+        of_seeds[fitted.config.seeds.index(row.seed)].append(row)
+    thresholds, group_thresholds = np.full(len(fitted.models), np.nan), {}
+    by_name: dict[str, Threshold] = {}
+    for group, lists in of_group.items():
+        # (seeds, clips), and the models of the group
+        scores = np.array([[row.score for row in own] for own in lists], np.float32)
+        # Clips that models were fitted to have no groups that a rate could be promised by.
+        unseen = all(row.unseen for row in lists[0])
+        groups = numbered(row.group for row in lists[0]) if unseen else None
+        chosen = fitted.models_for(group)
+        for m in chosen:
+            of_seed = scores[fitted.config.seeds.index(fitted.models[m].seed)]
+            threshold = threshold_of(fitted.config, of_seed, groups)
+            thresholds[m] = threshold.value
+            if not fitted.models[m].repeat:
+                by_name[fitted.models[m].name] = threshold
+        of_mean = threshold_of(fitted.config, scores.mean(axis=0), groups)
+        group_thresholds[group_name(fitted.models[chosen[0]])] = of_mean.value
+        if len(scores) > 1:
+            by_name[" ".join(filter(None, [*group, "mean of the seeds"]))] = of_mean
+    for line in fallback_lines(by_name):
+        reporter.line(line)
+    held_out_of = {
+        (row.machine, row.section if by_section else "") for row in rows if not row.sets_threshold
+    }
+    few = [" ".join(filter(None, name)) for name in held_out_of if len(of_group[name][0]) < _FEW]
+    if few:
+        reporter.line(
+            f"{', '.join(sorted(few))}: fewer than {_FEW} clips were held out for the threshold; a "
+            "larger --config.train.threshold_split makes it more reliable"
+        )
+    return dataclasses.replace(
+        fitted,
+        thresholds=thresholds,
+        group_thresholds=group_thresholds,
+        reference=_reference_arrays(fitted, references_of(rows)),
+    )
+
+
+def _reference_arrays(
+    fitted: FittedDetector, references: Mapping[tuple[str, str], References]
+) -> dict[str, np.ndarray]:
+    """`FittedDetector.reference`; empty where no machine has one."""
+    if not references:
+        return {}
+    most = max(len(own.groups) for own in references.values())
+    scores = np.full((len(fitted.models), most), np.nan, np.float32)
+    groups = np.full((len(fitted.models), most), -1, np.int32)
+    for m, model in enumerate(fitted.models):
+        own = references.get((model.machine, model.section))
+        if own is not None:
+            count = len(own.groups)
+            scores[m, :count] = own.scores[own.seeds.index(model.seed)]
+            groups[m, :count] = np.unique(numbered(own.groups), return_inverse=True)[1]
+    return {"scores": scores, "groups": groups}
+
+
+def fallback_lines(thresholds: Mapping[str, Threshold]) -> list[str]:
+    """A line for each threshold, by name, that is not the one that was asked for."""
+    return [
+        f"{name}: threshold {threshold.value:.6g} instead: {threshold.fallback}"
+        for name, threshold in thresholds.items()
+        if threshold.fallback
+    ]
+
+
+def threshold_of(config: Config, scores: np.ndarray, groups: Any = None) -> Threshold:
+    """The decision threshold that a configuration asks for.
+
+    Args:
+        config: the configuration.
+        scores: (clips,) of normal clips.
+        groups: (clips,) texts, equal for clips that were recorded together; None where models were
+            fitted to the clips.
+    """
+    if config.threshold == "zero" and config.backend.kind == "own":
+        return Threshold(0.0)
+    if config.threshold == "mean":
+        return mean_threshold(scores, config.threshold_deviations)
+    if config.threshold == "quantile":
+        return quantile_threshold(scores, config.threshold_quantile)
+    if config.threshold == "conformal" and groups is not None:
+        false_alarms = 1 - config.threshold_quantile
+        return conformal_threshold(Reference.of(scores, groups), false_alarms)
+    threshold = gamma_threshold(scores, config.threshold_quantile)
+    if config.threshold == "conformal":
+        return Threshold(threshold.value, "no clip was held out, so no rate can be promised")
+    return threshold
