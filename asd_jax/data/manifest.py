@@ -2,11 +2,11 @@
 
 import csv
 import dataclasses
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from asd_jax.config.text import nearest
 from asd_jax.data.clips import ANOMALY, NORMAL, OWN, UNLABELLED, Clip, ClipTable
 from asd_jax.data.own_folders import SECTION, Found, described
 from asd_jax.errors import UserError
@@ -107,9 +107,10 @@ def _rows(path: Path) -> dict[int, dict[str, str]]:
 def _check_columns(path: Path, names: list[str]) -> None:
     for name in names:
         if name not in _COLUMNS:
+            near = difflib.get_close_matches(name, _COLUMNS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ";"
             raise UserError(
-                f"{path}: there is no column {name!r}{nearest(name, _COLUMNS)}; known are "
-                f"{', '.join(_COLUMNS)}"
+                f"{path}: there is no column {name!r}{hint} known are {', '.join(_COLUMNS)}"
             )
         if names.count(name) > 1:
             raise UserError(f"{path} has the column {name!r} twice")
