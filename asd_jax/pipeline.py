@@ -44,6 +44,7 @@ from asd_jax.runs.ensemble import (
 )
 from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.lengths import check_lengths
+from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
 from asd_jax.runtime import distributed
@@ -66,7 +67,7 @@ def run(
     on_bad_clip: str = "stop",
     verify: bool = False,
     reporter: Reporter | None = None,
-) -> str:
+) -> RunResult:
     """Trains all models of a run, scores the test clips, evaluates, and writes everything.
 
     Started again on the same folder, it continues where it stopped and repeats nothing. Several
@@ -87,7 +88,7 @@ def run(
         reporter: shows progress.
 
     Returns:
-        The table of results; empty in other processes than the first.
+        The run directory with its scores and results as columns; printed, the table.
 
     Raises:
         UserError: the run cannot be done, with the reason in one line; finished work is kept.
@@ -115,7 +116,7 @@ def run(
             "reporter": reporter,
         }
         _run_members(config, data_dir, run_dir, members_dir, reporter, settings)
-        return table(out_dir)
+        return RunResult(run_dir.path, table(out_dir))
     writes = distributed.is_primary()
     if not writes:
         reporter = Silent()
@@ -154,7 +155,7 @@ def run(
                 write_analysis(run_dir.path, rows, test, detector.front_end)
                 write_results(run_dir, rows, data)
         reporter.line(f"results are in {run_dir.path}")
-    return table(out_dir) if writes else ""
+    return RunResult(run_dir.path, table(out_dir) if writes else "")
 
 
 def _run_members(

@@ -13,6 +13,7 @@ import asd_jax
 from asd_jax.config import Config, MembersConfig
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
+from asd_jax.runs.outcome import RunResult
 
 
 def names_have_their_own_types(clips: list[np.ndarray], waveforms: jax.Array) -> None:
@@ -20,8 +21,9 @@ def names_have_their_own_types(clips: list[np.ndarray], waveforms: jax.Array) ->
     assert_type(config, Config | MembersConfig)
     assert_type(asd_jax.fit("dense_ae", clips), FittedDetector)
     assert_type(asd_jax.load("run"), FittedDetector | FittedEnsemble | FittedChoice)
-    assert_type(asd_jax.run(config, "data", "run"), str)
-    assert_type(asd_jax.ensemble(["one", "other"], "both"), str)
+    assert_type(asd_jax.run(config, "data", "run"), RunResult)
+    assert_type(asd_jax.ensemble(["one", "other"], "both"), RunResult)
+    assert_type(asd_jax.ensemble(["one", "other"], "both").scores["score"], np.ndarray)
     assert_type(asd_jax.list_detectors(), tuple[str, ...])
     assert_type(asd_jax.audio.log_mel(waveforms, n_mels=64), jax.Array)
     assert_type(asd_jax.audio.FrontEnd(n_mels=64).frames(16000), int)

@@ -88,7 +88,7 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         print(pipeline.dry_run(config, source, on_bad_clip=values.on_bad_clip))
         return
     assert source is not None
-    table = pipeline.run(
+    result = pipeline.run(
         config,
         source,
         values.out_dir,
@@ -97,8 +97,8 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         on_bad_clip=values.on_bad_clip,
         verify=values.verify,
     )
-    if table:
-        print(table)
+    if result.table:
+        print(result)
     if place is not None:
         distributed.leave()
 

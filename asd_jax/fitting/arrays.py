@@ -18,6 +18,7 @@ from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import embeddings_of
 from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures
+from asd_jax.fitting.by_machine import flattened
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out, with_perturbed
@@ -26,19 +27,21 @@ from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
 from asd_jax.runtime.progress import Reporter, Silent
 
+Clips = Sequence[np.ndarray] | np.ndarray
+
 
 def fit(
     config: Config | str,
-    features: Sequence[np.ndarray] | np.ndarray | None = None,
+    features: Clips | Mapping[str, Clips] | None = None,
     *,
-    waveforms: Sequence[np.ndarray] | np.ndarray | None = None,
+    waveforms: Clips | Mapping[str, Clips] | None = None,
     sample_rate: int | None = None,
     machine: str = "machine",
     machines: Sequence[str] | None = None,
-    sections: Sequence[str | int] | str | int = "00",
-    domains: Sequence[str] | str = "",
-    attributes: Sequence[Mapping[str, str | int | float] | str] | None = None,
-    groups: Sequence[str | int] | None = None,
+    sections: Sequence[str | int] | str | int | Mapping[str, Any] = "00",
+    domains: Sequence[str] | str | Mapping[str, Any] = "",
+    attributes: Sequence[Mapping[str, str | int | float] | str] | Mapping[str, Any] | None = None,
+    groups: Sequence[str | int] | Mapping[str, Any] | None = None,
     outliers: Sequence[np.ndarray] = (),
     embeddings: np.ndarray | None = None,
     reporter: Reporter | None = None,
@@ -47,12 +50,15 @@ def fit(
 
     Args:
         config: a configuration, or the name of one.
-        features: (frames, mels) of each normal clip, of any lengths; or give recordings.
+        features: (frames, mels) of each normal clip, of any lengths; with a `sample_rate`, these
+            are recordings, as `waveforms`. Of several machines a mapping, as {"fan": …, "pump": …};
+            then `sections`, `domains`, `attributes` and `groups` may be mappings likewise.
         waveforms: (samples,) of each normal clip in place of its features, of any lengths, −1 to 1
-            or signed integers; a system that hears waveforms needs them.
+            or signed integers; a system that hears waveforms needs them. Of several machines a
+            mapping, as of `features`.
         sample_rate: of the waveforms, in Hz.
         machine: the machine type's name; the models' random numbers depend on it.
-        machines: that of each clip, where there are several.
+        machines: that of each clip, where there are several and no mapping names them.
         sections: the section or machine id of each clip, or one for all.
         domains: "source" or "target" of each clip, or one for all; for systems that
             distinguish them.
@@ -79,9 +85,25 @@ def fit(
         >>> fitted = fit("mel_mahalanobis", waveforms=sounds, sample_rate=16_000, machine="fan")
         >>> fitted.score(sounds[:2], 16_000, machine="fan").shape
         (2,)
+        >>> both = {"fan": sounds[:4], "pump": sounds[4:]}
+        >>> fit("mel_mahalanobis", both, sample_rate=16_000, sections={"fan": "01"}).sections
+        {'fan': ('01',), 'pump': ('00',)}
     """
     detector = make_detector(_one_system(config))
     config = detector.config
+    if sample_rate is not None and waveforms is None:
+        features, waveforms = None, features
+    given = features if waveforms is None else waveforms
+    if isinstance(given, Mapping):
+        if machines is not None or machine != "machine":
+            raise UserError("clips are given by machine; leave machine= and machines= out")
+        name = "features" if waveforms is None else "waveforms"
+        known: dict[str, Any] = {"sections": sections, "domains": domains}
+        known |= {"attributes": attributes, "groups": groups}
+        clips_of, machines, columns = flattened(given, name, known)
+        own: Any = columns.values()
+        sections, domains, attributes, groups = own
+        features, waveforms = (None, clips_of) if features is None else (clips_of, None)
     arrays = _features(detector, features, waveforms, sample_rate)
     clips = [
         Clip(

@@ -45,6 +45,7 @@ from asd_jax.runs.aligned import (
 )
 from asd_jax.runs.clips import of_subset
 from asd_jax.runs.directory import RunDirectory, stored_differences
+from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.report import finished_run, table, write_results
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.files import atomic_write
@@ -251,7 +252,7 @@ def ensemble(
     *,
     combine: Literal["mean", "max"] = "mean",
     reporter: Reporter | None = None,
-) -> str:
+) -> RunResult:
     """Combines the scores of finished runs of any systems and settings.
 
     Args:
@@ -261,7 +262,7 @@ def ensemble(
         reporter: shows the path of the results.
 
     Returns:
-        The table of results.
+        As `asd_jax.run`.
 
     Raises:
         UserError: the runs cannot be combined, with the reason.
@@ -301,7 +302,7 @@ def ensemble(
         run_dir.check(config)
         combine_runs(run_dir, config, runs, data, reporter)
         reporter.line(f"results are in {run_dir.path}")
-    return table(out_dir)
+    return RunResult(run_dir.path, table(out_dir))
 
 
 def member_runs(

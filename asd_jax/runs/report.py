@@ -143,7 +143,7 @@ def table(path: os.PathLike | str, *, false_alarms: float | None = None) -> str:
         text = f"there was nothing to score; `asd-jax score {path} FOLDER` scores recordings"
     elif year == OWN:
         said = [decision_line(rows), "", *decision_table(rows)]
-        labelled = any(row.n_normal + row.n_anomaly for row in results)
+        labelled = any(row.n_normal and row.n_anomaly for row in results)
         said = [text, "", *said] if labelled else [*constant_scores(rows), *said]
         text = ""
     lines = [*([text] if text else []), *said, *([""] if promises else []), *promises]

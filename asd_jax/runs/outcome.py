@@ -1,0 +1,102 @@
+"""What a run gives: its table, and its scores and results as columns."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asd_jax.errors import UserError
+from asd_jax.evaluation.results import (
+    ResultRow,
+    ScoreRow,
+    TrainingRow,
+    read_results_csv,
+    read_scores_csv,
+    read_training_csv,
+)
+from asd_jax.runs.directory import RunDirectory
+
+
+class Columns(Mapping[str, np.ndarray]):
+    """A table as arrays by their names, all of one length.
+
+    Args:
+        rows: of one type.
+        row_type: a named tuple's type, whose fields are the columns.
+
+    Examples:
+        >>> row = ScoreRow("fan", "00", "", 0, "a.wav", 1, 2.5, 2.0, 1, 0.05)
+        >>> columns = Columns([row], ScoreRow)
+        >>> columns["score"].tolist(), len(columns), columns.n_rows
+        ([2.5], 10, 1)
+    """
+
+    def __init__(self, rows: Sequence[Any], row_type: Any):
+        kinds = row_type.__annotations__
+        self.n_rows = len(rows)
+        self._columns = {
+            name: np.array([getattr(row, name) for row in rows], object if kind is str else kind)
+            for name, kind in kinds.items()
+        }
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        return f"<{self.n_rows} rows of {', '.join(self)}>"
+
+    def to_pandas(self) -> Any:
+        """The table as a `pandas.DataFrame`.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UserError(
+                "pandas is not installed; `pip install pandas`, or take the columns as arrays"
+            ) from None
+        return pandas.DataFrame(self._columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """A finished run; printed, it is its table.
+
+    Attributes:
+        path: the run directory.
+        table: the table of results; empty in other processes than the first.
+    """
+
+    path: Path
+    table: str
+
+    @functools.cached_property
+    def scores(self) -> Columns:
+        """The columns of scores.csv: `ScoreRow` of each test clip and seed."""
+        return Columns(read_scores_csv(RunDirectory(self.path).scores_csv), ScoreRow)
+
+    @functools.cached_property
+    def results(self) -> Columns:
+        """The columns of results.csv: `ResultRow` of each machine, section, domain and seed."""
+        return Columns(read_results_csv(RunDirectory(self.path).results_csv), ResultRow)
+
+    @functools.cached_property
+    def training_scores(self) -> Columns:
+        """The columns of training_scores.csv: `TrainingRow` of each training clip and seed."""
+        return Columns(read_training_csv(RunDirectory(self.path).training_csv), TrainingRow)
+
+    def __str__(self) -> str:
+        return self.table
+
+    __repr__ = __str__
