@@ -60,6 +60,8 @@ class DataConfig:
             expression with a part in parentheses, which is searched in the recording's path. Empty
             where each clip is by itself. Groups are held out, left out and counted as a whole
             where thresholds and p-values are made.
+        clip_seconds: recordings of one and a half times this length, or longer, are cut into clips
+            of about it, see `features.cut`; 0 leaves them whole.
     """
 
     machines: tuple[str, ...] = ()
@@ -67,10 +69,13 @@ class DataConfig:
     year: int = 0
     channel: int = 0
     group: str = ""
+    clip_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.machines, str):
             raise UserError(f"data.machines is {self.machines!r}; give a tuple of names")
+        if not 0 <= self.clip_seconds < float("inf"):
+            raise UserError(f"data.clip_seconds is {self.clip_seconds}; it must be 0 or more")
         object.__setattr__(self, "machines", tuple(map(composed, self.machines)))
         if "(" in self.group:
             self._check_expression()

@@ -35,6 +35,7 @@ class Clip:
         attributes: (name, value) pairs of the file name.
         perturbation: change of the recording after it is read, as in `audio.perturbation`.
         group: what it was recorded with, as the session or the day; "" for a clip by itself.
+        start: where it begins in its recording, in seconds.
     """
 
     machine: str
@@ -49,12 +50,13 @@ class Clip:
     attributes: tuple[tuple[str, str], ...] = ()
     perturbation: str = ""
     group: str = ""
+    start: float = 0.0
 
 
 # Columns with few distinct values; the others are the name and the path.
 _CATEGORICAL = (
     *("machine", "section", "split", "year", "subset", "domain", "label", "attributes"),
-    *("perturbation", "group"),
+    *("perturbation", "group", "start"),
 )
 
 _BLOCK = 1024  # rows that are read together

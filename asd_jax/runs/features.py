@@ -12,6 +12,7 @@ from asd_jax.data.levels import odd_levels
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.features.compute import compute_features
+from asd_jax.features.cut import cut
 from asd_jax.features.embeddings import Embedder, clip_embeddings, embeddings_of
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ArrayFeatures, Features, FeatureSet
@@ -72,7 +73,44 @@ def features_of(
             for kind, rows in odd_levels(table.clips[own], table.levels[own]).items():
                 report(f"{len(rows)} recordings are {kind}, first {table.clips.path(own[rows[0]])}")
     _report_machines(clips, training.clips, test.clips, report)
-    return training, test
+    _report_known(training, test, report)
+    return _cut(detector, training, report), _cut(detector, test, report)
+
+
+def _report_known(training: Features, test: Features, report: Callable[[str], None]) -> None:
+    """Says which test clips are training clips: their scores say nothing about others."""
+    if not (isinstance(training, FeatureSet) and isinstance(test, FeatureSet)):
+        return
+    learned = {digest.tobytes() for digest in training.digests}
+    known = [i for i, digest in enumerate(test.digests) if digest.tobytes() in learned]
+    if known:
+        report(
+            f"{len(known)} test recordings are training recordings as well, of the same content, "
+            f"first {test.clips.path(known[0])}"
+        )
+
+
+def _cut(detector: Detector, table: Features, report: Callable[[str], None]) -> Features:
+    """Long recordings cut into clips, where the configuration asks for it."""
+    seconds = detector.config.data.clip_seconds
+    if not seconds or not isinstance(table, FeatureSet):
+        return table
+    if table.embeddings is not None:
+        raise UserError(
+            "data.clip_seconds cuts features, and the configuration's embeddings are of whole "
+            "recordings; leave it at 0, or set embedding=none"
+        )
+    pieces = cut(table, detector.front_end, seconds, detector.views.fewest)
+    report(f"{len(table.clips)} recordings are cut into {len(pieces.clips)} clips")
+    trained = pieces.clips.where(split="train")
+    for place, rows in pieces.clips.groups("machine", "section", rows=trained).items():
+        own = [pieces.clips[int(row)] for row in rows]
+        if len(own) > 1 and len({clip.path for clip in own}) == 1 and not own[0].group:
+            report(
+                f"{' '.join(place)}: one recording, so its clips stand by themselves, and what is "
+                "promised is of more of this recording; give several, of different days"
+            )
+    return pieces
 
 
 def _report_machines(

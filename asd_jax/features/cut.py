@@ -1,0 +1,99 @@
+"""Long recordings cut into clips of one length, by their features."""
+
+import dataclasses
+
+import numpy as np
+
+from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.errors import UserError
+from asd_jax.features.request import ClipFrontEnd
+from asd_jax.features.table import FeatureSet
+
+
+def n_pieces(n_frames: np.ndarray, front_end: ClipFrontEnd, seconds: float) -> np.ndarray:
+    """Clips that recordings are cut into, of about so many seconds each.
+
+    All clips of a recording are equally long, and nothing of it is left over: a recording of 26 s
+    makes three clips of 8.7 s where 10 are asked for, and one of 14 s stays whole.
+
+    Args:
+        n_frames: (recordings,) frames of each.
+        front_end: what made them.
+        seconds: of a clip.
+
+    Returns:
+        int (recordings,), at least 1.
+    """
+    frames = seconds * front_end.sample_rate / front_end.hop_length
+    return np.maximum(1, np.rint(np.asarray(n_frames) / frames)).astype(np.int64)
+
+
+def cut(
+    features: FeatureSet, front_end: ClipFrontEnd, seconds: float, min_frames: int
+) -> FeatureSet:
+    """Cuts recordings into clips of about so many seconds, by `n_pieces`.
+
+    Clips of one recording are a group, as they resemble each other; a machine and section that has
+    one recording only is left without groups.
+
+    Args:
+        features: of whole recordings.
+        front_end: what made them.
+        seconds: of a clip.
+        min_frames: frames that a clip needs.
+
+    Returns:
+        The same frames, of more clips. A clip's name is that of its recording and its time, as
+        "monday.flac@120-130s".
+
+    Raises:
+        UserError: clips would be too short.
+    """
+    pieces = n_pieces(features.n_frames, front_end, seconds)
+    rows = np.repeat(np.arange(len(pieces)), pieces)  # (clips,) recording of each clip
+    number = np.arange(len(rows)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    n_frames = features.n_frames[rows].astype(np.int64)
+    first, last = (place * n_frames // pieces[rows] for place in (number, number + 1))
+    short = np.flatnonzero((last - first < min_frames) & (pieces[rows] > 1))
+    if len(short):
+        raise UserError(
+            f"data.clip_seconds is {seconds:g}, and the system needs clips of "
+            f"{min_frames * front_end.hop_length / front_end.sample_rate:.2g} s; raise it"
+        )
+    frame = front_end.hop_length / front_end.sample_rate
+    single = _single(features.clips)
+    clips = [
+        _piece(clip, a * frame, b * frame, alone) if several else clip
+        for clip, a, b, alone, several in zip(
+            features.clips[rows],
+            first.tolist(),
+            last.tolist(),
+            single[rows].tolist(),
+            (pieces[rows] > 1).tolist(),
+            strict=True,
+        )
+    ]
+    return dataclasses.replace(
+        features,
+        clips=ClipTable.of(clips),
+        n_frames=(last - first).astype(features.n_frames.dtype),
+        digests=features.digests[rows],
+        levels=features.levels[rows],
+        _entry=features._entry[rows],
+        _rows=features._rows[rows] + first,
+    )
+
+
+def _piece(clip: Clip, start: float, stop: float, alone: bool) -> Clip:
+    group = clip.group or ("" if alone else clip.path)
+    digits = 1 if stop - start >= 1 else 3
+    name = f"{clip.name}@{round(start, digits):g}-{round(stop, digits):g}s"
+    return dataclasses.replace(clip, name=name, start=round(start, 3), group=group)
+
+
+def _single(clips: ClipTable) -> np.ndarray:
+    """bool (recordings,), true of a machine's and section's only one."""
+    single = np.zeros(len(clips), bool)
+    for rows in clips.groups("machine", "section", "split").values():
+        single[rows] = len(rows) == 1
+    return single
