@@ -42,6 +42,8 @@ from asd_jax.runs.ensemble import (
 )
 from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.lengths import check_lengths
+from asd_jax.runs.page import by_features, write_page
+from asd_jax.runs.places import write_places
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
 from asd_jax.runtime import distributed
@@ -144,12 +146,18 @@ def run(
                 write_classes(run_dir.classes, detector, training.clips)
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
+            if writes and not run_dir.report_html.is_file():  # interrupted, or of a version before
+                write_places(run_dir.recordings_csv, training.clips + test.clips)
+                write_page(run_dir.path, reporter.line)
         else:
             fitted = _fit(detector, training, layout, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
             if writes:
                 write_analysis(run_dir.path, rows, test, detector.front_end)
-                write_results(run_dir, rows, data)
+                intervals = write_results(run_dir, rows, data)
+                write_places(run_dir.recordings_csv, training.clips + test.clips)
+                explain = by_features(fitted, test)
+                write_page(run_dir.path, reporter.line, explain=explain, intervals=intervals)
         reporter.line(f"results are in {run_dir.path}")
     return table(out_dir) if writes else ""
 
@@ -175,6 +183,8 @@ def _run_members(
         if run_dir.finished and not run_dir.is_outdated(data):
             run_dir.claim(config, data)
             reporter.line(f"{run_dir.path} is finished; nothing to do")
+            if not run_dir.report_html.is_file():
+                write_page(run_dir.path, reporter.line)
         else:
             combine_runs(run_dir, config, paths, data, reporter)
         reporter.line(f"results are in {run_dir.path}")

@@ -104,6 +104,11 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
     from asd_jax.runs import report as reporting
 
     print(reporting.report(values.run_dir))
+    if len(values.run_dir) == 1:
+        from asd_jax.runs.page import with_page
+
+        keep_compiled(None)
+        print(with_page(values.run_dir[0], lambda line: print(line, file=sys.stderr)))
 
 
 def _define_ensemble(values: flags.FlagValues) -> None:

@@ -43,6 +43,8 @@ from asd_jax.runs.aligned import (
 )
 from asd_jax.runs.clips import of_subset
 from asd_jax.runs.directory import RunDirectory, stored_differences
+from asd_jax.runs.page import write_page
+from asd_jax.runs.places import join_places
 from asd_jax.runs.report import finished_run, table, write_results
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.files import atomic_write
@@ -103,7 +105,10 @@ def combine_runs(
         json.dump(meta, file, indent=2)
         file.write("\n")
     run_dir.write_environment()
-    write_results(run_dir, rows, data)
+    intervals = write_results(run_dir, rows, data)
+    sources = [RunDirectory(path).recordings_csv for path in runs.values()]
+    join_places(run_dir.recordings_csv, sources)
+    write_page(run_dir.path, reporter.line, intervals=intervals)
 
 
 def load_members(

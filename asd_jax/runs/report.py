@@ -28,13 +28,16 @@ from asd_jax.runs.standing import Standing, standing_of
 from asd_jax.runtime.files import atomic_write
 
 
-def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> None:
+def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> tables.Intervals:
     """Writes scores and results; results.md comes last and marks the run as finished.
 
     Args:
         run_dir: the run directory, which has the configuration.
         rows: scores of the test clips.
         data: the run directory's description of its recordings.
+
+    Returns:
+        The intervals of the table, from `bootstrap_results`.
     """
     year = data["year"]
     write_scores_csv(run_dir.scores_csv, rows)
@@ -47,17 +50,19 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
     if standing.markdown:
         with atomic_write(run_dir.published_md) as file:
             file.write(standing.markdown)
+    intervals = bootstrap_results(rows, year)
     tables.write_results_md(
         run_dir.results_md,
         results,
         year,
-        bootstrap_results(rows, year),
+        intervals,
         published,
         [
             *([decision_markdown(rows)] if year == OWN and rows else []),
             *(*notes, *standing.notes, standing.line, *constant_scores(rows)),
         ],
     )
+    return intervals
 
 
 def comparison(
