@@ -103,7 +103,7 @@ def cards(
         common = _Common.of(items)
         made[machine] = (
             [_card(item, common, p_values, f"m{number}c{i}") for i, item in enumerate(items)],
-            common.note(seconds) if any(read) else "",
+            common.note(read, seconds) if any(read) else "",
         )
     return made
 
@@ -154,9 +154,10 @@ class _Common(NamedTuple):
             float(max(levels, default=0.0)), float(max(highs, default=0.0)), float(gain), several
         )
 
-    def note(self, seconds: float) -> str:
+    def note(self, read: Sequence[Excerpt | None], seconds: float) -> str:
         """A line on pictures and players."""
-        shown = f"at most {seconds:.3g} s of each, the most anomalous or the loudest"
+        cut = any(excerpt is not None and excerpt.is_part for excerpt in read)
+        shown = f"{seconds:.3g} s, the most anomalous or the loudest" if cut else "whole recordings"
         louder = f", played {20 * math.log10(self.gain):.0f} dB louder" * (self.gain > 1.1)
         return f"Spectrograms and players: {shown}{louder}."
 
@@ -179,7 +180,7 @@ def _card(item: _Item, common: _Common, p_values: Mapping[Any, float], place: st
         lost = "The recording is not where it was, or cannot be read: no picture, no player."
         return Card(clip.name, place, facts, [], "", made_of, [lost], is_reference)
     notes = []
-    if len(excerpt.waveform) < round(excerpt.duration * excerpt.sample_rate):
+    if excerpt.is_part:
         notes = [f"{excerpt.start:.1f} to {excerpt.stop:.1f} s of {excerpt.duration:.1f} s."]
     sound = excerpts.player_source(excerpt, common.gain)
     pictures = _pictures(item, excerpt, common, place)

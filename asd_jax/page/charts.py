@@ -68,7 +68,9 @@ def histogram(
         threshold: the decision threshold, a dashed line; not finite for none.
         place: makes ids unique within the page.
     """
-    figure, axes = _figure(4.0, 2.3, (0.125, 0.215, 0.985, 0.97))
+    from matplotlib import ticker
+
+    figure, axes = _figure(3.5, 2.2, (0.135, 0.25, 0.98, 0.97))
     edges = axis.edges(_BINS)
     highest = 0.0
     drawn = [(n, values[np.isfinite(values)]) for n, values in scores.items()]
@@ -79,22 +81,25 @@ def histogram(
         axes.stairs(shares, edges, fill=True, color=colour, alpha=0.22, linewidth=0)
         axes.stairs(shares, edges, color=colour, linestyle=line, linewidth=1.0)
     below = axes.get_xaxis_transform()
-    for row, (name, values) in enumerate(drawn):
+    below_it = 0
+    for name, values in drawn:
         if name != "training" and len(values) <= _TICKS:
             # One chain of lines with gaps, as many lines would be larger.
             x = np.repeat(values, 3)
-            y = np.tile([-0.045, -0.012, np.nan], len(values)) - 0.022 * (row % 2)
+            y = np.tile([-0.055, -0.015, np.nan], len(values)) - 0.05 * below_it
             colour = STYLES[name][0]
             axes.plot(x, y, color=colour, linewidth=0.8, transform=below, clip_on=False)
+            below_it += 1
     if np.isfinite(threshold):
         axes.axvline(threshold, color=_TEXT, linestyle=(0, (4, 2)), linewidth=0.9)
     axes.set_xscale(axis.scale, **({"linear_width": axis.width} if axis.scale == "asinh" else {}))
     axes.minorticks_off()
     _few_ticks(axes, axis)
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(3))
     axes.set(xlim=(axis.low, axis.high), ylim=(0, 1.08 * max(highest, 1)))
-    axes.set_xlabel("anomaly score", labelpad=1)
+    axes.set_xlabel("anomaly score", labelpad=0)
     axes.set_ylabel("% of clips", labelpad=2)
-    axes.tick_params(axis="x", pad=5)
+    axes.tick_params(axis="x", pad=3 + 7 * below_it, length=0)
     return _svg(figure, place, _cursor)
 
 

@@ -43,6 +43,11 @@ class Excerpt(NamedTuple):
         """End of the excerpt within the recording, in seconds."""
         return self.start + len(self.waveform) / self.sample_rate
 
+    @property
+    def is_part(self) -> bool:
+        """Whether the recording is longer."""
+        return len(self.waveform) < round(self.duration * self.sample_rate)
+
 
 def read_excerpts(
     paths: Sequence[str],

@@ -23,6 +23,16 @@
     return [`threshold ${threshold}`, ...parts].join(", ");
   }
 
+  // What is folded is printed too.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    for (const part of folded) part.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const part of folded) part.open = false;
+  });
+
   for (const panel of document.querySelectorAll("[data-chart]")) {
     const { thresholds, places, above, start, decided } = data[panel.dataset.chart];
     const slider = panel.querySelector("input");
