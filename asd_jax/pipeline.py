@@ -26,6 +26,7 @@ from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import Layout, lay_out
 from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
+from asd_jax.runs import page
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.classes import labelled, write_classes
@@ -42,7 +43,6 @@ from asd_jax.runs.ensemble import (
 )
 from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.lengths import check_lengths
-from asd_jax.runs.page import by_features, write_page
 from asd_jax.runs.places import write_places
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
@@ -148,7 +148,7 @@ def run(
             reporter.line(f"{run_dir.path} is finished; nothing to do")
             if writes and not run_dir.report_html.is_file():  # interrupted, or of a version before
                 write_places(run_dir.recordings_csv, training.clips + test.clips)
-                write_page(run_dir.path, reporter.line)
+                page.write_page(run_dir.path, reporter.line)
         else:
             fitted = _fit(detector, training, layout, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
@@ -156,8 +156,8 @@ def run(
                 write_analysis(run_dir.path, rows, test, detector.front_end)
                 intervals = write_results(run_dir, rows, data)
                 write_places(run_dir.recordings_csv, training.clips + test.clips)
-                explain = by_features(fitted, test)
-                write_page(run_dir.path, reporter.line, explain=explain, intervals=intervals)
+                explain = page.by_features(fitted, test)
+                page.write_page(run_dir.path, reporter.line, explain=explain, intervals=intervals)
         reporter.line(f"results are in {run_dir.path}")
     return table(out_dir) if writes else ""
 
@@ -184,7 +184,7 @@ def _run_members(
             run_dir.claim(config, data)
             reporter.line(f"{run_dir.path} is finished; nothing to do")
             if not run_dir.report_html.is_file():
-                write_page(run_dir.path, reporter.line)
+                page.write_page(run_dir.path, reporter.line)
         else:
             combine_runs(run_dir, config, paths, data, reporter)
         reporter.line(f"results are in {run_dir.path}")

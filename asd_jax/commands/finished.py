@@ -108,7 +108,11 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
         from asd_jax.runs.page import with_page
 
         keep_compiled(None)
-        print(with_page(values.run_dir[0], lambda line: print(line, file=sys.stderr)))
+
+        def tell(line: str) -> None:
+            print(line, file=sys.stderr)
+
+        tell(with_page(values.run_dir[0], tell))
 
 
 def _define_ensemble(values: flags.FlagValues) -> None:

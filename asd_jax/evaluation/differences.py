@@ -12,6 +12,7 @@ import numpy as np
 from asd_jax import metrics
 from asd_jax.evaluation.bootstrap import bootstrap, percentile_interval
 from asd_jax.evaluation.results import ScoreGroups, ScoreRow, score_groups
+from asd_jax.evaluation.tables import aligned
 from asd_jax.metrics import mean_over_sections
 
 ALL = "all machines"
@@ -128,6 +129,47 @@ def differences(
         key = (ALL, "", names.get(name, name))
         made.append(_difference(key, scores[name], draws[name], owner))
     return Differences(tuple(made), left_out)
+
+
+def difference_table(names: Sequence[str], found: Differences) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows of a table, in percent.
+
+    Args:
+        names: of the runs, the first one included.
+        found: their differences.
+    """
+    header = [
+        "machine",
+        "domain",
+        "metric",
+        names[0],
+        *(f"{name} − {names[0]}" for name in names[1:]),
+    ]
+    rows = []
+    for row in found.rows:
+        cells = [
+            f"{100 * gain:+.2f} [{100 * low:+.1f}, {100 * high:+.1f}]" if gain == gain else "–"
+            for gain, low, high in zip(row.difference, row.low, row.high, strict=True)
+        ]
+        first = "–" if np.isnan(row.values[0]) else f"{100 * row.values[0]:.2f}"
+        rows.append([row.machine, row.domain, row.metric, first, *cells])
+    return header, rows
+
+
+def difference_notes(found: Differences) -> list[str]:
+    """What to know of the table."""
+    notes = [f"not compared, as the test clips differ: {', '.join(found.left_out)}"]
+    legend = (
+        "In percent, with the 95 % interval of a bootstrap that draws the same clips for all runs: "
+        "an interval without 0 is more than the choice of test clips explains."
+    )
+    return [legend] * bool(found.rows) + notes * bool(found.left_out)
+
+
+def difference_lines(names: Sequence[str], found: Differences) -> list[str]:
+    """The table and its notes as text; arguments as of `difference_table`."""
+    header, rows = difference_table(names, found)
+    return [*(aligned([header, *rows]) if rows else []), *difference_notes(found)]
 
 
 _ARRAYS = ("labels", "scores", "decisions", "ranked", "own")

@@ -70,7 +70,7 @@ def histogram(
     """
     from matplotlib import ticker
 
-    figure, axes = _figure(3.5, 2.2, (0.135, 0.25, 0.98, 0.97))
+    figure, axes = _figure(3.5, 2.2, (0.135, 0.23, 0.98, 0.97))
     edges = axis.edges(_BINS)
     highest = 0.0
     drawn = [(n, values[np.isfinite(values)]) for n, values in scores.items()]
@@ -160,12 +160,15 @@ def picture_frame(start: float, stop: float, hz: tuple[tuple[float, float], ...]
         stop: its end.
         hz: limits of each row of pixels, from the lowest.
     """
+    from matplotlib import ticker
+
     figure, axes = _figure(3.2, 1.7, (0.145, 0.2, 0.985, 0.965))
     axes.grid(False)
     centres = np.mean(hz, axis=1)
     ticks = [tick for tick in _HZ_TICKS if centres[0] <= tick <= centres[-1]]
     # A band's centre lies in the middle of its row.
     places = np.interp(ticks, centres, np.arange(len(hz)) + 0.5)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
     axes.set(xlim=(start, stop), ylim=(0, len(hz)))
     apart = [i for i in range(len(ticks)) if i == len(ticks) - 1 or _apart(places, i, len(hz))]
     axes.set_yticks(places[apart], [f"{ticks[i]:,}".replace(",", "\u2009") for i in apart])

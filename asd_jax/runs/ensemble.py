@@ -29,6 +29,7 @@ from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
 from asd_jax.fitting.scores import fallback_lines
+from asd_jax.runs import page
 from asd_jax.runs.aligned import (
     RunScores,
     aligned_scores,
@@ -43,7 +44,6 @@ from asd_jax.runs.aligned import (
 )
 from asd_jax.runs.clips import of_subset
 from asd_jax.runs.directory import RunDirectory, stored_differences
-from asd_jax.runs.page import write_page
 from asd_jax.runs.places import join_places
 from asd_jax.runs.report import finished_run, table, write_results
 from asd_jax.runtime.arguments import check, check_choice, check_path
@@ -108,7 +108,7 @@ def combine_runs(
     intervals = write_results(run_dir, rows, data)
     sources = [RunDirectory(path).recordings_csv for path in runs.values()]
     join_places(run_dir.recordings_csv, sources)
-    write_page(run_dir.path, reporter.line, intervals=intervals)
+    page.write_page(run_dir.path, reporter.line, intervals=intervals)
 
 
 def load_members(

@@ -9,6 +9,7 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
 from asd_jax.evaluation.challenge import write_challenge_files
 from asd_jax.evaluation.decisions import decision_line, decision_markdown, decision_table
+from asd_jax.evaluation.differences import difference_lines, differences
 from asd_jax.evaluation.results import (
     ResultRow,
     ScoreRow,
@@ -162,7 +163,19 @@ def report(paths: Sequence[os.PathLike | str]) -> str:
         notes += [f"{shown}: {standing.line}"] * bool(standing.line)
         notes += [f"{shown}: {n}" for n in constant_scores(read_scores_csv(run_dir.scores_csv))]
     text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
-    return "\n".join([text, *dict.fromkeys(notes)])
+    return "\n".join([text, *dict.fromkeys(notes), *_differences(paths, runs)])
+
+
+def _differences(paths: Sequence[os.PathLike | str], runs: Sequence[tables.Run]) -> list[str]:
+    """Lines on the differences of runs of one year from the first, below an empty line."""
+    lines: list[str] = []
+    for year in dict.fromkeys(run.year for run in runs):
+        own = [i for i, run in enumerate(runs) if run.year == year]
+        if len(own) > 1:
+            scores = [read_scores_csv(RunDirectory(paths[i]).scores_csv) for i in own]
+            found = differences(scores, year)
+            lines += ["", *difference_lines([runs[i].name for i in own], found)]
+    return lines
 
 
 def finished_run(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:
