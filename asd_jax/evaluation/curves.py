@@ -194,7 +194,8 @@ def threshold_counts(
     levels = np.unique(every[np.isfinite(every)])
     if not len(levels):
         levels = np.zeros(1)
-    lowest = levels[0] - max(1e-6 * abs(levels[0]), 1e-6 * (levels[-1] - levels[0]), 1e-12)
+    steps = [1e-3 * abs(levels[0]), 1e-2 * (levels[-1] - levels[0])]
+    lowest = levels[0] - min([step for step in steps if step > 0], default=1e-3)
     if len(levels) > most - 2:
         levels = levels[np.linspace(0, len(levels) - 1, most - 2).round().astype(int)]
     decision = [threshold] * math.isfinite(threshold)

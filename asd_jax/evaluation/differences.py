@@ -77,7 +77,7 @@ def differences(
     Examples:
         >>> def run(scores):
         ...     return [
-        ...         ScoreRow("fan", "00", "", 0, str(i), int(i > 1), score, 1.0, 0)
+        ...         ScoreRow("fan", "00", "", 0, str(i), int(i > 1), float(score), 1.0, 0)
         ...         for i, score in enumerate(scores)
         ...     ]
         >>> found = differences([run([0, 3, 2, 4]), run([0, 1, 2, 4])], 2020)

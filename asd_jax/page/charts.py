@@ -109,7 +109,7 @@ def _few_ticks(axes: "Axes", axis: ScoreAxis) -> None:
 
     formatter = ticker.FuncFormatter(lambda value, _: f"{value:.4g}")
     if axis.scale == "linear":
-        axes.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=(1, 2, 5, 10)))
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=(1, 2, 5, 10)))
     elif axis.scale == "log":
         # Within a decade, 1, 2 and 5 as well.
         few = np.log10(axis.high / axis.low) < 2.5
@@ -168,7 +168,7 @@ def picture_frame(start: float, stop: float, hz: tuple[tuple[float, float], ...]
     ticks = [tick for tick in _HZ_TICKS if centres[0] <= tick <= centres[-1]]
     # A band's centre lies in the middle of its row.
     places = np.interp(ticks, centres, np.arange(len(hz)) + 0.5)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(5, steps=(1, 2, 5, 10)))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(6, steps=(1, 2, 5, 10)))
     axes.set(xlim=(start, stop), ylim=(0, len(hz)))
     apart = [i for i in range(len(ticks)) if i == len(ticks) - 1 or _apart(places, i, len(hz))]
     axes.set_yticks(places[apart], [f"{ticks[i]:,}".replace(",", "\u2009") for i in apart])

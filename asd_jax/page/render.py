@@ -116,6 +116,7 @@ class MachinePart(NamedTuple):
         place: unique name within the page.
         summary: cells of its row in the overview, without its name.
         charts: of its scores.
+        charts_note: line below them; "" for none.
         roc: its ROC curves; None without labels of both classes.
         cards: its most anomalous recordings.
         cards_note: what all of these have in common.
@@ -126,6 +127,7 @@ class MachinePart(NamedTuple):
     place: str
     summary: Sequence[str]
     charts: Sequence[ThresholdChart]
+    charts_note: str
     roc: RocChart | None
     cards: Sequence[Card]
     cards_note: str

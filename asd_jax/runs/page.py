@@ -228,8 +228,9 @@ def _machines(
         caption = f"Recordings of {machine} by score"
         table = parts.clips_table(caption, clips, p_values, most_rows)
         summary = [str(len(clips)), called, *cells]
-        its_cards, note = found[machine]
-        made.append(MachinePart(machine, place, summary, charts, roc, its_cards, note, table))
+        left = len(sections) - len(charts)
+        more = f"{left} more sections have no figure, as a page has {_CHARTS} at most." * (left > 0)
+        made.append(MachinePart(machine, place, summary, charts, more, roc, *found[machine], table))
     return made
 
 
