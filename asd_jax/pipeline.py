@@ -158,7 +158,7 @@ def run(
                 write_places(run_dir.recordings_csv, training.clips + test.clips)
                 explain = page.by_features(fitted, test)
                 page.write_page(run_dir.path, reporter.line, explain=explain, intervals=intervals)
-        reporter.line(f"results are in {run_dir.path}")
+        reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
     return table(out_dir) if writes else ""
 
 
@@ -187,7 +187,7 @@ def _run_members(
                 page.write_page(run_dir.path, reporter.line)
         else:
             combine_runs(run_dir, config, paths, data, reporter)
-        reporter.line(f"results are in {run_dir.path}")
+        reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
 
 
 def dry_run(

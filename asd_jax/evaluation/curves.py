@@ -200,17 +200,9 @@ def threshold_counts(
         levels = levels[np.linspace(0, len(levels) - 1, most - 2).round().astype(int)]
     decision = [threshold] * math.isfinite(threshold)
     thresholds = np.unique(np.concatenate([[lowest], levels, decision]))
-    above = {name: count_above(values, thresholds) for name, values in scores.items()}
+    above = {}
+    for name, values in scores.items():
+        ordered = np.sort(values[~np.isnan(values)].astype(np.float64))
+        above[name] = len(ordered) - np.searchsorted(ordered, thresholds, side="right")
     start = int(np.searchsorted(thresholds, threshold)) if decision else len(thresholds) // 2
     return ThresholdCounts(thresholds, above, start)
-
-
-def count_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """(thresholds,) how many scores (clips,) are larger than each; NaN is not.
-
-    Examples:
-        >>> count_above(np.array([1.0, 2.0, np.nan]), np.array([0.0, 1.0, 2.0])).tolist()
-        [2, 1, 0]
-    """
-    ordered = np.sort(scores[~np.isnan(scores)].astype(np.float64))
-    return len(ordered) - np.searchsorted(ordered, thresholds, side="right")

@@ -18,6 +18,9 @@ REFERENCES = 10  # machines up to which each one has a normal recording to compa
 _SECONDS = 10.0  # of a recording, at most
 _SECONDS_OF_PAGE = 160.0  # of all together, which bounds the size of the page
 _LOUD, _MOST_GAIN = 0.9, 100.0  # of a machine's loudest recording as it is played
+_LOST = (
+    "Without pictures and players, as the recordings are not where they were when they were scored."
+)
 
 
 class Shown(NamedTuple):
@@ -103,7 +106,7 @@ def cards(
         common = _Common.of(items)
         made[machine] = (
             [_card(item, common, p_values, f"m{number}c{i}") for i, item in enumerate(items)],
-            common.note(read, seconds) if any(read) else "",
+            common.note(read, seconds) if any(read) else _LOST if read else "",
         )
     return made
 
@@ -134,12 +137,14 @@ class _Common(NamedTuple):
         highest: value of the brightest colour of maps.
         gain: by which recordings are played.
         sections: whether they are of several.
+        any_read: whether a recording could be read.
     """
 
     loudest: float
     highest: float
     gain: float
     sections: bool
+    any_read: bool
 
     @classmethod
     def of(cls, items: Sequence[_Item]) -> "_Common":
@@ -150,9 +155,8 @@ class _Common(NamedTuple):
         peak = max(peaks, default=0.0)
         gain = min(_LOUD / peak, _MOST_GAIN) if 0 < peak < _LOUD else 1.0
         several = len({(each.shown.clip.section, each.shown.clip.domain) for each in items}) > 1
-        return cls(
-            float(max(levels, default=0.0)), float(max(highs, default=0.0)), float(gain), several
-        )
+        loudest, highest = (float(max(values, default=0.0)) for values in (levels, highs))
+        return cls(loudest, highest, float(gain), several, any(each.excerpt for each in items))
 
     def note(self, read: Sequence[Excerpt | None], seconds: float) -> str:
         """A line on pictures and players."""
@@ -177,8 +181,8 @@ def _card(item: _Item, common: _Common, p_values: Mapping[Any, float], place: st
     made_of = item.explanation.lines() if item.explanation else []
     excerpt = item.excerpt
     if excerpt is None:
-        lost = "The recording is not where it was, or cannot be read: no picture, no player."
-        return Card(clip.name, place, facts, [], "", made_of, [lost], is_reference)
+        notes = ["No picture and no player: it is not where it was, or cannot be read."]
+        return Card(clip.name, place, facts, [], "", made_of, notes * common.any_read, is_reference)
     notes = []
     if excerpt.is_part:
         notes = [f"{excerpt.start:.1f} to {excerpt.stop:.1f} s of {excerpt.duration:.1f} s."]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from asd_jax.data.clips import ANOMALY, NORMAL
-from asd_jax.evaluation.curves import count_above, mean_roc, score_axis, threshold_counts
+from asd_jax.evaluation.curves import mean_roc, score_axis, threshold_counts
 from asd_jax.evaluation.decisions import ClipDecision
 from asd_jax.evaluation.results import ScoreGroups, TrainingRow
 from asd_jax.evaluation.tables import Intervals
@@ -60,14 +60,10 @@ def threshold_chart(
         if own:
             scores[name] = np.array(own)
     axis = score_axis(np.concatenate([*scores.values()]), threshold)
-    of_test = {name: values for name, values in scores.items() if name != "training"}
-    found = threshold_counts(of_test, threshold, most=most_thresholds)
-    above = {
-        name: count_above(values, found.thresholds).tolist() for name, values in scores.items()
-    }
+    found = threshold_counts(scores, threshold, most=most_thresholds)
     decided = math.isfinite(threshold)
     counts = [
-        ClassCount(name, _ABOVE[name], above[name][found.start], len(values))
+        ClassCount(name, _ABOVE[name], int(found.above[name][found.start]), len(values))
         for name, values in scores.items()
     ]
     legend = [
@@ -90,7 +86,7 @@ def threshold_chart(
     data = {
         "thresholds": [float(f"{value:.7g}") for value in found.thresholds],
         "places": np.clip(axis.place(found.thresholds), 0, 1).round(4).tolist(),
-        "above": above,
+        "above": {name: counts.tolist() for name, counts in found.above.items()},
         "start": found.start,
         "decided": decided,
     }

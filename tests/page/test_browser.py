@@ -12,6 +12,7 @@ import soundfile
 from report_pages import score_rows, write_run
 
 from asd_jax.data.clips import OWN, Clip
+from asd_jax.evaluation.results import TrainingRow, read_scores_csv
 from asd_jax.runs.page import write_page
 from asd_jax.runs.places import write_places
 
@@ -34,15 +35,17 @@ def browser():
 
 def written(path, rows, year=OWN):
     """A page with sounds, pictures and a normal recording to compare with."""
-    run_dir = write_run(path, rows, year=year)
+    groups = sorted({row[:2] for row in rows})
+    training = [TrainingRow(*g, "", 0, f"train{i}.wav", i / 99) for g in groups for i in range(9)]
+    run_dir = write_run(path, rows, training, year)
     sound = path / "sound.wav"
     soundfile.write(sound, np.random.default_rng(0).normal(0, 0.1, 8000), 16_000)
     write_places(
         run_dir.recordings_csv,
         [
             Clip(row.machine, row.section, split, name, str(sound))
-            for i, row in enumerate(rows)
-            for split, name in (("test", row.clip), ("train", f"train{i}.wav"))
+            for row in rows
+            for split, name in (("test", row.clip), ("train", "train4.wav"))
         ],
     )
     write_page(path, print, explain=lambda clips: {})
@@ -123,7 +126,10 @@ def counts(page, place):
 
 
 def test_the_slider_counts_by_keyboard(opened):
-    """Scores 0.5, 1, 1.5, 2.5, 5, 7 and the threshold 2: a step up is 2.5, which two exceed."""
+    """Scores 0.5, 1, 1.5, 2.5, 5, 7 and the threshold 2: a step up is 2.5, which two exceed.
+
+    Those of training recordings are below all of them.
+    """
     page = opened("unlabelled")
     cells, said = counts(page, "m1s0")
     assert cells["unknown"] == 3 and said.startswith("threshold 2,")
@@ -145,8 +151,6 @@ def test_the_slider_counts_by_keyboard(opened):
 
 
 def test_the_slider_counts_right_and_wrong_decisions(opened, pages):
-    from asd_jax.evaluation.results import read_scores_csv
-
     page = opened("labelled")
     rows = [
         row
@@ -170,7 +174,7 @@ def test_the_slider_counts_right_and_wrong_decisions(opened, pages):
 def test_recordings_play(opened):
     page = opened("unlabelled")
     players = page.locator("audio")
-    assert players.count() == 5
+    assert players.count() == 6
     page.wait_for_function("document.querySelector('audio').readyState > 0")
     assert players.first.evaluate("player => player.duration") == pytest.approx(0.5, abs=0.01)
     assert players.first.evaluate("player => player.error") is None
@@ -182,7 +186,7 @@ def test_it_reads_without_a_script(browser, pages):
     page.goto(pages["unlabelled"].as_uri())
     assert not page.locator(".slider").first.is_visible()
     assert page.locator("[data-class=unknown] .above").inner_text() == "3"
-    assert page.locator("svg").count() == 6
+    assert page.locator("svg").count() == 7
     context.close()
 
 

@@ -29,7 +29,7 @@ def labelled(n=30, **settings):
 
 def test_unlabelled_recordings_have_a_histogram_and_a_list(tmp_path):
     page = Parsed(page_of(tmp_path / "run", score_rows([1.0, 5.0, 1.5, 7.0])))
-    assert "2 of 4 recordings are called anomalous" in page.text
+    assert "2 of 4 recordings are called anomalous" in page.text and "Overview" not in page.text
     assert "ROC" not in page.text.replace("no ROC curves", "") and "AUC" not in page.text
     (chart,) = page.data.values()
     assert chart["above"]["unknown"][chart["start"]] == 2
@@ -189,10 +189,11 @@ def test_recordings_that_were_moved_or_damaged_are_said(tmp_path):
     write_page(run_dir.path, said.append, explain=lambda clips: {})
     page = Parsed(run_dir.report_html.read_text())
     assert len(said) == 2 and "7.wav" in said[0] and "6.wav" in said[1]
-    assert page.text.count("not where it was, or cannot be read") == 2
+    assert page.text.count("it is not where it was, or cannot be read") == 2
     shutil.rmtree(tmp_path / "sounds")
     write_page(run_dir.path, [].append, explain=lambda clips: {})
-    assert not Parsed(run_dir.report_html.read_text()).all("audio")
+    page = Parsed(run_dir.report_html.read_text())
+    assert not page.all("audio") and "Without pictures and players" in page.text
 
 
 def test_a_p_value_is_shown_where_scores_have_one(tmp_path, monkeypatch):
