@@ -45,7 +45,7 @@ def write_run(path: Path, rows, training=None, year=OWN) -> RunDirectory:
 def _written(path: Path, rows, training, year) -> tuple[RunDirectory, Intervals]:
     run_dir = RunDirectory(path)
     path.mkdir(parents=True)
-    data = {"year": year, "synthetic": True, "n_clips": len(rows), "fingerprint": ""}
+    data = {"year": year, "synthetic": year != OWN, "n_clips": len(rows), "fingerprint": ""}
     run_dir.config.write_text(to_json(load_config("spectral")))
     run_dir.data.write_text(json.dumps(data))
     run_dir.model.touch()

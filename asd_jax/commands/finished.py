@@ -107,12 +107,14 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
     if len(values.run_dir) == 1:
         from asd_jax.runs.page import with_page
 
-        keep_compiled(None)
-
         def tell(line: str) -> None:
             print(line, file=sys.stderr)
 
-        tell(with_page(values.run_dir[0], tell))
+        keep_compiled(None)
+        try:
+            tell(with_page(values.run_dir[0], tell))
+        except UserError as error:  # as in a folder of somebody else's; the table is there
+            tell(f"without a page: {error}")
 
 
 def _define_ensemble(values: flags.FlagValues) -> None:

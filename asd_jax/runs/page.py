@@ -304,10 +304,14 @@ def _about(
     kind = {OWN: "folders of one's own", 0: "MIMII"}.get(year, f"DCASE {year}")
     scored = datetime.datetime.fromtimestamp(run_dir.scores_csv.stat().st_mtime)
     seeds = len({row.seed for row in rows})
+    n_test, n_training = (
+        len({(row.machine, row.section, row.clip) for row in part})
+        for part in (rows, read_training_csv(run_dir.training_csv))
+    )
     about = [
         ("system", stored["name"]),
         ("data", f"{kind}{', synthetic' if data['synthetic'] else ''}"),
-        ("recordings", f"{data['n_clips']} with those learned from"),
+        ("recordings", f"{n_test} scored, {n_training} learned from"),
         ("scored", f"{scored:%Y-%m-%d %H:%M}"),
     ]
     return about + [("seeds", f"{seeds}; scores and thresholds are their means")] * (seeds > 1)

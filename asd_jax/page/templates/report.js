@@ -6,6 +6,12 @@
 
   const percent = (part, whole) => (whole ? ((100 * part) / whole).toFixed(1) : "–");
 
+  // Four digits, and powers of ten for small numbers, as in the rest of the page.
+  function rounded(value) {
+    const short = Number(value.toPrecision(4));
+    return short && Math.abs(short) < 1e-4 ? short.toExponential() : String(short);
+  }
+
   // Precision, recall and F1 where recordings of both classes are known.
   function rates(counts) {
     const { normal, anomalous } = counts;
@@ -41,7 +47,7 @@
 
     const show = () => {
       const at = Number(slider.value);
-      const threshold = Number(thresholds[at].toPrecision(4)).toString();
+      const threshold = rounded(thresholds[at]);
       const counts = {};
       for (const row of panel.querySelectorAll("[data-class]")) {
         const total = Number(row.querySelector(".total").textContent);
