@@ -28,6 +28,7 @@ from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import Layout, lay_out, plan_lines
 from asd_jax.fitting.scores import score_clips, score_training
 from asd_jax.fitting.thresholds import with_thresholds
+from asd_jax.runs import page
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.classes import labelled, write_classes
@@ -45,6 +46,7 @@ from asd_jax.runs.ensemble import (
 from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.lengths import check_lengths
 from asd_jax.runs.outcome import RunResult
+from asd_jax.runs.places import write_places
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
 from asd_jax.runtime import distributed
@@ -148,13 +150,19 @@ def run(
                 write_classes(run_dir.classes, detector, training.clips)
         if finished:
             reporter.line(f"{run_dir.path} is finished; nothing to do")
+            if writes and not run_dir.report_html.is_file():  # interrupted, or of a version before
+                write_places(run_dir.recordings_csv, training.clips + test.clips)
+                page.write_page(run_dir.path, reporter.line)
         else:
             fitted = _fit(detector, training, layout, run_dir, reporter)
             rows = score_clips(fitted, test, reporter)
             if writes:
                 write_analysis(run_dir.path, rows, test, detector.front_end)
-                write_results(run_dir, rows, data)
-        reporter.line(f"results are in {run_dir.path}")
+                intervals = write_results(run_dir, rows, data)
+                write_places(run_dir.recordings_csv, training.clips + test.clips)
+                explain = page.by_features(fitted, test)
+                page.write_page(run_dir.path, reporter.line, explain=explain, intervals=intervals)
+        reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
     return RunResult(run_dir.path, table(out_dir) if writes else "")
 
 
@@ -179,9 +187,11 @@ def _run_members(
         if run_dir.finished and not run_dir.is_outdated(data):
             run_dir.claim(config, data)
             reporter.line(f"{run_dir.path} is finished; nothing to do")
+            if not run_dir.report_html.is_file():
+                page.write_page(run_dir.path, reporter.line)
         else:
             combine_runs(run_dir, config, paths, data, reporter)
-        reporter.line(f"results are in {run_dir.path}")
+        reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
 
 
 def dry_run(

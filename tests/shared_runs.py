@@ -64,9 +64,11 @@ def make_single(folder: Path) -> None:
 
 @contextlib.contextmanager
 def without_pictures() -> Iterator[None]:
-    """Runs inside draw no spectrograms, which take most of a small run."""
-    drawing = "asd_jax.evaluation.analysis.write_spectrograms"
-    with mock.patch(drawing, lambda *arguments: None):
+    """Runs inside draw no spectrograms and write no page, which take most of a small run."""
+    drawing = ("evaluation.analysis.write_spectrograms", "runs.page.write_page")
+    with contextlib.ExitStack() as stack:
+        for name in drawing:
+            stack.enter_context(mock.patch(f"asd_jax.{name}", lambda *_, **__: None))
         yield
 
 

@@ -16,7 +16,7 @@ LAYERS = [
     {"features"},
     {"training", "evaluation"},
     {"detectors"},
-    {"fitting"},
+    {"fitting", "page"},
     {"runs"},
     {"pipeline"},
     {"papers"},

@@ -117,6 +117,17 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
     from asd_jax.runs import report as reporting
 
     print(reporting.report(values.run_dir, false_alarms=values.false_alarms))
+    if len(values.run_dir) == 1:
+        from asd_jax.runs.page import with_page
+
+        def tell(line: str) -> None:
+            print(line, file=sys.stderr)
+
+        keep_compiled(None)
+        try:
+            tell(with_page(values.run_dir[0], tell))
+        except UserError as error:  # as in a folder of somebody else's; the table is there
+            tell(f"without a page: {error}")
 
 
 def _define_ensemble(values: flags.FlagValues) -> None:

@@ -6,7 +6,7 @@ threshold from the training clips, and the spectrograms of wrong decisions besid
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -83,6 +83,21 @@ def decisions_of(rows: Sequence[ScoreRow]) -> dict[str, Decisions]:
     return made
 
 
+DECISIONS_LEGEND = (
+    "An anomaly is a positive. Counts are means over the seeds, rates are in percent, mean ± "
+    "standard deviation over the seeds."
+)
+
+
+def decision_rows(machines: Mapping[str, Decisions]) -> list[list[str]]:
+    """Heading and lines of a table of decisions, from `decisions_of`."""
+    rows = [["machine", "TP", "FN", "FP", "TN", "TPR", "FPR", "precision", "accuracy", "F1"]]
+    for machine, made in machines.items():
+        counts = [f"{np.mean(getattr(made.counts, name)):.4g}" for name in ("tp", "fn", "fp", "tn")]
+        rows.append([machine, *counts, *(mean_std(np.atleast_1d(rate)) for rate in made[1:])])
+    return rows
+
+
 class OfDomain(NamedTuple):
     """A domain's normal test clips against all anomalous ones of their sections.
 
@@ -155,19 +170,7 @@ def write_analysis(
     undecided = len(rows) - len(scored)
     rows = scored
     machines = decisions_of(rows)
-    header = ["machine", "TP", "FN", "FP", "TN", "TPR", "FPR", "precision", "accuracy", "F1"]
-    lines = []
-    for machine, made in machines.items():
-        counts = [f"{np.mean(getattr(made.counts, name)):.4g}" for name in ("tp", "fn", "fp", "tn")]
-        lines.append([machine, *counts, *(mean_std(np.atleast_1d(rate)) for rate in made[1:])])
-    text = [
-        "# Decisions",
-        "",
-        markdown([header, *lines]),
-        "",
-        "An anomaly is a positive. Counts are means over the seeds, rates are in percent, mean ± "
-        "standard deviation over the seeds.",
-    ]
+    text = ["# Decisions", "", markdown(decision_rows(machines)), "", DECISIONS_LEGEND]
     if undecided:
         text += ["", f"{undecided} scores or thresholds that are no numbers are left out."]
     if domains := domains_of(rows):

@@ -1,6 +1,7 @@
 """Which recordings are called anomalous: a table for whoever listens to them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,17 +13,51 @@ _MOST = 10  # recordings of a machine that are shown
 _HEADING = ("machine", "recording", "score", "threshold", "anomalous", "p-value")
 
 
+class ClipDecision(NamedTuple):
+    """The decision on a test clip, over all seeds.
+
+    Attributes:
+        machine: as in `ScoreRow`.
+        section: as in `ScoreRow`.
+        domain: as in `ScoreRow`.
+        name: the clip's.
+        label: as in `ScoreRow`.
+        score: mean over the seeds.
+        threshold: mean over the seeds.
+        is_anomalous: whether most seeds call it anomalous.
+        verdict: "yes" for anomalous, "no" for normal, "by 1 of 3 seeds", or "–" without a score or
+            a threshold.
+        p_value: mean over the seeds; NaN where there is none.
+    """
+
+    machine: str
+    section: str
+    domain: str
+    name: str
+    label: int
+    score: float
+    threshold: float
+    is_anomalous: bool
+    verdict: str
+    p_value: float = float("nan")
+
+
 def decision_line(rows: Sequence[ScoreRow]) -> str:
     """How many recordings are above the threshold, and of what the table shows the highest.
 
     Args:
         rows: scores of test clips.
     """
-    of_clips = _of_clips(rows)
-    above = sum(np.mean([row.decision for row in own]) > 0.5 for own in of_clips)
-    line = f"{above} of {len(of_clips)} recordings are called anomalous"
+    clips = [clip for own in ranked_clips(rows).values() for clip in own]
+    line = f"{counted(clips)} are called anomalous"
     shown = len(_cells(rows))
-    return f"{line}; the {shown} with the highest scores:" if shown < len(of_clips) else f"{line}:"
+    return f"{line}; the {shown} with the highest scores:" if shown < len(clips) else f"{line}:"
+
+
+def counted(clips: Sequence[ClipDecision]) -> str:
+    """How many of some clips are called anomalous, in words."""
+    above = sum(clip.is_anomalous for clip in clips)
+    return f"{above} of {len(clips)} recordings"
 
 
 def decision_table(rows: Sequence[ScoreRow]) -> list[str]:
@@ -64,29 +99,53 @@ def _of_clips(rows: Sequence[ScoreRow]) -> list[list[ScoreRow]]:
     return [*found.values()]
 
 
-def _cells(rows: Sequence[ScoreRow]) -> list[list[str]]:
-    of_machine: dict[str, list[list[ScoreRow]]] = {}
+def ranked_clips(rows: Sequence[ScoreRow]) -> dict[str, list[ClipDecision]]:
+    """The clips of each machine, the highest scores first.
+
+    A clip without a score comes before all others, as it is to be looked at.
+
+    Args:
+        rows: scores of test clips.
+
+    Examples:
+        >>> rows = [
+        ...     ScoreRow("fan", "00", "", 0, name, -1, score, 1.0, int(score > 1))
+        ...     for name, score in (("a", 0.0), ("b", 2.0))
+        ... ]
+        >>> [(clip.name, clip.verdict) for clip in ranked_clips(rows)["fan"]]
+        [('b', 'yes'), ('a', 'no')]
+    """
+    of_machine: dict[str, list[ClipDecision]] = {}
     for own in _of_clips(rows):
-        of_machine.setdefault(own[0].machine, []).append(own)
-    cells = []
-    for machine, clips in sorted(of_machine.items()):
-        # A recording without a score comes first, as it is to be looked at.
-        scores = np.array([np.mean([row.score for row in own]) for own in clips])
-        order = np.argsort(-np.where(np.isnan(scores), np.inf, scores), kind="stable")
-        for i in order[:_MOST].tolist():
-            own = clips[i]
-            threshold = np.mean([row.threshold for row in own])
-            count = sum(row.decision for row in own)
-            verdict = "yes" if count == len(own) else "no"
-            if 0 < count < len(own):
-                verdict = f"by {count} of {len(own)} seeds"
-            if np.isnan(scores[i]) or np.isnan(threshold):
-                verdict = "–"
-            p_value = np.mean([row.p_value for row in own])
-            cells.append(
-                [
-                    *(machine, own[0].clip, f"{scores[i]:.6g}", f"{threshold:.6g}", verdict),
-                    "–" if np.isnan(p_value) else f"{p_value:.3g}",
-                ]
-            )
-    return cells
+        of_machine.setdefault(own[0].machine, []).append(_decision(own))
+    for clips in of_machine.values():
+        clips.sort(key=lambda clip: -np.inf if np.isnan(clip.score) else -clip.score)
+    return dict(sorted(of_machine.items()))
+
+
+def _decision(own: Sequence[ScoreRow]) -> ClipDecision:
+    """The decision on a clip from its rows, one a seed."""
+    score, threshold, p_value = (
+        float(np.mean([getattr(row, name) for row in own]))
+        for name in ("score", "threshold", "p_value")
+    )
+    count = sum(row.decision for row in own)
+    verdict = "yes" if count == len(own) else "no"
+    if 0 < count < len(own):
+        verdict = f"by {count} of {len(own)} seeds"
+    if np.isnan(score) or np.isnan(threshold):
+        verdict = "–"
+    first = own[0]
+    place = first.machine, first.section, first.domain, first.clip, first.label
+    return ClipDecision(*place, score, threshold, 2 * count > len(own), verdict, p_value)
+
+
+def _cells(rows: Sequence[ScoreRow]) -> list[list[str]]:
+    return [
+        [
+            *(machine, clip.name, f"{clip.score:.6g}", f"{clip.threshold:.6g}", clip.verdict),
+            "–" if np.isnan(clip.p_value) else f"{clip.p_value:.3g}",
+        ]
+        for machine, clips in ranked_clips(rows).items()
+        for clip in clips[:_MOST]
+    ]

@@ -123,7 +123,7 @@ def evaluate(rows: Iterable[ScoreRow], year: int) -> tuple[ResultRow, ...]:
     Raises:
         UserError: a clip is scored twice, or by some seeds only.
     """
-    groups = _group(rows, year)
+    groups = score_groups(rows, year)
     if groups is None:
         return ()
     ranked = metrics.ranking_metrics(groups.labels, groups.scores, groups.ranked)
@@ -164,7 +164,7 @@ def bootstrap_results(
         (machine, section, domain) → (low, high) of each metric. The section `MEAN` has the
         intervals of a machine's mean over its sections.
     """
-    groups = _group(rows, year)
+    groups = score_groups(rows, year)
     if groups is None:
         return {}
     labels = groups.labels
@@ -218,7 +218,7 @@ def constant_scores(rows: Iterable[ScoreRow]) -> list[str]:
     ]
 
 
-class _Groups(NamedTuple):
+class ScoreGroups(NamedTuple):
     """Scores padded to (groups, seeds, clips); labels and masks have a seed axis of 1.
 
     Attributes:
@@ -240,7 +240,7 @@ class _Groups(NamedTuple):
     own: np.ndarray
 
 
-def _group(rows: Iterable[ScoreRow], year: int) -> _Groups | None:
+def score_groups(rows: Iterable[ScoreRow], year: int) -> ScoreGroups | None:
     """Arranges scores as arrays, a group for each machine, section and domain; None without rows.
 
     Raises:
@@ -296,7 +296,7 @@ def _group(rows: Iterable[ScoreRow], year: int) -> _Groups | None:
             ]
         )
 
-    return _Groups(
+    return ScoreGroups(
         keys=tuple(a[0] for a in arrays),
         seeds=seeds,
         labels=padded(1, -1),

@@ -64,7 +64,7 @@ def format_table(
     Returns:
         Lines, the last without a newline.
     """
-    header, rows, legend = _table(results, year, intervals or {}, published)
+    header, rows, legend = results_table(results, year, intervals or {}, published)
     return "\n".join([*aligned([header, *rows]), *legend, *notes])
 
 
@@ -77,7 +77,7 @@ def write_results_md(
     notes: Sequence[str] = (),
 ) -> None:
     """Writes the table of `format_table` as Markdown; arguments as there."""
-    header, rows, legend = _table(results, year, intervals or {}, published)
+    header, rows, legend = results_table(results, year, intervals or {}, published)
     with atomic_write(path) as file:
         file.write("# Results\n\n" + markdown([header, *rows]) + "\n")
         file.writelines(f"\n{note}\n" for note in [*legend, *notes] if note)
@@ -118,10 +118,10 @@ def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> s
     return "\n\n".join(blocks)
 
 
-def _table(
+def results_table(
     results: Sequence[ResultRow], year: int, intervals: Intervals, published: Sequence[Published]
 ) -> tuple[list[str], list[list[str]], list[str]]:
-    """Heading, rows and legend of one run's table."""
+    """Heading, rows and legend of one run's table; arguments as of `format_table`."""
     citations = _Citations(published)
     header = ["machine", "section", "domain", "normal/anomaly"]
     for metric, title in _METRICS.items():

@@ -59,6 +59,8 @@ class RunDirectory:
         self.results_csv = self.path / "results.csv"
         self.results_md = self.path / "results.md"
         self.published_md = self.path / "published.md"
+        self.recordings_csv = self.path / "recordings.csv"
+        self.report_html = self.path / "report.html"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -189,7 +191,7 @@ class RunDirectory:
         """Removes what was made of the test clips, first what marks the run as finished."""
         with disk_errors(self.path):
             made = (self.results_md, self.published_md, self.results_csv, self.scores_csv)
-            for path in made:
+            for path in (*made, self.report_html, self.recordings_csv):
                 path.unlink(missing_ok=True)
             shutil.rmtree(self.scores, ignore_errors=True)
 

@@ -31,6 +31,7 @@ from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
 from asd_jax.fitting.thresholds import fallback_lines
+from asd_jax.runs import page
 from asd_jax.runs.aligned import (
     RunScores,
     aligned_scores,
@@ -46,6 +47,7 @@ from asd_jax.runs.aligned import (
 from asd_jax.runs.clips import of_subset
 from asd_jax.runs.directory import RunDirectory, stored_differences
 from asd_jax.runs.outcome import RunResult
+from asd_jax.runs.places import join_places
 from asd_jax.runs.report import finished_run, table, write_results
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.files import atomic_write
@@ -106,7 +108,10 @@ def combine_runs(
         json.dump(meta, file, indent=2)
         file.write("\n")
     run_dir.write_environment()
-    write_results(run_dir, rows, data)
+    intervals = write_results(run_dir, rows, data)
+    sources = [RunDirectory(path).recordings_csv for path in runs.values()]
+    join_places(run_dir.recordings_csv, sources)
+    page.write_page(run_dir.path, reporter.line, intervals=intervals)
 
 
 def load_members(

@@ -14,6 +14,7 @@ from asd_jax.evaluation.decisions import (
     decision_markdown,
     decision_table,
 )
+from asd_jax.evaluation.differences import difference_lines, differences
 from asd_jax.evaluation.promises import decided_anew, promise_lines
 from asd_jax.evaluation.results import (
     ResultRow,
@@ -34,13 +35,16 @@ from asd_jax.runs.standing import Standing, standing_of
 from asd_jax.runtime.files import atomic_write
 
 
-def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> None:
+def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> tables.Intervals:
     """Writes scores and results; results.md comes last and marks the run as finished.
 
     Args:
         run_dir: the run directory, which has the configuration.
         rows: scores of the test clips.
         data: the run directory's description of its recordings.
+
+    Returns:
+        The intervals of the table, from `bootstrap_results`.
     """
     year = data["year"]
     write_scores_csv(run_dir.scores_csv, rows)
@@ -55,17 +59,19 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
     if standing.markdown:
         with atomic_write(run_dir.published_md) as file:
             file.write(standing.markdown)
+    intervals = bootstrap_results(rows, year)
     tables.write_results_md(
         run_dir.results_md,
         results,
         year,
-        bootstrap_results(rows, year),
+        intervals,
         published,
         [
             *([decision_markdown(rows)] if year == OWN and rows else []),
             *(*notes, *standing.notes, standing.line, *constant_scores(rows), *promises),
         ],
     )
+    return intervals
 
 
 def comparison(
@@ -191,7 +197,19 @@ def report(paths: Sequence[os.PathLike | str], *, false_alarms: float | None = N
         notes += [f"{shown}: {standing.line}"] * bool(standing.line)
         notes += [f"{shown}: {n}" for n in constant_scores(read_scores_csv(run_dir.scores_csv))]
     text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
-    return "\n".join([text, *dict.fromkeys(notes)])
+    return "\n".join([text, *dict.fromkeys(notes), *_differences(paths, runs)])
+
+
+def _differences(paths: Sequence[os.PathLike | str], runs: Sequence[tables.Run]) -> list[str]:
+    """Lines on the differences of runs of one year from the first, below an empty line."""
+    lines: list[str] = []
+    for year in dict.fromkeys(run.year for run in runs):
+        own = [i for i, run in enumerate(runs) if run.year == year]
+        if len(own) > 1:
+            scores = [read_scores_csv(RunDirectory(paths[i]).scores_csv) for i in own]
+            found = differences(scores, year)
+            lines += ["", *difference_lines([runs[i].name for i in own], found)]
+    return lines
 
 
 def finished_run(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:

@@ -113,7 +113,8 @@ def test_more_clips_against_numpy_scipy_and_scikit_learn(tmp_path, capsys, how):
             file = out_dir / f"scores/seed_{seed}/{kind}_{machine}_section_{section}_test.csv"
             lines = [f"{row['clip']},{row[column]}" for row in of_key[0]]
             assert file.read_text().splitlines() == lines
-    assert RESULTS | {"config.json", "data.json", "environment.json", "ensemble.json"} == {
+    made = {"config.json", "data.json", "environment.json", "ensemble.json", "recordings.csv"}
+    assert RESULTS | made == {
         path.name for path in out_dir.iterdir() if not path.name.startswith(".")
     }
 
