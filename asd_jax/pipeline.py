@@ -64,6 +64,7 @@ def run(
     on_bad_clip: str = "stop",
     verify: bool = False,
     reporter: Reporter | None = None,
+    width: int | None = None,
 ) -> str:
     """Trains all models of a run, scores the test clips, evaluates, and writes everything.
 
@@ -82,6 +83,7 @@ def run(
         verify: whether to read every recording again, even one whose size, times and inode have
             not changed since it was read.
         reporter: shows progress.
+        width: columns of the terminal that the table is to fit; any by default.
 
     Returns:
         The table of results; empty in other processes than the first.
@@ -112,7 +114,7 @@ def run(
             "reporter": reporter,
         }
         _run_members(config, data_dir, run_dir, members_dir, reporter, settings)
-        return table(out_dir)
+        return table(out_dir, width)
     writes = distributed.is_primary()
     if not writes:
         reporter = Silent()
@@ -151,7 +153,7 @@ def run(
                 write_analysis(run_dir.path, rows, test, detector.front_end)
                 write_results(run_dir, rows, data)
         reporter.line(f"results are in {run_dir.path}")
-    return table(out_dir) if writes else ""
+    return table(out_dir, width) if writes else ""
 
 
 def _run_members(

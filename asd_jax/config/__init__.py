@@ -22,7 +22,6 @@ from asd_jax.config.text import (
     difference,
     from_dict,
     keys,
-    nearest,
     override,
     to_dict,
     to_json,
@@ -35,7 +34,7 @@ from asd_jax.config.types import (
     EmbeddingConfig,
     TrainConfig,
 )
-from asd_jax.errors import UserError
+from asd_jax.errors import UserError, nearest
 from asd_jax.runtime.arguments import check, check_path
 
 __all__ = [

@@ -1,11 +1,10 @@
 """Conversion of configurations from and to text: overrides of the command line, and JSON."""
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from asd_jax.audio.frontend import FrontEnd
@@ -24,13 +23,16 @@ from asd_jax.config.types import (
     NoEffectError,
     TrainConfig,
 )
-from asd_jax.errors import UserError
+from asd_jax.errors import UserError, nearest
 from asd_jax.runtime.arguments import composed
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _Group = TypeVar("_Group", bound="DataclassInstance")
+
+# Keys that members of an ensemble take from it.
+OF_ENSEMBLE = ("data", "seeds", "name")
 
 
 def override(
@@ -94,7 +96,7 @@ def _override_members(
             raise UserError(
                 f"--config.{prefix}{key}: no such key{nearest(f'{prefix}{key}', keys(root))}"
             )
-        if rest.partition(".")[0] in ("data", "seeds", "name"):
+        if rest.partition(".")[0] in OF_ENSEMBLE:
             raise UserError(f"--config.{prefix}{key}: members have the ensemble's; set {rest}")
         of_member.setdefault(name, {})[rest] = text
     changed = {
@@ -118,14 +120,6 @@ def keys(config: Any, prefix: str = "") -> list[str]:
     for name, value in values.items():
         dotted += keys(value, f"{prefix}{name}.") if _is_group(value) else [f"{prefix}{name}"]
     return dotted
-
-
-def nearest(wrong: str, right: Sequence[str]) -> str:
-    """A "did you mean" for a message; empty where no name is near."""
-    matches = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
-    if not matches:  # a key given without its group, such as `epochs` for `train.epochs`
-        matches = [name for name in right if name.rsplit(".", 1)[-1] == wrong.rsplit(".", 1)[-1]]
-    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _parse(text: str, kind: Any, flag: str) -> Any:

@@ -77,7 +77,7 @@ class EmbeddingConfig:
         kind: a pretrained network of `asd_jax.embeddings`; "log_mel" for the mean and standard
             deviation of a clip's own frames, which needs no network; or "none".
         weights: path or URL of the network's weights.
-        sha256: checksum of that file; needed for a URL.
+        sha256: checksum of the file of weights; needed for a URL.
         size: values of OpenL3's embedding, 512 or 6144.
         hop: seconds from one window of the network to the next.
     """
@@ -209,7 +209,7 @@ class Config:
         threshold: the decision threshold is a quantile of the gamma distribution fitted to
             the training clips' scores ("gamma"), or their "mean", or 0 for systems whose score
             is a distance from a threshold of their own ("zero", as "gamma" with a `backend`).
-        threshold_quantile: that quantile.
+        threshold_quantile: that quantile of the training clips' scores, above 0 and below 1.
         name: of the configuration; `load_config` gives it the file's name.
     """
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from asd_jax.evaluation.results import ScoreRow
-from asd_jax.evaluation.tables import aligned, markdown
+from asd_jax.evaluation.tables import markdown
+from asd_jax.runtime.text_tables import aligned
 
 _MOST = 10  # recordings of a machine that are shown
 _HEADING = ("machine", "recording", "score", "threshold", "anomalous")
@@ -24,9 +25,14 @@ def decision_line(rows: Sequence[ScoreRow]) -> str:
     return f"{line}; the {shown} with the highest scores:" if shown < len(of_clips) else f"{line}:"
 
 
-def decision_table(rows: Sequence[ScoreRow]) -> list[str]:
-    """Lines of a text table of each machine's highest scores, the highest first."""
-    return aligned([_HEADING, *_cells(rows)])
+def decision_table(rows: Sequence[ScoreRow], width: int | None = None) -> list[str]:
+    """Lines of a text table of each machine's highest scores, the highest first.
+
+    Args:
+        rows: scores of test clips.
+        width: as in `aligned`.
+    """
+    return aligned([_HEADING, *_cells(rows)], width=width, keys=2)
 
 
 def decision_markdown(rows: Sequence[ScoreRow]) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from asd_jax.config import nearest
+from asd_jax.data import layouts
 from asd_jax.data.clips import ANOMALY, Clip, ClipTable
-from asd_jax.data.layouts import DataSource, listed_clips, scan
+from asd_jax.data.layouts import DataSource, Scanner, listed_clips
 from asd_jax.data.own_folders import OwnFolders
 from asd_jax.data.supplemental import supplemental_clips
 from asd_jax.data.years import SETTINGS_FILE
@@ -93,6 +94,7 @@ def find_chosen(
     data_dir: DataSource,
     report: Callable[[str], None],
     on_bad_clip: str,
+    scan: Scanner = layouts.scan,
 ) -> ClipTable:
     """Finds the clips under a folder and chooses those of a configuration.
 
@@ -102,6 +104,7 @@ def find_chosen(
         report: as in `find_clips` and `choose_clips`.
         on_bad_clip: "stop" at a recording among the clips that fits no layout, as at one that
             cannot be read; "skip" leaves it out.
+        scan: lists what is there.
 
     Raises:
         UserError: as `find_clips` and `choose_clips`, or a recording fits no layout.
