@@ -18,7 +18,9 @@ from asd_jax.commands.output import define_format, print_csv, print_json, print_
 from asd_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from asd_jax.config import Config
     from asd_jax.data.layouts import DataSource
+    from asd_jax.detectors import Detector
 
 _ENSEMBLE = "the scores of several systems as one"
 _FIELDS = (
@@ -73,8 +75,7 @@ def _print_systems(how: str) -> None:
 def _systems() -> Iterator[dict[str, Any]]:
     """A record for each configuration, and for each system that has none."""
     from asd_jax.config import Config, EnsembleConfig, MembersConfig, load_config
-    from asd_jax.detectors import make_detector, registry
-    from asd_jax.training.task import count_values
+    from asd_jax.detectors import other_systems, registry
 
     of_system: dict[str, list[tuple[str, Config]]] = {}
     ensembles: dict[str, MembersConfig] = {}
@@ -84,23 +85,23 @@ def _systems() -> Iterator[dict[str, Any]]:
             ensembles[name] = config
         else:
             of_system.setdefault(config.detector.name, []).append((name, config))
-    for system, cls in registry().items():
-        about = {
-            "system": system,
-            "title": cls.title,
-            "paper": cls.paper,
-            "scope": cls.scope,
-            "joint": cls.joint,
-        }
+    for system in registry().own:
+        about = _about(system, registry()[system])
         for name, config in of_system.get(system, []):
-            parameters = 0
-            if config.detector.trains:
-                # Four labels: classifiers are counted for a machine of four ids.
-                detector = make_detector(config)
-                parameters = count_values(detector.task(4), detector.front_end.width)
-            yield {**about, "configuration": name, "parameters": parameters}
+            yield {**about, "configuration": name, "parameters": _parameters(config)}
         if system not in of_system:
             yield about
+    others, lines = other_systems()
+    print_remarks(lines)
+    for system, cls in others.items():
+        try:
+            own = load_config(system)
+            assert isinstance(own, Config)
+            record = {"configuration": system, "parameters": _parameters(own)}
+        except Exception as error:  # another package's; the list goes on
+            print_remarks([f"detector {system!r}: {type(error).__name__}: {error}"])
+            continue
+        yield {**_about(system, cls), **record}
     for name, members in ensembles.items():
         yield {
             "system": "ensemble",
@@ -109,6 +110,28 @@ def _systems() -> Iterator[dict[str, Any]]:
             "combine": members.combine if isinstance(members, EnsembleConfig) else "choose",
             "members": [*members.members],
         }
+
+
+def _about(system: str, cls: "type[Detector]") -> dict[str, Any]:
+    return {
+        "system": system,
+        "title": cls.title,
+        "paper": cls.paper,
+        "scope": cls.scope,
+        "joint": cls.joint,
+    }
+
+
+def _parameters(config: "Config") -> int:
+    """Values of one model; 0 without training."""
+    from asd_jax.detectors import make_detector
+    from asd_jax.training.task import count_values
+
+    if not config.detector.trains:
+        return 0
+    detector = make_detector(config)
+    # Four labels: classifiers are counted for a machine of four ids.
+    return count_values(detector.task(4), detector.front_end.width)
 
 
 def _print_lines(records: Iterable[dict[str, Any]]) -> None:
@@ -194,11 +217,16 @@ def _print_suitability(
     values: flags.FlagValues, source: "DataSource", overrides: dict[str, str]
 ) -> None:
     from asd_jax.config import load_config
+    from asd_jax.detectors import other_systems
     from asd_jax.runtime.text_tables import aligned, terminal_width
 
     if values.config:
         load_config(values.config, overrides)  # raises UserError, which is no reason of the data's
-    names = [values.config] if values.config else shown()
+    names = [values.config]
+    if not values.config:
+        others, lines = other_systems()
+        print_remarks(lines)
+        names = [*shown(), *others]
     records = with_progress(
         "configurations",
         lambda progress: _suitable(names, source, overrides, values.on_bad_clip, progress),

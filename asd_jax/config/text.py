@@ -15,6 +15,7 @@ from asd_jax.config.members import (
     MembersConfig,
     MemberTrainConfig,
 )
+from asd_jax.config.plugins import package_of_settings
 from asd_jax.config.types import (
     BackendConfig,
     Config,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _Group = TypeVar("_Group", bound="DataclassInstance")
+
+# Key of `to_dict` for the package of a system that is not this one's.
+_PACKAGE = "package"
 
 # Keys that members of an ensemble take from it.
 OF_ENSEMBLE = ("data", "seeds", "name")
@@ -170,7 +174,9 @@ def to_dict(config: Config | MembersConfig) -> dict[str, Any]:
         detector = {"name": kind.name, **settings}
         return json.loads(json.dumps({**own, "members": members, "detector": detector}))
     data = dataclasses.asdict(config)
-    data["detector"] = {"name": config.detector.name, **data["detector"]}
+    package = package_of_settings(config.detector)
+    origin = {} if package is None else {_PACKAGE: package}
+    data["detector"] = {"name": config.detector.name, **origin, **data["detector"]}
     return json.loads(json.dumps(data))
 
 
@@ -221,12 +227,17 @@ def from_dict(
     """
     data = upgraded(data)
     detector = dict(data.pop("detector"))
-    name = str(detector.pop("name"))
+    name, package = str(detector.pop("name")), detector.pop(_PACKAGE, None)
     for cls, kind in _MEMBERS_KINDS.items():
         if name == kind.name:
             members = {k: from_dict(v, detector_configs) for k, v in data.pop("members").items()}
             values = _built(_MEMBERS_GROUPS, data)
             return _build(cls, {"members": members, **values, **detector, **data})
+    if name not in detector_configs and package:
+        raise UserError(
+            f"detector {name!r} is of the package {package!r}, which is not installed here or does "
+            f"not register it: install it, or import it before asd_jax.load"
+        )
     if name not in detector_configs:
         raise UserError(
             f"this version has no detector {name!r}{nearest(name, [*detector_configs])}"
