@@ -8,6 +8,7 @@
 | `models` | network architectures as linen modules |
 | `losses` | losses by angles, for embeddings, as pure functions |
 | `detectors` | the systems of the papers; `list_detectors()` names them |
+| `register` | makes a system of another package known by its name |
 | `embeddings` | pretrained networks: OpenL3, EdgeL3 |
 | `scoring` | thresholds, distances, mixtures, neighbours, as pure functions |
 | `metrics` | AUC, partial AUC, and the challenge's means |

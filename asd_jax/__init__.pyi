@@ -10,6 +10,7 @@ from . import training as training
 from .config import Config as Config
 from .config import load_config as load_config
 from .detectors import list_detectors as list_detectors
+from .detectors import register as register
 from .errors import UserError as UserError
 from .features import embeddings as embeddings
 from .fitting.arrays import fit as fit

@@ -13,10 +13,8 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from asd_jax.commands import COMMANDS, CONFIG, Command
-from asd_jax.config import nearest
-from asd_jax.errors import UserError
-from asd_jax.runtime import distributed
+from asd_jax.commands import COMMANDS, CONFIG, PATHS, Command
+from asd_jax.errors import UserError, nearest
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,9 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as interrupt:
         number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
         line = f"stopped by {number.name}; the same command continues from there"
-        if argv is None:
+        if argv is None and _COMPUTING in sys.modules:
             # A computation may be under way in another thread, which would crash if Python shut
             # down and took the libraries from it.
+            from asd_jax.runtime import distributed
+
             distributed.end(f"asd-jax: {line}", 128 + number)
         _end(line, 128 + number)
     except BrokenPipeError:  # the reader of a pipe closed it
@@ -51,22 +51,43 @@ def main(argv: Sequence[str] | None = None) -> None:
         where = f"{error.filename}: " if error.filename else ""
         _end(f"{where}{error.strerror or error}", 1)
     except Exception as error:
-        if distributed.is_loss(error):
-            _end(distributed.LOST, 1)
+        if _joined():
+            from asd_jax.runtime import distributed
+
+            if distributed.is_loss(error):
+                _end(distributed.LOST, 1)
         if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
             traceback.print_exc()
-            if distributed.joined():
-                distributed.end("", 1)
-            sys.exit(1)
+            _exit("", 1)
         _end("out of memory; lower --config.train.batch_size, or train fewer machines or seeds", 1)
     sys.exit(0)
 
 
 def _end(message: str, exit_status: int) -> NoReturn:
-    if distributed.joined():
-        distributed.end(f"asd-jax: {message}", exit_status)
-    print(f"asd-jax: {message}", file=sys.stderr)
+    _exit(f"asd-jax: {message}", exit_status)
+
+
+def _exit(text: str, exit_status: int) -> NoReturn:
+    if _joined():
+        from asd_jax.runtime import distributed
+
+        distributed.end(text, exit_status)
+    if text:
+        print(text, file=sys.stderr)
     sys.exit(exit_status)
+
+
+# Every command that computes imports it, and with it JAX, which takes seconds.
+_COMPUTING = "asd_jax.runtime.distributed"
+
+
+def _joined() -> bool:
+    """True if this process runs beside others."""
+    if _COMPUTING not in sys.modules:
+        return False
+    from asd_jax.runtime import distributed
+
+    return distributed.joined()
 
 
 class _Terminated(KeyboardInterrupt):
@@ -85,13 +106,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-# Flags that are paths, or lists of them.
-_PATHS = (
-    *("config", "data_dir", "normal", "test", "anomalous", "manifest", "out_dir", "run_dir"),
-    *("cache_dir", "members_dir", "keras"),
-)
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -123,7 +137,7 @@ def _dispatch(arguments: list[str]) -> None:
         raise UserError(_flag_error(str(error), name, values)) from None
     if "run_dir" in values and words:
         words = _take_run_dirs(values, words)
-    for flag in _PATHS:
+    for flag in PATHS:
         if flag in values and values[flag].value:
             # The shell does not expand the tilde of --flag=~/place.
             given: Any = values[flag].value

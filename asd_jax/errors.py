@@ -1,5 +1,8 @@
 """`UserError`: a mistake that the user can correct, printed as one line."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake in the input: a flag, a configuration, a path, a recording, the disk.
@@ -16,3 +19,16 @@ class UserError(Exception):
     def __init__(self, message: str, exit_status: int = 2):
         super().__init__(" ".join(str(message).split()))
         self.exit_status = exit_status
+
+
+def nearest(wrong: str, right: Sequence[str]) -> str:
+    """A "did you mean" for a message; empty where no name is near.
+
+    Examples:
+        >>> nearest("dens_ae", ["dense_ae", "lstm_ae"])
+        '; did you mean dense_ae?'
+    """
+    matches = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
+    if not matches:  # a key given without its group, such as `epochs` for `train.epochs`
+        matches = [name for name in right if name.rsplit(".", 1)[-1] == wrong.rsplit(".", 1)[-1]]
+    return f"; did you mean {matches[0]}?" if matches else ""

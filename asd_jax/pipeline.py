@@ -69,6 +69,7 @@ def run(
     on_bad_clip: str = "stop",
     verify: bool = False,
     reporter: Reporter | None = None,
+    width: int | None = None,
 ) -> RunResult:
     """Trains all models of a run, scores the test clips, evaluates, and writes everything.
 
@@ -88,6 +89,7 @@ def run(
         verify: whether to read every recording again, even one whose size, times and inode have
             not changed since it was read.
         reporter: shows progress.
+        width: columns of the terminal that the table is to fit; any by default.
 
     Returns:
         The run directory with its scores and results as columns; printed, the table.
@@ -118,7 +120,7 @@ def run(
             "reporter": reporter,
         }
         _run_members(config, data_dir, run_dir, members_dir, reporter, settings)
-        return RunResult(run_dir.path, table(out_dir))
+        return RunResult(run_dir.path, table(out_dir, width))
     writes = distributed.is_primary()
     if not writes:
         reporter = Silent()
@@ -163,7 +165,7 @@ def run(
                 explain = page.by_features(fitted, test)
                 page.write_page(run_dir.path, reporter.line, explain=explain, intervals=intervals)
         reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
-    return RunResult(run_dir.path, table(out_dir) if writes else "")
+    return RunResult(run_dir.path, table(out_dir, width) if writes else "")
 
 
 def _run_members(

@@ -25,6 +25,7 @@ BESIDE_THE_FACE = (
     "asd_jax.features.table",
     "asd_jax.fitting.detector",
     "asd_jax.fitting.ensemble",
+    "asd_jax.testing",
 )
 
 

@@ -15,7 +15,7 @@ from shared_runs import SETTINGS, rows_of, run_arguments
 
 import asd_jax
 from asd_jax import config as configs
-from asd_jax.commands import data as data_commands
+from asd_jax.commands import listing
 from asd_jax.config import load_config
 from asd_jax.detectors import list_detectors
 
@@ -179,7 +179,7 @@ def test_list(capsys, monkeypatch, some):
     """Systems without a configuration, too."""
     shipped = configs.shipped_configs()
     shown = {name: shipped[name] for name in some or shipped}
-    monkeypatch.setattr(data_commands, "shipped_configs", lambda: shown)
+    monkeypatch.setattr(listing, "shown", lambda: [*shown])
     status, out, _ = run_cli(capsys, "list")
     assert status == 0 and "dense_ae (269,992 values a model)" in out
     for name in (*list_detectors(), *shown):

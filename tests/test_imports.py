@@ -18,7 +18,7 @@ LAYERS = [
     {"detectors"},
     {"fitting", "page"},
     {"runs"},
-    {"pipeline"},
+    {"pipeline", "testing"},
     {"papers"},
     {"commands"},
     {"cli"},

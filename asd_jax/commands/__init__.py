@@ -3,11 +3,11 @@
 Each imports its modules when it runs, so that a wrong flag is reported at once.
 """
 
-from asd_jax.commands import data, finished, training
-from asd_jax.commands.base import CONFIG, Command
+from asd_jax.commands import completion, data, finished, listing, training
+from asd_jax.commands.base import CONFIG, PATHS, Command
 
 COMMANDS = {
-    "list": data.LIST,
+    "list": listing.LIST,
     "synth": data.SYNTH,
     "index": data.INDEX,
     "run": training.RUN,
@@ -16,6 +16,7 @@ COMMANDS = {
     "import": finished.IMPORT,
     "ensemble": finished.ENSEMBLE,
     "report": finished.REPORT,
+    "completion": completion.COMPLETION,
 }
 
-__all__ = ["COMMANDS", "CONFIG", "Command"]
+__all__ = ["COMMANDS", "CONFIG", "PATHS", "Command"]

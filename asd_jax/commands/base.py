@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from asd_jax.data.layouts import DataSource
 
 CONFIG = "--config."  # prefix of a configuration's settings
+# Flags that are paths, or lists of them.
+PATHS = (
+    *("config", "data_dir", "normal", "test", "anomalous", "manifest", "out_dir", "run_dir"),
+    *("cache_dir", "members_dir", "keras"),
+)
 
 
 _T = TypeVar("_T")
@@ -33,10 +38,6 @@ class Command(NamedTuple):
     run: Callable[[flags.FlagValues, list[str], dict[str, str]], None]
     required: tuple[str, ...] = ()
     positional: str = ""
-
-
-def define_none(values: flags.FlagValues) -> None:
-    """No flags."""
 
 
 def with_progress(label: str, work: Callable[[Callable[[int, int], None]], _T]) -> _T:

@@ -1,4 +1,4 @@
-"""Commands about systems and data: list, synth, index."""
+"""Commands about data: synth, index."""
 
 import dataclasses
 import os
@@ -9,50 +9,22 @@ from absl import flags
 from asd_jax.commands.base import (
     CONFIG,
     Command,
-    define_none,
     define_source,
     source_of,
     with_progress,
 )
-from asd_jax.config import Config, EnsembleConfig, MembersConfig, load_config, shipped_configs
+from asd_jax.commands.output import define_format, print_csv, print_json
 from asd_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from asd_jax.config import Config, MembersConfig
+    from asd_jax.data.index import Summary
     from asd_jax.data.layouts import DataSource
     from asd_jax.runs.lengths import TooShort
 
-
-def _list(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
-    from asd_jax.detectors import make_detector, registry
-    from asd_jax.training.task import count_values
-
-    names: dict[str, list[tuple[str, Config]]] = {}
-    ensembles = {}
-    for name in shipped_configs():
-        config = load_config(name)
-        if isinstance(config, MembersConfig):
-            ensembles[name] = config
-            continue
-        names.setdefault(config.detector.name, []).append((name, config))
-    for name, cls in registry().items():
-        print(f"{name}: {cls.title}")
-        print(f"  from            {cls.paper}")
-        scope = cls.scope.replace(" by section", ", which distinguishes its sections")
-        if cls.joint:
-            scope = f"run, for all machines; scored by {scope}"
-        print(f"  one model a     {scope}")
-        for configuration, config in names.get(name, []):
-            size = "no training"
-            if config.detector.trains:
-                # Four labels: classifiers are counted for a machine of four ids.
-                detector = make_detector(config)
-                parameters = count_values(detector.task(4), detector.front_end.width)
-                size = f"{parameters:,} values a model"
-            print(f"  configuration   {configuration} ({size})")
-    print("ensemble: the scores of several systems as one")
-    for name, config in ensembles.items():
-        how = config.combine if isinstance(config, EnsembleConfig) else "one for each machine type"
-        print(f"  configuration   {name} ({how}: {', '.join(config.members)})")
+# Columns of the records of clips.
+_KEY = ("year", "subset", "machine", "section", "domain")
+_COUNTS = ("train", "normal", "anomaly", "unlabelled", "seconds")
 
 
 def _define_synth(values: flags.FlagValues) -> None:
@@ -132,10 +104,12 @@ def _define_index(values: flags.FlagValues) -> None:
         "path or name of a configuration: say also which recordings are too short for it",
         flag_values=values,
     )
+    define_format(values)
 
 
 def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
-    from asd_jax.data.index import Problem, format_summary, index
+    from asd_jax.config import load_config
+    from asd_jax.data.index import Problem, index
 
     if overrides and not values.config:
         raise UserError(f"{CONFIG}{next(iter(overrides))} needs --config=…")
@@ -158,8 +132,7 @@ def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     finally:  # what the configuration lacks, such as a machine, is said below the summary
         problems = (*summary.problems, *(Problem(e.what, e.paths, e.hint) for e in short))
         summary = dataclasses.replace(summary, problems=problems)
-        folder = os.path.abspath(values.data_dir or values.normal or values.manifest)
-        print(f"{source}\n\n{format_summary(summary, folder)}")
+        _print_summary(values, source, summary)
     if not summary.usable:
         raise UserError(f"no recording in {source} can be used, as said above")
     for each in short:
@@ -167,8 +140,59 @@ def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             raise UserError(each.line)
 
 
-def _too_short(config: Config | MembersConfig, data_dir: "DataSource") -> "list[TooShort]":
+def _print_summary(values: flags.FlagValues, source: "DataSource", summary: "Summary") -> None:
+    from asd_jax.data.index import format_summary
+    from asd_jax.runtime.text_tables import terminal_width
+
+    if values.format == "table":
+        folder = os.path.abspath(values.data_dir or values.normal or values.manifest)
+        print(f"{source}\n\n{format_summary(summary, folder, terminal_width())}")
+        return
+    rows = [
+        {
+            **dict(zip(_KEY, row.key, strict=True)),
+            **{field: getattr(row, field) for field in _COUNTS},
+        }
+        for row in summary.rows
+    ]
+    if values.format == "json":
+        print_json(
+            {
+                "data": str(source),
+                "clips": rows,
+                "formats": [
+                    {"sample_rate": rate, "channels": channels, "clips": count}
+                    for (rate, channels), count in summary.formats.items()
+                ],
+                "lengths": [
+                    {"machine": machine, "shortest": shortest, "longest": longest}
+                    for machine, (shortest, longest) in summary.lengths.items()
+                ],
+                "usable": summary.usable,
+                "supplemental": summary.supplemental,
+                "problems": [
+                    {"problem": problem.what, "hint": problem.hint, "where": problem.where}
+                    for problem in summary.problems
+                ],
+                "others": summary.others,
+                "skipped": summary.skipped,
+            }
+        )
+        return
+    problems = [
+        {"record": "problem", "problem": problem.what, "hint": problem.hint, "where": where}
+        for problem in summary.problems
+        for where in problem.where
+    ]
+    for paths, what in ((summary.others, "other file"), (summary.skipped, "skipped folder")):
+        problems += [{"record": what, "where": path} for path in paths]
+    clips = [{"record": "clips", **row} for row in rows]
+    print_csv(("record", *_KEY, *_COUNTS, "problem", "where", "hint"), [*clips, *problems])
+
+
+def _too_short(config: "Config | MembersConfig", data_dir: "DataSource") -> "list[TooShort]":
     """The recordings that are too short for a configuration, or for each of its members."""
+    from asd_jax.config import MembersConfig
     from asd_jax.detectors import make_detector
     from asd_jax.runs.clips import find_chosen
     from asd_jax.runs.ensemble import member_keys, members_on
@@ -186,7 +210,6 @@ def _too_short(config: Config | MembersConfig, data_dir: "DataSource") -> "list[
     return [] if short is None else [short]
 
 
-LIST = Command("detectors and configurations", define_none, _list)
 SYNTH = Command("make a labelled data set", _define_synth, _synth, ("out_dir",))
 INDEX = Command(
     "what a data folder holds, and what is wrong with it",

@@ -4,13 +4,18 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from asd_jax.commands.base import CONFIG, Command, define_on_bad_clip, keep_compiled
-from asd_jax.config import load_config
+from asd_jax.commands.output import define_format, print_csv, print_json, print_remarks
 from asd_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from asd_jax.fitting.recordings import FileScore
 
 
 def _define_score(values: flags.FlagValues) -> None:
@@ -25,6 +30,7 @@ def _define_score(values: flags.FlagValues) -> None:
     )
     _define_false_alarms(values)
     define_on_bad_clip(values)
+    define_format(values)
 
 
 def _define_false_alarms(values: flags.FlagValues) -> None:
@@ -51,14 +57,68 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         explain=values.explain,
         false_alarms=values.false_alarms,
     )
-    width = max([len(row[0]) for row in rows], default=0)
-    for file, machine, score, threshold, decision, explanation, p_value in rows:
-        verdict = f"threshold {threshold:.6g}  {'anomalous' if decision else 'normal'}"
-        if math.isnan(threshold):
+    if values.format == "table":
+        _print_scores(rows)
+        return
+    records = [_score_record(row) for row in rows]
+    if values.format == "csv":
+        fields = [field for field in _SCORE_FIELDS if values.explain or field != "explanation"]
+        print_csv(fields, records)
+    else:
+        print_json({"run": values.run_dir, "recordings": records})
+
+
+_SCORE_FIELDS = ("file", "machine", "score", "threshold", "decision", "p_value", "explanation")
+
+
+def _score_record(row: "FileScore") -> dict[str, Any]:
+    """The score of a recording for programs; without a threshold there is no decision."""
+    decided = not (math.isnan(row.threshold) or math.isnan(row.score))
+    record = {
+        "file": row.file,
+        "machine": row.machine,
+        "score": row.score,
+        "threshold": None if math.isnan(row.threshold) else row.threshold,
+        "decision": row.decision if decided else None,
+        "p_value": None if math.isnan(row.p_value) else row.p_value,
+    }
+    if row.explanation is not None:
+        record["explanation"] = {
+            "hz": row.explanation.hz,
+            "parts": [
+                {
+                    "name": part.name,
+                    "score": part.score,
+                    "deviation_db": part.deviation,
+                    "share": part.share,
+                }
+                for part in row.explanation.parts
+            ],
+        }
+    return record
+
+
+def _print_scores(rows: "Sequence[FileScore]") -> None:
+    from asd_jax.runtime.text_tables import columns_of, terminal_width
+
+    verdicts = []
+    for row in rows:
+        verdict = f"threshold {row.threshold:.6g}  {'anomalous' if row.decision else 'normal'}"
+        if math.isnan(row.threshold):
             verdict = "no threshold, so no decision"
-        rate = "" if math.isnan(p_value) else f"  p-value {p_value:.3g}"
-        print(f"{file:<{width}}  {machine}  score {score:.6g}  {verdict}{rate}")
-        for line in explanation.lines() if explanation else ():
+        elif math.isnan(row.score):
+            verdict = f"threshold {row.threshold:.6g}  no score, so no decision"
+        rate = "" if math.isnan(row.p_value) else f"  p-value {row.p_value:.3g}"
+        verdicts.append(f"{row.machine}  score {row.score:.6g}  {verdict}{rate}")
+    widest = max([columns_of(row.file) for row in rows], default=0)
+    longest = widest + 2 + max(map(columns_of, verdicts), default=0)
+    terminal = terminal_width()
+    for row, verdict in zip(rows, verdicts, strict=True):
+        if terminal is not None and longest > terminal:
+            print(row.file, f"  {verdict}", sep="\n")
+        else:
+            print(f"{row.file}{' ' * (widest - columns_of(row.file))}  {verdict}")
+        for line in row.explanation.lines() if row.explanation else ():
             print(f"    {line}")
 
 
@@ -92,6 +152,8 @@ def _define_import(values: flags.FlagValues) -> None:
 
 
 def _import(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
+    from asd_jax.config import load_config
+
     config = load_config(values.config, overrides)
     from asd_jax.runs import importing
 
@@ -111,23 +173,44 @@ def _import(values: flags.FlagValues, words: list[str], overrides: dict[str, str
 def _define_report(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("run_dir", [], "run directory; may be repeated", flag_values=values)
     _define_false_alarms(values)
+    define_format(values)
 
 
 def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
+    from asd_jax.evaluation.records import MetricRecord
     from asd_jax.runs import report as reporting
+    from asd_jax.runtime.text_tables import terminal_width
 
-    print(reporting.report(values.run_dir, false_alarms=values.false_alarms))
-    if len(values.run_dir) == 1:
-        from asd_jax.runs.page import with_page
+    if values.format == "table":
+        print(reporting.report(values.run_dir, terminal_width(), false_alarms=values.false_alarms))
+        if len(values.run_dir) == 1:
+            _tell_of_page(values.run_dir[0])
+        return
+    if values.false_alarms is not None:
+        raise UserError(
+            f"--false_alarms changes decisions, of which --format={values.format} has none; leave "
+            "one of them out"
+        )
+    records, notes = reporting.report_records(values.run_dir)
+    print_remarks(notes)
+    if values.format == "csv":
+        print_csv(MetricRecord._fields, [record._asdict() for record in records])
+    else:
+        print_json({"results": [record._asdict() for record in records], "notes": notes})
 
-        def tell(line: str) -> None:
-            print(line, file=sys.stderr)
 
-        keep_compiled(None)
-        try:
-            tell(with_page(values.run_dir[0], tell))
-        except UserError as error:  # as in a folder of somebody else's; the table is there
-            tell(f"without a page: {error}")
+def _tell_of_page(run_dir: str) -> None:
+    """Says where the page of a run is, and makes it where it is missing."""
+    from asd_jax.runs.page import with_page
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    keep_compiled(None)
+    try:
+        tell(with_page(run_dir, tell))
+    except UserError as error:  # as in a folder of somebody else's; the table is there
+        tell(f"without a page: {error}")
 
 
 def _define_ensemble(values: flags.FlagValues) -> None:

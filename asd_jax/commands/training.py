@@ -9,9 +9,7 @@ from asd_jax.commands.base import (
     keep_compiled,
     source_of,
 )
-from asd_jax.config import load_config
 from asd_jax.errors import UserError
-from asd_jax.runtime import distributed
 
 
 def _define_run(values: flags.FlagValues) -> None:
@@ -69,6 +67,10 @@ def _define_run(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
+    from asd_jax.config import load_config
+    from asd_jax.runtime import distributed
+    from asd_jax.runtime.text_tables import terminal_width
+
     source = source_of(values)
     config = load_config(
         values.config or "spectral", overrides
@@ -96,6 +98,7 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         cache_dir=values.cache_dir,
         on_bad_clip=values.on_bad_clip,
         verify=values.verify,
+        width=terminal_width(),
     )
     if result.table:
         print(result)

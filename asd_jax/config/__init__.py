@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from asd_jax.config import plugins
 from asd_jax.config.members import (
     ChoiceConfig,
     EnsembleConfig,
@@ -22,7 +23,6 @@ from asd_jax.config.text import (
     difference,
     from_dict,
     keys,
-    nearest,
     override,
     to_dict,
     to_json,
@@ -35,7 +35,7 @@ from asd_jax.config.types import (
     EmbeddingConfig,
     TrainConfig,
 )
-from asd_jax.errors import UserError
+from asd_jax.errors import UserError, nearest
 from asd_jax.runtime.arguments import check, check_path
 
 __all__ = [
@@ -81,7 +81,8 @@ def load_config(
     """Loads a configuration file and applies overrides.
 
     Args:
-        name_or_path: path of a file with `get_config()`, or the name of a shipped one.
+        name_or_path: path of a file with `get_config()`, the name of a shipped one, or the name of
+            a system of another package, see `asd_jax.register`.
         overrides: dotted key to text, as in {"train.epochs": "5"}.
 
     Raises:
@@ -95,12 +96,17 @@ def load_config(
     shipped = shipped_configs()
     path = shipped.get(name_or_path, Path(name_or_path))
     if path.suffix != ".py" or not os.path.isfile(path):
-        names = [*shipped, *(f"configs/{name}.py" for name in shipped)]
+        if (system := plugins.find(name_or_path)) is not None:
+            config = plugins.default_config(name_or_path, system)
+            named = dataclasses.replace(config, name=config.name or name_or_path)
+            return override(named, overrides or {})
+        names = [*shipped, *plugins.names(), *(f"configs/{name}.py" for name in shipped)]
         raise UserError(
             f"--config={name_or_path}: no such .py file and no configuration of that name"
             f"{nearest(name_or_path, names)}; `asd-jax list` shows all"
         )
-    spec = importlib.util.spec_from_file_location(f"asd_jax_config_{path.stem}", path)
+    module_name = f"{plugins.CONFIG_MODULE}{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec and spec.loader  # as the name ends in .py
     module = importlib.util.module_from_spec(spec)
     try:

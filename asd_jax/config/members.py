@@ -12,9 +12,12 @@ from asd_jax.runtime.arguments import composed
 
 @dataclasses.dataclass(frozen=True)
 class MemberTrainConfig:
-    """Training settings of the members of an ensemble; None keeps each member's own setting.
+    """Training settings of the members of an ensemble.
 
-    Attributes: as those of `TrainConfig`.
+    Attributes:
+        epochs: largest number of epochs of a member's models; None keeps each member's own.
+        batch_size: views in an optimiser step; None keeps each member's own.
+        learning_rate: of the optimisers; None keeps each member's own.
     """
 
     epochs: int | None = None
@@ -25,9 +28,15 @@ class MemberTrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MemberEmbeddingConfig:
-    """Embedding of the members of an ensemble that have one; empty values keep their own.
+    """Embedding of the members of an ensemble that have one, with the same short form.
 
-    Attributes: as those of `EmbeddingConfig`, with the same short form.
+    Attributes:
+        kind: a pretrained network, "log_mel" or "none", for all members with an embedding; empty
+            keeps their own.
+        weights: path or URL of the network's weights; empty keeps each member's own.
+        sha256: checksum of the file of weights; empty keeps each member's own.
+        size: values of OpenL3's embedding, 512 or 6144; None keeps each member's own.
+        hop: seconds from one window of the network to the next; None keeps each member's own.
     """
 
     kind: Literal["", "none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = ""
@@ -49,9 +58,9 @@ class MembersConfig:
         data: choice of recordings, for all members.
         train: training settings for all members.
         embedding: for all members that have an embedding.
-        precision: as in `Config`, for all members; empty keeps their own.
+        precision: dtype of the networks' computation, for all members; empty keeps their own.
         seeds: of all members; scores are combined seed by seed.
-        name: as in `Config`.
+        name: of the configuration; `load_config` gives it the file's name.
     """
 
     members: Mapping[str, "Config | MembersConfig"]
@@ -109,7 +118,8 @@ class EnsembleConfig(MembersConfig):
         members: as in `MembersConfig`, like the attributes not named here.
         combine: the "mean" or the "max" of the members' scores, standardised for each machine
             id by those of its training clips.
-        threshold_quantile: as in `Config`.
+        threshold_quantile: quantile of the training clips' scores that is the decision threshold,
+            above 0 and below 1.
     """
 
     combine: Literal["mean", "max"] = "mean"

@@ -1,11 +1,10 @@
 """Conversion of configurations from and to text: overrides of the command line, and JSON."""
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from asd_jax.audio.frontend import FrontEnd
@@ -16,6 +15,7 @@ from asd_jax.config.members import (
     MembersConfig,
     MemberTrainConfig,
 )
+from asd_jax.config.plugins import package_of_settings
 from asd_jax.config.types import (
     BackendConfig,
     Config,
@@ -24,13 +24,19 @@ from asd_jax.config.types import (
     NoEffectError,
     TrainConfig,
 )
-from asd_jax.errors import UserError
+from asd_jax.errors import UserError, nearest
 from asd_jax.runtime.arguments import composed
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _Group = TypeVar("_Group", bound="DataclassInstance")
+
+# Key of `to_dict` for the package of a system that is not this one's.
+_PACKAGE = "package"
+
+# Keys that members of an ensemble take from it.
+OF_ENSEMBLE = ("data", "seeds", "name")
 
 
 def override(
@@ -94,7 +100,7 @@ def _override_members(
             raise UserError(
                 f"--config.{prefix}{key}: no such key{nearest(f'{prefix}{key}', keys(root))}"
             )
-        if rest.partition(".")[0] in ("data", "seeds", "name"):
+        if rest.partition(".")[0] in OF_ENSEMBLE:
             raise UserError(f"--config.{prefix}{key}: members have the ensemble's; set {rest}")
         of_member.setdefault(name, {})[rest] = text
     changed = {
@@ -118,14 +124,6 @@ def keys(config: Any, prefix: str = "") -> list[str]:
     for name, value in values.items():
         dotted += keys(value, f"{prefix}{name}.") if _is_group(value) else [f"{prefix}{name}"]
     return dotted
-
-
-def nearest(wrong: str, right: Sequence[str]) -> str:
-    """A "did you mean" for a message; empty where no name is near."""
-    matches = difflib.get_close_matches(wrong, right, n=1, cutoff=0.5)
-    if not matches:  # a key given without its group, such as `epochs` for `train.epochs`
-        matches = [name for name in right if name.rsplit(".", 1)[-1] == wrong.rsplit(".", 1)[-1]]
-    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _parse(text: str, kind: Any, flag: str) -> Any:
@@ -176,7 +174,9 @@ def to_dict(config: Config | MembersConfig) -> dict[str, Any]:
         detector = {"name": kind.name, **settings}
         return json.loads(json.dumps({**own, "members": members, "detector": detector}))
     data = dataclasses.asdict(config)
-    data["detector"] = {"name": config.detector.name, **data["detector"]}
+    package = package_of_settings(config.detector)
+    origin = {} if package is None else {_PACKAGE: package}
+    data["detector"] = {"name": config.detector.name, **origin, **data["detector"]}
     return json.loads(json.dumps(data))
 
 
@@ -230,12 +230,17 @@ def from_dict(
     """
     data = upgraded(data)
     detector = dict(data.pop("detector"))
-    name = str(detector.pop("name"))
+    name, package = str(detector.pop("name")), detector.pop(_PACKAGE, None)
     for cls, kind in _MEMBERS_KINDS.items():
         if name == kind.name:
             members = {k: from_dict(v, detector_configs) for k, v in data.pop("members").items()}
             values = _built(_MEMBERS_GROUPS, data)
             return _build(cls, {"members": members, **values, **detector, **data})
+    if name not in detector_configs and package:
+        raise UserError(
+            f"detector {name!r} is of the package {package!r}, which is not installed here or does "
+            f"not register it: install it, or import it before asd_jax.load"
+        )
     if name not in detector_configs:
         raise UserError(
             f"this version has no detector {name!r}{nearest(name, [*detector_configs])}"

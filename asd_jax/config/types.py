@@ -104,7 +104,7 @@ class EmbeddingConfig:
         kind: a pretrained network of `asd_jax.embeddings`; "log_mel" for the mean and standard
             deviation of a clip's own frames, which needs no network; or "none".
         weights: path or URL of the network's weights.
-        sha256: checksum of that file; needed for a URL.
+        sha256: checksum of the file of weights; needed for a URL.
         size: values of OpenL3's embedding, 512 or 6144.
         hop: seconds from one window of the network to the next.
     """

@@ -15,6 +15,7 @@ from asd_jax.data import audio_files, layouts
 from asd_jax.data.audio_files import AudioInfo
 from asd_jax.data.clips import ANOMALY, NORMAL, OWN, UNLABELLED, Clip, ClipTable
 from asd_jax.data.levels import Level, odd_levels
+from asd_jax.runtime.text_tables import aligned
 
 _Facts = TypeVar("_Facts")
 _EXAMPLES = 3
@@ -228,9 +229,15 @@ def summarise(
     )
 
 
-def format_summary(summary: Summary, root: str = "") -> str:
-    """Formats a summary for a terminal, with paths relative to the folder `root`."""
-    lines = [*_table(summary.rows), ""] if summary.rows else []
+def format_summary(summary: Summary, root: str = "", width: int | None = None) -> str:
+    """Formats a summary for a terminal.
+
+    Args:
+        summary: the summary.
+        root: folder that paths are shown relative to; "" shows them as they are.
+        width: as in `aligned`.
+    """
+    lines = [*_table(summary.rows, width), ""] if summary.rows else []
     for (rate, channels), count in summary.formats.items():
         lines.append(f"{count} clips of {rate} Hz, {channels} channel{'s' * (channels > 1)}")
     for machine, (shortest, longest) in summary.lengths.items():
@@ -345,7 +352,7 @@ def _gaps(clips: ClipTable) -> list[Problem]:
     """Sections that cannot be trained on, tested on or evaluated."""
     places = defaultdict(list)
     for (year, subset, machine, section), rows in sorted(clips.groups(*_KEY[:-1]).items()):
-        where = " ".join(filter(None, [_dataset(year), subset, machine, section]))
+        where = " ".join(filter(None, [dataset_name(year), subset, machine, section]))
         members = clips[rows]
         train = members[members.where(split="train")]
         labels = set(members[members.where(split="test")].distinct("label"))
@@ -362,15 +369,16 @@ def _gaps(clips: ClipTable) -> list[Problem]:
     return _problems(places)
 
 
-def _dataset(year: int) -> str:
+def dataset_name(year: int) -> str:
+    """The year as tables show it, or the data set's name."""
     return {0: "MIMII", OWN: "own"}.get(year, str(year))
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[Row], width: int | None) -> list[str]:
     head = ("year", "set", "machine", "section", "domain")
     counts = ("train", "normal", "anomaly", "unlabelled", "hours")
     body = [
-        (_dataset(row.key[0]), *row.key[1:4], row.key[4] or "-")
+        (dataset_name(row.key[0]), *row.key[1:4], row.key[4] or "-")
         + tuple(str(n) for n in (row.train, row.normal, row.anomaly, row.unlabelled))
         + (f"{row.seconds / 3600:.2f}",)
         for row in rows
@@ -379,11 +387,5 @@ def _table(rows: Sequence[Row]) -> list[str]:
     hours = sum(row.seconds for row in rows) / 3600
     total = ("total", *[""] * (len(head) - 1), *map(str, totals), f"{hours:.2f}")
     cells = [head + counts, *body, total]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if i < len(head) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in cells
-    ]
+    right = range(len(head), len(head + counts))
+    return aligned(cells, headings=0, width=width, keys=len(head), right=right)

@@ -34,6 +34,8 @@ from asd_jax.runtime.arguments import composed
 
 # Where recordings are.
 DataSource = os.PathLike | str | OwnFolders | Manifest
+# (where they are, challenge year or None) → what is there: `scan`, or one that remembers.
+Scanner = Callable[[DataSource, int | None], "Scan"]
 
 _LABELS = {"normal": NORMAL, "anomaly": ANOMALY, "abnormal": ANOMALY, None: UNLABELLED}
 

@@ -48,8 +48,8 @@ class IAEO3Config(DetectorConfig):
     """Settings of IAEO3.
 
     Attributes:
-        frames: as of the interpolation autoencoder.
-        encoder: as of the interpolation autoencoder.
+        frames: frames in a view, an odd number; the middle one is predicted.
+        encoder: widths of the encoder's layers, mirrored in the decoder.
         trainings: trainings of each seed; the smallest of their scores counts.
         principal: principal components of the embedding.
         predictor: "mixture", or "max" for the largest error of a clip alone.

@@ -68,7 +68,7 @@ class PictureMobileNetConfig(DetectorConfig):
     Attributes:
         weights: path or URL of the ImageNet weights of MobileNetV2 1.0, an .npz with TF-slim's
             names.
-        weights_sha256: its checksum, needed for a URL.
+        weights_sha256: checksum of the file of weights; needed for a URL.
         from_scratch: whether to train from random weights where `weights` names none.
         width: of MobileNetV2; other than 1 only from scratch.
         stages: number of the network's sequences of blocks that are used, from its input on; 0
@@ -76,10 +76,11 @@ class PictureMobileNetConfig(DetectorConfig):
         momentum: of the batch normalisation's running statistics.
         frames: frames in a picture.
         size: height and width of a picture.
-        outliers: as in the autoencoder with outlier exposure.
+        outliers: machine types that serve as outliers, each as "machine:outliers"; a type alone
+            serves every machine that is not named.
         clips: number of the machine's clips that a model learns from, and of the threshold's.
-        copies: changed copies of each of them.
-        alpha: the threshold's α.
+        copies: changed copies of each of these clips, from which a model learns as well.
+        alpha: α of the threshold, (1 − α) times the mean probability of the clips.
     """
 
     name: ClassVar[str] = "picture_mobilenet"

@@ -7,7 +7,8 @@ import numpy as np
 
 from asd_jax.data.clips import ANOMALY, NORMAL
 from asd_jax.evaluation.results import ScoreRow
-from asd_jax.evaluation.tables import aligned, markdown
+from asd_jax.evaluation.tables import markdown
+from asd_jax.runtime.text_tables import aligned
 
 _MOST = 10  # recordings of a machine that are shown
 _HEADING = ("machine", "recording", "score", "threshold", "anomalous", "p-value")
@@ -60,9 +61,14 @@ def counted(clips: Sequence[ClipDecision]) -> str:
     return f"{above} of {len(clips)} recordings"
 
 
-def decision_table(rows: Sequence[ScoreRow]) -> list[str]:
-    """Lines of a text table of each machine's highest scores, the highest first."""
-    return aligned([_HEADING, *_cells(rows)])
+def decision_table(rows: Sequence[ScoreRow], width: int | None = None) -> list[str]:
+    """Lines of a text table of each machine's highest scores, the highest first.
+
+    Args:
+        rows: scores of test clips.
+        width: as in `aligned`.
+    """
+    return aligned([_HEADING, *_cells(rows)], width=width, keys=2)
 
 
 def count_table(rows: Sequence[ScoreRow]) -> list[str]:

@@ -7,8 +7,9 @@ import numpy as np
 
 from asd_jax import metrics
 from asd_jax.evaluation.results import ResultRow
-from asd_jax.evaluation.tables import aligned, markdown, mean_std
+from asd_jax.evaluation.tables import markdown, mean_std
 from asd_jax.published.scores import Score, load_scores
+from asd_jax.runtime.text_tables import aligned
 
 SETS = {"dev": "development set", "eval": "evaluation set"}
 _AROUND = 2  # systems shown above and below a run
@@ -103,7 +104,9 @@ def place_line(year: int, subset: str, entries: Sequence[Entry], scores: np.ndar
     return text
 
 
-def place_table(entries: Sequence[Entry], scores: np.ndarray) -> list[str]:
+def place_table(
+    entries: Sequence[Entry], scores: np.ndarray, width: int | None = None
+) -> list[str]:
     """Lines of a short table: the run, those around it, the best with and without weights.
 
     The run's own configuration as published is there, too.
@@ -111,6 +114,7 @@ def place_table(entries: Sequence[Entry], scores: np.ndarray) -> list[str]:
     Args:
         entries: from `entries_of`.
         scores: (seeds,) from `set_scores`.
+        width: as in `aligned`.
     """
     at = place_of(entries, scores) - 1
     kept = {*range(max(at - _AROUND, 0), min(at + _AROUND, len(entries)))}
@@ -119,7 +123,7 @@ def place_table(entries: Sequence[Entry], scores: np.ndarray) -> list[str]:
     kept |= {i for i, entry in enumerate(entries) if entry.is_same}
     rows = [_cells(i + 1 + (i >= at), entries[i])[:-2] for i in sorted(kept)]
     rows.insert(sum(i < at for i in kept), _own_cells(at + 1, scores)[:-2])
-    return aligned([_HEADING[:-2], *rows])
+    return aligned([_HEADING[:-2], *rows], width=width, keys=2)
 
 
 def full_markdown(

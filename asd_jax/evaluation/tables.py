@@ -11,11 +11,13 @@ from asd_jax.evaluation.results import MEAN, ResultRow
 from asd_jax.metrics import RankingMetrics, mean_over_sections
 from asd_jax.published import Published
 from asd_jax.runtime.files import atomic_write
+from asd_jax.runtime.text_tables import aligned
 
 _METRICS = {"auc": "AUC", "pauc": "pAUC", "pauc_mcclish": "pAUC (McClish)"}
 _UNDEFINED = "–"
 
 Key = tuple[str, str, str]
+_KEYS = 3  # columns: machine, section, domain
 Intervals = Mapping[Key, RankingMetrics]
 
 
@@ -33,7 +35,7 @@ class Run(NamedTuple):
     results: Sequence[ResultRow]
 
 
-class _Line(NamedTuple):
+class ResultLine(NamedTuple):
     """A line of a table: counts, and the metrics of every seed (seeds,)."""
 
     n_normal: int
@@ -47,6 +49,7 @@ def format_table(
     intervals: Intervals | None = None,
     published: Sequence[Published] = (),
     notes: Sequence[str] = (),
+    width: int | None = None,
 ) -> str:
     """Formats the table of one run as text for a terminal.
 
@@ -60,12 +63,14 @@ def format_table(
         published: from `published.load_published`, of the run's system and year. The first
             number for a line and metric is shown.
         notes: lines to add below.
+        width: as in `aligned`, for the table.
 
     Returns:
         Lines, the last without a newline.
     """
     header, rows, legend = results_table(results, year, intervals or {}, published)
-    return "\n".join([*aligned([header, *rows]), *legend, *notes])
+    lines = aligned([header, *rows], width=width, keys=_KEYS)
+    return "\n".join([*lines, *legend, *notes])
 
 
 def write_results_md(
@@ -83,13 +88,16 @@ def write_results_md(
         file.writelines(f"\n{note}\n" for note in [*legend, *notes] if note)
 
 
-def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> str:
+def format_report(
+    runs: Sequence[Run], published: Sequence[Published] = (), width: int | None = None
+) -> str:
     """Formats several runs side by side, AUC and McClish pAUC in percent, a table for each year.
 
     Args:
         runs: the runs, in the order of the columns.
         published: from `published.load_published`, of the runs' systems; a table shows those of
             its own year.
+        width: as in `aligned`.
 
     Returns:
         Lines, the last without a newline.
@@ -98,23 +106,23 @@ def format_report(runs: Sequence[Run], published: Sequence[Published] = ()) -> s
     shown = ("auc", "pauc_mcclish")
     for year in dict.fromkeys(run.year for run in runs):
         columns = [run for run in runs if run.year == year]
-        lines = [_lines(run.results, year) for run in columns]
+        lines = [result_lines(run.results, year) for run in columns]
         citations = _Citations([p for p in published if p.year == year])
         header = ["machine", "section", "domain"]
         for metric in shown:
             header += [f"{run.name} {_METRICS[metric]}" for run in columns]
             header += ["published"] * citations.has(metric)
         rows = []
-        for key in sorted(dict.fromkeys(k for run_lines in lines for k in run_lines), key=_order):
+        for key in sorted(dict.fromkeys(k for of_run in lines for k in of_run), key=_order):
             row = list(key)
             for metric in shown:
-                row += [_cell(run_lines.get(key), metric) for run_lines in lines]
+                row += [_cell(of_run.get(key), metric) for of_run in lines]
                 row += [citations.cell(key, metric)] * citations.has(metric)
             rows.append(row)
         scores = [f"{run.name}: {text}" for run in columns for text in _official(run.results, year)]
         undefined = [note for run in columns for note in _undefined(run.results)]
         notes = ["", *scores, *citations.notes(), *dict.fromkeys(undefined)]
-        blocks.append("\n".join([*aligned([header, *rows]), *notes]))
+        blocks.append("\n".join([*aligned([header, *rows], width=width, keys=_KEYS), *notes]))
     return "\n\n".join(blocks)
 
 
@@ -127,7 +135,7 @@ def results_table(
     for metric, title in _METRICS.items():
         header += [title] + ["published"] * citations.has(metric)
     rows = []
-    for key, line in _lines(results, year).items():
+    for key, line in result_lines(results, year).items():
         row = [*key, f"{line.n_normal}/{line.n_anomaly}"]
         for metric in _METRICS:
             row.append(_cell(line, metric, intervals.get(key)))
@@ -137,7 +145,7 @@ def results_table(
     return header, rows, notes + citations.notes() + _undefined(results)
 
 
-def _lines(results: Sequence[ResultRow], year: int) -> dict[Key, _Line]:
+def result_lines(results: Sequence[ResultRow], year: int) -> dict[Key, ResultLine]:
     """Every section's line, and every machine's means over its labelled sections."""
     seeds_of: dict[Key, list[ResultRow]] = {}
     for row in results:
@@ -146,7 +154,7 @@ def _lines(results: Sequence[ResultRow], year: int) -> dict[Key, _Line]:
     for key, rows in seeds_of.items():
         rows = sorted(rows, key=lambda row: row.seed)
         values = RankingMetrics(*(np.array([getattr(r, m) for r in rows]) for m in _METRICS))
-        lines[key] = _Line(rows[0].n_normal, rows[0].n_anomaly, values)
+        lines[key] = ResultLine(rows[0].n_normal, rows[0].n_anomaly, values)
     for machine, domain in dict.fromkeys((key[0], key[2]) for key in seeds_of):
         labelled = [
             line
@@ -154,7 +162,7 @@ def _lines(results: Sequence[ResultRow], year: int) -> dict[Key, _Line]:
             if (key[0], key[2]) == (machine, domain) and line.n_normal + line.n_anomaly
         ]
         if labelled:
-            lines[machine, MEAN, domain] = _Line(
+            lines[machine, MEAN, domain] = ResultLine(
                 sum(line.n_normal for line in labelled),
                 sum(line.n_anomaly for line in labelled),
                 RankingMetrics(
@@ -173,7 +181,7 @@ def _order(key: Key) -> tuple[str, bool, str, int]:
     return machine, section == MEAN, section, ("all", "source", "target").index(domain)
 
 
-def _cell(line: _Line | None, metric: str, interval: RankingMetrics | None = None) -> str:
+def _cell(line: ResultLine | None, metric: str, interval: RankingMetrics | None = None) -> str:
     """A metric's text in a line: mean, deviation and interval."""
     if line is None:
         return ""
@@ -201,8 +209,16 @@ def mean_std(values: np.ndarray) -> str:
     return text if len(values) < 2 else f"{text} ± {100 * values.std(ddof=1):.2f}"
 
 
-def _official(results: Sequence[ResultRow], year: int) -> list[str]:
-    """The year's official score over every labelled row, mean ± std over the seeds."""
+def official_values(results: Sequence[ResultRow], year: int) -> dict[str, np.ndarray]:
+    """The year's official scores over every labelled row, as fractions.
+
+    Args:
+        results: rows of one run.
+        year: challenge year.
+
+    Returns:
+        Name, as of `metrics.official_score` → (seeds,) values; empty without labels.
+    """
     rows = [row for row in results if row.n_normal + row.n_anomaly]
     values: dict[str, list[float]] = {}  # a value for each seed
     for seed in sorted({row.seed for row in rows}):
@@ -215,6 +231,11 @@ def _official(results: Sequence[ResultRow], year: int) -> list[str]:
         )
         for name, value in score.items():
             values.setdefault(name, []).append(float(value))
+    return {name: np.array(of_seeds) for name, of_seeds in values.items()}
+
+
+def _official(results: Sequence[ResultRow], year: int) -> list[str]:
+    """The year's official score over every labelled row, mean ± std over the seeds."""
     if year <= 2020:
         label = "mean over all machine ids, {} %: {}"
         names = {"AUC": "AUC", "pAUC": "pAUC (McClish)"}
@@ -224,7 +245,8 @@ def _official(results: Sequence[ResultRow], year: int) -> list[str]:
         if year >= 2022:
             needed = "AUC (source), AUC (target) and pAUC"
         names = {"official score": f"harmonic mean of {needed},"}
-    return [label.format(names[name], mean_std(np.array(v))) for name, v in values.items()]
+    values = official_values(results, year)
+    return [label.format(names[name], mean_std(of_seeds)) for name, of_seeds in values.items()]
 
 
 def _legend(results: Sequence[ResultRow], year: int, intervals: bool) -> list[str]:
@@ -280,22 +302,6 @@ class _Citations:
 
     def notes(self) -> list[str]:
         return [f"[{i}] {source}" for i, source in enumerate(self._sources, 1)]
-
-
-def aligned(rows: Sequence[Sequence[str]], headings: int = 1) -> list[str]:
-    """Formats a table for a terminal, with a rule below the first `headings` rows.
-
-    Examples:
-        >>> aligned([["machine", "AUC"], ["fan", "90.00"]])
-        ['machine  AUC', '-------  -----', 'fan      90.00']
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    rule = "  ".join("-" * width for width in widths)
-    return [*lines[:headings], rule, *lines[headings:]]
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -17,9 +17,10 @@ from asd_jax.config import nearest, shipped_configs
 from asd_jax.data.synthetic.takes import sections_of
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import MEAN, ResultRow, number
-from asd_jax.evaluation.tables import aligned, markdown, mean_std
+from asd_jax.evaluation.tables import markdown, mean_std
 from asd_jax.papers.layouts import PAPERS, outliers_of
 from asd_jax.published import Published, load_published
+from asd_jax.runtime.text_tables import aligned
 
 _DASH = "–"
 _LEGEND = (

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from asd_jax.config import nearest
+from asd_jax.data import layouts
 from asd_jax.data.clips import ANOMALY, HELD_OUT, Clip, ClipTable
 from asd_jax.data.groups import with_groups
-from asd_jax.data.layouts import DataSource, listed_clips, scan
+from asd_jax.data.layouts import DataSource, Scanner, listed_clips
 from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
 from asd_jax.data.supplemental import supplemental_clips
@@ -99,6 +100,7 @@ def find_chosen(
     data_dir: DataSource,
     report: Callable[[str], None],
     on_bad_clip: str,
+    scan: Scanner = layouts.scan,
 ) -> ClipTable:
     """Finds the clips under a folder and chooses those of a configuration.
 
@@ -108,6 +110,7 @@ def find_chosen(
         report: as in `find_clips` and `choose_clips`.
         on_bad_clip: "stop" at a recording among the clips that fits no layout, as at one that
             cannot be read; "skip" leaves it out.
+        scan: lists what is there.
 
     Raises:
         UserError: as `find_clips` and `choose_clips`, or a recording fits no layout.

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from asd_jax import config as configs
-from asd_jax.config import Config, MembersConfig
+from asd_jax.config import Config, MembersConfig, plugins
 from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
 from asd_jax.runtime.files import atomic_write, disk_errors
@@ -285,7 +285,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions_of(_PACKAGES),
+        "packages": versions_of([*_PACKAGES, *plugins.packages()]),
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "cpu_count": os.cpu_count(),

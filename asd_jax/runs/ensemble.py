@@ -17,7 +17,8 @@ import numpy as np
 
 from asd_jax.config import Config, EnsembleConfig, from_dict
 from asd_jax.config.members import ChoiceConfig, MembersConfig
-from asd_jax.data.layouts import DataSource, find_clips
+from asd_jax.data import layouts
+from asd_jax.data.layouts import DataSource, Scanner, listed_clips
 from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
 from asd_jax.evaluation.promises import references_of, with_p_values
@@ -320,7 +321,7 @@ def member_runs(
     members = config.member_configs()
     if not isinstance(config, ChoiceConfig):
         return {name: (members_dir / name, member) for name, member in members.items()}
-    machines = _machines_of(config, data_dir, report)
+    machines = _machines_of(config, data_dir, report, layouts.scan)
 
     def is_done(member: str) -> bool:
         stored = members_dir / member / "config.json"
@@ -355,12 +356,18 @@ def chosen_members(
 
 
 def members_on(
-    config: MembersConfig, data_dir: DataSource | None
+    config: MembersConfig, data_dir: DataSource | None, scan: Scanner = layouts.scan
 ) -> dict[str, Config | MembersConfig]:
-    """Members that a run on a data set needs, by name; all members without a data set."""
+    """Members that a run on a data set needs, by name; all members without a data set.
+
+    Args:
+        config: the ensemble or choice.
+        data_dir: where the recordings are.
+        scan: lists what is there.
+    """
     if data_dir is None or not isinstance(config, ChoiceConfig):
         return config.member_configs()
-    machines = _machines_of(config, data_dir, lambda _: None)
+    machines = _machines_of(config, data_dir, lambda _: None, scan)
     return dict(chosen_members(config, machines, lambda _: False).values())
 
 
@@ -380,10 +387,10 @@ def member_keys(text: str, name: str) -> str:
 
 
 def _machines_of(
-    config: ChoiceConfig, data_dir: DataSource, report: Callable[[str], None]
+    config: ChoiceConfig, data_dir: DataSource, report: Callable[[str], None], scan: Scanner
 ) -> Sequence[str]:
     """Machine types of a run: those of the settings, else all that have training clips."""
-    clips = find_clips(data_dir, config.data.year or None, report)
+    clips = listed_clips(scan(data_dir, config.data.year or None), data_dir, report)
     clips = of_subset(config.data.subset, clips, lambda _: None)  # a member's run reports it
     trained = sorted({clip.machine for clip in clips if clip.split == "train"})
     return config.data.machines or trained

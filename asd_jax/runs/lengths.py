@@ -105,18 +105,24 @@ def too_short(
     )
 
 
-def check_lengths(detector: Detector, clips: Sequence[Clip], on_bad_clip: str) -> list[str]:
+def check_lengths(
+    detector: Detector,
+    clips: Sequence[Clip],
+    on_bad_clip: str,
+    headers: Sequence[AudioInfo] | None = None,
+) -> list[str]:
     """Lines about recordings that are too short, and left out.
 
     Args:
         detector: as in `too_short`.
         clips: as in `too_short`.
         on_bad_clip: "stop" or "skip".
+        headers: as in `too_short`.
 
     Raises:
         UserError: there are some, and they stop the run or leave nothing of it.
     """
-    short = too_short(detector, clips)
+    short = too_short(detector, clips, headers)
     if short is None:
         return []
     if on_bad_clip == "stop" or short.none_left:

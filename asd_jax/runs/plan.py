@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from asd_jax.data.audio_files import AudioInfo
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.dcase2020 import TRAINING_CLIPS
 from asd_jax.data.index import read_headers
@@ -38,13 +39,24 @@ def dcase2020_clips(detector: Detector) -> tuple[ClipTable, np.ndarray]:
     return table, np.array([frames[clip.machine] for clip in table])
 
 
-def frames_of(detector: Detector, clips: Sequence[Clip]) -> tuple[ClipTable, np.ndarray]:
+def frames_of(
+    detector: Detector, clips: Sequence[Clip], headers: Sequence[AudioInfo] | None = None
+) -> tuple[ClipTable, np.ndarray]:
     """Usable clips and their frames, from the headers of their files.
 
     Assumes that a perturbed recording keeps its length.
+
+    Args:
+        detector: the system, with the run's configuration.
+        clips: training clips.
+        headers: of the clips; read by default.
+
+    Raises:
+        UserError: no clip can be used.
     """
     front_end, views, clips = detector.front_end, detector.views, ClipTable.of(clips)
-    headers = read_headers((clip.path for clip in clips), total=len(clips))
+    if headers is None:
+        headers = read_headers((clip.path for clip in clips), total=len(clips))
     kept, n_frames = [], []
     for row, header in enumerate(headers):
         frames = 0 if header.problem else frames_of_header(front_end, header)

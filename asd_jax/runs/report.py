@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from asd_jax.data.clips import OWN
 from asd_jax.errors import UserError
@@ -16,6 +17,7 @@ from asd_jax.evaluation.decisions import (
 )
 from asd_jax.evaluation.differences import difference_lines, differences
 from asd_jax.evaluation.promises import decided_anew, promise_lines
+from asd_jax.evaluation.records import MetricRecord, metric_records
 from asd_jax.evaluation.results import (
     ResultRow,
     ScoreRow,
@@ -92,10 +94,24 @@ def comparison(
 
 
 def standing_in(
-    run_dir: RunDirectory, stored: dict, data: dict, results: Sequence[ResultRow]
+    run_dir: RunDirectory,
+    stored: dict,
+    data: dict,
+    results: Sequence[ResultRow],
+    width: int | None = None,
 ) -> Standing:
-    """A run's place among published official scores; arguments as in `comparison`."""
-    return standing_of(stored, data, results, lambda: read_training_csv(run_dir.training_csv))
+    """A run's place among published official scores.
+
+    Args:
+        run_dir: as in `comparison`, like those below.
+        stored: its configuration.
+        data: its description of its recordings.
+        results: its results.
+        width: as in `aligned`, of the short table.
+    """
+    return standing_of(
+        stored, data, results, lambda: read_training_csv(run_dir.training_csv), width
+    )
 
 
 def remarks_on(run_dir: RunDirectory, results: Sequence[ResultRow]) -> tuple[str, ...]:
@@ -116,11 +132,14 @@ def names_of(stored: dict) -> tuple[str, ...]:
     return (*combined, name, detector["name"])
 
 
-def table(path: os.PathLike | str, *, false_alarms: float | None = None) -> str:
+def table(
+    path: os.PathLike | str, width: int | None = None, *, false_alarms: float | None = None
+) -> str:
     """The table of a finished run, with intervals and published numbers.
 
     Args:
         path: the run directory.
+        width: as in `aligned`.
         false_alarms: rate of false alarms that thresholds are to keep, in place of the run's.
 
     Raises:
@@ -137,18 +156,19 @@ def table(path: os.PathLike | str, *, false_alarms: float | None = None) -> str:
         said = ["", *count_table(rows)] if year != OWN else []
     promises = promise_lines(rows, training, data.get("clip_seconds", 0.0))
     published, notes = comparison(run_dir, stored, data, results)
-    standing = standing_in(run_dir, stored, data, results)
+    standing = standing_in(run_dir, stored, data, results, width)
     text = tables.format_table(
         results,
         year,
         bootstrap_results(rows, year),
         published,
         [*notes, *standing.notes, *constant_scores(rows)],
+        width,
     )
     if year == OWN and not rows:
         text = f"there was nothing to score; `asd-jax score {path} FOLDER` scores recordings"
     elif year == OWN:
-        said = [decision_line(rows), "", *decision_table(rows)]
+        said = [decision_line(rows), "", *decision_table(rows, width)]
         labelled = any(row.n_normal and row.n_anomaly for row in results)
         said = [text, "", *said] if labelled else [*constant_scores(rows), *said]
         text = ""
@@ -164,52 +184,89 @@ def _standing_lines(run_dir: RunDirectory, standing: Standing) -> list[str]:
     return ["", standing.line, *standing.table, *where]
 
 
-def report(paths: Sequence[os.PathLike | str], *, false_alarms: float | None = None) -> str:
+def report(
+    paths: Sequence[os.PathLike | str],
+    width: int | None = None,
+    *,
+    false_alarms: float | None = None,
+) -> str:
     """Table of finished runs side by side, with published numbers; of one, with intervals.
 
     Args:
         paths: the run directories.
+        width: as in `aligned`.
         false_alarms: as of `table`, for one run.
 
     Raises:
         UserError: as `table`; or thresholds are asked for beside several runs.
     """
     if len(paths) == 1:
-        return table(paths[0], false_alarms=false_alarms)
+        return table(paths[0], width, false_alarms=false_alarms)
     if false_alarms is not None:
         raise UserError(
             "--false_alarms changes the decisions of one run, and tables of several show none; "
             "name one run"
         )
-    runs: list[tables.Run] = []
-    numbers: list[Published] = []
-    notes: list[str] = []
-    names = [Path(path).resolve().name for path in paths]
-    for path, name in zip(paths, names, strict=True):
-        run_dir, stored, data = finished_run(path)
-        results = read_results_csv(run_dir.results_csv)
-        shown = name if names.count(name) == 1 else os.fspath(path)
-        runs.append(tables.Run(shown, data["year"], results))
-        published, remarks = comparison(run_dir, stored, data, results)
-        numbers += published
-        notes += remarks if data["synthetic"] else [f"{shown}: {remark}" for remark in remarks]
-        standing = standing_in(run_dir, stored, data, results)
-        notes += [f"{shown}: {standing.line}"] * bool(standing.line)
-        notes += [f"{shown}: {n}" for n in constant_scores(read_scores_csv(run_dir.scores_csv))]
-    text = tables.format_report(runs, tuple(dict.fromkeys(numbers)))
-    return "\n".join([text, *dict.fromkeys(notes), *_differences(paths, runs)])
+    found = [_reported(path, name) for path, name in _named(paths)]
+    numbers = dict.fromkeys(number for each in found for number in each.published)
+    text = tables.format_report([each.run for each in found], tuple(numbers), width)
+    notes = dict.fromkeys(note for each in found for note in each.notes)
+    return "\n".join([text, *notes, *_differences(found)])
 
 
-def _differences(paths: Sequence[os.PathLike | str], runs: Sequence[tables.Run]) -> list[str]:
+def _differences(found: "Sequence[_Reported]") -> list[str]:
     """Lines on the differences of runs of one year from the first, below an empty line."""
     lines: list[str] = []
-    for year in dict.fromkeys(run.year for run in runs):
-        own = [i for i, run in enumerate(runs) if run.year == year]
+    for year in dict.fromkeys(each.run.year for each in found):
+        own = [each for each in found if each.run.year == year]
         if len(own) > 1:
-            scores = [read_scores_csv(RunDirectory(paths[i]).scores_csv) for i in own]
-            found = differences(scores, year)
-            lines += ["", *difference_lines([runs[i].name for i in own], found)]
+            between = differences([each.rows for each in own], year)
+            lines += ["", *difference_lines([each.run.name for each in own], between)]
     return lines
+
+
+def report_records(
+    paths: Sequence[os.PathLike | str],
+) -> tuple[list[MetricRecord], tuple[str, ...]]:
+    """The numbers of finished runs as records, and notes on them; arguments as in `report`."""
+    records: list[MetricRecord] = []
+    notes: dict[str, None] = {}
+    for path, name in _named(paths):
+        found = _reported(path, name)
+        intervals = bootstrap_results(found.rows, found.run.year)
+        records += metric_records(found.run, intervals, found.published)
+        notes |= dict.fromkeys(found.notes)
+    return records, tuple(notes)
+
+
+class _Reported(NamedTuple):
+    """A finished run with its scores, the published numbers beside it, and notes on it."""
+
+    run: tables.Run
+    rows: Sequence[ScoreRow]
+    published: Sequence[Published]
+    notes: Sequence[str]
+
+
+def _named(paths: Sequence[os.PathLike | str]) -> list[tuple[os.PathLike | str, str]]:
+    """Run directories with their names; where two are called alike, with their paths."""
+    names = [Path(path).resolve().name for path in paths]
+    shown = [
+        name if names.count(name) == 1 else os.fspath(path)
+        for path, name in zip(paths, names, strict=True)
+    ]
+    return list(zip(paths, shown, strict=True))
+
+
+def _reported(path: os.PathLike | str, name: str) -> _Reported:
+    run_dir, stored, data = finished_run(path)
+    results, rows = read_results_csv(run_dir.results_csv), read_scores_csv(run_dir.scores_csv)
+    published, remarks = comparison(run_dir, stored, data, results)
+    notes = [*remarks] if data["synthetic"] else [f"{name}: {remark}" for remark in remarks]
+    standing = standing_in(run_dir, stored, data, results)
+    notes += [f"{name}: {standing.line}"] * bool(standing.line)
+    notes += [f"{name}: {note}" for note in constant_scores(rows)]
+    return _Reported(tables.Run(name, data["year"], results), rows, published, notes)
 
 
 def finished_run(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:

@@ -119,6 +119,7 @@ def standing_of(
     data: Mapping[str, Any],
     results: Sequence[ResultRow],
     read_rows: Callable[[], Iterable[TrainingRow]],
+    width: int | None = None,
 ) -> Standing:
     """Compares a run with the published official scores.
 
@@ -127,6 +128,7 @@ def standing_of(
         data: its description of its recordings.
         results: its results.
         read_rows: gives its training clips, and is called where they are needed.
+        width: as in `aligned`, of the short table.
     """
     year = data["year"]
     found = None if data["synthetic"] else official_set(results, year)
@@ -160,7 +162,7 @@ def standing_of(
         )
     return Standing(
         place_line(year, found.subset, entries, scores),
-        tuple(place_table(entries, scores)),
+        tuple(place_table(entries, scores, width)),
         tuple(notes),
         full_markdown(year, found.subset, entries, scores, notes),
     )
