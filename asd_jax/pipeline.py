@@ -25,6 +25,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import Layout, lay_out
+from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.scores import score_clips, score_training, with_thresholds
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
@@ -256,6 +257,7 @@ def _fit(
         rows = score_training(fitted, training, layout, reporter)
         fitted = with_thresholds(fitted, rows, reporter)
         if writes:
+            fitted = with_normal(fitted, training, layout)
             fitted.save(run_dir.model)
             write_training_csv(run_dir.training_csv, rows)
     return fitted

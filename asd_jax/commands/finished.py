@@ -20,14 +20,23 @@ def _define_score(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "explain",
         False,
-        "say below each score which statistics and frequencies it is made of",
+        "say below each score what it is made of: statistics, times, frequencies",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "out_dir",
+        None,
+        "with --explain: folder for a picture and a JSON file of each recording",
         flag_values=values,
     )
     define_on_bad_clip(values)
 
 
 def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
+    if values.out_dir is not None and not values.explain:
+        raise UserError("--out_dir has no effect without --explain, whose files it is for")
     from asd_jax import pipeline
+    from asd_jax.evaluation.explained import Scored, write_explanation
     from asd_jax.fitting import recordings
 
     keep_compiled(None)
@@ -46,8 +55,13 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         if math.isnan(threshold):
             verdict = "no threshold, so no decision"
         print(f"{file:<{width}}  {machine}  score {score:.6g}  {verdict}")
-        for line in explanation.lines() if explanation else ():
+        if explanation is None:
+            continue
+        for line in explanation.lines():
             print(f"    {line}")
+        if values.out_dir is not None:
+            scored = Scored(file, machine, score, threshold, decision)
+            print(f"    {write_explanation(values.out_dir, scored, explanation)}")
 
 
 def _files(words: list[str]) -> list[str]:
