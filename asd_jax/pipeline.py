@@ -26,6 +26,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import Layout, lay_out, plan_lines
+from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.scores import score_clips, score_training
 from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runs import page
@@ -273,6 +274,7 @@ def _fit(
         rows = score_training(fitted, training, layout, reporter)
         fitted = with_thresholds(fitted, rows, reporter)
         if writes:
+            fitted = with_normal(fitted, training, layout)
             fitted.save(run_dir.model)
             write_training_csv(run_dir.training_csv, rows)
     return fitted

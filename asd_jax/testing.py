@@ -120,6 +120,39 @@ class DetectorContract:
         strange = score_clips(fitted, self.strange(fitted, clips), section="00")
         assert np.mean(strange > normal) > 0.8
 
+    def test_its_score_has_a_map(self, fitted: FittedDetector) -> None:
+        """Over time and frequency, of the score that it gives without; a loud spot is found there.
+
+        Of a spot that a network was not made for, by how its own cells are spread: ten times the
+        share of the area at least, which is 1 % or so.
+        """
+        clips = make_clips(fitted.config, 2 * ["00"], seed=9)
+        if fitted.config.detector.hears_waveforms:
+            clips[1][8000:10_000] += 0.5 * np.sin(2 * np.pi * 3000 * np.arange(2000) / 16_000)
+            found = fitted.explain(np.stack(clips), 16_000, section="00")
+        else:
+            clips = [clip[: min(map(len, clips))] for clip in clips]
+            clips[1][6:9, 5:7] += 40
+            found = fitted.explain_features(clips, section="00")
+        scores = score_clips(fitted, clips, section="00")
+        np.testing.assert_allclose([each.score for each in found], scores, rtol=1e-5)
+        for each in found:
+            assert each.map is not None and each.times is not None and each.levels is not None
+            assert each.map.shape == each.levels.shape == (len(each.times), len(each.hz))
+            assert (each.map >= 0).all() and each.map.sum() == pytest.approx(1)
+            assert (np.diff(each.times, axis=1) > 0).all()
+            assert (np.diff(each.times[:, 0]) > 0).all() and (np.diff(each.hz, axis=1) > 0).all()
+            assert each.nearest is not None and each.when() and each.which_hz() and each.lines()
+        last = found[1]
+        assert last.map is not None and last.times is not None
+        if fitted.config.detector.hears_waveforms:
+            inside = (last.times[:, 1] > 0.4) & (last.times[:, 0] < 0.75)
+            bands = (last.hz[:, 1] > 2700) & (last.hz[:, 0] < 3300)
+        else:
+            inside = np.isin(np.arange(len(last.map)), range(3, 12))
+            bands = np.isin(np.arange(len(last.hz)), range(3, 9))
+        assert last.map[np.ix_(inside, bands)].sum() > 0.5
+
     def test_scores_of_waveforms_are_those_of_their_features(self, fitted: FittedDetector) -> None:
         """To 1e-4: float32 features, computed in other batches."""
         front_end = fitted.config.front_end

@@ -10,13 +10,37 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow
 
 
-@pytest.fixture(scope="module")
-def auc_by_cause():
-    path = Path(__file__).parent.parent / "scripts" / "auc_by_cause.py"
-    spec = importlib.util.spec_from_file_location("auc_by_cause", path)
+def script(name):
+    path = Path(__file__).parent.parent / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def auc_by_cause():
+    return script("auc_by_cause")
+
+
+def test_shares_of_maps_by_hand():
+    """A fault of two frames and one band of three: the quietest tenth of its power is left out."""
+    map_shares = script("map_shares")
+    fault = np.full((4, 3), -90.0)
+    fault[1:3, 2] = 0.0
+    fault[0, 0] = -12.0
+    place = map_shares.place_of(fault)
+    assert place.tolist() == [[False] * 3, [False] * 2 + [True], [False] * 2 + [True], [False] * 3]
+    levels = np.zeros((4, 3))
+    levels[1, 2], levels[0, 0] = 10.0, -10.0
+    shares = np.zeros((4, 3))
+    shares[1, 2], shares[3, 0] = 0.75, 0.25
+    found = map_shares.shares_of(place, levels, shares)
+    expected = 2 / 12, 11 / 20.1, 30 / 120, 0.75  # 10 + 1 of 10 + 10 · 1 + 0.1; 20 + 10 of 120
+    np.testing.assert_allclose(found, expected)
+    times = np.array([[0.0, 0.05], [0.05, 0.1]])
+    on_frames = map_shares._on_frames(np.ones((2, 128)) * [[1.0], [2.0]], times, 5)
+    assert on_frames[:, 0].tolist() == [1.0, 1.0, 2.0, 2.0, 0.0]
 
 
 def row(section, seed, clip, label, score):

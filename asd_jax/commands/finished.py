@@ -4,7 +4,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,13 @@ def _define_score(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "explain",
         False,
-        "say below each score which statistics and frequencies it is made of",
+        "say below each score what it is made of: statistics, times, frequencies",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "out_dir",
+        None,
+        "with --explain: folder for a picture and a JSON file of each recording",
         flag_values=values,
     )
     _define_false_alarms(values)
@@ -43,6 +49,8 @@ def _define_false_alarms(values: flags.FlagValues) -> None:
 
 
 def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
+    if values.out_dir is not None and not values.explain:
+        raise UserError("--out_dir has no effect without --explain, whose files it is for")
     from asd_jax import pipeline
     from asd_jax.fitting import recordings
 
@@ -57,8 +65,9 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         explain=values.explain,
         false_alarms=values.false_alarms,
     )
+    written = _written(values.out_dir, rows) if values.out_dir is not None else {}
     if values.format == "table":
-        _print_scores(rows)
+        _print_scores(rows, written)
         return
     records = [_score_record(row) for row in rows]
     if values.format == "csv":
@@ -66,6 +75,17 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         print_csv(fields, records)
     else:
         print_json({"run": values.run_dir, "recordings": records})
+
+
+def _written(out_dir: str, rows: "Sequence[FileScore]") -> dict[str, Path]:
+    """Writes the explanations' files; returns the JSON file of each recording."""
+    from asd_jax.evaluation.explained import Scored, write_explanation
+
+    return {
+        row.file: write_explanation(out_dir, Scored(*row[:5]), row.explanation)
+        for row in rows
+        if row.explanation is not None
+    }
 
 
 _SCORE_FIELDS = ("file", "machine", "score", "threshold", "decision", "p_value", "explanation")
@@ -94,11 +114,16 @@ def _score_record(row: "FileScore") -> dict[str, Any]:
                 }
                 for part in row.explanation.parts
             ],
+            "when": [{"s": [begin, end], "share": s} for begin, end, s in row.explanation.when()],
+            "which_hz": [
+                {"hz": [low, high], "share": s} for low, high, s in row.explanation.which_hz()
+            ],
+            "nearest": row.explanation.nearest,
         }
     return record
 
 
-def _print_scores(rows: "Sequence[FileScore]") -> None:
+def _print_scores(rows: "Sequence[FileScore]", written: "Mapping[str, Path]") -> None:
     from asd_jax.runtime.text_tables import columns_of, terminal_width
 
     verdicts = []
@@ -120,6 +145,8 @@ def _print_scores(rows: "Sequence[FileScore]") -> None:
             print(f"{row.file}{' ' * (widest - columns_of(row.file))}  {verdict}")
         for line in row.explanation.lines() if row.explanation else ():
             print(f"    {line}")
+        if row.file in written:
+            print(f"    {written[row.file]}")
 
 
 def _files(words: list[str]) -> list[str]:

@@ -18,6 +18,8 @@ class MemberTrainConfig:
         epochs: largest number of epochs of a member's models; None keeps each member's own.
         batch_size: views in an optimiser step; None keeps each member's own.
         learning_rate: of the optimisers; None keeps each member's own.
+        threshold_split: share of normal clips that is held out for thresholds and p-values; None
+            keeps each member's own.
     """
 
     epochs: int | None = None

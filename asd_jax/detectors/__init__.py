@@ -19,7 +19,10 @@ from asd_jax.detectors.backends import on_embeddings
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
 
-_SHARED = ("backends", "banked", "base", "classes", "joint", "networks", "outliers", "untrained")
+_SHARED = (
+    *("backends", "banked", "base", "cells", "classes", "joint", "networks", "outliers"),
+    *("training_clips", "untrained"),
+)
 
 
 SCOPES = ("machine", "section", "machine by section")

@@ -15,8 +15,10 @@ import numpy as np
 
 from asd_jax.config import Config
 from asd_jax.detectors.base import Detector, TrainingClips
+from asd_jax.detectors.cells import Cells
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.scoring.explanation import Part
 from asd_jax.scoring.gaussian import Gaussian, fit_domains, selective_distance
 from asd_jax.scoring.neighbours import Bank, knn_distance
 from asd_jax.scoring.pooling import Pool
@@ -49,6 +51,16 @@ class _OnEmbeddings(Detector):
     def __reduce__(self) -> tuple[Callable[..., Detector], tuple[type[Detector], Config]]:
         """How to pickle it: its class is made here and has no name to import."""
         return _restored, (type(self).__mro__[2], self.config)
+
+    by_gradient = True
+
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """The levels: what an embedding is of, no reconstruction shows."""
+        return Detector.cells(self, weights, clip)
+
+    def map(self, parts: Sequence[Part], evidence: np.ndarray) -> np.ndarray | None:
+        """As of any system that has no better one."""
+        return Detector.map(self, parts, evidence)
 
     @property
     def repeats(self) -> int:

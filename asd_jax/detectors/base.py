@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -12,15 +12,16 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.audio.waveform_blocks import WaveformBlocks
 from asd_jax.config import Config as RunConfig  # a system's own is `Detector.Config`
 from asd_jax.data.clips import Clip
+from asd_jax.detectors.cells import Cells, levels
 from asd_jax.detectors.classes import By
 
 # Names that were here before; systems of users import them from here.
 from asd_jax.detectors.networks import mean_latent as mean_latent
 from asd_jax.detectors.networks import standardisation as standardisation
-from asd_jax.errors import UserError
+from asd_jax.detectors.training_clips import TrainingClips as TrainingClips
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ClipFacts, ClipInput, Features
-from asd_jax.scoring.explanation import Explanation
+from asd_jax.scoring.explanation import Part, map_of
 from asd_jax.scoring.pooling import Pool
 from asd_jax.training.task import Task
 
@@ -50,49 +51,6 @@ class DetectorConfig:
     own_score: ClassVar[tuple[str, ...]] = ()
 
 
-class TrainingClips:
-    """A model's training clips with their statistics, which are computed on demand.
-
-    Args:
-        clips: the clips.
-        statistics: (indices into `clips`) → each one's value of `Detector.statistics`, as NumPy
-            arrays.
-        indices: (n,) chosen clips; all by default.
-        labels: int32 (clips,), from `Detector.examples`, by which their network has learned them;
-            −1 for a clip that it was not given. By default 0.
-
-    Iterating gives (clip, statistics) pairs.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        statistics: Callable[[np.ndarray], Iterable[Any]],
-        indices: np.ndarray | None = None,
-        labels: np.ndarray | None = None,
-    ):
-        self._clips, self._statistics = clips, statistics
-        self._indices = np.arange(len(clips)) if indices is None else indices
-        self._labels = np.zeros(len(clips), np.int32) if labels is None else labels
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __iter__(self) -> Iterator[tuple[Clip, Any]]:
-        clips = (self._clips[i] for i in self._indices.tolist())
-        return zip(clips, self._statistics(self._indices), strict=True)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(n,) labels of the chosen clips."""
-        return self._labels[self._indices]
-
-    def take(self, chosen: np.ndarray) -> "TrainingClips":
-        """The clips at some places among these."""
-        chosen = self._indices[chosen]
-        return TrainingClips(self._clips, self._statistics, chosen, self._labels)
-
-
 class Detector(abc.ABC):
     """A system: how one model is trained, and how it scores a clip.
 
@@ -118,6 +76,7 @@ class Detector(abc.ABC):
         joint: whether a seed has one network, trained on the clips of all machines; what serves
             a machine or section (`scope`) is then that network with a calibration of its own.
         float64: whether clips are pooled and scored in float64, on any device.
+        by_gradient: whether a place of a map counts by how strongly the score depends on it, too.
     """
 
     Config: ClassVar[type[DetectorConfig]]
@@ -126,6 +85,7 @@ class Detector(abc.ABC):
     scope: Literal["machine", "section", "machine by section"]
     joint: ClassVar[bool] = False
     float64: ClassVar[bool] = False
+    by_gradient: ClassVar[bool] = True
 
     def __init__(self, config: RunConfig):
         self.config = config
@@ -351,20 +311,47 @@ class Detector(abc.ABC):
         """
         return calibrations
 
-    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
-        """Says what the score of a clip is made of, for systems that can.
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """Values of each frame and band of a piece, of which maps show the unusual ones.
+
+        By default the levels. Of these, places count by how strongly the score depends on them,
+        see `by_gradient`.
+
+        Args:
+            weights: as of `pool`.
+            clip: the piece.
+        """
+        return Cells.of_frames(levels(self.front_end, clip), clip)
+
+    def parts(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> tuple[Part, ...]:
+        """The statistics that a clip's score is made of; none of a system with a network.
+
+        Args:
+            calibration: of one model.
+            pooled: the value of the clip's pool.
+        """
+        return ()
+
+    def map(self, parts: Sequence[Part], evidence: np.ndarray) -> np.ndarray | None:
+        """The map of a clip, see `Explanation.map`.
+
+        Args:
+            parts: of the score.
+            evidence: (2, frames, kinds, bands) of the cells above and below the usual.
+        """
+        return map_of(evidence)
+
+    def nearest(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> int | None:
+        """Place of the training clip nearest to a clip, for systems that keep what clips are by.
 
         Args:
             calibration: of one model.
             pooled: the value of the clip's pool.
 
-        Raises:
-            UserError: the system has no explanation.
+        Returns:
+            None, as by default, where mean spectra tell it.
         """
-        raise UserError(
-            f"{self.config.detector.name} gives a score without an explanation; systems without "
-            "training, as spectral, explain theirs"
-        )
+        return None
 
     def notes(
         self, calibration: Mapping[str, np.ndarray], clips: Sequence[Sequence[Clip]]

@@ -32,6 +32,7 @@ import optax
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
+from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.networks import mean_latent
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
@@ -71,6 +72,7 @@ class DenseAutoencoderDetector(Detector):
     title = "dense autoencoder (challenge baseline)"
     paper = "DCASE Challenge task 2 baselines, 2020 to 2026"
     scope = "machine"
+    by_gradient = False
 
     def __init__(self, config: RunConfig):
         super().__init__(config)
@@ -120,6 +122,11 @@ class DenseAutoencoderDetector(Detector):
         views, mask = clip.views(self.views)  # (views, frames, mels)
         output: Any = self.module.apply(weights, views.reshape(len(views), -1))  # (views, values)
         return views - output.reshape(views.shape), mask
+
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """Input minus reconstruction."""
+        residuals, _ = self.residuals(weights, clip)
+        return Cells.of_views(residuals, clip, self.views)
 
     def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean of the narrow layer over a clip's vectors."""

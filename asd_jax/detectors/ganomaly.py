@@ -47,6 +47,7 @@ import optax
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.cells import Cells
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import GANomalyDiscriminator, GANomalyGenerator
@@ -99,6 +100,7 @@ class GANomalyDetector(Detector):
     title = "asymmetric GANomaly"
     paper = "Hassankhani et al. 2021"
     scope = "section"
+    by_gradient = False
 
     def __init__(self, config: RunConfig):
         super().__init__(config)
@@ -240,7 +242,12 @@ class GANomalyDetector(Detector):
     def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean squared difference of the latents of a clip's views and their reconstructions."""
         views, mask = clip.views(self.views)
-        x = self._scaled(weights, views)  # (views, frames, mels, 1)
+        _, latent, latent_of_fake = self._generated(weights, self._scaled(weights, views))
+        distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))  # (views,)
+        return pooling.Mean.of(distances, mask)
+
+    def _generated(self, weights: Any, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Reconstruction of x (views, frames, mels, 1), and the latents of both."""
         outputs: Any = self.generator.apply(
             {
                 "params": weights["params"]["generator"],
@@ -248,9 +255,14 @@ class GANomalyDetector(Detector):
             },
             x,
         )
-        _, latent, latent_of_fake = outputs
-        distances = jnp.mean((latent - latent_of_fake) ** 2, axis=(1, 2, 3))  # (views,)
-        return pooling.Mean.of(distances, mask)
+        return outputs
+
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """Scaled input minus reconstruction, of whole views."""
+        views, _ = clip.views(self.views)
+        x = self._scaled(weights, views)
+        fake, _, _ = self._generated(weights, x)
+        return Cells.of_views((x - fake)[..., 0], clip, self.views)
 
 
 def _updated(

@@ -31,21 +31,24 @@ Decided here, where the report is silent:
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.networks import standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
-from asd_jax.models.group_made import GroupMADE, log_density
+from asd_jax.models.group_made import GroupMADE, log_densities
 from asd_jax.scoring import pooling
+from asd_jax.scoring.explanation import Part, map_of
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 
@@ -90,6 +93,7 @@ class GroupMADEDetector(Detector):
     title = "Group MADE (masked autoencoder for density estimation)"
     paper = "Giri et al. 2020, section 2.1"
     scope = "machine"
+    by_gradient = False
 
     def __init__(self, config: RunConfig):
         super().__init__(config)
@@ -139,8 +143,25 @@ class GroupMADEDetector(Detector):
         Returns:
             (views, frames), in nats, of the standardised values.
         """
+        return jnp.sum(self._of_values(weights, views), axis=-1)
+
+    def _of_values(self, weights: Any, views: jax.Array) -> jax.Array:
+        """Log density (views, frames, mels) of every value given the frames before its own."""
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]  # (views, frames, mels)
-        return log_density(x, *self.module.apply({"params": weights["params"]}, x))
+        return log_densities(x, *self.module.apply({"params": weights["params"]}, x))
+
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """Negative log likelihoods of the values; of those that the score is of."""
+        views, _ = clip.views(self.views)
+        surprise, first = -self._of_values(weights, views), 0  # (views, frames, mels)
+        if self.settings.score == "last":
+            first = self.settings.order[-1]
+            surprise = surprise[:, first : first + 1]
+        return Cells.of_views(surprise, clip, self.views, first)
+
+    def map(self, parts: Sequence[Part], evidence: np.ndarray) -> np.ndarray | None:
+        """What is less likely than usual; what is likelier is nothing strange."""
+        return map_of(evidence[0])
 
     @property
     def views_at_once(self) -> int:

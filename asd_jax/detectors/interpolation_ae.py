@@ -29,6 +29,7 @@ import optax
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.networks import mean_latent
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
@@ -73,6 +74,7 @@ class InterpolationDetector(Detector):
     title = "interpolation autoencoder (IDNN, IAE)"
     paper = "Grollmisch et al. 2020, section 3.1"
     scope = "section"
+    by_gradient = False
 
     def __init__(self, config: RunConfig):
         super().__init__(config)
@@ -100,12 +102,22 @@ class InterpolationDetector(Detector):
             view_length=self.settings.frames,
         )
 
-    def _errors(self, weights: Any, views: jax.Array) -> jax.Array:
-        """(views,) mean squared errors of (views, frames, mels)."""
+    def _residuals(self, weights: Any, views: jax.Array) -> jax.Array:
+        """(views, mels) middle frame minus its prediction, of (views, frames, mels)."""
         middle = self.settings.frames // 2
         neighbours = jnp.delete(views, middle, axis=1)  # (views, frames − 1, mels)
         predicted: Any = self.module.apply(weights, neighbours)  # (views, mels)
-        return jnp.mean((predicted - views[:, middle]) ** 2, axis=-1)
+        return views[:, middle] - predicted
+
+    def _errors(self, weights: Any, views: jax.Array) -> jax.Array:
+        """(views,) mean squared errors of (views, frames, mels)."""
+        return jnp.mean(self._residuals(weights, views) ** 2, axis=-1)
+
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """Frames minus their predictions; the first and last of a clip have none."""
+        views, _ = clip.views(self.views)
+        residuals = self._residuals(weights, views)[:, None]  # (views, 1, mels)
+        return Cells.of_views(residuals, clip, self.views, self.settings.frames // 2)
 
     def frame_errors(self, weights: Any, clip: ClipInput) -> tuple[jax.Array, jax.Array]:
         """Errors of all frames of a clip that have neighbours on both sides.

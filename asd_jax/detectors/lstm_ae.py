@@ -42,6 +42,7 @@ import optax
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.networks import mean_latent, standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
@@ -95,6 +96,7 @@ class LSTMAutoencoderDetector(Detector):
     title = "LSTM autoencoder"
     paper = "Jalali et al. 2020"
     scope = "section"
+    by_gradient = False
 
     def __init__(self, config: RunConfig):
         super().__init__(config)
@@ -138,10 +140,20 @@ class LSTMAutoencoderDetector(Detector):
 
     def _errors(self, weights: Any, views: jax.Array, **options: Any) -> tuple[jax.Array, Any]:
         """(views,) mean squared errors of (views, frames, mels), and updated statistics."""
+        residuals, updates = self._residuals(weights, views, **options)
+        return jnp.mean(residuals**2, axis=(1, 2)), updates
+
+    def _residuals(self, weights: Any, views: jax.Array, **options: Any) -> tuple[jax.Array, Any]:
+        """Scaled input minus reconstruction (views, frames, mels), and updated statistics."""
         x = (views - weights["input"]["mean"]) / weights["input"]["scale"]
-        # (views, frames, mels)
         output, updates = self.module.apply(weights, x, mutable=["batch_stats"], **options)
-        return jnp.mean((output - x) ** 2, axis=(1, 2)), updates
+        return x - output, updates
+
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """Scaled input minus reconstruction."""
+        views, _ = clip.views(self.views)
+        residuals, _ = self._residuals(weights, views)
+        return Cells.of_views(residuals, clip, self.views)
 
     def sequence_errors(self, weights: Any, clip: ClipInput) -> tuple[jax.Array, jax.Array]:
         """Mean squared errors of all sequences of a clip.

@@ -27,16 +27,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.mel import band_limits
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.banked import BankedConfig, bank_of, score_by_bank
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
 from asd_jax.scoring.banks import fit_banks
-from asd_jax.scoring.explanation import Explanation, part_of_bank
+from asd_jax.scoring.explanation import Part, part_of_bank
+from asd_jax.scoring.neighbourhoods import distances
 from asd_jax.scoring.neighbours import Bank
 
 
@@ -73,8 +74,16 @@ class MelKnn(Untrained):
         """The distance from the nearest clip."""
         return score_by_bank(calibration, pooled, self.config.detector.bank)
 
-    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+    def parts(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> tuple[Part, ...]:
         """The deviations from the nearest clip, band by band."""
         settings = self.config.detector.bank
-        part = part_of_bank("spectrum", bank_of(calibration), settings, np.asarray(pooled))
-        return Explanation(part.score, (part,), band_limits(self.config.front_end.mel))
+        return (part_of_bank("spectrum", bank_of(calibration), settings, np.asarray(pooled)),)
+
+    def nearest(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> int | None:
+        """The training clip with the nearest spectrum, by the metric."""
+        vectors = np.asarray(calibration["vectors"])  # NaN for padding
+        if not np.isfinite(pooled).all() or np.isnan(vectors).all():
+            return None
+        metric = self.config.detector.metric
+        apart = distances(jnp.asarray(pooled)[None], jnp.asarray(vectors), metric=metric)[0]
+        return int(np.nanargmin(apart))

@@ -19,11 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.mel import band_limits
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
-from asd_jax.scoring.explanation import Explanation, part_of
+from asd_jax.scoring.explanation import Part, part_of
 from asd_jax.scoring.states import States, distance, fit_states, leave_out
 
 
@@ -58,10 +57,9 @@ class MelMahalanobis(Untrained):
         # Of a model that could not be fitted all is NaN.
         return jnp.where(jnp.isnan(states.expected), jnp.nan, distance(states, pooled[None])[0])
 
-    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+    def parts(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> tuple[Part, ...]:
         """The deviations of the mean spectrum, band by band."""
-        part = part_of("level", _states(calibration), np.asarray(pooled), relative=False)
-        return Explanation(part.score, (part,), band_limits(self.config.front_end.mel))
+        return (part_of("level", _states(calibration), np.asarray(pooled), relative=False),)
 
 
 def _states(calibration: Mapping[str, Any]) -> States:

@@ -42,6 +42,7 @@ from asd_jax.config import Config as RunConfig
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig
+from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.networks import mean_latent, standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
@@ -103,6 +104,7 @@ class OutlierExposureDetector(Detector):
     title = "dense autoencoder with outlier exposure"
     paper = "Kazakova et al. 2022, sections 2 and 3.1"
     scope = "machine"
+    by_gradient = False
 
     def __init__(self, config: RunConfig):
         super().__init__(config)
@@ -170,6 +172,17 @@ class OutlierExposureDetector(Detector):
 
         With a mask (views,), normalisation is by the marked views of the batch.
         """
+        residuals, updates = self._residuals(weights, views, mask)
+        error = jnp.mean(residuals**2, axis=-1)  # (views,)
+        # e / (v + e) as a sigmoid, so that huge errors of outliers do not overflow.
+        return jax.nn.sigmoid(
+            jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
+        ), updates
+
+    def _residuals(
+        self, weights: Any, views: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
+        """Scaled input minus reconstruction (views, values), and the running statistics."""
         x = (views - weights["input"]["mean"]) / weights["input"]["std"]
         x = x.reshape(len(x), -1)  # (views, frames × mels)
         output, updates = self.module.apply(
@@ -179,11 +192,13 @@ class OutlierExposureDetector(Detector):
             mask=mask,
             mutable=["batch_stats"],
         )
-        error = jnp.mean((output - x) ** 2, axis=-1)  # (views,)
-        # e / (v + e) as a sigmoid, so that huge errors of outliers do not overflow.
-        return jax.nn.sigmoid(
-            jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
-        ), updates
+        return x - output, updates
+
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """Scaled input minus reconstruction."""
+        views, _ = clip.views(self.views)
+        residuals, _ = self._residuals(weights, views)
+        return Cells.of_views(residuals.reshape(views.shape), clip, self.views)
 
     def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean of the narrow layer over a clip's vectors."""

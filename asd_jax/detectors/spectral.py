@@ -39,12 +39,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.mel import band_limits
 from asd_jax.audio.views import ViewSpec
+from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
-from asd_jax.scoring.explanation import Explanation, part_of
+from asd_jax.scoring.explanation import Part, part_of
 from asd_jax.scoring.outlying import usual_rows
 from asd_jax.scoring.pooling import array_module
 from asd_jax.scoring.states import States, StateSettings, distance, fit_states, leave_out
@@ -154,6 +154,7 @@ class Spectral(Untrained):
     Config = SpectralConfig
     title = "statistics of the mel bands beside a Gaussian each"
     paper = "our own; Ledoit and Wolf 2004 for the covariances"
+    kinds: ClassVar[Mapping[str, int]] = {"change": 1}
 
     @property
     def views(self) -> ViewSpec:
@@ -200,14 +201,22 @@ class Spectral(Untrained):
             scores.append(squared / states.expected)
         return self._combined(jnp.stack(scores))
 
-    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+    def cells(self, weights: Any, clip: ClipInput) -> Cells:
+        """The levels, and how much each one changes to the next frame."""
+        levels = clip.features
+        change = jnp.abs(jnp.diff(levels, axis=0))
+        # The last frame's next one is not in the piece, or the clip has none.
+        last = jnp.arange(len(levels))[:, None] + 1 >= clip.n_frames
+        change = jnp.concatenate([change, change[-1:]])
+        change = jnp.where(last, jnp.roll(change, 1, axis=0), change)
+        return Cells.of_frames(jnp.stack([levels, change], axis=1), clip)
+
+    def parts(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> tuple[Part, ...]:
         """The statistics' scores and deviations, band by band."""
-        parts = tuple(
+        return tuple(
             part_of(name, states_of(calibration, name), spectrum(np.asarray(pooled), name))
             for name in self.config.detector.statistics
         )
-        score = self._combined(np.array([part.score for part in parts]))
-        return Explanation(float(score), parts, band_limits(self.config.front_end.mel))
 
     def _combined(self, scores: Any) -> Any:
         """(...) from the statistics' scores (statistics, ...)."""

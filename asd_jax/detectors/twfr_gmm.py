@@ -36,12 +36,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.mel import band_limits
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
-from asd_jax.scoring.explanation import Explanation, part_of_mixture
+from asd_jax.scoring.explanation import Part, part_of_mixture
 from asd_jax.scoring.minority import smote, wanted_children
 from asd_jax.scoring.mixture import GaussianMixture, component_log_densities, fit_mixture
 from asd_jax.scoring.neighbours import Bank
@@ -131,11 +130,11 @@ class TwfrGmm(Untrained):
         scores = _surprise(mixture, values)[:, 0]  # (bases,)
         return jnp.mean((scores - calibration["middle"]) / calibration["spread"])
 
-    def explain(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> Explanation:
+    def parts(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> tuple[Part, ...]:
         """The deviations from the likeliest component of each r, band by band."""
         mixtures = _mixture(calibration)
         bases = self.config.detector.r
-        parts = tuple(
+        return tuple(
             part_of_mixture(
                 f"r={base:g}",
                 jax.tree.map(lambda leaf, i=i: leaf[i], mixtures),
@@ -147,8 +146,6 @@ class TwfrGmm(Untrained):
                 zip(bases, np.asarray(pooled).reshape(len(bases), -1), strict=True)
             )
         )
-        score = float(np.mean([part.score for part in parts]))
-        return Explanation(score, parts, band_limits(self.config.front_end.mel))
 
     def _mixtures(self, clips: Bank, mask: np.ndarray) -> GaussianMixture:
         """A mixture of the clips that count (models, n) of each model."""

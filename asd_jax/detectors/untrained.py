@@ -20,7 +20,7 @@ than they resemble those of tomorrow.
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from asd_jax.detectors.banked import spread
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
 from asd_jax.scoring.clusters import cluster_states
+from asd_jax.scoring.explanation import Part, map_of_parts
 from asd_jax.training.task import Task
 
 # What `fit` may give for each clip, beside arrays for `score_pooled`.
@@ -73,6 +74,8 @@ class Untrained(Detector):
 
     scope = "section"
     float64 = True
+    by_gradient = False
+    kinds: ClassVar[Mapping[str, int]] = {}  # of cells, by the statistic whose time they show
 
     @property
     def fewest_clips(self) -> int:
@@ -200,6 +203,19 @@ class Untrained(Detector):
                     "listen to them, and remove them if the machine was not running as usual"
                 )
         return lines
+
+    def map(self, parts: Sequence[Part], evidence: np.ndarray) -> np.ndarray | None:
+        """The parts, spread over time by the cells that deviate as they do."""
+        return map_of_parts(parts, evidence, self.kinds)
+
+    def nearest(self, calibration: Mapping[str, np.ndarray], pooled: Any) -> int | None:
+        """The training clip with the nearest vector, values standardised over these clips."""
+        vectors = np.asarray(calibration["vectors"])  # NaN for padding
+        if not np.isfinite(pooled).all() or np.isnan(vectors).all():
+            return None
+        spread = np.nanstd(vectors, axis=0)
+        apart = (vectors - pooled) / np.where(spread > 0, spread, 1)
+        return int(np.nanargmin(np.where(np.isnan(vectors[:, 0]), np.nan, (apart**2).sum(axis=1))))
 
     def training_scores(self, calibration: Mapping[str, np.ndarray]) -> np.ndarray:
         """(models, clips) scores of the training clips, from models without their groups."""

@@ -5,7 +5,6 @@ threshold from the training clips, and the spectrograms of wrong decisions besid
 """
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,9 @@ import numpy as np
 
 from asd_jax import metrics
 from asd_jax.audio import FrontEnd
+from asd_jax.audio.mel import band_limits
 from asd_jax.audio.waveform_blocks import WaveformBlocks, samples_of
+from asd_jax.evaluation.pictures import COLOURS, hz_ticks, save, shortened
 from asd_jax.evaluation.results import ScoreRow
 from asd_jax.evaluation.tables import markdown, mean_std
 from asd_jax.features.request import ClipFrontEnd
@@ -239,6 +240,8 @@ def write_spectrograms(
             name: np.asarray(log_mel(samples_of(jnp.asarray(blocks))))
             for name, blocks in clips.items()
         }
+    mel = getattr(front_end, "mel", None)
+    hz = None if mel is None else band_limits(mel)
     levels = np.concatenate([clip.ravel() for clip in clips.values()])
     low, high = np.percentile(levels, [1, 99.9])
 
@@ -257,19 +260,18 @@ def write_spectrograms(
             aspect="auto",
             vmin=low,
             vmax=high,
-            extent=(0, seconds, 0, clip.shape[1]),
-            cmap="magma",
+            extent=(0, seconds, -0.5, clip.shape[1] - 0.5),
+            cmap=COLOURS,
         )
         axis.set_title(
-            f"{title}: {row.clip}\nscore {row.score:.4g}, threshold {row.threshold:.4g}",
+            f"{title}: {shortened(row.clip, 44)}\n"
+            f"score {row.score:.4g}, threshold {row.threshold:.4g}",
             fontsize=10,
             parse_math=False,  # names may have dollar signs
         )
-        axis.set_xlabel("seconds")
-        axis.set_ylabel("mel band")
-    figure.colorbar(image, ax=axes, label="dB")
-    figure.suptitle(machine, parse_math=False)
-    with atomic_write(path, "wb") as file, warnings.catch_warnings():
-        # Of scripts that the font lacks: boxes take the place of their letters.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, format="png", dpi=100)
+        axis.set_xlabel("time (s)")
+        if hz is not None:
+            hz_ticks(axis, hz)
+    figure.colorbar(image, ax=axes, label="level (dB)")
+    figure.suptitle(shortened(machine, 80), parse_math=False)
+    save(figure, path)

@@ -166,10 +166,13 @@ def difference_notes(found: Differences) -> list[str]:
     return [legend] * bool(found.rows) + notes * bool(found.left_out)
 
 
-def difference_lines(names: Sequence[str], found: Differences) -> list[str]:
-    """The table and its notes as text; arguments as of `difference_table`."""
+def difference_lines(
+    names: Sequence[str], found: Differences, width: int | None = None
+) -> list[str]:
+    """The table and its notes as text; arguments as of `difference_table` and `aligned`."""
     header, rows = difference_table(names, found)
-    return [*(aligned([header, *rows]) if rows else []), *difference_notes(found)]
+    table = aligned([header, *rows], width=width, keys=2) if rows else []
+    return [*table, *difference_notes(found)]
 
 
 _ARRAYS = ("labels", "scores", "decisions", "ranked", "own")

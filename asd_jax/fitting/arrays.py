@@ -22,6 +22,7 @@ from asd_jax.fitting.by_machine import flattened
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out, with_perturbed
+from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.scores import score_training
 from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
@@ -153,6 +154,7 @@ def fit(
             "them out"
         )
     fitted = fit_clips(detector, labelled, layout, reporter=reporter)
+    fitted = with_normal(fitted, labelled, layout)
     rows = score_training(fitted, labelled, layout, reporter)
     return with_thresholds(fitted, rows, reporter)
 

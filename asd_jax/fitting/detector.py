@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-import jax
 import numpy as np
 
 from asd_jax import config as configs
@@ -19,8 +18,10 @@ from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import Embedder, embedder_of, embeddings_of, mean_embedding
 from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures, ClipInput, Features
+from asd_jax.fitting.explaining import explain_table
 from asd_jax.fitting.fitted_file import read_fitted, write_fitted
 from asd_jax.fitting.layout import Group
+from asd_jax.fitting.normal import Normal
 from asd_jax.fitting.pooled import pool_clips, pool_of_models, scores_of_pools, take
 from asd_jax.fitting.served import Served
 from asd_jax.runtime import distributed
@@ -48,6 +49,7 @@ class FittedDetector(Served):
         reference: "scores" (models, clips) of normal clips that the models were not fitted to, NaN
             for padding, and "groups" (models, clips), equal for clips that were recorded together;
             empty without such clips.
+        normal: what explanations compare with; None of a system of an earlier version.
     """
 
     detector: Detector
@@ -58,6 +60,7 @@ class FittedDetector(Served):
     group_thresholds: Mapping[str, float]
     sections: Mapping[str, tuple[str, ...]]
     reference: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
+    normal: Normal | None = dataclasses.field(default=None, repr=False)
 
     def seed_scores(
         self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
@@ -160,16 +163,22 @@ class FittedDetector(Served):
         Returns:
             (seeds, clips).
         """
-        table = ArrayFeatures((), [*features], embeddings)
-        if embeddings is not None or self.config.embedding.kind != "none":
-            table.embeddings = embeddings_of(self.config, table)
-        indices, label = range(len(features)), self.label_of(group)
-        labels = np.full(len(features), label, np.int32)
+        table, labels = self._table(features, group, embeddings)
+        indices = range(len(labels))
         if self.config.detector.trains:
             return self.model_scores(self.models_of(group, seeds), table, indices, labels)
         # One model stands for any seed, those of an ensemble's other members included.
         scores = self.model_scores(self.models_of(group), table, indices, labels)
         return np.repeat(scores, len(seeds), axis=0)
+
+    def _table(
+        self, features: Sequence[np.ndarray] | np.ndarray, group: Group, embeddings: Any
+    ) -> tuple[ArrayFeatures, np.ndarray]:
+        """A table of clips, and `ClipInput.label` of each."""
+        table = ArrayFeatures((), [*features], embeddings)
+        if embeddings is not None or self.config.embedding.kind != "none":
+            table.embeddings = embeddings_of(self.config, table)
+        return table, np.full(len(features), self.label_of(group), np.int32)
 
     def model_scores(
         self,
@@ -228,16 +237,23 @@ class FittedDetector(Served):
             Each clip, and its score by each model, float32 (models,).
         """
         weights = take(self.weights, self.networks_of(chosen))
-        calibration = take(self.calibration, chosen)
-        pooled = pool_clips(self.detector, functools.partial(self._pool, weights), clips)
-        if type(self.detector).score_pooled is Detector.score_pooled:
-            for clip, value in pooled:
-                yield clip, np.asarray(value, np.float32)
-            return
+        pooled = pool_clips(self.detector, functools.partial(self.pool_pieces, weights), clips)
         while some := [*itertools.islice(pooled, _SHARE_CLIPS)]:
-            scores = self._score_pooled(calibration, some, trained_on)
-            for i, (clip, _) in enumerate(some):
-                yield clip, scores[:, i]
+            scores = self.scores_of_pools(chosen, some, trained_on=trained_on)
+            for (clip, _), score in zip(some, scores.T, strict=True):
+                yield clip, score
+
+    def scores_of_pools(
+        self,
+        chosen: Sequence[int],
+        some: Sequence[tuple[ClipFrames, Any]],
+        *,
+        trained_on: bool = False,
+    ) -> np.ndarray:
+        """(models, clips) scores of at most 32 clips with the values of their pools."""
+        if type(self.detector).score_pooled is Detector.score_pooled:
+            return np.stack([np.asarray(value, np.float32) for _, value in some], axis=1)
+        return self._score_pooled(take(self.calibration, chosen), some, trained_on)[:, : len(some)]
 
     def explain(
         self,
@@ -247,19 +263,14 @@ class FittedDetector(Served):
         machine: str | None = None,
         section: str | int | None = None,
     ) -> list[Explanation]:
-        """Says of each recording what its score is made of.
+        """Says of each recording what its score is made of, when, and at which frequencies.
 
-        Args:
-            waveforms: as in `score`.
-            sample_rate: as in `score`.
-            machine: as in `score`.
-            section: as in `score`.
-
-        Raises:
-            UserError: as `score`; or the system has no explanation.
+        Arguments and errors are those of `score`.
         """
         group = self.resolve(machine, section)
-        return self._explanations(self.features(waveforms, sample_rate), group)
+        embeddings = self.embeddings(waveforms, sample_rate)
+        table, labels = self._table(self.features(waveforms, sample_rate), group, embeddings)
+        return explain_table(self, self.models_of(group), table, labels)
 
     def explain_features(
         self,
@@ -267,31 +278,16 @@ class FittedDetector(Served):
         *,
         machine: str | None = None,
         section: str | int | None = None,
+        embeddings: np.ndarray | None = None,
     ) -> list[Explanation]:
         """Says of each clip what its score is made of, from its features, as `score_features`."""
         group = self.resolve(machine, section)
-        return self._explanations(self._checked(features), group)
-
-    def _explanations(
-        self, features: Sequence[np.ndarray] | np.ndarray, group: Group
-    ) -> list[Explanation]:
-        clips = table_clips(ArrayFeatures((), [*features]), range(len(features)))
-        found = self.explanations(self.models_of(group), clips)
-        return [explanation for _, explanation in found]
-
-    def explanations(
-        self, chosen: Sequence[int], clips: Iterable[ClipFrames]
-    ) -> Iterator[tuple[ClipFrames, Explanation]]:
-        """Each clip and what its score by the first of some models is made of."""
-        weights = take(self.weights, self.networks_of(chosen[:1]))
-        own = take(self.calibration, chosen[0])
-        if type(self.detector).explain is Detector.explain:
-            self.detector.explain(own, None)  # UserError
-        for clip, value in pool_clips(self.detector, functools.partial(self._pool, weights), clips):
-            yield clip, self.detector.explain(own, jax.tree.map(lambda leaf: leaf[0], value))
+        table, labels = self._table(self._checked(features), group, embeddings)
+        return explain_table(self, self.models_of(group), table, labels)
 
     @functools.cached_property
-    def _pool(self) -> Callable[[Any, ClipInput], Any]:
+    def pool_pieces(self) -> Callable[[Any, ClipInput], Any]:
+        """(stacked weights, pieces) → pool of each model."""
         return pool_of_models(self.detector)
 
     @functools.cached_property
@@ -304,17 +300,19 @@ class FittedDetector(Served):
 
     def save(self, path: os.PathLike | str) -> None:
         """Writes everything to one file of plain arrays, whole or not at all."""
-        meta = {
+        meta: dict[str, Any] = {
             "config": configs.to_dict(self.config),
             "members": [dataclasses.astuple(model) for model in self.models],
             "group_thresholds": dict(self.group_thresholds),
             "sections": dict(self.sections),
         }
-        trees = {
+        trees: dict[str, Any] = {
             "weights": self.weights,
             "calibration": self.calibration,
             "reference": self.reference,
         }
+        if self.normal is not None:
+            meta["normal"], trees["normal"] = self.normal.to_file()
         write_fitted(path, meta, trees, thresholds=self.thresholds)
 
     @classmethod
@@ -340,4 +338,5 @@ class FittedDetector(Served):
             group_thresholds=meta["group_thresholds"],
             sections={k: tuple(v) for k, v in meta["sections"].items()},
             reference=trees.get("reference", {}),
+            normal=Normal.of_file(meta.get("normal"), trees.get("normal", {})),
         )

@@ -16,6 +16,7 @@ from asd_jax.features.frames import frame_blocks, usable_frames
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
+from asd_jax.fitting.explaining import explain_clips
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.lengths import length_line
 from asd_jax.scoring.conformal import p_values
@@ -179,6 +180,28 @@ def score_files(
     return rows
 
 
+def explain_file(
+    fitted: Fitted,
+    file: os.PathLike | str,
+    *,
+    machine: str | None = None,
+    section: str | None = None,
+) -> Explanation:
+    """Explains the score of one recording; arguments and errors as of `score_files`.
+
+    Examples:
+        >>> from asd_jax import load
+        >>> explanation = explain_file(load("RUN"), "new.wav")  # doctest: +SKIP
+        >>> explanation.when()  # doctest: +SKIP
+        [(3.1, 3.4, 0.8)]
+    """
+    (row,) = score_files(
+        fitted, [file], machine=machine, section=section, report=_silent, explain=True
+    )
+    assert row.explanation is not None
+    return row.explanation
+
+
 def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     """(seeds,) scores of each wanted file that can be used, by its index."""
     if isinstance(fitted, FittedDetector):
@@ -231,9 +254,9 @@ def _of_detector(
                 for clip, score in fitted.clip_scores(chosen, clips):
                     scores[clip.position] = fitted.of_seeds(chosen, score[:, None])[:, 0]
             else:
-                for clip, explanation in fitted.explanations(chosen, clips):
+                for clip, score, explanation in explain_clips(fitted, chosen, clips):
                     request.explanations[clip.position] = explanation
-                    scores[clip.position] = np.array([explanation.score], np.float32)
+                    scores[clip.position] = score
     for group in dict.fromkeys(fitted.resolve(*request.whose[index]) for index in scores):
         own = [index for index in scores if fitted.resolve(*request.whose[index]) == group]
         names = [os.fspath(request.files[index]) for index in own]

@@ -96,7 +96,7 @@ def cards(
     for number, (machine, own) in enumerate(shown.items(), 1):
         # The reference is a training clip, of which an explanation would be another one.
         found = [None if e.is_reference else explanations.get(key_of(e.clip)) for e in own]
-        maps = [excerpts.explanation_map(explanation) for explanation in found]
+        maps = [explanation.map if explanation else None for explanation in found]
         paths = [each.path for each in own]
         read = excerpts.read_excerpts(paths, sample_rate, channel, seconds, maps, report)
         items = [

@@ -13,7 +13,6 @@ from asd_jax.audio.mel import MelScale, band_limits, mel_filters
 from asd_jax.data.audio_files import resample
 from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
-from asd_jax.scoring.explanation import Explanation
 
 # Hz; what is higher is seen in the spectrogram and not heard in the player.
 HIGHEST_RATE = 16_000
@@ -163,16 +162,6 @@ def spectrogram(excerpt: Excerpt) -> tuple[np.ndarray, np.ndarray]:
     kept = filters.any(axis=0)  # at high rates some of the lowest bands have no frequency
     bands = (powers @ filters[:, kept]) / np.sum(window) ** 2
     return 10 * np.log10(bands + 1e-12), band_limits(mel)[kept]
-
-
-def explanation_map(explanation: Explanation | None) -> np.ndarray | None:
-    """(frames, bands) of a score over time and frequency; None for a system without one."""
-    if explanation is None:
-        return None
-    maps = [part.map for part in explanation.parts if part.map is not None]
-    if not maps or any(each.shape != maps[0].shape for each in maps):
-        return None
-    return np.sum(maps, axis=0)
 
 
 def within(own_map: np.ndarray, excerpt: Excerpt) -> np.ndarray:

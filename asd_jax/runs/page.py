@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from asd_jax.data.clips import OWN
-from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
 from asd_jax.evaluation.analysis import DECISIONS_LEGEND, decision_rows, decisions_of
@@ -27,6 +26,7 @@ from asd_jax.evaluation.results import (
 from asd_jax.features.batches import table_clips
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.explaining import explain_clips
 from asd_jax.fitting.recordings import score_files
 from asd_jax.metrics import domains_of
 from asd_jax.page import machines as parts
@@ -92,8 +92,6 @@ def by_features(fitted: FittedDetector, features: Features) -> Explain:
 
     def explain(clips: Sequence[ClipDecision]) -> dict[_Key, Explanation]:
         found: dict[_Key, Explanation] = {}
-        if not _explains(fitted):
-            return found
         wanted = {key_of(clip) for clip in clips}
         groups = {key[:2] for key in wanted}
         for (machine, section), rows in features.clips.groups("machine", "section").items():
@@ -104,7 +102,7 @@ def by_features(fitted: FittedDetector, features: Features) -> Explain:
             group = fitted.resolve(machine, section)
             labels = np.full(len(own), fitted.label_of(group))
             frames = table_clips(features, rows[own], labels)
-            for clip, explanation in fitted.explanations(fitted.models_of(group), frames):
+            for clip, _, explanation in explain_clips(fitted, fitted.models_of(group), frames):
                 found[machine, section, names[own[clip.position]]] = explanation
         return found
 
@@ -116,10 +114,9 @@ def _by_files(run_dir: RunDirectory, places: Mapping[_Key, str]) -> Explain:
 
     def explain(clips: Sequence[ClipDecision]) -> dict[_Key, Explanation]:
         found: dict[_Key, Explanation] = {}
-        if run_dir.ensemble.is_file() or not _explains(
-            fitted := FittedDetector.load(run_dir.model)
-        ):
+        if run_dir.ensemble.is_file():
             return found
+        fitted = FittedDetector.load(run_dir.model)
         for clip in clips:
             path = places.get(key_of(clip), "")
             if not os.path.isfile(path):
@@ -134,10 +131,6 @@ def _by_files(run_dir: RunDirectory, places: Mapping[_Key, str]) -> Explain:
         return found
 
     return explain
-
-
-def _explains(fitted: FittedDetector) -> bool:
-    return type(fitted.detector).explain is not Detector.explain
 
 
 def _page(

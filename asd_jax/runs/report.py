@@ -211,17 +211,17 @@ def report(
     numbers = dict.fromkeys(number for each in found for number in each.published)
     text = tables.format_report([each.run for each in found], tuple(numbers), width)
     notes = dict.fromkeys(note for each in found for note in each.notes)
-    return "\n".join([text, *notes, *_differences(found)])
+    return "\n".join([text, *notes, *_differences(found, width)])
 
 
-def _differences(found: "Sequence[_Reported]") -> list[str]:
+def _differences(found: "Sequence[_Reported]", width: int | None) -> list[str]:
     """Lines on the differences of runs of one year from the first, below an empty line."""
     lines: list[str] = []
     for year in dict.fromkeys(each.run.year for each in found):
         own = [each for each in found if each.run.year == year]
         if len(own) > 1:
             between = differences([each.rows for each in own], year)
-            lines += ["", *difference_lines([each.run.name for each in own], between)]
+            lines += ["", *difference_lines([each.run.name for each in own], between, width)]
     return lines
 
 

@@ -1,6 +1,7 @@
-"""What a score is made of: which statistic, which frequencies, how far from normal."""
+"""What a score is made of: which statistic, which frequencies, when, how far from normal."""
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ _log_densities = jax.jit(component_log_densities)
 # The bands that are named have this share of a part's score together, if so few have it.
 _NAMED_SHARE = 0.6
 _NAMED_BANDS = 12
+# Frames or bands of a map with fewer others between them are one range.
+_GAP = 3
 # Magnitudes below this share of the largest are as good as none, for deviations in dB.
 _LEAST_MAGNITUDE = 1e-5
 
@@ -31,14 +34,12 @@ class Part(NamedTuple):
             normal, in dB: the centre of a state, or a training clip.
         share: (bands,) what each band contributes to `score`, which is their sum and whose sign
             they have.
-        map: (frames, bands) of the contributions over time, for systems that have one.
     """
 
     name: str
     score: float
     deviation: np.ndarray
     share: np.ndarray
-    map: np.ndarray | None = None
 
 
 class Explanation(NamedTuple):
@@ -46,19 +47,55 @@ class Explanation(NamedTuple):
 
     Attributes:
         score: of the clip.
-        parts: of its statistics.
+        parts: of its statistics; none of a system with a network.
         hz: (bands, 2) lower and upper limit of each band, in Hz.
+        map: (frames, bands) share of the evidence in each frame and band: not negative, 1 in all;
+            0 everywhere where nothing is unusual, and None where there is nothing to compare with.
+        times: (frames, 2) begin and end of each of the map's frames, in s.
+        levels: (frames, bands) of the clip, in dB.
+        nearest: name of the normal clip that is the most like it; None where none is known.
     """
 
     score: float
     parts: tuple[Part, ...]
     hz: np.ndarray
+    map: np.ndarray | None = None
+    times: np.ndarray | None = None
+    levels: np.ndarray | None = None
+    nearest: str | None = None
+
+    def when(self, most: int = 3) -> list[tuple[float, float, float]]:
+        """Ranges of time that have most of the map, the largest share first.
+
+        Args:
+            most: of them, 1 or more.
+
+        Returns:
+            Begin and end in s, and share of the map. One range where the map is spread over more
+            than half of the time; none without a map, or of one that is 0.
+
+        Examples:
+            >>> times = np.arange(11)[:, None] / 10 + [0.0, 0.1]
+            >>> shares = np.array([[0.0]] * 3 + [[0.5], [0.4]] + [[0.0]] * 5 + [[0.1]])
+            >>> found = Explanation(2.0, (), np.array([[0, 8000]]), shares, times).when()
+            >>> [tuple(round(value, 3) for value in each) for each in found]
+            [(0.3, 0.5, 0.9)]
+        """
+        if self.map is None or self.times is None:
+            return []
+        return _largest(self.map.sum(axis=1), self.times, most)
+
+    def which_hz(self, most: int = 3) -> list[tuple[float, float, float]]:
+        """Ranges of frequency that have most of the map, as `when`: limits in Hz, and share."""
+        return [] if self.map is None else _largest(self.map.sum(axis=0), self.hz, most)
 
     def lines(self, most: int = 3) -> list[str]:
         """A line a part, the largest first: its score, and the frequencies that speak loudest.
 
+        With a map, further lines say when, which frequencies, and which normal clip is nearest.
+
         Args:
-            most: ranges of frequencies in a line, 1 or more.
+            most: ranges in a line, 1 or more.
 
         Examples:
             >>> share, deviation = np.array([0.1, 2.0, 1.8, 0.1]), np.array([0.1, 6.0, 5.0, -0.2])
@@ -66,7 +103,7 @@ class Explanation(NamedTuple):
             >>> Explanation(4.0, (Part("level", 4.0, deviation, share),), hz).lines()
             ['level 4.00: 100 to 400 Hz +5.5 dB (95 %)']
         """
-        width = max(len(part.name) for part in self.parts)
+        width = max((len(part.name) for part in self.parts), default=0)
         lines = []
         for part in sorted(self.parts, key=lambda part: -part.score):
             if not np.isfinite(part.score):
@@ -77,6 +114,19 @@ class Explanation(NamedTuple):
                 for low, high, deviation, share in self._ranges(part)[: max(most, 1)]
             ]
             lines.append(f"{part.name:<{width}} {part.score:#.3g}: {', '.join(ranges)}")
+        when = [
+            f"{begin:.2f} to {end:.2f} s ({share:.0%})" for begin, end, share in self.when(most)
+        ]
+        hz = [
+            f"{low:.0f} to {high:.0f} Hz ({share:.0%})" for low, high, share in self.which_hz(most)
+        ]
+        if when and hz:
+            lines.append(f"when: {', '.join(when)}".replace("%", " %"))
+            lines.append(f"where: {', '.join(hz)}".replace("%", " %"))
+        elif self.map is not None:
+            lines.append("when: nothing is unusual at any time")
+        if self.nearest is not None:
+            lines.append(f"nearest normal clip: {self.nearest}")
         return lines
 
     def _ranges(self, part: Part) -> list[tuple[float, float, float, float]]:
@@ -99,6 +149,78 @@ class Explanation(NamedTuple):
             for run in runs
         ]
         return sorted(ranges, key=lambda own: -own[3])
+
+
+def _largest(shares: np.ndarray, spans: np.ndarray, most: int) -> list[tuple[float, float, float]]:
+    """Runs of the fewest cells (n,) that have most, with limits (n, 2); the largest share first."""
+    total = shares.sum()
+    if not total > 0:
+        return []
+    order = np.argsort(-shares, kind="stable")
+    enough = int(np.searchsorted(np.cumsum(shares[order]), _NAMED_SHARE * total)) + 1
+    named = np.sort(order[:enough])
+    if 2 * len(named) > len(shares):
+        return [(float(spans[0, 0]), float(spans[-1, 1]), 1.0)]
+    runs = np.split(named, np.flatnonzero(np.diff(named) > _GAP) + 1)
+    ranges = [
+        (
+            float(spans[run[0], 0]),
+            float(spans[run[-1], 1]),
+            float(shares[run[0] : run[-1] + 1].sum() / total),
+        )
+        for run in runs
+    ]
+    return sorted(ranges, key=lambda own: -own[2])[: max(most, 1)]
+
+
+def map_of(values: np.ndarray) -> np.ndarray | None:
+    """Evidence (..., frames, kinds, bands) as a map (frames, bands), whose sum is 1.
+
+    Returns:
+        None where it is not finite; all 0 where it is.
+
+    Examples:
+        >>> above = np.array([[[1.0, 0.0]], [[2.0, 1.0]]])  # two frames of one kind, two bands
+        >>> map_of(np.stack([above, 0 * above])).tolist()
+        [[0.25, 0.0], [0.5, 0.25]]
+    """
+    summed = values.sum(axis=-2)
+    summed = summed.reshape(-1, *summed.shape[-2:]).sum(axis=0)
+    total = summed.sum()
+    if not np.isfinite(total):
+        return None
+    return summed / total if total > 0 else summed
+
+
+def map_of_parts(
+    parts: Sequence[Part], values: np.ndarray, kinds: Mapping[str, int]
+) -> np.ndarray | None:
+    """Lays the parts of a score out over time, as a map (frames, bands).
+
+    Each band's share is weighed by itself, as cells are, and spread over time as the evidence in
+    the direction of the band's deviation.
+
+    Args:
+        parts: of the score.
+        values: (2, frames, kinds, bands) evidence above and below the usual.
+        kinds: of a part, by name, which kind of cells it is of; 0 for those that are not named.
+
+    Examples:
+        >>> part = Part("level", 3.0, np.array([6.0, -6.0]), np.array([2.0, 1.0]))
+        >>> above, below = np.zeros((2, 1, 2)), np.zeros((2, 1, 2))
+        >>> above[1], below[0] = 1.0, 1.0
+        >>> map_of_parts([part], np.stack([above, below]), {}).tolist()
+        [[0.0, 0.2], [0.8, 0.0]]
+    """
+    total = np.zeros(values.shape[1:2] + values.shape[3:])
+    for part in parts:
+        above, below = values[:, :, kinds.get(part.name, 0)]
+        own = np.where(part.deviation > 0, above, below)
+        of_band = own.sum(axis=0)
+        # Where no frame is unusual, all are equal.
+        own = np.where(of_band > 0, own / np.where(of_band > 0, of_band, 1), 1 / len(own))
+        total += own * part.share**2
+    return map_of(total[:, None])
 
 
 def part_of(name: str, states: States, values: np.ndarray, *, relative: bool = True) -> Part:

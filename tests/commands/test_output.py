@@ -321,6 +321,6 @@ def test_tables_fit_the_terminal(finished, data, width, capsys, monkeypatch):
                 assert word in shown
 
 
-def test_a_colleague_adds_a_field_to_a_score_in_one_place():
+def test_a_score_s_record_has_the_fields_of_the_csv():
     record = commands._score_record(FileScore("a.wav", "fan", 1.0, 2.0, 0))
     assert [*record] == [*commands._SCORE_FIELDS[:-1]]

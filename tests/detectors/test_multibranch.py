@@ -177,8 +177,6 @@ def test_other_arguments_are_one_line(fitted):
         fit(CONFIG, attributes=[3] * 16)
     with pytest.raises(UserError, match="too short: 0.1 s have 3 frames where 4 are needed"):
         fitted.score(np.zeros(1600, np.float32), RATE, machine="fan")
-    with pytest.raises(UserError, match="gives a score without an explanation"):
-        fitted.explain(WAVEFORMS[1], RATE, machine="fan")
 
 
 @pytest.mark.slow

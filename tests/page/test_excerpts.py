@@ -10,7 +10,6 @@ from PIL import Image
 
 from asd_jax.page.excerpts import (
     Excerpt,
-    explanation_map,
     map_image,
     player_source,
     read_excerpts,
@@ -18,7 +17,6 @@ from asd_jax.page.excerpts import (
     spectrogram_image,
     within,
 )
-from asd_jax.scoring.explanation import Explanation, Part
 
 RATE = 8000
 
@@ -137,18 +135,6 @@ def test_pictures_have_low_frequencies_at_the_bottom():
     assert picture.size == (320, 8)
     grey = np.asarray(picture.convert("L"), float)
     assert grey[:, -30:].mean() > grey[:, :200].mean() + 80
-
-
-def test_the_map_of_an_explanation_is_the_sum_of_its_parts():
-    zero = np.zeros(3)
-    parts = [
-        Part(name, 1.0, zero, zero, np.full((5, 3), value))
-        for name, value in zip("ab", (1, 2), strict=True)
-    ]
-    hz = np.zeros((3, 2))
-    assert explanation_map(Explanation(1.0, tuple(parts), hz)).tolist() == [[3.0] * 3] * 5
-    without = tuple(part._replace(map=None) for part in parts)
-    assert explanation_map(Explanation(1.0, without, hz)) is None and explanation_map(None) is None
 
 
 def test_a_player_plays_no_higher_rate_than_it_needs():

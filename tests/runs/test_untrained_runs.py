@@ -1,6 +1,8 @@
 """Runs of a system without training: the command line, its files, ensembles with a trained one."""
 
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from trained_ensembles import SEEDS, TINY, by_clip, files_of, mean_config, membe
 import asd_jax
 from asd_jax.config import ChoiceConfig, load_config
 from asd_jax.detectors.untrained import Untrained
+from asd_jax.evaluation.explained import unpack_map
 from asd_jax.fitting.recordings import score_files
 
 MELS = {"front_end.n_mels": TINY["front_end.n_mels"]}
@@ -109,8 +112,33 @@ def test_commands_say_that_nothing_is_trained(capsys, data, tmp_path, finished):
     file = files_of(data, "fan", "00")[0]
     status, out, _ = run_cli(capsys, "score", "--explain", finished, file)
     lines = out.splitlines()
-    assert status == 0 and len(lines) == 4 and "threshold" in lines[0]
-    assert all("Hz" in line and "dB" in line for line in lines[1:])
+    assert status == 0 and len(lines) == 7 and "threshold" in lines[0]
+    assert all("Hz" in line and "dB" in line for line in lines[1:4])
+    assert [line.split(":")[0].strip() for line in lines[4:]] == [
+        *("when", "where", "nearest normal clip")
+    ]
+
+
+def test_explanations_are_written_beside_one_another(capsys, data, finished, tmp_path):
+    """Two recordings of one name have files of their own; the same one again has the same."""
+    file = files_of(data, "fan", "00")[0]
+    odd = tmp_path / "Lüfter $x" / Path(file).name
+    odd.parent.mkdir()
+    shutil.copy(file, odd)
+    folder = tmp_path / "explained"
+    arguments = ["score", "--explain", f"--out_dir={folder}", "--machine=fan", "--section=00"]
+    for _ in range(2):
+        status, out, _ = run_cli(capsys, *arguments, finished, file, odd)
+        assert status == 0 and out.count(str(folder)) == 2
+        assert len([*folder.iterdir()]) == 4
+    contents = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    assert {content["path"] for content in contents} == {str(file), str(odd)}
+    for content in contents:
+        shares = unpack_map(content["map"])
+        assert shares.shape == (len(content["times_s"]), len(content["hz"]))
+        assert shares.sum() == pytest.approx(1, abs=1e-3)  # of float16
+    status, _, err = run_cli(capsys, "score", f"--out_dir={folder}", finished, file)
+    assert status == 2 and "--out_dir has no effect without --explain" in err
 
 
 def test_clips_of_another_length_are_named(capsys, data, finished, tmp_path):
