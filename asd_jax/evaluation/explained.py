@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asd_jax.evaluation.pictures import COLOURS, hz_ticks, save, shortened
+from asd_jax.features.cut import span_of
 from asd_jax.runtime.files import DAMAGE, atomic_write, fitting_name
 from asd_jax.scoring.explanation import Explanation
 
@@ -70,7 +71,9 @@ def _picture(path: Path) -> Path:
 def _free_path(folder: Path, file: str) -> Path:
     """The JSON file of a recording: that of its name, unless another recording has it."""
     path = os.path.abspath(file)
-    stem = re.sub(r"[^\w.+-]", "_", Path(path).stem).lstrip(".-") or "recording"
+    whole, cut, span = path.rpartition("@") if span_of(path) else (path, "", "")
+    name = f"{Path(whole).stem}{cut.replace('@', '_')}{span}"  # "monday_120-130s" of a clip
+    stem = re.sub(r"[^\w.+-]", "_", name).lstrip(".-") or "recording"
     plain = folder / fitting_name(stem, ".json")
     try:
         with open(plain, encoding="utf-8") as known:

@@ -1,6 +1,7 @@
 """Long recordings cut into clips of one length, by their features."""
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -86,9 +87,30 @@ def cut(
 
 def _piece(clip: Clip, start: float, stop: float, alone: bool) -> Clip:
     group = clip.group or ("" if alone else clip.path)
-    digits = 1 if stop - start >= 1 else 3
-    name = f"{clip.name}@{round(start, digits):g}-{round(stop, digits):g}s"
+    name = piece_name(clip.name, start, stop)
     return dataclasses.replace(clip, name=name, start=round(start, 3), group=group)
+
+
+def piece_name(name: str, start: float, stop: float) -> str:
+    """The name of a clip that is cut from a recording, by its time in seconds.
+
+    Examples:
+        >>> piece_name("monday.flac", 119.98, 130.02)
+        'monday.flac@120-130s'
+    """
+    digits = 1 if stop - start >= 1 else 3
+    return f"{name}@{round(start, digits):g}-{round(stop, digits):g}s"
+
+
+def span_of(name: str) -> tuple[float, float] | None:
+    """Start and end in seconds of a clip that was cut from a recording; None of a whole one.
+
+    Examples:
+        >>> span_of("monday.flac@120-130s"), span_of("monday.flac")
+        ((120.0, 130.0), None)
+    """
+    match = re.search(r"@([0-9.]+)-([0-9.]+)s$", name)
+    return (float(match[1]), float(match[2])) if match else None
 
 
 def _single(clips: ClipTable) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Scores recordings in files by a fitted run."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from asd_jax.data.layouts import parse_clip
 from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
 from asd_jax.features.batches import ClipFrames
+from asd_jax.features.cut import n_pieces, piece_name
 from asd_jax.features.embeddings import log_mel_embedding, mean_embedding
 from asd_jax.features.frames import frame_blocks, usable_frames
 from asd_jax.features.request import ClipFrontEnd
@@ -26,10 +28,10 @@ _UNNAMED = "machine"  # of models that were fitted or imported without a machine
 
 
 class FileScore(NamedTuple):
-    """The score of a recording.
+    """The score of a recording, or of a clip that is cut from it (`DataConfig.clip_seconds`).
 
     Attributes:
-        file: as given.
+        file: as given; of a clip with its time, as "monday.flac@120-130s".
         machine: machine type whose models scored it.
         score: mean over the seeds.
         threshold: a larger score is anomalous; NaN where the run has none.
@@ -53,7 +55,9 @@ class _Request(NamedTuple):
     whose: Sequence[tuple[str | None, str | None]]  # machine and section of each file
     on_bad_clip: str
     report: Callable[[str], None]
-    explanations: dict[int, Explanation] | None  # of each file, to be filled; None for none
+    # Of each clip of a file, to be filled; None for none.
+    explanations: dict[int, list[Explanation]] | None
+    names: dict[int, list[str]]  # of each file's clips, to be filled
 
     def is_bad(self, index: int, error: UserError) -> None:
         line = f"{self.files[index]}: {error}"
@@ -143,8 +147,9 @@ def score_files(
     if explain and not isinstance(fitted, FittedDetector):
         raise UserError("an ensemble's scores are not explained; explain those of a member")
     places = [_Place.of(fitted, file, machine, section) for file in files]
-    explanations: dict[int, Explanation] | None = {} if explain else None
-    request = _Request(files, [place[:2] for place in places], on_bad_clip, report, explanations)
+    explanations: dict[int, list[Explanation]] | None = {} if explain else None
+    whose = [place[:2] for place in places]
+    request = _Request(files, whose, on_bad_clip, report, explanations, {})
     wanted = []
     said: set[str] = set()
     for index, place in enumerate(places):
@@ -164,19 +169,19 @@ def score_files(
         threshold = fitted.threshold(
             machine=its_machine, section=its_section, false_alarms=false_alarms
         )
-        score = float(scores[index].mean())
         reference = fitted.group_reference(fitted.resolve(its_machine, its_section), None)
-        rows.append(
-            FileScore(
-                os.fspath(files[index]),
-                its_machine or fitted.machines[0],
-                score,
-                threshold,
-                int(score > threshold),
-                explanations[index] if explanations else None,
-                float(p_values(score, reference)),
+        for number, score in enumerate(scores[index].mean(axis=1).tolist()):  # of each clip
+            rows.append(
+                FileScore(
+                    request.names[index][number],
+                    its_machine or fitted.machines[0],
+                    score,
+                    threshold,
+                    int(score > threshold),
+                    explanations[index][number] if explanations else None,
+                    float(p_values(score, reference)),
+                )
             )
-        )
     return rows
 
 
@@ -203,7 +208,7 @@ def explain_file(
 
 
 def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-    """(seeds,) scores of each wanted file that can be used, by its index."""
+    """(clips, seeds) scores of each wanted file that can be used, by its index."""
     if isinstance(fitted, FittedDetector):
         return _of_detector(fitted, request, wanted)
     assert isinstance(fitted, FittedMembers)  # the other kind
@@ -215,14 +220,19 @@ def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> di
         of_member = _seed_scores(member, request, own) if own else {}
         for index in own:
             if index in of_member:
-                of_seeds = of_member[index][:, None]
+                of_seeds = of_member[index].T  # (seeds, clips)
                 if len(of_seeds) == 1:  # also of a member that trains nothing
                     of_seeds = np.repeat(of_seeds, len(fitted.seeds), axis=0)
+                if scores[index] and scores[index][0].shape[1] != of_seeds.shape[1]:
+                    raise UserError(
+                        f"{request.files[index]}: the members cut it into different numbers of "
+                        "clips, as their frames differ; set another data.clip_seconds"
+                    )
                 scores[index].append(of_seeds)
             else:  # reported; scores of the other members alone cannot be combined
                 del scores[index]
     return {
-        index: fitted.combined(of_members, groups[index], fitted.seeds)[:, 0]
+        index: fitted.combined(of_members, groups[index], fitted.seeds).T
         for index, of_members in scores.items()
     }
 
@@ -235,42 +245,78 @@ def _of_detector(
     for index in wanted:
         group = fitted.resolve(*request.whose[index])
         of_models.setdefault(tuple(fitted.models_of(group)), []).append(index)
-    scores = {}
-    n_frames: dict[int, int] = {}
+    scores: dict[int, list[np.ndarray]] = {}
+    n_frames: dict[int, list[int]] = {}  # of each clip of a file
     for chosen, files in of_models.items():
         embeddings = _embeddings(fitted, request, files)
         with _frames(fitted, request, files) as frames:
+            # The place of a clip among all, as a file may have several, and its file.
+            places = itertools.count()
+            file_of: dict[int, int] = {}
             clips = (
                 ClipFrames(
-                    index,
-                    _counted(blocks, n_frames, index),
+                    _placed(next(places), index, file_of),
+                    _counted(blocks, n_frames.setdefault(index, [])),
                     fitted.label_of(fitted.resolve(*request.whose[index])),
                     None if embeddings is None else embeddings[index],
                 )
-                for index, blocks in frames
+                for index, whole in frames
                 if embeddings is None or index in embeddings
+                for blocks in _clips_of(fitted, request, index, whole)
             )
             if request.explanations is None:
                 for clip, score in fitted.clip_scores(chosen, clips):
-                    scores[clip.position] = fitted.of_seeds(chosen, score[:, None])[:, 0]
+                    of_seeds = fitted.of_seeds(chosen, score[:, None])[:, 0]
+                    scores.setdefault(file_of[clip.position], []).append(of_seeds)
             else:
                 for clip, score, explanation in explain_clips(fitted, chosen, clips):
-                    request.explanations[clip.position] = explanation
-                    scores[clip.position] = score
+                    index = file_of[clip.position]
+                    request.explanations.setdefault(index, []).append(explanation)
+                    scores.setdefault(index, []).append(score)
     for group in dict.fromkeys(fitted.resolve(*request.whose[index]) for index in scores):
         own = [index for index in scores if fitted.resolve(*request.whose[index]) == group]
-        names = [os.fspath(request.files[index]) for index in own]
-        if line := length_line(fitted, group, names, [n_frames[index] for index in own]):
+        names = [name for index in own for name in request.names[index]]
+        counts = [count for index in own for count in n_frames[index]]
+        if line := length_line(fitted, group, names, counts):
             request.report(line)
-    return scores
+    return {index: np.stack(own) for index, own in scores.items()}
 
 
-def _counted(
-    blocks: Iterable[np.ndarray], n_frames: dict[int, int], index: int
-) -> Iterator[np.ndarray]:
-    """The blocks (frames, mels) of a file, whose frames are added up."""
+def _placed(place: int, index: int, file_of: dict[int, int]) -> int:
+    """The place of a clip, whose file is noted."""
+    file_of[place] = index
+    return place
+
+
+def _clips_of(
+    fitted: FittedDetector, request: _Request, index: int, blocks: Iterable[np.ndarray]
+) -> Iterator[Iterable[np.ndarray]]:
+    """The frames of a file, or of each clip that it is cut into, in blocks."""
+    seconds, name = fitted.config.data.clip_seconds, os.fspath(request.files[index])
+    if not seconds:
+        request.names[index] = [name]
+        yield blocks
+        return
+    frames = np.concatenate([*blocks])  # (frames, width), which are small beside the samples
+    front_end = fitted.detector.front_end
+    frame = front_end.hop_length / front_end.sample_rate
+    pieces = int(n_pieces(np.array([len(frames)]), front_end, seconds)[0])
+    edges = [number * len(frames) // pieces for number in range(pieces + 1)]
+    spans = [*itertools.pairwise(edges)]
+    request.names[index] = [
+        piece_name(name, first * frame, last * frame) if pieces > 1 else name
+        for first, last in spans
+    ]
+    for first, last in spans:
+        yield [frames[first:last]]
+
+
+def _counted(blocks: Iterable[np.ndarray], n_frames: list[int]) -> Iterator[np.ndarray]:
+    """The blocks (frames, mels) of a clip, whose number of frames is appended to a list."""
+    place = len(n_frames)
+    n_frames.append(0)
     for block in blocks:
-        n_frames[index] = n_frames.get(index, 0) + len(block)
+        n_frames[place] += len(block)
         yield block
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asd_jax.evaluation.decisions import ClipDecision
+from asd_jax.features.cut import span_of
 from asd_jax.page import charts, excerpts
 from asd_jax.page.excerpts import Excerpt
 from asd_jax.page.machines import key_of, label_of, verdict_of
@@ -98,7 +99,8 @@ def cards(
         found = [None if e.is_reference else explanations.get(key_of(e.clip)) for e in own]
         maps = [explanation.map if explanation else None for explanation in found]
         paths = [each.path for each in own]
-        read = excerpts.read_excerpts(paths, sample_rate, channel, seconds, maps, report)
+        spans = [span_of(each.clip.name) for each in own]
+        read = excerpts.read_excerpts(paths, sample_rate, channel, seconds, maps, spans, report)
         items = [
             _Item(each, explanation, own_map, excerpt, excerpt and excerpts.spectrogram(excerpt))
             for each, explanation, own_map, excerpt in zip(own, found, maps, read, strict=True)

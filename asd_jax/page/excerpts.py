@@ -54,6 +54,7 @@ def read_excerpts(
     channel: int | None,
     seconds: float,
     maps: Sequence[np.ndarray | None],
+    spans: Sequence[tuple[float, float] | None],
     report: Callable[[str], None],
 ) -> list[Excerpt | None]:
     """Reads excerpts of recordings, as systems hear them.
@@ -67,6 +68,7 @@ def read_excerpts(
         channel: that is scored; None for the mean of all.
         seconds: length of an excerpt.
         maps: (frames, bands) of each recording's score over time, or None.
+        spans: start and end in seconds of clips that were cut from recordings; None of whole ones.
         report: called with a line about each recording that cannot be read.
 
     Returns:
@@ -83,10 +85,23 @@ def read_excerpts(
             )
             with contextlib.closing(recordings):
                 for _, waveform in recordings:
-                    found[i] = _excerpt(waveform, sample_rate, seconds, maps[i])
+                    clip = _within(waveform, sample_rate, spans[i])
+                    found[i] = _excerpt(clip, sample_rate, seconds, maps[i])
         except (UserError, OSError) as error:
             report(f"without a picture and a player in report.html: {error}")
     return found
+
+
+def _within(waveform: Waveform, sample_rate: int, span: tuple[float, float] | None) -> Waveform:
+    """The samples of a clip that was cut from a recording."""
+    if span is None:
+        return waveform
+    first, last = (min(round(edge * sample_rate), waveform.n_samples) for edge in span)
+    parts, at = [], 0
+    for block in waveform.blocks:
+        parts.append(block[max(0, first - at) : max(0, last - at)])
+        at += len(block)
+    return Waveform.of(np.concatenate(parts))
 
 
 def _excerpt(

@@ -24,6 +24,7 @@ from asd_jax.evaluation.results import (
     score_groups,
 )
 from asd_jax.features.batches import table_clips
+from asd_jax.features.cut import span_of
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.explaining import explain_clips
@@ -125,8 +126,9 @@ def _by_files(run_dir: RunDirectory, places: Mapping[_Key, str]) -> Explain:
             scores = score_files(
                 fitted, [path], **where, on_bad_clip="skip", report=lambda _: None, explain=True
             )
-            for score in scores:
-                if score.explanation is not None:
+            span = span_of(clip.name)
+            for score in scores:  # of a recording that is cut, of each of its clips
+                if score.explanation is not None and span in (None, span_of(score.file)):
                     found[key_of(clip)] = score.explanation
         return found
 

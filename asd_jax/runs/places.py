@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import HELD_OUT, Clip
 from asd_jax.errors import UserError
 from asd_jax.runtime.files import atomic_write
 
@@ -19,9 +19,10 @@ def write_places(path: os.PathLike | str, clips: Iterable[Clip]) -> None:
     _write(
         path,
         (
-            (clip.machine, clip.section, clip.split, clip.name, os.path.abspath(clip.path))
+            (clip.machine, clip.section, split, clip.name, os.path.abspath(clip.path))
             for clip in clips
-            if clip.split in ("train", "test") and not clip.perturbation
+            for split in ["train" if clip.split == HELD_OUT else clip.split]
+            if split in ("train", "test") and not clip.perturbation
         ),
     )
 

@@ -32,7 +32,7 @@ def written(path, samples, rate=RATE):
 
 def read(path, seconds, own_map=None, rate=RATE):
     said = []
-    (excerpt,) = read_excerpts([path], rate, None, seconds, [own_map], said.append)
+    (excerpt,) = read_excerpts([path], rate, None, seconds, [own_map], [None], said.append)
     return excerpt, said
 
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_a_line(tmp_path):
     good = written(tmp_path / "good.wav", tone(500, 1))
     said = []
     paths = [str(tmp_path / "gone.wav"), str(tmp_path / "bad.wav"), "", good]
-    found = read_excerpts(paths, RATE, None, 10.0, [None] * 4, said.append)
+    found = read_excerpts(paths, RATE, None, 10.0, [None] * 4, [None] * 4, said.append)
     assert [excerpt is None for excerpt in found] == [True, True, True, False]
     assert len(said) == 2 and "gone.wav" in said[0] and "bad.wav" in said[1]
     excerpt, said = read(good, 1.0, rate=RATE)
@@ -144,3 +144,12 @@ def test_a_player_plays_no_higher_rate_than_it_needs():
     expected = tone(400, 1, rate=16_000)
     # The resampling filter rings at the ends.
     np.testing.assert_allclose(heard[500:-500], expected[500:-500], atol=1e-3)
+
+
+def test_of_a_clip_that_was_cut_its_own_part_is_heard(tmp_path):
+    sound = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
+    path = tmp_path / "long.wav"
+    soundfile.write(path, sound, RATE, "FLOAT")
+    (found,) = read_excerpts([str(path)], RATE, None, 10.0, [None], [(1.0, 2.5)], [].append)
+    np.testing.assert_array_equal(found.waveform, sound[RATE : RATE * 5 // 2])
+    assert found.duration == 1.5 and not found.is_part

@@ -86,3 +86,37 @@ def test_what_is_missing_is_a_line(tmp_path, capsys, arguments, message):
     status, _, err = run_cli(capsys, "run", *arguments, f"--out_dir={tmp_path / 'run'}")
     assert status == 2 and message in err and err.count("\n") == 1
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_long_recordings_are_cut_into_clips_with_a_score_each(folders, tmp_path, capsys):
+    """The same clips and scores from a run and from `score`, which explains each."""
+    normal, doubtful = tmp_path / "normal", tmp_path / "doubtful"
+    for folder, source in ((normal, "gesund, alle"), (doubtful, "zweifelhaft")):
+        folder.mkdir()
+        files = sorted((folders / source / "Tag 1").iterdir())
+        for i in range(0, len(files) - 3, 4):
+            sounds = [soundfile.read(file)[0] for file in files[i : i + 4]]
+            soundfile.write(folder / f"lang {i}.flac", np.concatenate(sounds), RATE)
+    run = tmp_path / "run"
+    status, out, err = run_cli(
+        *(capsys, "run", f"--normal={normal}", f"--test={doubtful}", f"--out_dir={run}"),
+        *("--config.data.clip_seconds=2", f"--cache_dir={tmp_path / 'cache'}"),
+    )
+    assert status == 0, err
+    assert "4 recordings are cut into 16 clips" in err
+    assert "by 4 groups of normal clips" in out
+    rows = {row["clip"]: row for row in rows_of(run / "scores.csv")}
+    assert sorted(rows) == [f"test/lang 0.flac@{i}-{i + 2}s" for i in (0, 2, 4, 6)]
+    highest = sorted(rows, key=lambda name: -float(rows[name]["score"]))[:2]
+    assert sorted(highest) == ["test/lang 0.flac@2-4s", "test/lang 0.flac@6-8s"]
+    whole = doubtful / "lang 0.flac"
+    explained = tmp_path / "explained"
+    status, out, err = run_cli(
+        capsys, "score", run, whole, "--explain", f"--out_dir={explained}", "--format=csv"
+    )
+    assert status == 0, err
+    found = {line.split(",")[0].rpartition("/")[2]: line.split(",")[2] for line in out.splitlines()}
+    for name, row in rows.items():
+        assert float(found[name.removeprefix("test/")]) == pytest.approx(float(row["score"]))
+    names = sorted(path.name for path in explained.glob("*.png"))
+    assert names == [f"lang_0_{i}-{i + 2}s.png" for i in (0, 2, 4, 6)]
