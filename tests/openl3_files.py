@@ -1,10 +1,12 @@
 """Files of weights in the form of the published ones, with random values."""
 
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax.traverse_util import flatten_dict
+
+h5py = pytest.importorskip("h5py")
 
 
 def random_layers(network, seed=0):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from asd_jax.runtime.extras import EXTRAS
+
 ROOT = Path(__file__).resolve().parent.parent
 # Modules are chosen by their text, so that only those with examples are imported, each in its test.
 FILES = [path for path in sorted(ROOT.glob("asd_jax/**/*.py")) if ">>>" in path.read_text("utf-8")]
@@ -19,6 +21,9 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
+    for package in EXTRAS:
+        if package in FILES[MODULES.index(name)].read_text("utf-8"):
+            pytest.importorskip(package)
     failed, tried = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert tried and not failed
 

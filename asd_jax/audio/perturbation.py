@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.errors import UserError
+from asd_jax.runtime.extras import needed
 
 # The defaults of audiomentations.
 SEMITONES = (-4.0, 4.0)
@@ -106,8 +107,7 @@ def pitch_and_stretch(waveform: np.ndarray, sample_rate: int, seed: int) -> np.n
         >>> pitch_and_stretch(noise, 16000, seed=17).shape
         (16000,)
     """
-    import audiomentations  # here, as its import takes a second that other runs need not pay
-
+    audiomentations = needed("audiomentations", "changing pitch and length of recordings")
     rng = np.random.default_rng(seed)
     semitones, rate = rng.uniform(*SEMITONES), rng.uniform(*RATES)
     shift = audiomentations.PitchShift(semitones, semitones, p=1.0)

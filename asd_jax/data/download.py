@@ -36,6 +36,7 @@ from rich.progress import (
 
 from asd_jax.data.years import Archive, official_archives
 from asd_jax.errors import UserError
+from asd_jax.runtime.extras import needed
 from asd_jax.runtime.files import atomic_write, disk_errors
 
 _AGAIN = "run the same command again, it continues where it stopped"
@@ -155,13 +156,7 @@ def _refuse_other_year(out_dir: Path, year: int) -> None:
 
 
 def _requests() -> Any:
-    try:
-        import requests
-    except ImportError as error:
-        raise UserError(
-            f"downloading needs the Python package requests: {error}", exit_status=1
-        ) from error
-    return requests
+    return needed("requests", "downloading")
 
 
 def _published_checksums(record: str, report: Callable[[str], None]) -> dict[str, str]:

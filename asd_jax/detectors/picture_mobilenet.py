@@ -54,6 +54,7 @@ from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.models import MobileNetV2
 from asd_jax.models.pretrained.imported import load_imagenet_mobilenet
 from asd_jax.models.pretrained.weights import weights_file
+from asd_jax.runtime.extras import check_installed
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
@@ -167,6 +168,8 @@ class PictureMobileNetDetector(Detector):
 
     def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> Sequence[Clip]:
         """Copies of each seed's clips, each with a pitch shift and a time stretch of its own."""
+        if self.settings.copies:  # said before any work
+            check_installed("audiomentations", f"detector.copies={self.settings.copies}")
         copies = []
         for seed in seeds:
             rng = np.random.default_rng([seed, zlib.crc32(clips[0].machine.encode())])

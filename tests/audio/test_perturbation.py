@@ -4,7 +4,6 @@ import inspect
 import random
 from fractions import Fraction
 
-import audiomentations
 import jax
 import jax.numpy as jnp
 import librosa
@@ -16,6 +15,7 @@ from asd_jax.audio import perturbation
 from asd_jax.audio.perturbation import perturb, pitch_and_stretch, resample_waveform
 from asd_jax.errors import UserError
 
+audiomentations = pytest.importorskip("audiomentations")
 RATE = 16000
 SEMITONE = 2 ** (1 / 12)  # no short fraction
 

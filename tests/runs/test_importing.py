@@ -3,7 +3,6 @@
 import json
 import re
 
-import h5py
 import numpy as np
 import pytest
 from command_line import run_cli
@@ -16,6 +15,7 @@ from asd_jax.evaluation.results import read_scores_csv, read_training_csv
 from asd_jax.runs.importing import import_keras
 
 # A network that is small in all its widths, each of them another.
+h5py = pytest.importorskip("h5py")
 SETTINGS = {
     "detector.frames": "2",
     "detector.hidden": "7,6",

@@ -281,6 +281,10 @@ def test_without_validation_clips_the_training_loss_is_watched():
 def test_all_models_are_one_program():
     (_, (alone,), of_one), (_, curves, of_three) = stopping("map", 0), stopping("map", 0, 1, 2)
     assert epochs_of(alone) < max(map(epochs_of, curves))
+    # JAX 0.10.0 has a program of its own that joins the keys of several models.
+    of_one, of_three = (
+        [name for name in names if name != "jit(concatenate)"] for names in (of_one, of_three)
+    )
     assert 0 < len(of_one) == len(of_three), "compilations grow with models or epochs"
 
 

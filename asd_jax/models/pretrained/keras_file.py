@@ -13,12 +13,15 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from asd_jax.errors import UserError
+from asd_jax.runtime.extras import needed
+
+if TYPE_CHECKING:
+    import h5py
 
 _ROOT = "model_weights"
 # Exceptions of h5py and NumPy for a damaged file.
@@ -40,7 +43,7 @@ def read_keras_layers(path: os.PathLike | str) -> dict[str, list[np.ndarray]]:
             an array of other things than finite numbers.
 
     Examples:
-        >>> import os, tempfile
+        >>> import h5py, os, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = os.path.join(folder, "weights.h5")
         ...     with h5py.File(path, "w") as file:
@@ -88,8 +91,9 @@ def read_keras_config(path: os.PathLike | str) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def _open(path: os.PathLike | str) -> Iterator[h5py.File]:
+def _open(path: os.PathLike | str) -> Iterator["h5py.File"]:
     """Opens the file; raises UserError for damage, also while the file is read."""
+    h5py = needed("h5py", f"reading {path}")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -102,7 +106,7 @@ def _open(path: os.PathLike | str) -> Iterator[h5py.File]:
         ) from error
 
 
-def _names(group: h5py.Group, attribute: str) -> list[str] | None:
+def _names(group: "h5py.Group", attribute: str) -> list[str] | None:
     """The names in an attribute, in one or several parts; None if there is no such attribute."""
     if attribute in group.attrs:
         return [_text(name) for name in group.attrs[attribute]]
@@ -120,7 +124,9 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _array(layer: h5py.Group, name: str) -> np.ndarray:
+def _array(layer: "h5py.Group", name: str) -> np.ndarray:
+    import h5py  # which has opened the file
+
     dataset = layer[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
         raise ValueError(f"{layer.name}/{name} is no array of numbers")

@@ -2,12 +2,13 @@
 
 import json
 
-import h5py
 import numpy as np
 import pytest
 
 from asd_jax.errors import UserError
 from asd_jax.models.pretrained.keras_file import read_keras_config, read_keras_layers
+
+h5py = pytest.importorskip("h5py")
 
 
 @pytest.fixture(scope="module")

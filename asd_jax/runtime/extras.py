@@ -1,0 +1,45 @@
+"""Packages that one feature needs and a plain installation lacks."""
+
+import importlib
+import importlib.util
+from typing import Any
+
+from asd_jax.errors import UserError
+
+# Package → the extra of setup.cfg that installs it.
+EXTRAS = {
+    "audiomentations": "augment",
+    "h5py": "hdf5",
+    "pooch": "download",
+    "requests": "download",
+}
+
+
+def needed(package: str, what: str) -> Any:
+    """Imports a package of an extra.
+
+    Args:
+        package: its name, a key of `EXTRAS`.
+        what: what needs it, for the message.
+
+    Raises:
+        UserError: it is not installed, or cannot be imported.
+
+    Examples:
+        >>> needed("h5py", "reading .h5 files").__name__
+        'h5py'
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(f"{_line(package, what)} ({error})", exit_status=1) from error
+
+
+def check_installed(package: str, what: str) -> None:
+    """Raises UserError where a package of an extra is not installed, without importing it."""
+    if importlib.util.find_spec(package) is None:
+        raise UserError(_line(package, what))
+
+
+def _line(package: str, what: str) -> str:
+    return f"{what} needs {package}: pip install 'asd-jax[{EXTRAS[package]}]'"
