@@ -100,7 +100,7 @@ def find_chosen(
     data_dir: DataSource,
     report: Callable[[str], None],
     on_bad_clip: str,
-    scan: Scanner = layouts.scan,
+    scan: Scanner | None = None,
 ) -> ClipTable:
     """Finds the clips under a folder and chooses those of a configuration.
 
@@ -110,13 +110,13 @@ def find_chosen(
         report: as in `find_clips` and `choose_clips`.
         on_bad_clip: "stop" at a recording among the clips that fits no layout, as at one that
             cannot be read; "skip" leaves it out.
-        scan: lists what is there.
+        scan: lists what is there; `layouts.scan` by default.
 
     Raises:
         UserError: as `find_clips` and `choose_clips`, or a recording fits no layout.
     """
     data = detector.config.data
-    scanned = scan(data_dir, data.year or None)
+    scanned = (scan or layouts.scan)(data_dir, data.year or None)
     clips = listed_clips(scanned, data_dir, report)
     if detector.supplemental:
         clips = clips + supplemental_clips(scanned.supplemental, clips)

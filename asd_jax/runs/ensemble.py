@@ -321,7 +321,7 @@ def member_runs(
     members = config.member_configs()
     if not isinstance(config, ChoiceConfig):
         return {name: (members_dir / name, member) for name, member in members.items()}
-    machines = _machines_of(config, data_dir, report, layouts.scan)
+    machines = _machines_of(config, data_dir, report)
 
     def is_done(member: str) -> bool:
         stored = members_dir / member / "config.json"
@@ -356,14 +356,14 @@ def chosen_members(
 
 
 def members_on(
-    config: MembersConfig, data_dir: DataSource | None, scan: Scanner = layouts.scan
+    config: MembersConfig, data_dir: DataSource | None, scan: Scanner | None = None
 ) -> dict[str, Config | MembersConfig]:
     """Members that a run on a data set needs, by name; all members without a data set.
 
     Args:
         config: the ensemble or choice.
         data_dir: where the recordings are.
-        scan: lists what is there.
+        scan: lists what is there; `layouts.scan` by default.
     """
     if data_dir is None or not isinstance(config, ChoiceConfig):
         return config.member_configs()
@@ -387,10 +387,15 @@ def member_keys(text: str, name: str) -> str:
 
 
 def _machines_of(
-    config: ChoiceConfig, data_dir: DataSource, report: Callable[[str], None], scan: Scanner
+    config: ChoiceConfig,
+    data_dir: DataSource,
+    report: Callable[[str], None],
+    scan: Scanner | None = None,
 ) -> Sequence[str]:
     """Machine types of a run: those of the settings, else all that have training clips."""
-    clips = listed_clips(scan(data_dir, config.data.year or None), data_dir, report)
+    clips = listed_clips(
+        (scan or layouts.scan)(data_dir, config.data.year or None), data_dir, report
+    )
     clips = of_subset(config.data.subset, clips, lambda _: None)  # a member's run reports it
     trained = sorted({clip.machine for clip in clips if clip.split == "train"})
     return config.data.machines or trained

@@ -20,7 +20,6 @@ from asd_jax.data import layouts
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 from asd_jax.fitting import recordings
-from asd_jax.runs import ensemble
 
 SUBSETS = (
     "\nthe data has a development and an evaluation set; the first is used, "
@@ -103,9 +102,8 @@ def test_members_that_are_chosen_are_of_the_subset(data, tmp_path, monkeypatch):
         for machine, subset in (("fan", "dev"), ("valve", "dev"), ("Vacuum", "eval"))
         for i in range(2)
     ]
-    monkeypatch.setattr(ensemble, "find_clips", lambda *_: clips)
     scanned = layouts.Scan(ClipTable.of(clips), (), (), ())
-    monkeypatch.setattr("asd_jax.runs.clips.scan", lambda *_: scanned)
+    monkeypatch.setattr(layouts, "scan", lambda *_: scanned)
     planned = []
     monkeypatch.setattr(
         pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"
