@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -47,7 +48,7 @@ class FileScore(NamedTuple):
     threshold: float
     decision: int
     explanation: Explanation | None = None
-    p_value: float = float("nan")
+    p_value: float = math.nan
 
 
 class _Request(NamedTuple):
@@ -179,10 +180,15 @@ def score_files(
                     threshold,
                     int(score > threshold),
                     explanations[index][number] if explanations else None,
-                    float(p_values(score, reference)),
+                    _or_nan(float(p_values(score, reference))),
                 )
             )
     return rows
+
+
+def _or_nan(value: float) -> float:
+    """The value; the one NaN of Python in place of another, so that equal rows are equal."""
+    return math.nan if math.isnan(value) else value
 
 
 def explain_file(

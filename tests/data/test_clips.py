@@ -254,5 +254,5 @@ def test_memory_of_a_clip():
         tracemalloc.stop()
     assert len(features.clips) == len(features.offsets) == count
     # The name alone is 57 bytes. As it is built the table may take as much again.
-    assert kept / count < 150
+    assert kept / count < 155
     assert peak / count < 300

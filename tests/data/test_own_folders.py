@@ -85,5 +85,5 @@ def test_what_cannot_be_is_a_line(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             find_clips(make())
-    with pytest.raises(UserError, match="year 2023: folders of your own are of no challenge year"):
+    with pytest.raises(UserError, match="year 2023: your own recordings are of no challenge year"):
         find_clips(OwnFolders(good), 2023)

@@ -234,11 +234,11 @@ def test_a_registered_class_is_found_by_name_and_as_a_decorator(registered):
     class Given(Mine):
         @staticmethod
         def get_config():
-            return Config(MineConfig(group="day"), seeds=(0,))
+            return Config(MineConfig(states="clusters"), seeds=(0,))
 
     registered.clear()
     asd_jax.register(Given)
-    assert load_config("mine").detector.group == "day"
+    assert load_config("mine").detector.states == "clusters"
     Given.get_config = staticmethod(lambda: 1 / 0)
     with pytest.raises(UserError, match="get_config: ZeroDivisionError"):
         load_config("mine")

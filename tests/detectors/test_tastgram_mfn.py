@@ -17,6 +17,7 @@ from asd_jax.detectors.base import TrainingClips
 from asd_jax.detectors.tastgram_mfn import _draw_mix
 from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures, ClipFacts
+from asd_jax.fitting.layout import plan_lines, with_held_out
 from asd_jax.losses import arcface_logits
 
 RATE, SAMPLES, EPOCHS = 16_000, 8000, 12
@@ -213,7 +214,8 @@ def test_the_plan_names_the_classes():
     clips = [
         Clip(machine, section, "train", f"{i}", "") for i, (machine, section) in enumerate(CLIPS)
     ]
-    assert make_detector(small()).plan(clips) == [
+    detector = make_detector(small())
+    assert plan_lines(detector, with_held_out(detector, clips)) == [
         "classes  3, by machine and section, of 10 clips",
         "  fan   2 in 2 sections, of 10 clips",
         "  pump  1 in 1 section, of 10 clips",

@@ -114,7 +114,7 @@ def test_sections_and_domains_are_checked():
         ({"features": "noise.wav"}, "^features is 'noise.wav'; it must be a list of arrays"),
         ({"features": 5}, "^features is 5; it must be a list of arrays"),
         ({"features": [["a"]]}, "^features is .*it must be a list of arrays of numbers"),
-        ({"features": {"a": 1}}, "^features is .*it must be a list of arrays"),
+        ({"features": {"a": 1}}, r"^features\['a'\] has no clips; it must be a list of arrays"),
     ],
 )
 def test_arguments_of_another_type_are_one_line(wrong, message):

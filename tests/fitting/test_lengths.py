@@ -145,13 +145,13 @@ def test_files_of_many_lengths_share_programs(fitted, tmp_path):
 def test_the_pieces_of_one_clip_are_not_those_of_32(fitted):
     """Views computed for a clip of 30 s, of which one more may fill the last piece."""
     shapes = []
-    pool = fitted._pool
+    pool = fitted.pool_pieces
 
     def noted(weights, pieces):
         shapes.append(pieces.features.shape)
         return pool(weights, pieces)
 
-    fitted.__dict__["_pool"] = noted
+    fitted.__dict__["pool_pieces"] = noted
     try:
         clip = RNG.normal(-40, 5, (938, 16)).astype(np.float32)
         fitted.score_features([clip])
@@ -160,7 +160,7 @@ def test_the_pieces_of_one_clip_are_not_those_of_32(fitted):
         fitted.score_features([clip] * 32)
         together = sum(shape[0] for shape in shapes)
     finally:
-        fitted.__dict__["_pool"] = pool
+        fitted.__dict__["pool_pieces"] = pool
     assert 15 <= alone <= together / 30 + 1
 
 
