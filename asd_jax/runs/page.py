@@ -13,6 +13,7 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
 from asd_jax.evaluation.analysis import DECISIONS_LEGEND, decision_rows, decisions_of
 from asd_jax.evaluation.decisions import ClipDecision, counted, ranked_clips
+from asd_jax.evaluation.promises import promise_lines
 from asd_jax.evaluation.results import (
     MEAN,
     ScoreRow,
@@ -164,7 +165,9 @@ def _page(
         heading, *counts = decision_rows(decisions_of(scored))
         caption = "Decisions at the thresholds of the run"
         results_tables += [Table(caption, heading, counts, [DECISIONS_LEGEND])] * bool(counts)
-    remarks = [*notes, *standing.notes, standing.line, *constant_scores(rows)]
+    training = read_training_csv(run_dir.training_csv)
+    promises = promise_lines(rows, training, data.get("clip_seconds", 0.0))
+    remarks = [*notes, *standing.notes, standing.line, *constant_scores(rows), *promises]
     return Page(
         title=run_dir.path.resolve().name,
         lead=lead,

@@ -64,7 +64,7 @@ def test_p_values_thresholds_and_promises_are_by_them(fitted, tmp_path):
     with pytest.raises(UserError, match=r"6 normal clips promise at most 14.3 %.* 0.1429 or more"):
         fitted.threshold(false_alarms=0.1)
     fitted.save(tmp_path / "model.npz")
-    loaded = type(fitted).load(tmp_path / "model.npz")
+    loaded = asd_jax.load(tmp_path / "model.npz")
     np.testing.assert_array_equal(loaded.p_values(scores), fitted.p_values(scores))
 
 
