@@ -239,12 +239,13 @@ class Config:
         precision: dtype of the networks' computation, in training and in scoring. Weights, running
             statistics, losses and scores are float32 in any case.
         seeds: seeds of the models; each machine (and section) has one model a seed.
-        threshold: the decision threshold, by scores of normal clips: of the lowest score that keeps
-            a stated rate of false alarms ("conformal", see `scoring.conformal`), by clips that the
-            system was not fitted to; the "quantile" of the scores, or of the gamma distribution
+        threshold: the decision threshold, by scores of normal clips: the lowest one that keeps a
+            stated rate of false alarms, by clips that the system was not fitted to ("conformal",
+            see `scoring.conformal`); a "quantile" of the scores, or of the gamma distribution
             fitted to them ("gamma"); their "mean", and standard deviations; or 0 for systems whose
             score is a distance from a threshold of their own ("zero", as "gamma" with a `backend`).
-        threshold_quantile: for "gamma" and "quantile"; "conformal" has 1 less it as false alarms.
+        threshold_quantile: of "gamma" and "quantile"; for "conformal" 1 less the rate of false
+            alarms.
         threshold_deviations: standard deviations above the mean, for "mean".
         name: of the configuration; `load_config` gives it the file's name.
     """

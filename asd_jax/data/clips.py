@@ -218,7 +218,7 @@ class ClipTable(Sequence[Clip]):
         if not len(rows):
             return {}
         columns = [self._folders if name == "folder" else self._columns[name] for name in by]
-        group = np.zeros(len(rows), np.int64)
+        group = np.zeros(len(rows), np.int64)  # without attributes, all are one group
         for column in columns:
             # Renumbered for each column, so that numbers stay below rows times values.
             group = group * len(column.values) + column.codes[rows]

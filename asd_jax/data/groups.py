@@ -10,6 +10,8 @@ import numpy as np
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 
+PSEUDO = "pseudo"  # attribute of clips whose class is by their sound
+
 
 def with_groups(clips: ClipTable, group: str) -> ClipTable:
     """The clips, of which the training clips have the names of their groups.
@@ -66,18 +68,23 @@ def group_numbers(clips: Sequence[Clip]) -> np.ndarray:
     return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
 
 
-def hold_out(clips: ClipTable, labels: np.ndarray, share: float) -> np.ndarray:
+def hold_out(
+    clips: ClipTable, labels: np.ndarray, share: float, together: Sequence[str] = ("machine",)
+) -> np.ndarray:
     """Chooses clips that no model is fitted to, evenly of all that is known of them.
 
-    Groups are chosen as a whole. A group's turn comes by its place among those of its machine,
-    section, attributes and domain, in the order of a digest of its number within the section. So
-    the choice does not depend on other machines, on seeds, on names, or on what a network tells
-    apart, and a larger share holds out the same clips and more.
+    A clip's turn comes by its place among those of its machine, section, attributes and domain, in
+    the order of a digest of its number within the section. So the choice does not depend on other
+    machines, on seeds, on names, or on what a network tells apart, and a larger share holds out the
+    same clips and more. Groups are chosen as a whole, among all that a network learns from.
 
     Args:
         clips: training clips.
         labels: int (clips,), of which some clips stay each.
-        share: of each section, at least one group; 0 for none.
+        share: of each section, at least one clip; where clips have groups, of all that a network
+            learns from, at least one group; 0 for none.
+        together: attributes that clips of one network share: with its groups named, a group is held
+            out of all sections, or machines, that are learned together.
 
     Returns:
         bool (clips,).
@@ -94,14 +101,18 @@ def hold_out(clips: ClipTable, labels: np.ndarray, share: float) -> np.ndarray:
         return held
     turns = np.zeros(len(clips))
     of_group: dict[int, np.ndarray] = {}  # a clip → the clips of its group in its section
-    for rows in clips.groups("machine", "section").values():
+    has_groups = any(clips.distinct("group"))
+    for rows in clips.groups(*(together if has_groups else ("machine", "section"))).values():
         numbers = group_numbers(clips[rows])
         groups = [rows[numbers == number] for number in range(numbers.max() + 1)]
         digests = [hashlib.sha256(f"{number}".encode()).digest() for number in range(len(groups))]
         alike: dict[Hashable, list[int]] = {}
         for number in sorted(range(len(groups)), key=digests.__getitem__):
             first = clips[int(groups[number][0])]
-            alike.setdefault((first.domain, *first.attributes), []).append(number)
+            # Classes by sound come later, and may be others elsewhere.
+            known = (pair for pair in first.attributes if pair[0] != PSEUDO)
+            facts = first.machine, first.section, first.domain, *known
+            alike.setdefault(facts, []).append(number)
         for own in alike.values():
             for place, number in enumerate(own):
                 turns[groups[number]] = (place + 0.5) / len(own)

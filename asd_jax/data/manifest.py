@@ -139,7 +139,7 @@ def _clip(manifest: Manifest, line: int, row: Mapping[str, str], labelled: bool)
     is_scored = label == ANOMALY or (labelled and label == UNLABELLED)
     split = row["split"] or ("test" if is_scored else "train")
     for name in ("machine", "section"):
-        if set(row[name]) & set("/\\"):
+        if set(row[name]) & set("/\\") or row[name] in (".", ".."):
             raise refuse(f"the {name} is {row[name]!r}; give a name without slashes")
     return Clip(
         composed(row["machine"]) or "machine",

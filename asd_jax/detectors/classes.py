@@ -13,6 +13,7 @@ import numpy as np
 from asd_jax.audio import FrontEnd
 from asd_jax.audio.waveform_blocks import samples_of
 from asd_jax.data.clips import ClipTable
+from asd_jax.data.groups import PSEUDO as PSEUDO
 from asd_jax.data.recordings import Waveform
 from asd_jax.errors import UserError
 from asd_jax.features.frames import frame_blocks
@@ -20,7 +21,6 @@ from asd_jax.features.table import Features
 
 By = Literal["machine", "section", "attributes", "domain"]
 
-PSEUDO = "pseudo"  # attribute of clips whose class is by their sound
 # Clips of a class below which little is learned of it; ten target clips are usual.
 _FEW = 5
 _READ_TOGETHER = 256  # clips

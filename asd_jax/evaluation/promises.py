@@ -198,6 +198,8 @@ def promise_lines(
         # Of several seeds, the one that promises least.
         worst = max(promises, key=lambda promise: promise.rate)
         what = "normal clips" if single[place] else "groups of normal clips"
+        if worst.n_groups == 1:
+            what = "normal clip" if single[place] else "group of normal clips"
         lines.setdefault(promise_text(worst, what, clip_seconds), []).append(" ".join(place))
     return [f"{', '.join(places)}: {line}" for line, places in lines.items()]
 

@@ -5,13 +5,15 @@ import re
 
 import numpy as np
 
-from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.clips import HELD_OUT, Clip, ClipTable
 from asd_jax.errors import UserError
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import FeatureSet
 
 
-def n_pieces(n_frames: np.ndarray, front_end: ClipFrontEnd, seconds: float) -> np.ndarray:
+def n_pieces(
+    n_frames: np.ndarray, front_end: ClipFrontEnd, seconds: float, min_frames: int
+) -> np.ndarray:
     """Clips that recordings are cut into, of about so many seconds each.
 
     All clips of a recording are equally long, and nothing of it is left over: a recording of 26 s
@@ -21,12 +23,23 @@ def n_pieces(n_frames: np.ndarray, front_end: ClipFrontEnd, seconds: float) -> n
         n_frames: (recordings,) frames of each.
         front_end: what made them.
         seconds: of a clip.
+        min_frames: frames that a clip needs.
 
     Returns:
         int (recordings,), at least 1.
+
+    Raises:
+        UserError: clips of so many seconds are too short.
     """
     frames = seconds * front_end.sample_rate / front_end.hop_length
-    return np.maximum(1, np.rint(np.asarray(n_frames) / frames)).astype(np.int64)
+    if frames < min_frames:
+        raise UserError(
+            f"data.clip_seconds is {seconds:g}, and the system needs clips of "
+            f"{min_frames * front_end.hop_length / front_end.sample_rate:.2g} s; raise it"
+        )
+    n_frames = np.asarray(n_frames)
+    pieces = np.minimum(np.rint(n_frames / frames), n_frames // min_frames)
+    return np.maximum(1, pieces).astype(np.int64)
 
 
 def cut(
@@ -34,8 +47,8 @@ def cut(
 ) -> FeatureSet:
     """Cuts recordings into clips of about so many seconds, by `n_pieces`.
 
-    Clips of one recording are a group, as they resemble each other; a machine and section that has
-    one recording only is left without groups.
+    Clips of one recording are a group, as they resemble each other; a machine that has one normal
+    recording only is left without groups.
 
     Args:
         features: of whole recordings.
@@ -50,17 +63,11 @@ def cut(
     Raises:
         UserError: clips would be too short.
     """
-    pieces = n_pieces(features.n_frames, front_end, seconds)
+    pieces = n_pieces(features.n_frames, front_end, seconds, min_frames)
     rows = np.repeat(np.arange(len(pieces)), pieces)  # (clips,) recording of each clip
     number = np.arange(len(rows)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     n_frames = features.n_frames[rows].astype(np.int64)
     first, last = (place * n_frames // pieces[rows] for place in (number, number + 1))
-    short = np.flatnonzero((last - first < min_frames) & (pieces[rows] > 1))
-    if len(short):
-        raise UserError(
-            f"data.clip_seconds is {seconds:g}, and the system needs clips of "
-            f"{min_frames * front_end.hop_length / front_end.sample_rate:.2g} s; raise it"
-        )
     frame = front_end.hop_length / front_end.sample_rate
     single = _single(features.clips)
     clips = [
@@ -114,8 +121,9 @@ def span_of(name: str) -> tuple[float, float] | None:
 
 
 def _single(clips: ClipTable) -> np.ndarray:
-    """bool (recordings,), true of a machine's and section's only one."""
+    """bool (recordings,), true of the only normal one of its machine."""
     single = np.zeros(len(clips), bool)
-    for rows in clips.groups("machine", "section", "split").values():
+    normal = clips.where(split=["train", HELD_OUT])
+    for rows in clips.groups("machine", rows=normal).values():
         single[rows] = len(rows) == 1
     return single

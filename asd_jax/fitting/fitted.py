@@ -8,7 +8,7 @@ import numpy as np
 
 from asd_jax.config import nearest
 from asd_jax.errors import UserError
-from asd_jax.evaluation.promises import NO_REFERENCE, too_few
+from asd_jax.evaluation.promises import NO_REFERENCE, rounded, too_few
 from asd_jax.fitting.layout import Group
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
 from asd_jax.scoring.conformal import (
@@ -120,8 +120,10 @@ class Fitted(abc.ABC):
         group = self.resolve(machine, section)
         if false_alarms is None:
             return self.group_threshold(group, seed)
+        kinds = (float, int, np.floating, np.integer)
+        check("false_alarms", false_alarms, kinds, "a rate, as 0.01")
         reference = self.group_reference(group, seed)
-        threshold, problem = conformal_threshold(reference, false_alarms)
+        threshold, problem = conformal_threshold(reference, float(false_alarms))
         if problem:
             raise UserError(f"{' '.join(filter(None, group))}: {too_few(problem, reference)}")
         return threshold
@@ -155,6 +157,10 @@ class Fitted(abc.ABC):
         reference = self.group_reference(group, seed)
         if not reference.n_groups:
             raise UserError(f"{' '.join(filter(None, group))}: {NO_REFERENCE}")
+        try:
+            scores = rounded(scores)
+        except (TypeError, ValueError):
+            raise UserError("scores must be numbers, as `score` gives them") from None
         return p_values(scores, reference)
 
     def promise(

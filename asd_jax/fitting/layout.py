@@ -107,7 +107,9 @@ def with_held_out(detector: Detector, clips: Sequence[Clip]) -> ClipTable:
     own = np.flatnonzero(clips.where(split="train"))
     labels = find_classes(clips[own], detector.by).labels
     mask = np.zeros(len(clips), bool)
-    mask[own] = hold_out(clips[own], labels, detector.config.train.threshold_split)
+    together = ("machine", "section") if detector.scope == "section" else ("machine",)
+    share = detector.config.train.threshold_split
+    mask[own] = hold_out(clips[own], labels, share, () if detector.joint else together)
     return clips.replace(mask, split=HELD_OUT)
 
 

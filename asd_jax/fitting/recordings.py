@@ -12,6 +12,7 @@ import numpy as np
 from asd_jax.data.layouts import parse_clip
 from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
+from asd_jax.evaluation.promises import rounded
 from asd_jax.features.batches import ClipFrames
 from asd_jax.features.cut import n_pieces, piece_name
 from asd_jax.features.embeddings import log_mel_embedding, mean_embedding
@@ -180,7 +181,7 @@ def score_files(
                     threshold,
                     int(score > threshold),
                     explanations[index][number] if explanations else None,
-                    _or_nan(float(p_values(score, reference))),
+                    _or_nan(float(p_values(rounded(score), reference))),
                 )
             )
     return rows
@@ -304,9 +305,9 @@ def _clips_of(
         yield blocks
         return
     frames = np.concatenate([*blocks])  # (frames, width), which are small beside the samples
-    front_end = fitted.detector.front_end
+    front_end, fewest = fitted.detector.front_end, fitted.detector.views.fewest
     frame = front_end.hop_length / front_end.sample_rate
-    pieces = int(n_pieces(np.array([len(frames)]), front_end, seconds)[0])
+    pieces = int(n_pieces(np.array([len(frames)]), front_end, seconds, fewest)[0])
     edges = [number * len(frames) // pieces for number in range(pieces + 1)]
     spans = [*itertools.pairwise(edges)]
     request.names[index] = [

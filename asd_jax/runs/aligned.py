@@ -19,6 +19,10 @@ from asd_jax.fitting.layout import Group
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.report import finished_run
 
+# Members' scores are brought to one scale by the clips that give p-values, so that with few of them
+# p-values are too small: by nine clips, 12 % of the normal clips have one of 10 % or less.
+_FEWEST_OF_ENSEMBLE = 30
+
 _Row = TypeVar("_Row", ScoreRow, TrainingRow)
 
 
@@ -81,8 +85,9 @@ def with_common_rows(
 ) -> tuple[list[AlignedScores], bool]:
     """The rows of all runs, of which those set thresholds that do so in each run.
 
-    They are unseen where no run's models were fitted to them, and of sections, as scales are; of
-    the groups of what was recorded together, those that a run knows count.
+    They are unseen where no run's models were fitted to them and all runs know the same group of
+    them, as a run that knows none may have learned from the rest of it; and of sections, as scales
+    are.
 
     Returns:
         The runs, and whether there are such rows; without, all training rows set thresholds.
@@ -93,10 +98,11 @@ def with_common_rows(
     )
     found = bool(kept.any())
     counts = kept if found else np.ones_like(kept)
-    groups = [
-        next(filter(None, names), "")
-        for names in zip(*([row.group for row in run.training[0]] for run in aligned), strict=True)
-    ]
+    of_runs = [*zip(*([row.group for row in run.training[0]] for run in aligned), strict=True)]
+    groups = [names[0] for names in of_runs]
+    unseen = unseen * np.array([len(set(names)) == 1 for names in of_runs], int)
+    if np.sum(unseen * counts) < _FEWEST_OF_ENSEMBLE:
+        unseen = np.zeros_like(unseen)
     facts = [*zip(counts.tolist(), unseen.tolist(), groups, strict=True)]
     flagged = [
         [

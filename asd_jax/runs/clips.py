@@ -178,7 +178,8 @@ def describe_data(
     Returns:
         `year`; `synthetic`, whether the recordings are made by `asd-jax synth`; `n_clips`;
         `clip_seconds`, the usual length of a training clip; and digests of names and contents:
-        `training`, `test`, and `fingerprint` of both.
+        `training`, `test`, `held_out` of the names of clips that no model is fitted to, and
+        `fingerprint` of both tables.
 
     Raises:
         UserError: the clips are of several years.
@@ -203,7 +204,14 @@ def describe_data(
         "fingerprint": hashlib.sha256("".join(digests).encode()).hexdigest(),
         "training": digests[0],
         "test": digests[1],
+        "held_out": _names_digest(training.clips[training.clips.where(split=HELD_OUT)]),
     }
+
+
+def _names_digest(clips: ClipTable) -> str:
+    """Digest of the names of clips; "" of none."""
+    names = sorted((clip.machine, clip.section, clip.name) for clip in clips)
+    return hashlib.sha256(f"{names}".encode()).hexdigest() if names else ""
 
 
 def _content_digest(table: Features) -> str:

@@ -161,6 +161,11 @@ class RunDirectory:
             before = self.read_data()
             if before == data:
                 return
+            if before.get("held_out", data.get("held_out", "")) != data.get("held_out", ""):
+                raise UserError(
+                    f"{self.path} was begun with other clips held out for thresholds, as groups or "
+                    "attributes of the recordings have changed; choose another --out_dir"
+                )
             known = "training" in before
             if self.is_outdated(data):
                 self._remove_results()

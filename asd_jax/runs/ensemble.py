@@ -140,7 +140,8 @@ def load_members(
     }
     if meta["combine"] == _CHOOSE:
         return FittedChoice(members, meta["seeds"], meta["chosen"])
-    references = references_of(read_training_csv(path.parent / "training_scores.csv"))
+    training = path.parent / "training_scores.csv"
+    references = references_of(read_training_csv(training)) if training.is_file() else {}
     return FittedEnsemble(members, meta["seeds"], meta["combine"], meta["scales"], references)
 
 
@@ -180,6 +181,12 @@ def _ensemble_scores(
                 "set the threshold; networks that learned from some know them too well"
             )
         first = aligned[0]
+        known = [any(row.unseen for row in each.training[0]) for each in own]
+        if all(known) and not any(row.unseen for row in first.training[0]):
+            widened.append(
+                f"{' '.join(group)}: no p-values: fewer than 30 clips are unknown to all members and "
+                "of the same group in all"
+            )
         # Mean and deviation of each member and seed: (members, seeds, 1).
         scale = [scale_of(score_array(each)) for each in setting]
         mean, deviation = (np.stack(part)[:, :, None] for part in zip(*scale, strict=True))

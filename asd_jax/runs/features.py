@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.clips import OWN, Clip, ClipTable
 from asd_jax.data.levels import odd_levels
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
@@ -101,6 +101,11 @@ def _cut(detector: Detector, table: Features, report: Callable[[str], None]) -> 
             "recordings; leave it at 0, or set embedding=none"
         )
     pieces = cut(table, detector.front_end, seconds, detector.views.fewest)
+    if len(pieces.clips) > len(table.clips) and table.clips.distinct("year") != [OWN]:
+        raise UserError(
+            f"data.clip_seconds is {seconds:g} and cuts recordings in a challenge's layout, whose "
+            "results are by recording; leave it at 0, or give the folders as your own (--normal=…)"
+        )
     report(f"{len(table.clips)} recordings are cut into {len(pieces.clips)} clips")
     trained = pieces.clips.where(split="train")
     for place, rows in pieces.clips.groups("machine", "section", rows=trained).items():

@@ -50,3 +50,19 @@ def test_one_group_is_not_held_out():
     clips = clips_of(["a"] * 5)
     assert not hold_out(clips, np.zeros(5, int), 0.5).any()
     assert not hold_out(clips_of(["", ""]), np.zeros(2, int), 0.0).any()
+
+
+def test_a_group_of_several_sections_is_held_out_of_all_that_is_learned_together():
+    """A network of the machine would know the session from the other section."""
+    groups = [*"abcde", *"cadeb"]
+    clips = ClipTable.of(
+        [
+            Clip("fan", "00" if i < 5 else "01", "train", f"{i}", "", group=own)
+            for i, own in enumerate(groups)
+        ]
+    )
+    labels = np.repeat([0, 1], 5)
+    held = hold_out(clips, labels, 0.2, ("machine",))
+    assert len({groups[i] for i in np.flatnonzero(held)}) == 1 and held.sum() == 2
+    apart = hold_out(clips, labels, 0.2, ("machine", "section"))
+    assert [apart[:5].sum(), apart[5:].sum()] == [1, 1]

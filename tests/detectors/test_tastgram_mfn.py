@@ -216,11 +216,11 @@ def test_the_plan_names_the_classes():
     ]
     detector = make_detector(small())
     assert plan_lines(detector, with_held_out(detector, clips)) == [
-        "classes  3, by machine and section, of 10 clips",
-        "  fan   2 in 2 sections, of 10 clips",
-        "  pump  1 in 1 section, of 10 clips",
+        "classes  3, by machine and section, of 9 clips",
+        "  fan   2 in 2 sections, of 9 clips",
+        "  pump  1 in 1 section, of 9 clips",
         "hears 0.5 s of a recording; a shorter one is repeated",
-        "thresholds by 2 clips of each section, held out from training",
+        "thresholds by 1 clip of each section, held out from training",
     ]
 
 

@@ -31,7 +31,7 @@ def whole(tmp_path_factory):
 
 def test_clips_are_all_of_a_recording_and_equally_long(whole):
     pieces = cut(whole, FRONT_END, 1.0, 2)
-    counts = n_pieces(whole.n_frames, FRONT_END, 1.0)
+    counts = n_pieces(whole.n_frames, FRONT_END, 1.0, 2)
     assert counts.tolist() == [5, 1, 3, 5]
     rows = np.repeat(np.arange(4), counts)
     for i, frames in enumerate(whole.read_clips(range(4))):
