@@ -18,10 +18,17 @@ from asd_jax.evaluation.results import (
 from asd_jax.fitting.layout import Group
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.report import finished_run
+from asd_jax.scoring.ensemble import widening
 
 # Members' scores are brought to one scale by the clips that give p-values, so that with few of them
 # p-values are too small: by nine clips, 12 % of the normal clips have one of 10 % or less.
 _FEWEST_OF_ENSEMBLE = 30
+NO_P_VALUES = (
+    f"no p-values: fewer than {_FEWEST_OF_ENSEMBLE} clips are unknown to all members and of the same "
+    "group in all"
+)
+# Beyond the usual distributions of scores; a log-normal one of deviation 1 has 2.
+_WIDENED = 5.0
 
 _Row = TypeVar("_Row", ScoreRow, TrainingRow)
 
@@ -115,6 +122,36 @@ def with_common_rows(
         for run in aligned
     ]
     return [run._replace(training=rows) for run, rows in zip(aligned, flagged, strict=True)], found
+
+
+def lost_reference(own: Sequence[AlignedScores], common: Sequence[AlignedScores]) -> bool:
+    """Whether all members have clips that give p-values, and the ensemble has none."""
+    known = [any(row.unseen for row in run.training[0]) for run in own]
+    return all(known) and not any(row.unseen for row in common[0].training[0])
+
+
+def widened_line(name: str, group: Group, training: Sequence[Sequence[TrainingRow]]) -> str:
+    """A line where few training clips make a member's scale wide; "" for none.
+
+    Args:
+        name: the member's.
+        group: machine and section.
+        training: (seeds, clips).
+    """
+    scores = score_array(training)  # (seeds, clips)
+    ratios = widening(scores)
+    if not np.any(ratios > _WIDENED):
+        return ""
+    worst = int(np.nanargmax(ratios))
+    own = scores[worst]
+    clip = training[worst][int(np.argmax(np.abs(own - np.median(own))))]
+    low, high = np.quantile(own, (0.25, 0.75))
+    return (
+        f"member {name}, {' '.join(filter(None, group))}: outlying training clips make the scale "
+        f"of its scores {ratios[worst]:.3g} times as wide, so it counts for that much less; first "
+        f"{clip.clip}: score {clip.score:.6g}, where half of all are from {low:.6g} to {high:.6g}; "
+        "look at the recording, and remove it if the machine was not running as usual"
+    )
 
 
 def that_count(rows: Sequence[Sequence[TrainingRow]]) -> list[list[TrainingRow]]:

@@ -30,19 +30,21 @@ from asd_jax.evaluation.results import (
 )
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
-from asd_jax.fitting.layout import Group
 from asd_jax.fitting.thresholds import fallback_lines
 from asd_jax.runs import page
 from asd_jax.runs.aligned import (
+    NO_P_VALUES,
     RunScores,
     aligned_scores,
     check_same_data,
     check_there,
     checked,
     groups_of,
+    lost_reference,
     of_any_seed,
     score_array,
     that_count,
+    widened_line,
     with_common_rows,
 )
 from asd_jax.runs.clips import of_subset
@@ -54,13 +56,11 @@ from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.ensemble import combine as combine_scores
-from asd_jax.scoring.ensemble import scale_of, widening
+from asd_jax.scoring.ensemble import scale_of
 from asd_jax.scoring.threshold import Threshold, gamma_threshold
 
 # Folder of the members' run directories, within a run directory.
 MEMBERS = "members"
-# Beyond the usual distributions of scores; a log-normal one of deviation 1 has 2.
-_WIDENED = 5.0
 _FORMAT = 1  # of ensemble.json
 _CHOOSE = "choose"  # name of a choice in ensemble.json
 
@@ -181,19 +181,15 @@ def _ensemble_scores(
                 "set the threshold; networks that learned from some know them too well"
             )
         first = aligned[0]
-        known = [any(row.unseen for row in each.training[0]) for each in own]
-        if all(known) and not any(row.unseen for row in first.training[0]):
-            widened.append(
-                f"{' '.join(group)}: no p-values: fewer than 30 clips are unknown to all members and "
-                "of the same group in all"
-            )
+        if lost_reference(own, aligned):
+            widened.append(f"{' '.join(group)}: {NO_P_VALUES}")
         # Mean and deviation of each member and seed: (members, seeds, 1).
         scale = [scale_of(score_array(each)) for each in setting]
         mean, deviation = (np.stack(part)[:, :, None] for part in zip(*scale, strict=True))
         widened += [
             line
             for name, each in zip(runs, setting, strict=True)
-            if (line := _widened_line(name, group, each))
+            if (line := widened_line(name, group, each))
         ]
         of_test, of_training, of_setting = (  # (seeds, clips) each
             combine_scores(np.stack([*map(score_array, part)]), mean, deviation, config.combine)
@@ -233,30 +229,6 @@ def _ensemble_scores(
         report(line)
     rows = with_p_values(rows, training)
     return rows, training, {"combine": config.combine, "chosen": {}, "scales": scales}
-
-
-def _widened_line(name: str, group: Group, training: Sequence[Sequence[TrainingRow]]) -> str:
-    """A line where few training clips make a member's scale wide; "" for none.
-
-    Args:
-        name: the member's.
-        group: machine and section.
-        training: (seeds, clips).
-    """
-    scores = score_array(training)  # (seeds, clips)
-    ratios = widening(scores)
-    if not np.any(ratios > _WIDENED):
-        return ""
-    worst = int(np.nanargmax(ratios))
-    own = scores[worst]
-    clip = training[worst][int(np.argmax(np.abs(own - np.median(own))))]
-    low, high = np.quantile(own, (0.25, 0.75))
-    return (
-        f"member {name}, {' '.join(filter(None, group))}: outlying training clips make the scale "
-        f"of its scores {ratios[worst]:.3g} times as wide, so it counts for that much less; first "
-        f"{clip.clip}: score {clip.score:.6g}, where half of all are from {low:.6g} to {high:.6g}; "
-        "look at the recording, and remove it if the machine was not running as usual"
-    )
 
 
 def ensemble(
