@@ -24,8 +24,8 @@ from asd_jax.scoring.ensemble import widening
 # p-values are too small: by nine clips, 12 % of the normal clips have one of 10 % or less.
 _FEWEST_OF_ENSEMBLE = 30
 NO_P_VALUES = (
-    f"no p-values: fewer than {_FEWEST_OF_ENSEMBLE} clips are unknown to all members and of the same "
-    "group in all"
+    f"no p-values: fewer than {_FEWEST_OF_ENSEMBLE} clips are unknown to all members and of the "
+    "same group in all"
 )
 # Beyond the usual distributions of scores; a log-normal one of deviation 1 has 2.
 _WIDENED = 5.0
