@@ -358,13 +358,13 @@ def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
 
 
 def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble | FittedChoice:
-    """Loads the fitted system of a run directory, or of a file that `FittedDetector.save` wrote.
+    """Loads the fitted system of a run directory, or of an .npz that `FittedDetector.save` wrote.
 
     Raises:
         UserError: no run directory, or training has not finished; or no such file.
     """
     check_path("the run directory", path)
-    if Path(path).is_file():
+    if Path(path).suffix == ".npz" and Path(path).is_file():
         return FittedDetector.load(path)
     run_dir = RunDirectory(path)
     read_config(run_dir.config)
