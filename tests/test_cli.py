@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from shared_runs import SETTINGS, rows_of, run_arguments
 
 import asd_jax
 from asd_jax import config as configs
-from asd_jax.commands import COMMANDS, listing
+from asd_jax.commands import listing
 from asd_jax.config import load_config
 from asd_jax.detectors import list_detectors
 
@@ -376,35 +375,3 @@ def test_a_configuration_in_the_home_folder(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text((ROOT / "configs/dense_ae.py").read_text())
     status, out, err = run_cli(capsys, "run", "--config=~/mine.py", "--dry_run")
     assert status == 0 and "269,992" in out, err
-
-
-# What takes longer to import than a command's help should take.
-HEAVY = (
-    *("jax", "jaxlib", "numpy", "scipy", "sklearn", "flax", "optax", "orbax", "tensorstore"),
-    *("matplotlib", "librosa", "soundfile", "soxr", "h5py", "pooch", "requests", "rich"),
-    *("audiomentations", "keras", "numba"),
-)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["--help"], ["--version"], *[[name, "--help"] for name in COMMANDS], ["runn"]],
-    ids=" ".join,
-)
-def test_help_imports_nothing_heavy(arguments):
-    code = (
-        "import sys; from asd_jax.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit as ended: status = ended.code\n"
-        f"print(status, *[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    lines = done.stderr.splitlines()
-    assert lines[-1] == ("2" if arguments == ["runn"] else "0"), done.stderr
-    assert done.stdout or arguments == ["runn"]
-
-
-def test_the_package_imports_nothing_heavy():
-    code = f"import sys, asd_jax; print([name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr

@@ -200,7 +200,7 @@ class Joint(Detector):
         own = np.flatnonzero(clips.where(split="train"))
         chosen = np.zeros(len(clips), bool)
         labels = find_classes(clips[own], self.by).labels
-        chosen[own] = hold_out(clips[own], labels, self.config.train.validation_split)
+        chosen[own] = hold_out(clips[own], labels, self.config.train.validation_split, ())
         return chosen
 
     @property

@@ -101,31 +101,19 @@ def fit(
         name = "features" if waveforms is None else "waveforms"
         known: dict[str, Any] = {"sections": sections, "domains": domains}
         known |= {"attributes": attributes, "groups": groups}
-        clips_of, machines, columns = flattened(given, name, known)
-        own: Any = columns.values()
+        clips_of, machines, by_name = flattened(given, name, known)
+        own: Any = by_name.values()
         sections, domains, attributes, groups = own
         features, waveforms = (None, clips_of) if features is None else (clips_of, None)
     arrays = _features(detector, features, waveforms, sample_rate)
-    clips = [
-        Clip(
-            *(machine, section, "train", f"{i:08}", ""),
-            domain=domain,
-            label=NORMAL,
-            attributes=own,
-            group=group,
-        )
-        for i, (machine, section, domain, own, group) in enumerate(
-            zip(
-                _machines(machine, machines, len(arrays)),
-                _sections(sections, len(arrays)),
-                _domains(domains, len(arrays)),
-                _attributes(attributes, len(arrays)),
-                _groups(groups, len(arrays), config),
-                strict=True,
-            )
-        )
-    ]
-    clips = [*with_held_out(detector, with_groups(ClipTable.of(clips), config.data.group))]
+    columns = (
+        _machines(machine, machines, len(arrays)),
+        _sections(sections, len(arrays)),
+        _domains(domains, len(arrays)),
+        _attributes(attributes, len(arrays)),
+        _groups(groups, len(arrays), config),
+    )
+    clips = _normal_clips(detector, columns)
     if len(with_perturbed(detector, clips)) > len(clips):
         raise UserError(
             f"{config.name or config.detector.name} also learns from changed recordings, which "
@@ -157,6 +145,29 @@ def fit(
     fitted = with_normal(fitted, labelled, layout)
     rows = score_training(fitted, labelled, layout, reporter)
     return with_thresholds(fitted, rows, reporter)
+
+
+def _normal_clips(detector: Detector, columns: Sequence[Sequence[Any]]) -> list[Clip]:
+    """Normal clips, with the groups that the configuration names, of which some are held out.
+
+    Args:
+        detector: the system.
+        columns: machine, section, domain, attributes and group of each clip.
+    """
+    clips = [
+        Clip(
+            *(machine, section, "train", f"{i:08}", ""),
+            domain=domain,
+            label=NORMAL,
+            attributes=attributes,
+            group=group,
+        )
+        for i, (machine, section, domain, attributes, group) in enumerate(
+            zip(*columns, strict=True)
+        )
+    ]
+    grouped = with_groups(ClipTable.of(clips), detector.config.data.group)
+    return [*with_held_out(detector, grouped)]
 
 
 def _features(
