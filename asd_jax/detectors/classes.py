@@ -13,7 +13,7 @@ import numpy as np
 from asd_jax.audio import FrontEnd
 from asd_jax.audio.waveform_blocks import samples_of
 from asd_jax.data.clips import ClipTable
-from asd_jax.data.groups import PSEUDO as PSEUDO
+from asd_jax.data.groups import PSEUDO
 from asd_jax.data.recordings import Waveform
 from asd_jax.errors import UserError
 from asd_jax.features.frames import frame_blocks

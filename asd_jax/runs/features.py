@@ -85,7 +85,7 @@ def _report_known(training: Features, test: Features, report: Callable[[str], No
     known = [i for i, digest in enumerate(test.digests) if digest.tobytes() in learned]
     if known:
         report(
-            f"{len(known)} test recordings are training recordings as well, of the same content, "
+            f"{len(known)} of the test recordings have the content of training recordings, "
             f"first {test.clips.path(known[0])}"
         )
 
@@ -106,7 +106,8 @@ def _cut(detector: Detector, table: Features, report: Callable[[str], None]) -> 
             f"data.clip_seconds is {seconds:g} and cuts recordings in a challenge's layout, whose "
             "results are by recording; leave it at 0, or give the folders as your own (--normal=…)"
         )
-    report(f"{len(table.clips)} recordings are cut into {len(pieces.clips)} clips")
+    whole = "1 recording is" if len(table.clips) == 1 else f"{len(table.clips)} recordings are"
+    report(f"{whole} cut into {len(pieces.clips)} clips")
     trained = pieces.clips.where(split="train")
     for place, rows in pieces.clips.groups("machine", "section", rows=trained).items():
         own = [pieces.clips[int(row)] for row in rows]

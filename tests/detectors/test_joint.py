@@ -11,10 +11,10 @@ from tones import RATE, sound
 
 from asd_jax.config import load_config
 from asd_jax.data.clips import HELD_OUT, Clip, ClipTable
-from asd_jax.data.groups import hold_out
+from asd_jax.data.groups import PSEUDO, hold_out
 from asd_jax.data.supplemental import supplemental_clips
 from asd_jax.detectors import make_detector
-from asd_jax.detectors.classes import PSEUDO, find_classes
+from asd_jax.detectors.classes import find_classes
 from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures
 from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out
