@@ -11,8 +11,11 @@ the normal one that is the most like it.
 Printed are means over the clips, in percent: the share of the area, which a uniform map has; of the
 spectrogram's power, and of its level above its lowest; and of the map. `ratio` is the median of
 map over uniform, `above` the share of clips in which the map has more than a uniform one.
+--rule=_POWER=2 gives the same of another rule of the map, by a constant of asd_jax/scoring/maps.py;
+given several times, of each by itself.
 """
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +31,8 @@ from asd_jax.data.synthetic import machine_kinds, machine_sounds
 from asd_jax.data.synthetic.takes import KINDS, Settings, plan
 from asd_jax.errors import UserError
 from asd_jax.fitting.arrays import fit
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.scoring import maps
 
 _CONFIG = flags.DEFINE_string("config", "spectral", "configuration")
 _SET = flags.DEFINE_multi_string("set", [], "KEY=VALUE of the configuration; may be repeated")
@@ -36,11 +41,13 @@ _SECTIONS = flags.DEFINE_integer("sections", 2, "ids of each")
 _CLIPS = flags.DEFINE_integer("clips", 16, "normal training clips of each id")
 _DURATION = flags.DEFINE_float("duration", 4.0, "seconds a clip")
 _SEED = flags.DEFINE_integer("seed", 201, "of the synthetic machines")
+_RULES = flags.DEFINE_multi_string("rule", [], "NAME=VALUE of the map's constants to try, too")
 _TRAIN_DIR = flags.DEFINE_string("train_dir", None, "normal recordings in place of synthetic ones")
 _NORMAL_DIR = flags.DEFINE_string("normal_dir", None, "recordings that faults were injected into")
 _FAULTY_DIR = flags.DEFINE_string("faulty_dir", None, "recordings with faults, anomaly_*.wav")
 
 _RATE = 16_000
+_OF_FIT = "SMOOTHING"  # constants that what is usual depends on, which is made by the fit
 _MOST_POWER = 0.9
 # A faulty recording is one of the normal ones with a fault, if so little is left of the difference.
 _MOST_LEFT = 0.5
@@ -165,18 +172,37 @@ def recorded() -> tuple[list[Case], list[Case]]:
     return [Case("machine", "00", sound, 0 * sound) for sound in training], test
 
 
-def measured(training: Sequence[Case], test: Sequence[Case]) -> Iterator[Shares]:
-    """Shares of the maps of test clips, of the configuration fitted to training clips."""
+@contextlib.contextmanager
+def ruled(rule: str) -> Iterator[None]:
+    """Maps by another rule, NAME=VALUE; "" for the rule as it is."""
+    name, _, value = rule.partition("=")
+    before = getattr(maps, name, None)
+    if rule and not isinstance(before, int | float):
+        raise UserError(f"--rule={rule}: asd_jax/scoring/maps.py has no number {name}")
+    if rule:
+        setattr(maps, name, float(value))
+    try:
+        yield
+    finally:
+        if rule:
+            setattr(maps, name, before)
+
+
+def fitted_to(training: Sequence[Case]) -> FittedDetector:
+    """The configuration, fitted to training clips."""
     overrides = dict(text.split("=", 1) for text in _SET.value)
-    config = configs.load_config(_CONFIG.value, overrides)
-    fitted = fit(
-        config,
+    return fit(
+        configs.load_config(_CONFIG.value, overrides),
         waveforms=[case.sound for case in training],
         sample_rate=_RATE,
         machine=training[0].machine,
         machines=[case.machine for case in training],
         sections=[case.section for case in training],
     )
+
+
+def measured(fitted: FittedDetector, test: Sequence[Case]) -> Iterator[Shares]:
+    """Shares of the maps of test clips."""
     front_end = FrontEnd(_RATE)
     for case in test:
         names = {"machine": case.machine, "section": case.section}
@@ -200,21 +226,30 @@ def _on_frames(shares: np.ndarray, times: np.ndarray, n_frames: int) -> np.ndarr
 
 
 def main(argv: list[str]) -> None:
-    """Prints a line."""
+    """Prints a line a rule."""
     del argv
     folders = _TRAIN_DIR.value, _NORMAL_DIR.value, _FAULTY_DIR.value
     try:
         if any(folders) and not all(folders):
             raise UserError("give --train_dir, --normal_dir and --faulty_dir, or none of them")
-        rows = np.array([*measured(*(recorded() if all(folders) else synthetic()))])
+        training, test = recorded() if all(folders) else synthetic()
+        fitted = fitted_to(training)
+        for rule in ("", *_RULES.value):
+            with ruled(rule):
+                own = fitted_to(training) if rule.startswith(_OF_FIT) else fitted
+                print(line_of(rule, np.array([*measured(own, test)])), flush=True)
     except UserError as error:
         sys.exit(f"map_shares: {error}")
+
+
+def line_of(rule: str, rows: np.ndarray) -> str:
+    """What is printed of the shares (clips, 4)."""
     uniform, power, level, own = 100 * rows.mean(axis=0)
     ratios = rows[:, 3] / rows[:, 0]
-    more = (ratios > 1).mean()
-    print(
-        f"{_CONFIG.value}: {len(rows)} clips, uniform {uniform:.1f}, power {power:.1f}, level "
-        f"{level:.1f}, map {own:.1f}; ratio {np.median(ratios):.1f}, above {more:.2f}"
+    return (
+        f"{_CONFIG.value}{rule and ' ' + rule}: {len(rows)} clips, uniform {uniform:.1f}, power "
+        f"{power:.1f}, level {level:.1f}, map {own:.1f}; ratio {np.median(ratios):.1f}, above "
+        f"{(ratios > 1).mean():.2f}"
     )
 
 
