@@ -65,12 +65,13 @@ def _rows(
     chosen, trains = fitted.models_for(group), fitted.config.detector.trains
     clips = [*features.clips[indices]]
     labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
-    scores = fitted.training_scores(chosen)  # (seeds, clips), or None
+    held_out = trains and bool(unseen)
+    # The fit's own scores are of the clips that it was given, (seeds, clips); or there are none.
+    scores = None if held_out else fitted.training_scores(chosen)
     if scores is not None:
         scores = scores[:, : len(clips)]  # the rest is padding
     else:
-        trained_on = not (trains and unseen)
-        scores = fitted.model_scores(chosen, features, indices, labels, trained_on=trained_on)
+        scores = fitted.model_scores(chosen, features, indices, labels, trained_on=not held_out)
     by_section = int(fitted.detector.scope == "section")
     for seed, row in zip(fitted.config.seeds, scores, strict=True):
         for clip, score in zip(clips, row, strict=True):

@@ -102,6 +102,19 @@ def test_a_score_is_the_distance_from_the_nearest_clip_of_its_machine(fitted, ma
         assert (fitted.score(new, RATE, machine=machine, seed=seed) <= found * 1.001).all()
 
 
+@pytest.mark.parametrize("machine", ["fan", "pump"])
+def test_held_out_clips_are_scored_as_new_ones(fitted, machine):
+    """The others are in the bank, and the one held out is the farthest; to float32's cosines."""
+    own = [each for each, name in zip(WAVEFORMS, MACHINES, strict=True) if name == machine]
+    for m in fitted.models_of(fitted.resolve(machine, "00")):
+        seed = fitted.models[m].seed
+        scores = np.array([fitted.score(each, RATE, machine=machine, seed=seed) for each in own])
+        reference = fitted.reference["scores"][m]
+        (found,) = reference[np.isfinite(reference)]
+        assert found > 10 * np.median(scores)
+        np.testing.assert_allclose(found, scores.max(), atol=3e-7)
+
+
 def test_sections_apart_have_banks_of_their_own(fitted):
     settings = dataclasses.replace(CONFIG.detector, sections="apart")
     with trained_before(fitted.weights):
