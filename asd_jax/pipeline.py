@@ -1,38 +1,30 @@
 """The main job: from a folder of recordings to trained models, scores and tables."""
 
 import contextlib
-import io
 import os
-import shutil
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from asd_jax.config import Config, MembersConfig
 from asd_jax.data.layouts import DataSource
 from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
-from asd_jax.detectors import Detector, make_detector
+from asd_jax.detectors import make_detector
 from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
-from asd_jax.evaluation.results import write_training_csv
+from asd_jax.evaluation.results import ScoreRow
 from asd_jax.features.embeddings import embedder_of
-from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
-from asd_jax.fitting.fitting import fit_clips
-from asd_jax.fitting.layout import Layout, lay_out, plan_lines
-from asd_jax.fitting.normal import with_normal
-from asd_jax.fitting.scores import score_clips, score_training
-from asd_jax.fitting.thresholds import with_thresholds
+from asd_jax.fitting.layout import lay_out
+from asd_jax.fitting.scores import score_clips
 from asd_jax.runs import page
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
-from asd_jax.runs.classes import labelled, write_classes
+from asd_jax.runs.both_sets import BOTH, both_plans, run_both
+from asd_jax.runs.classes import with_classes, write_classes
 from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import (
@@ -45,18 +37,16 @@ from asd_jax.runs.ensemble import (
     members_on,
 )
 from asd_jax.runs.features import FeatureOptions, features_of
+from asd_jax.runs.labelled import label_run, labelled, truth_of
 from asd_jax.runs.lengths import check_lengths
 from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.places import write_places
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table, write_results
+from asd_jax.runs.training import fit_run
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
-from asd_jax.runtime.files import disk_errors
-from asd_jax.runtime.interruption import stop_signals
 from asd_jax.runtime.progress import Reporter, Silent
-from asd_jax.training import Interrupted
-from asd_jax.training.checkpoints import Checkpoints
 from asd_jax.training.trainer import check_fit
 
 
@@ -65,6 +55,7 @@ def run(
     data_dir: DataSource,
     out_dir: os.PathLike | str,
     *,
+    ground_truth: os.PathLike | str | None = None,
     members_dir: os.PathLike | str | None = None,
     cache_dir: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
@@ -82,6 +73,8 @@ def run(
         data_dir: a folder of recordings in one of the known layouts, folders of one's own, or a
             table of recordings.
         out_dir: the run directory.
+        ground_truth: where labels and domains of an evaluation set are, see
+            `asd_jax.data.ground_truth`; scores are evaluated by it, nothing is trained by it.
         members_dir: folder of the run directories of an ensemble's members, which several
             ensembles may share; `members` in the run directory by default.
         cache_dir: folder of the feature cache; one in the user's cache folder by default.
@@ -101,11 +94,18 @@ def run(
     _check_config(config)
     _check_source(data_dir)
     check_path("out_dir", out_dir)
+    check_path("ground_truth", ground_truth, optional=True)
     check_path("members_dir", members_dir, optional=True)
     check_path("cache_dir", cache_dir, optional=True)
     check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
     check("verify", verify, (bool,), "True or False")
     reporter = reporter or Reporter()
+    if config.data.subset == BOTH:
+        return run_both(
+            run, dry_run, config, data_dir, out_dir, reporter, ground_truth=ground_truth,
+            members_dir=members_dir, cache_dir=cache_dir, on_bad_clip=on_bad_clip, verify=verify,
+            width=width,
+        )  # fmt: skip
     run_dir = RunDirectory(out_dir)
     if isinstance(config, MembersConfig):
         if distributed.several():
@@ -115,18 +115,25 @@ def run(
             )
         members_dir = Path(members_dir or run_dir.path / MEMBERS)
         settings = {
+            "ground_truth": ground_truth,
             "cache_dir": cache_dir,
             "on_bad_clip": on_bad_clip,
             "verify": verify,
             "reporter": reporter,
         }
         _run_members(config, data_dir, run_dir, members_dir, reporter, settings)
+        if ground_truth is not None:
+            with run_dir.lock():
+                label_run(run_dir.path, ground_truth, lambda _: None, on_bad_clip=on_bad_clip)
         return RunResult(run_dir.path, table(out_dir, width))
     writes = distributed.is_primary()
     if not writes:
         reporter = Silent()
     detector = make_detector(config)
     clips = find_chosen(detector, data_dir, reporter.line, on_bad_clip)
+    truth = None
+    if ground_truth is not None:
+        truth = truth_of(ground_truth, clips, reporter.line, on_bad_clip=on_bad_clip)
     detector = detector.settled(clips)
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
     options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter)
@@ -141,7 +148,7 @@ def run(
         finished = distributed.any_of(writes and run_dir.finished and not outdated)
         if not finished:
             if isinstance(detector, Joint):
-                training = labelled(detector, training, run_dir.classes)
+                training = with_classes(detector, training, run_dir.classes)
             layout = lay_out(detector, training.clips, training.n_frames)
             if config.detector.trains:
                 row_bytes = training.width * training.dtype.itemsize
@@ -152,14 +159,21 @@ def run(
             if isinstance(detector, Joint) and not run_dir.classes.is_file() and not finished:
                 write_classes(run_dir.classes, detector, training.clips)
         if finished:
-            reporter.line(f"{run_dir.path} is finished; nothing to do")
-            if writes and not run_dir.report_html.is_file():  # interrupted, or of a version before
+            again = "its scores are evaluated by the ground truth" if truth else "nothing to do"
+            reporter.line(f"{run_dir.path} is finished; {again}")
+            if writes and truth:
+                label_run(run_dir.path, truth, lambda _: None, on_bad_clip=on_bad_clip)
+            elif (
+                writes and not run_dir.report_html.is_file()
+            ):  # interrupted, or of a version before
                 write_places(run_dir.recordings_csv, training.clips + test.clips)
                 page.write_page(run_dir.path, reporter.line)
         else:
-            fitted = _fit(detector, training, layout, run_dir, reporter)
-            rows = score_clips(fitted, test, reporter)
+            fitted = fit_run(detector, training, layout, run_dir, reporter)
+            rows: Sequence[ScoreRow] = score_clips(fitted, test, reporter)
             if writes:
+                if truth:
+                    rows = labelled(run_dir, truth, rows)
                 write_analysis(run_dir.path, rows, test, detector.front_end)
                 intervals = write_results(run_dir, rows, data)
                 write_places(run_dir.recordings_csv, training.clips + test.clips)
@@ -201,6 +215,7 @@ def dry_run(
     config: Config | MembersConfig,
     data_dir: DataSource | None = None,
     *,
+    ground_truth: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
 ) -> str:
     """Estimates the cost of `run` as lines of text; nothing is started or written.
@@ -208,6 +223,7 @@ def dry_run(
     Args:
         config: the configuration.
         data_dir: as in `run`; the development set of DCASE 2020 is assumed by default.
+        ground_truth: as in `run`.
         on_bad_clip: as in `run`.
 
     Raises:
@@ -217,11 +233,15 @@ def dry_run(
     if data_dir is not None:
         _check_source(data_dir)
     check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
+    if data_dir is not None and config.data.subset == BOTH:
+        return both_plans(
+            dry_run, config, data_dir, ground_truth=ground_truth, on_bad_clip=on_bad_clip
+        )
     if isinstance(config, MembersConfig):
         blocks = []
         for name, member in members_on(config, data_dir).items():
             with keys_of_member(name):
-                plan = dry_run(member, data_dir, on_bad_clip=on_bad_clip)
+                plan = dry_run(member, data_dir, ground_truth=ground_truth, on_bad_clip=on_bad_clip)
             blocks.append(f"member {name}\n{member_keys(plan, name)}")
         return "\n\n".join(blocks)
     detector = make_detector(config)
@@ -229,6 +249,8 @@ def dry_run(
     if data_dir is None:
         return "\n".join([plan_run(detector, None), *lines])
     clips = find_chosen(detector, data_dir, lines.append, on_bad_clip)
+    if ground_truth is not None:
+        truth_of(ground_truth, clips, lines.append, on_bad_clip=on_bad_clip)
     detector = detector.settled(clips)
     lines += check_lengths(detector, clips, on_bad_clip)
     return "\n".join([plan_run(detector, clips), *lines])
@@ -242,119 +264,6 @@ def _check_source(data_dir: Any) -> None:
 def _check_config(config: Any) -> None:
     wanted = "a configuration, as load_config gives it"
     check("config", config, (Config, MembersConfig), wanted)
-
-
-def _fit(
-    detector: Detector,
-    training: Features,
-    layout: Layout,
-    run_dir: RunDirectory,
-    reporter: Reporter,
-) -> FittedDetector:
-    """Loads the fitted detector with its thresholds, or computes the missing parts.
-
-    The first of several processes reads and writes the files, and sends their content to the
-    others.
-    """
-    writes = distributed.is_primary()
-
-    def stored() -> bytes:
-        return run_dir.model.read_bytes() if run_dir.model.is_file() else b""
-
-    if data := distributed.from_primary(stored):
-        fitted = FittedDetector.load(run_dir.model if writes else io.BytesIO(data))
-    else:
-        for line in plan_lines(detector, training.clips):
-            reporter.line(line)
-        fit = _train if detector.config.detector.trains else _fit_untrained
-        fitted = fit(detector, training, layout, run_dir, reporter)
-    # A model that was trained anew after its loss, or imported, has no thresholds yet.
-    lost = writes and not run_dir.training_csv.is_file()
-    if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
-        rows = score_training(fitted, training, layout, reporter)
-        fitted = with_thresholds(fitted, rows, reporter)
-        if writes:
-            fitted = with_normal(fitted, training, layout)
-            fitted.save(run_dir.model)
-            write_training_csv(run_dir.training_csv, rows)
-    return fitted
-
-
-def _train(
-    detector: Detector,
-    training: Features,
-    layout: Layout,
-    run_dir: RunDirectory,
-    reporter: Reporter,
-) -> FittedDetector:
-    """Continues training from the last checkpoint, and saves the model."""
-    if not distributed.is_primary():
-        with stop_signals() as received, _stopped_by(received):
-            return fit_clips(detector, training, layout, should_stop=lambda: bool(received))
-    run_dir.write_environment()
-    checkpoints = Checkpoints(run_dir.checkpoints)
-    log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
-    try:
-        with stop_signals() as received, _stopped_by(received):
-            fitted = fit_clips(
-                detector,
-                training,
-                layout,
-                reporter=reporter,
-                checkpoints=checkpoints,
-                log=log,
-                should_stop=lambda: bool(received),
-            )
-    finally:
-        log.close()
-        with contextlib.suppress(UserError):  # the error that ended the training is the one to show
-            checkpoints.close()
-    fitted.save(run_dir.model)
-    if received:  # too late to interrupt the training
-        raise UserError(
-            f"stopped by {received[0].name} after training, which is saved; the same command "
-            "continues from there",
-            exit_status=128 + received[0],
-        )
-    return fitted
-
-
-def _fit_untrained(
-    detector: Detector,
-    training: Features,
-    layout: Layout,
-    run_dir: RunDirectory,
-    reporter: Reporter,
-) -> FittedDetector:
-    """Fits a system that has no network, which takes one pass over the features.
-
-    Vectors of the machines that were gone through are kept until the model is, which has them all.
-    """
-    if not distributed.is_primary():
-        return fit_clips(detector, training, layout)
-    run_dir.write_environment()
-    with disk_errors(run_dir.vectors):
-        run_dir.vectors.mkdir(exist_ok=True)
-    fitted = fit_clips(detector, training, layout, reporter=reporter, kept_dir=run_dir.vectors)
-    fitted.save(run_dir.model)
-    shutil.rmtree(run_dir.vectors, ignore_errors=True)
-    return fitted
-
-
-@contextlib.contextmanager
-def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
-    """Turns an interruption of training into a line with its epoch and signal."""
-    try:
-        yield
-    except Interrupted as interrupted:
-        # A signal to one of several processes stops them all.
-        number = received[0] if received else signal.SIGTERM
-        of = "" if received else " to another process"
-        raise UserError(
-            f"stopped by {number.name}{of} after epoch {interrupted.epoch}, which is saved; the "
-            "same command continues from there",
-            exit_status=128 + number,
-        ) from None
 
 
 def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble | FittedChoice:

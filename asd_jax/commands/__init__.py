@@ -8,6 +8,7 @@ from asd_jax.commands.base import CONFIG, PATHS, Command
 
 COMMANDS = {
     "list": listing.LIST,
+    "download": data.DOWNLOAD,
     "synth": data.SYNTH,
     "index": data.INDEX,
     "run": training.RUN,

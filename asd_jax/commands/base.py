@@ -14,7 +14,7 @@ CONFIG = "--config."  # prefix of a configuration's settings
 # Flags that are paths, or lists of them.
 PATHS = (
     *("config", "data_dir", "normal", "test", "anomalous", "manifest", "out_dir", "run_dir"),
-    *("cache_dir", "members_dir", "keras"),
+    *("cache_dir", "members_dir", "ground_truth", "keras"),
 )
 
 
@@ -67,6 +67,17 @@ def define_on_bad_clip(values: flags.FlagValues) -> None:
         "stop",
         ["stop", "skip"],
         "at a recording that cannot be used: stop, or skip it with a line",
+        flag_values=values,
+    )
+
+
+def define_ground_truth(values: flags.FlagValues) -> None:
+    """Adds --ground_truth."""
+    flags.DEFINE_string(
+        "ground_truth",
+        None,
+        "labels of an evaluation set to evaluate by: folder of an official evaluator or of the "
+        "baselines, or one of their lists",
         flag_values=values,
     )
 

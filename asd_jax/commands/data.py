@@ -1,6 +1,7 @@
-"""Commands about data: synth, index."""
+"""Commands about data: download, synth, index."""
 
 import dataclasses
+import functools
 import os
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,28 @@ _KEY = ("year", "subset", "machine", "section", "domain")
 _COUNTS = ("train", "normal", "anomaly", "unlabelled", "seconds")
 
 
+def _define_download(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer("year", None, "challenge year, 2020 to 2026", flag_values=values)
+    flags.DEFINE_list("machines", [], "machine types; all by default", flag_values=values)
+    flags.DEFINE_enum(
+        "subset", None, ["dev", "eval"], "which set; both by default", flag_values=values
+    )
+    flags.DEFINE_string(
+        "out_dir", None, "folder for the recordings of one year", flag_values=values
+    )
+
+
+def _download(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
+    from asd_jax.data.download import download
+
+    say = functools.partial(print, flush=True)
+    download(values.year, values.machines, values.subset, values.out_dir, report=say)
+
+
 def _define_synth(values: flags.FlagValues) -> None:
     flags.DEFINE_string("out_dir", None, "folder to make", flag_values=values)
     flags.DEFINE_integer("year", 2020, "layout: 2020 to 2026, or 0 for MIMII", flag_values=values)
-    flags.DEFINE_enum("subset", "dev", ["dev", "eval"], "which set", flag_values=values)
+    flags.DEFINE_enum("subset", "dev", ["dev", "eval", "both"], "which set", flag_values=values)
     flags.DEFINE_list("machines", [], "machine types; three by default", flag_values=values)
     flags.DEFINE_integer(
         "sections", None, "sections or ids a machine; all by default", flag_values=values
@@ -210,6 +229,12 @@ def _too_short(config: "Config | MembersConfig", data_dir: "DataSource") -> "lis
     return [] if short is None else [short]
 
 
+DOWNLOAD = Command(
+    "fetch the challenge's recordings from where they are published",
+    _define_download,
+    _download,
+    ("year", "out_dir"),
+)
 SYNTH = Command("make a labelled data set", _define_synth, _synth, ("out_dir",))
 INDEX = Command(
     "what a data folder holds, and what is wrong with it",

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from asd_jax.commands.base import CONFIG, Command, define_on_bad_clip, keep_compiled
+from asd_jax.commands.base import (
+    CONFIG,
+    Command,
+    define_ground_truth,
+    define_on_bad_clip,
+    keep_compiled,
+)
 from asd_jax.commands.output import define_format, print_csv, print_json, print_remarks
 from asd_jax.errors import UserError
 
@@ -200,30 +206,60 @@ def _import(values: flags.FlagValues, words: list[str], overrides: dict[str, str
 def _define_report(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("run_dir", [], "run directory; may be repeated", flag_values=values)
     _define_false_alarms(values)
+    define_ground_truth(values)
+    define_on_bad_clip(values)
     define_format(values)
 
 
 def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.evaluation.records import MetricRecord
     from asd_jax.runs import report as reporting
+    from asd_jax.runs.both_sets import by_set
     from asd_jax.runtime.text_tables import terminal_width
 
+    if values.ground_truth is not None:
+        _label(values)
     if values.format == "table":
-        print(reporting.report(values.run_dir, terminal_width(), false_alarms=values.false_alarms))
-        if len(values.run_dir) == 1:
-            _tell_of_page(values.run_dir[0])
+        for i, (name, paths) in enumerate(by_set(values.run_dir).items()):
+            if i:
+                print()
+            if name:
+                print(f"{name}\n")
+            print(reporting.report(paths, terminal_width(), false_alarms=values.false_alarms))
+            if len(paths) == 1:
+                _tell_of_page(paths[0])
         return
     if values.false_alarms is not None:
         raise UserError(
             f"--false_alarms changes decisions, of which --format={values.format} has none; leave "
             "one of them out"
         )
-    records, notes = reporting.report_records(values.run_dir)
+    paths = [path for paths in by_set(values.run_dir).values() for path in paths]
+    records, notes = reporting.report_records(paths)
     print_remarks(notes)
     if values.format == "csv":
         print_csv(MetricRecord._fields, [record._asdict() for record in records])
     else:
         print_json({"results": [record._asdict() for record in records], "notes": notes})
+
+
+def _label(values: flags.FlagValues) -> None:
+    """Evaluates the runs by a ground truth, which their files then have."""
+    from asd_jax.runs.both_sets import with_hidden_labels
+    from asd_jax.runs.directory import RunDirectory
+    from asd_jax.runs.labelled import label_run
+    from asd_jax.runs.report import finished_run
+
+    keep_compiled(None)
+    for path in map(with_hidden_labels, values.run_dir):
+        finished_run(path)  # raises UserError, before anything is made in the folder
+        with RunDirectory(path).lock():
+            label_run(
+                path,
+                values.ground_truth,
+                lambda line: print(line, file=sys.stderr),
+                on_bad_clip=values.on_bad_clip,
+            )
 
 
 def _tell_of_page(run_dir: str) -> None:

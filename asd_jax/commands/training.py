@@ -4,6 +4,7 @@ from absl import flags
 
 from asd_jax.commands.base import (
     Command,
+    define_ground_truth,
     define_on_bad_clip,
     define_source,
     keep_compiled,
@@ -20,6 +21,7 @@ def _define_run(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_source(values)
+    define_ground_truth(values)
     flags.DEFINE_string("out_dir", None, "run directory to make or continue", flag_values=values)
     flags.DEFINE_string(
         "cache_dir",
@@ -87,13 +89,17 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
 
     keep_compiled(values.cache_dir)
     if values.dry_run:
-        print(pipeline.dry_run(config, source, on_bad_clip=values.on_bad_clip))
+        shown = pipeline.dry_run(
+            config, source, ground_truth=values.ground_truth, on_bad_clip=values.on_bad_clip
+        )
+        print(shown)
         return
     assert source is not None
     result = pipeline.run(
         config,
         source,
         values.out_dir,
+        ground_truth=values.ground_truth,
         members_dir=values.members_dir,
         cache_dir=values.cache_dir,
         on_bad_clip=values.on_bad_clip,

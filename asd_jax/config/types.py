@@ -52,7 +52,8 @@ class DataConfig:
 
     Attributes:
         machines: machine types; empty for all.
-        subset: "dev" or "eval"; "auto" takes the development set where there is one.
+        subset: "dev", "eval", or "both", with a run directory of each; "auto" takes the development
+            set where there is one.
         year: challenge year, for data whose layout does not show it; 0 infers it.
         channel: channel of recordings that have several; -1 takes their mean.
         group: what tells the clips that were recorded together, as in a session or on a day: the
@@ -60,15 +61,19 @@ class DataConfig:
             expression with a part in parentheses, which is searched in the recording's path. Empty
             where each clip is by itself. Groups are held out, left out and counted as a whole
             where thresholds and p-values are made.
+        hidden_attributes: folder of attributes that names hide since 2024, which the organisers
+            publish afterwards, see `asd_jax.data.hidden_attributes`; empty for none. Systems that
+            tell attributes apart learn from them, which the challenge's rules do not allow.
         clip_seconds: recordings of one and a half times this length, or longer, are cut into clips
             of about it, see `features.cut`; 0 leaves them whole.
     """
 
     machines: tuple[str, ...] = ()
-    subset: Literal["auto", "dev", "eval"] = "auto"
+    subset: Literal["auto", "dev", "eval", "both"] = "auto"
     year: int = 0
     channel: int = 0
     group: str = ""
+    hidden_attributes: str = ""
     clip_seconds: float = 0.0
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@
 | `audio_files` | `inspect`, `read`: a recording of any rate, channels and length |
 | `recordings` | `read_recordings`: many, a few ahead, long ones in blocks |
 | `synthetic` | `synthesize`: synthetic machine sounds in any year's layout |
-| `download` | the challenge's archives; `python -m asd_jax.data.download --help` |
+| `download` | the challenge's archives; `asd-jax download --help` |
 """
 
 from asd_jax.data.audio_files import AudioInfo, inspect, read

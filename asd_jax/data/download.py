@@ -1,6 +1,6 @@
 """Fetches the challenge's data sets from where the organisers publish them.
 
-    python -m asd_jax.data.download --year=2020 --machines=fan,pump --out_dir=data/dcase2020
+    asd-jax download --year=2020 --machines=fan,pump --out_dir=data/dcase2020
 
 The clips come to `<out_dir>/<dev_data|eval_data>/<machine>/`. The same command continues where an
 interrupted one stopped, and does nothing where all is there. Their licences are on the pages of
@@ -9,13 +9,11 @@ their records; read them before you use the sounds.
 
 import contextlib
 import difflib
-import functools
 import hashlib
 import json
 import os
 import shutil
 import stat
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -23,7 +21,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from absl import flags
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -332,41 +329,3 @@ def _refuse_full_disk(machine_dir: Path, n_bytes: int) -> None:
             f"room and {_AGAIN}",
             exit_status=1,
         )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status."""
-    values = flags.FlagValues()
-    flags.DEFINE_integer("year", None, "Challenge year, 2020 to 2026.", flag_values=values)
-    flags.DEFINE_list("machines", [], "Machine types; all if none is given.", flag_values=values)
-    flags.DEFINE_enum("subset", None, ["dev", "eval"], "Both if not given.", flag_values=values)
-    flags.DEFINE_string(
-        "out_dir", None, "Where the data go, one folder a year.", flag_values=values
-    )
-    flags.DEFINE_boolean("help", False, "Show this.", flag_values=values)
-    try:
-        rest = values([sys.argv[0], *(sys.argv[1:] if arguments is None else arguments)])[1:]
-        if values.help:
-            print(f"{__doc__}\n{values.get_help()}")
-            return 0
-        if rest:
-            raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --")
-        for flag in ("year", "out_dir"):
-            if values[flag].value is None:
-                raise UserError(f"--{flag} is missing; see --help")
-        say = functools.partial(print, flush=True)
-        download(values.year, values.machines, values.subset, values.out_dir, report=say)
-    except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print(f"interrupted; {_AGAIN}", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,8 +27,9 @@ from asd_jax.data.audio_files import inspect
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.data.folders import EXPECTED, RENAMED, SPLITS, is_recording, is_wav, walk
 from asd_jax.data.manifest import Manifest, manifest_clips
+from asd_jax.data.names import LABELS, NO_ATTRIBUTES, official_name
 from asd_jax.data.own_folders import OwnFolders, own_clips
-from asd_jax.data.years import NO_ATTRIBUTE, SUBSET_FOLDER, YEARS, with_years
+from asd_jax.data.years import SUBSET_FOLDER, YEARS, with_years
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import composed
 
@@ -37,13 +38,6 @@ DataSource = os.PathLike | str | OwnFolders | Manifest
 # (where they are, challenge year or None) → what is there: `scan`, or one that remembers.
 Scanner = Callable[[DataSource, int | None], "Scan"]
 
-_LABELS = {"normal": NORMAL, "anomaly": ANOMALY, "abnormal": ANOMALY, None: UNLABELLED}
-
-_ID_NAME = re.compile(r"(?:(?P<label>normal|anomaly|abnormal)_)?id_(?P<section>\d\d)_\d+")
-_SECTION_NAME = re.compile(
-    r"section_(?P<section>\d\d)(?:_(?P<domain>source|target))?(?:_(?P<split>train|test))?"
-    r"(?:_(?P<label>normal|anomaly))?_\d+(?:_(?P<attributes>.+))?"
-)
 _ID_FOLDER = re.compile(r"id_(\d\d)")
 _ID_SPLITS = ("normal", "abnormal")
 
@@ -246,7 +240,7 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
     if path.suffix.lower() != ".wav":
         return None
     folder = path.parent
-    if (match := _ID_FOLDER.fullmatch(folder.parent.name)) and folder.name in _LABELS:
+    if (match := _ID_FOLDER.fullmatch(folder.parent.name)) and folder.name in LABELS:
         fields = _place(folder.parent.parent)
         if fields is None or folder.name == "anomaly":
             return None
@@ -256,7 +250,7 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
             name=f"{folder.name}/{path.name}",
             path=str(path),
             year=0,
-            label=_LABELS[folder.name],
+            label=LABELS[folder.name],
             **fields,
         )
 
@@ -264,31 +258,28 @@ def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip |
     fields = _place(folder.parent)
     if split is None or fields is None:
         return None
-    if match := _ID_NAME.fullmatch(path.stem):
+    named = official_name(path.name)
+    if named is None:
+        return None
+    if named.by_id:
         if folder.name not in ("train", "test", RENAMED):
             return None
-        year, domain = 2020, ""
-        attributes: tuple[tuple[str, str], ...] = ()
-    elif match := _SECTION_NAME.fullmatch(path.stem):
-        domain = match["domain"] or ""
+        year = 2020
+    else:
         by_folder = "" if folder.name == RENAMED else folder.name.removesuffix(split).rstrip("_")
-        if match["split"] not in (None, split) or (by_folder and by_folder != domain):
+        if named.split not in (None, split) or (by_folder and by_folder != named.domain):
             return None
         year = 2021 if by_folder else 2022
-        attributes = _attributes(match["attributes"])
-    else:
-        return None
-    label = _LABELS[match["label"]]
     return Clip(
-        section=match["section"],
+        section=named.section,
         split=split,
         name=path.name,
         path=str(path),
         year=year,
-        domain=domain,
+        domain=named.domain,
         # Training clips are normal by the rules of the challenge, even if the name omits it.
-        label=NORMAL if split == "train" and label == UNLABELLED else label,
-        attributes=attributes,
+        label=NORMAL if split == "train" and named.label == UNLABELLED else named.label,
+        attributes=named.attributes,
         **fields,
     )
 
@@ -343,14 +334,6 @@ def _place(machine_folder: Path) -> _Place | None:
     return {"machine": machine, "subset": nearest[1] if nearest else "dev"}
 
 
-def _attributes(text: str | None) -> tuple[tuple[str, str], ...]:
-    """Parses (name, value) pairs; a last name without a value has the value ""."""
-    if text is None or text == NO_ATTRIBUTE:
-        return ()
-    tokens = text.split("_")
-    return tuple(zip(tokens[::2], [*tokens[1::2], ""], strict=False))
-
-
 def _with_mimii_split(clips: ClipTable) -> ClipTable:
     """Moves normal clips of MIMII to the test set: as many as abnormal ones, as in its baseline.
 
@@ -391,5 +374,5 @@ def _read_attribute_file(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
         names = [key for key in row if key and re.fullmatch(r"d\d+p", key)]
         pairs = ((row[name], row.get(f"{name[:-1]}v") or "") for name in names)
         stem = Path(row["file_name"]).stem
-        attributes[stem] = tuple(p for p in pairs if p[0] and p[0] != NO_ATTRIBUTE)
+        attributes[stem] = tuple(p for p in pairs if p[0] and p[0] not in NO_ATTRIBUTES)
     return attributes

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from asd_jax.data.clips import ClipTable
+from asd_jax.data.names import NO_ATTRIBUTES
 
 YEARS = range(2020, 2027)
 SUBSET_FOLDER = re.compile(r"(dev|eval)_\w+")
-NO_ATTRIBUTE = "noAttribute"
 # Settings and year of a data set that `asd-jax synth` made.
 SETTINGS_FILE = "synthetic.json"
 _YEAR_FOLDER = re.compile(r"dcase[-_ ]?(20\d\d)", re.IGNORECASE)
@@ -95,11 +95,12 @@ def _year(folder: Path, clips: ClipTable, has_supplemental: bool) -> tuple[int, 
     if 2021 in clips.distinct("year"):
         return 2021, "it has test folders by domain"
     candidates: tuple[int, ...]
+    hidden = tuple(f"_{text}" for text in NO_ATTRIBUTES)
     if clips.distinct("section") != ["00"]:
         candidates, why = (2022, 2021), "it has sections beside 00"
     elif has_supplemental:
         candidates, why = (2025, 2026), "it has supplemental clips"
-    elif any(os.path.splitext(c.name)[0].endswith(f"_{NO_ATTRIBUTE}") for c in clips):
+    elif any(os.path.splitext(c.name)[0].endswith(hidden) for c in clips):
         candidates, why = (2024, 2025, 2026), "it has names with noAttribute"
     else:
         candidates, why = (2023, 2024, 2025, 2026, 2022, 2021), "it has section 00 alone"

@@ -156,14 +156,17 @@ def domains_of(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], OfDomain]:
 
 
 def write_analysis(
-    folder: os.PathLike | str, rows: Sequence[ScoreRow], features: Features, front_end: ClipFrontEnd
+    folder: os.PathLike | str,
+    rows: Sequence[ScoreRow],
+    features: Features | None = None,
+    front_end: ClipFrontEnd | None = None,
 ) -> None:
     """Writes `analysis.md` and a picture for each machine that has labelled test clips.
 
     Args:
         folder: the run directory.
         rows: scores of the run.
-        features: the test clips' features.
+        features: the test clips' features; without, there are no pictures.
         front_end: their front end.
     """
     folder = Path(folder)
@@ -187,10 +190,11 @@ def write_analysis(
             "",
             "Normal clips of each domain against the anomalies of both.",
         ]
-    for machine in machines:
-        picture = "spectrograms/" + fitting_name(machine, ".png")
-        write_spectrograms(folder / picture, rows, machine, features, front_end)
-        text += ["", f"![{machine}: wrong and right decisions]({quote(picture)})"]
+    if features is not None and front_end is not None:
+        for machine in machines:
+            picture = "spectrograms/" + fitting_name(machine, ".png")
+            write_spectrograms(folder / picture, rows, machine, features, front_end)
+            text += ["", f"![{machine}: wrong and right decisions]({quote(picture)})"]
     with atomic_write(folder / "analysis.md") as file:
         file.write("\n".join(text) + "\n")
 

@@ -40,7 +40,7 @@ class ClassRow(NamedTuple):
     class_name: str
 
 
-def labelled(detector: Joint, training: Features, path: os.PathLike | str) -> Features:
+def with_classes(detector: Joint, training: Features, path: os.PathLike | str) -> Features:
     """The training clips with their classes by sound: those of the file, or else found now.
 
     Several processes call this alike; the first one reads, or finds, what all have.
@@ -81,7 +81,7 @@ def labelled(detector: Joint, training: Features, path: os.PathLike | str) -> Fe
 
 
 def write_classes(path: os.PathLike | str, detector: Joint, clips: ClipTable) -> None:
-    """Writes classes.csv of training clips, from `labelled`."""
+    """Writes classes.csv of training clips, from `with_classes`."""
     write_rows(path, ClassRow, _rows(detector, clips))
 
 

@@ -11,6 +11,7 @@ from asd_jax.config import nearest
 from asd_jax.data import layouts
 from asd_jax.data.clips import ANOMALY, HELD_OUT, Clip, ClipTable
 from asd_jax.data.groups import with_groups
+from asd_jax.data.hidden_attributes import with_hidden_attributes
 from asd_jax.data.layouts import DataSource, Scanner, listed_clips
 from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
@@ -118,6 +119,8 @@ def find_chosen(
     data = detector.config.data
     scanned = (scan or layouts.scan)(data_dir, data.year or None)
     clips = listed_clips(scanned, data_dir, report)
+    if data.hidden_attributes:
+        clips = with_hidden_attributes(clips, data.hidden_attributes, report)
     if detector.supplemental:
         clips = clips + supplemental_clips(scanned.supplemental, clips)
     clips = choose_clips(detector, clips, report)
@@ -157,8 +160,10 @@ def of_subset(subset: str, clips: Sequence[Clip], report: Callable[[str], None])
         if len(subsets) > 1:
             report(
                 "the data has a development and an evaluation set; the first is used, "
-                "--config.data.subset=eval takes the other"
+                "--config.data.subset=eval takes the other, and =both takes both"
             )
+    if subset == "both":
+        return clips
     if subset not in subsets:
         raise UserError(f"data.subset is {subset}, but the data has {', '.join(subsets)}")
     return clips[clips.where(subset=subset)]

@@ -33,6 +33,8 @@ _PACKAGES = (
     "librosa",
     "soundfile",
 )
+# Which sets a folder has runs of, each in a folder of its name; such a one is no run directory.
+SETS_FILE = "sets.json"
 
 
 class RunDirectory:
@@ -59,6 +61,7 @@ class RunDirectory:
         self.results_csv = self.path / "results.csv"
         self.results_md = self.path / "results.md"
         self.published_md = self.path / "published.md"
+        self.ground_truth = self.path / "ground_truth.json"
         self.recordings_csv = self.path / "recordings.csv"
         self.report_html = self.path / "report.html"
 
@@ -196,7 +199,7 @@ class RunDirectory:
         """Removes what was made of the test clips, first what marks the run as finished."""
         with disk_errors(self.path):
             made = (self.results_md, self.published_md, self.results_csv, self.scores_csv)
-            for path in (*made, self.report_html, self.recordings_csv):
+            for path in (*made, self.report_html, self.recordings_csv, self.ground_truth):
                 path.unlink(missing_ok=True)
             shutil.rmtree(self.scores, ignore_errors=True)
 
@@ -209,6 +212,10 @@ class RunDirectory:
     def read_data(self) -> dict[str, Any]:
         """Reads the description of the run's recordings; UserError if it is damaged."""
         return _read_json(self.data, ("year", "synthetic", "n_clips", "fingerprint"))
+
+    def read_ground_truth(self) -> dict[str, Any]:
+        """Reads where the labels of the test clips are from; UserError if that is damaged."""
+        return _read_json(self.ground_truth, ("source",))
 
     def open_log(self, keep_epochs: int) -> "Log":
         """Opens the log to continue after an epoch; drops lines of later epochs."""
@@ -259,6 +266,10 @@ def read_config(path: os.PathLike | str) -> dict[str, Any]:
         UserError: the file is missing or damaged.
     """
     if not Path(path).is_file():
+        if (folder := Path(path).parent).joinpath(SETS_FILE).is_file():
+            raise UserError(
+                f"{folder} has the runs of both sets; name {folder / 'dev'} or {folder / 'eval'}"
+            )
         raise UserError(f"{Path(path).parent} is no run directory: it has no config.json")
     return configs.upgraded(_read_json(Path(path), ("name", "detector")))
 

@@ -76,25 +76,38 @@ class RunResult:
     Attributes:
         path: the run directory.
         table: the table of results; empty in other processes than the first.
+        parts: of both sets of a year, the run directory of each, whose columns are one after
+            another; empty where `path` is the run directory.
     """
 
     path: Path
     table: str
+    parts: tuple[Path, ...] = ()
 
     @functools.cached_property
     def scores(self) -> Columns:
         """The columns of scores.csv: `ScoreRow` of each test clip and seed."""
-        return Columns(read_scores_csv(RunDirectory(self.path).scores_csv), ScoreRow)
+        return Columns(
+            [row for run in self._runs() for row in read_scores_csv(run.scores_csv)], ScoreRow
+        )
 
     @functools.cached_property
     def results(self) -> Columns:
         """The columns of results.csv: `ResultRow` of each machine, section, domain and seed."""
-        return Columns(read_results_csv(RunDirectory(self.path).results_csv), ResultRow)
+        return Columns(
+            [row for run in self._runs() for row in read_results_csv(run.results_csv)], ResultRow
+        )
 
     @functools.cached_property
     def training_scores(self) -> Columns:
         """The columns of training_scores.csv: `TrainingRow` of each training clip and seed."""
-        return Columns(read_training_csv(RunDirectory(self.path).training_csv), TrainingRow)
+        return Columns(
+            [row for run in self._runs() for row in read_training_csv(run.training_csv)],
+            TrainingRow,
+        )
+
+    def _runs(self) -> list[RunDirectory]:
+        return [RunDirectory(path) for path in self.parts or (self.path,)]
 
     def __str__(self) -> str:
         return self.table

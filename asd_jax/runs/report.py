@@ -70,7 +70,8 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
         published,
         [
             *([decision_markdown(rows)] if year == OWN and rows else []),
-            *(*notes, *standing.notes, standing.line, *constant_scores(rows), *promises),
+            *(*notes, *truth_notes(run_dir), *standing.notes, standing.line),
+            *(*constant_scores(rows), *promises),
         ],
     )
     return intervals
@@ -91,6 +92,17 @@ def comparison(
     needed = published and not data["synthetic"]
     rows = read_training_csv(run_dir.training_csv) if needed else ()
     return compare(published, {row.machine for row in results}, rows, data)
+
+
+def truth_notes(run_dir: RunDirectory) -> list[str]:
+    """A line on where the labels are from, if they were published apart from the recordings.
+
+    Raises:
+        UserError: the file that says so is damaged.
+    """
+    if not run_dir.ground_truth.is_file():
+        return []
+    return [f"Labels are those of {run_dir.read_ground_truth()['source']}."]
 
 
 def standing_in(
@@ -162,7 +174,7 @@ def table(
         year,
         bootstrap_results(rows, year),
         published,
-        [*notes, *standing.notes, *constant_scores(rows)],
+        [*notes, *truth_notes(run_dir), *standing.notes, *constant_scores(rows)],
         width,
     )
     if year == OWN and not rows:

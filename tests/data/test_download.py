@@ -6,16 +6,16 @@ import hashlib
 import io
 import json
 import stat
-import subprocess
 import sys
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from command_line import run_cli
 
 from asd_jax.data import download as module
-from asd_jax.data.download import download, main, select
+from asd_jax.data.download import download, select
 from asd_jax.data.layouts import find_clips
 from asd_jax.errors import UserError
 
@@ -334,6 +334,8 @@ def test_select():
     assert {a.machine for a in select(2023, subset="eval")} == {
         *("bandsaw", "grinder", "shaker", "ToyDrone", "ToyNscale", "ToyTank", "Vacuum")
     }
+    of_2026 = select(2026, ["Sander"])
+    assert [a.url.rpartition("_")[2] for a in of_2026] == ["train.zip", "test.zip"]
     with pytest.raises(UserError, match="year 2019: .* 2020 to 2026"):
         select(2019)
     with pytest.raises(UserError, match="no machine 'Fan' in 2020; did you mean fan"):
@@ -347,20 +349,19 @@ def test_select():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--yeer=2020"], "Did you mean: year"),
+        (["--yeer=2020"], "did you mean --year"),
         (["--year=first"], "--year=first"),
-        (["--year=2020"], "--out_dir is missing"),
-        (["--out_dir=x"], "--year is missing"),
+        (["--year=2020"], "download needs --out_dir=…"),
+        (["--out_dir=x"], "download needs --year=…"),
         (["--year=2020", "--out_dir=x", "--subset=test"], "--subset"),
         (["--year=2020", "--out_dir=x", "--machines=fan,pumps"], "did you mean pump"),
-        (["--year=2020", "--out_dir=x", "fan"], "unexpected argument 'fan'"),
+        (["--year=2020", "--out_dir=x", "fan"], "takes flags only, not 'fan'"),
     ],
 )
 def test_wrong_command_line(arguments, line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert line in error
+    status, _, error = run_cli(capsys, "download", *arguments)
+    assert status == 2 and line in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
@@ -370,18 +371,11 @@ def test_command_line_downloads(site, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         module, "_addresses", lambda *_: (site.url + URL, f"{site.url}/api/records/3678171")
     )
-    arguments = ["--year=2020", "--machines=fan", "--subset=dev", f"--out_dir={tmp_path}"]
-    assert main(arguments) == 0
-    assert "1 files in" in capsys.readouterr().out
+    command = ["download", "--year=2020", "--machines=fan", "--subset=dev", f"--out_dir={tmp_path}"]
+    status, out, _ = run_cli(capsys, *command)
+    assert status == 0 and "1 files in" in out
     assert (tmp_path / "dev_data" / CLIP).exists()
     site.files.clear()
     (tmp_path / f"dev_data/fan/.{NAME}.done").unlink()
-    assert main(arguments) == 1
-    assert capsys.readouterr().err.startswith(f"error: {NAME}: the download stopped")
-
-
-def test_runs_as_a_module():
-    command = [sys.executable, "-m", "asd_jax.data.download", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--out_dir" in done.stdout
-    assert done.stderr == ""
+    status, _, err = run_cli(capsys, *command)
+    assert status == 1 and err.startswith(f"asd-jax: {NAME}: the download stopped")

@@ -23,7 +23,7 @@ from asd_jax.fitting import recordings
 
 SUBSETS = (
     "\nthe data has a development and an evaluation set; the first is used, "
-    "--config.data.subset=eval takes the other"
+    "--config.data.subset=eval takes the other, and =both takes both"
 )
 
 

@@ -6,7 +6,6 @@ choice of other machines; and the same call completes an interrupted synthesis.
 """
 
 import concurrent.futures
-import csv
 import dataclasses
 import difflib
 import io
@@ -23,16 +22,22 @@ from typing import Any
 import numpy as np
 
 from asd_jax.data.synthetic import machine_kinds, machine_sounds
+from asd_jax.data.synthetic.listings import (
+    write_anomalies,
+    write_attributes,
+    write_ground_truth,
+)
 from asd_jax.data.synthetic.takes import (
+    BOTH,
     KINDS,
     MIMII,
     Settings,
     Take,
-    attributes_of,
     handful,
     machines_of,
     plan,
     sections_of,
+    subsets_of,
 )
 from asd_jax.data.years import SETTINGS_FILE, YEARS
 from asd_jax.errors import UserError
@@ -41,6 +46,7 @@ from asd_jax.runtime import files
 DIFFICULTIES = {"easy": 6.0, "default": 0.0, "hard": -6.0}  # dB added to the faults' levels
 HALLS = ("own", "factory")
 FAULTS = ("added", "all")
+SUBSETS = ("dev", "eval", BOTH)
 ANOMALIES_FILE = "anomalies.csv"
 
 
@@ -91,12 +97,15 @@ def synthesize(
     without noise or of the noise alone.
     `anomalies.csv` in `out_dir` lists the cause and level of every anomalous clip, including the
     unlabelled test clips of an evaluation set. Changes of a machine's own sound have no level.
+    `ground_truth` in `out_dir` has the labels of an evaluation set, in the form in which the
+    organisers publish theirs.
 
     Args:
         out_dir: root of the data set; new, empty, or of an interrupted synthesis.
         year: challenge year of the layout, 2020 to 2026; 0 for raw 8-channel MIMII.
-        subset: "dev" or "eval".
-        machines: machine types of that year and set; None for three of different kinds.
+        subset: "dev", "eval", or "both".
+        machines: machine types of that year and set; None for three of different kinds, of each
+            set.
         sections: number of ids or sections of each machine; None for all of the set.
         clips: training clips of each section.
         seed: whole number from 0.
@@ -158,8 +167,9 @@ def synthesize(
     results = _make_all(root, settings, todo, workers, progress)
     if not listed:
         fault_of = {take.path: fault for take, (_, fault) in zip(todo, results, strict=True)}
-        _write_anomalies(anomalies_file, takes, fault_of)
-    _write_attributes(root, settings, takes)
+        write_anomalies(anomalies_file, takes, fault_of)
+    write_attributes(root, settings, takes)
+    write_ground_truth(root, settings, takes)
     return Summary(
         out_dir=root,
         machines=settings.machines,
@@ -187,9 +197,11 @@ def _checked(settings: Settings) -> Settings:
     year, subset = settings.year, settings.subset
     if year not in (MIMII, *YEARS):
         raise UserError(f"year={year}: give one of {_listed(YEARS)}, or {MIMII} for raw MIMII")
-    known = machines_of(year, subset)
-    if not known:
-        raise UserError(f"subset={subset}: give dev{' or eval' if year != MIMII else ''}")
+    if subset not in SUBSETS[: 1 if year == MIMII else None]:
+        given = "dev" if year == MIMII else _listed(SUBSETS)
+        raise UserError(f"subset={subset}: give {'' if year == MIMII else 'one of '}{given}")
+    sets = [machines_of(year, name) for name in subsets_of(subset)]
+    known = tuple(dict.fromkeys(machine for inside in sets for machine in inside))
     for name, choices in (("difficulty", DIFFICULTIES), ("hall", HALLS), ("faults", FAULTS)):
         if getattr(settings, name) not in choices:
             raise UserError(f"{name}={getattr(settings, name)}: give one of {_listed(choices)}")
@@ -203,20 +215,28 @@ def _checked(settings: Settings) -> Settings:
     machines, sections = settings.machines, settings.sections
     if isinstance(machines, str):
         machines = [machines]
-    chosen = tuple(handful(known) if machines is None else dict.fromkeys(machines))
+    if machines is None:
+        machines = [machine for inside in sets for machine in handful(inside)]
+    chosen = tuple(dict.fromkeys(machines))
     if not chosen:
         raise UserError(f"machines is empty: give some of {_listed(known)}")
+    longest = 0
     for machine in chosen:
         if machine not in known:
             by_lower = {name.lower(): name for name in known}
             near = difflib.get_close_matches(str(machine).lower(), by_lower, n=3)
             hint = f"did you mean {_listed([by_lower[name] for name in near])}? " if near else ""
-            where = f"the {year} {subset} set" if year else "MIMII"
+            which = "sets" if subset == BOTH else f"{subset} set"
+            where = f"the {year} {which}" if year else "MIMII"
             raise UserError(f"no machine {machine!r} in {where}: {hint}it has {_listed(known)}")
-        most = len(sections_of(year, subset, machine))
+        most = max(
+            len(sections_of(year, name, machine))
+            for name, inside in zip(subsets_of(subset), sets, strict=True)
+            if machine in inside
+        )
+        longest = max(longest, most)
         if sections is not None and sections > most:
             raise UserError(f"sections={sections}: {machine} has {most} in year {year}, {subset}")
-    longest = max(len(sections_of(year, subset, machine)) for machine in chosen)
     return dataclasses.replace(
         settings,
         year=int(year),
@@ -323,43 +343,3 @@ def _is_complete(path: Path, settings: Settings, take: Take) -> bool:
     header = 44
     size = header + 2 * settings.samples(take.machine) * len(settings.microphones_db)
     return path.is_file() and path.stat().st_size == size
-
-
-def _write_anomalies(path: Path, takes: list[Take], faults: dict) -> None:
-    """Writes anomalies.csv; values that a fault does not have are empty."""
-    with files.atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["path", "machine", "section", "domain", "cause", "level_db", "frequency_hz", "strokes"]
-        )
-        for take in takes:
-            if take.cause is None:
-                continue
-            fault = faults[take.path]
-            level, frequency = (
-                "" if math.isnan(value) else f"{value:.2f}"
-                for value in (fault.level_db, fault.frequency_hz)
-            )
-            row = [take.path, take.machine, take.section, take.domain, fault.cause]
-            writer.writerow([*row, level, frequency, fault.strokes or ""])
-
-
-def _write_attributes(root: Path, settings: Settings, takes: list[Take]) -> None:
-    """Writes the `attributes_NN.csv` of years since 2022, which list labelled clips only."""
-    if settings.year < 2022:
-        return
-    sections: dict[tuple[str, str], list[Take]] = {}
-    for take in takes:
-        if take.split == "train" or (take.split == "test" and settings.subset == "dev"):
-            sections.setdefault((take.machine, take.section), []).append(take)
-    for (machine, section), inside in sections.items():
-        pairs = len(attributes_of(settings, inside[0]))
-        folder = root / f"{settings.subset}_data"
-        with files.atomic_write(folder / machine / f"attributes_{section}.csv") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            header = [f"d{i}{part}" for i in range(1, pairs + 1) for part in "pv"]
-            writer.writerow(["file_name", *header])
-            for take in inside:
-                values = [part for pair in attributes_of(settings, take) for part in pair]
-                name = Path(take.path).relative_to(folder.name).as_posix()
-                writer.writerow([name, *values])

@@ -7,6 +7,7 @@ from asd_jax.data.synthetic import machine_kinds, machine_wear
 from asd_jax.data.years import official_archives
 
 MIMII = 0  # the year that stands for raw MIMII
+BOTH = "both"  # the subset that stands for both
 _FEWEST_TARGETS = 3  # target clips of a challenge's training set
 _FEWEST_TESTS, _MOST_TESTS = 8, 100  # normal test clips of a section, and as many anomalous
 
@@ -86,6 +87,16 @@ def machines_of(year: int, subset: str) -> tuple[str, ...]:
     return tuple(sorted({a.machine for a in archives if a.year == year and a.subset == subset}))
 
 
+def subsets_of(subset: str) -> tuple[str, ...]:
+    """The sets that a setting means.
+
+    Examples:
+        >>> subsets_of("both")
+        ('dev', 'eval')
+    """
+    return ("dev", "eval") if subset == BOTH else (subset,)
+
+
 def handful(machines: tuple[str, ...]) -> tuple[str, ...]:
     """Chooses three machine types of different kinds.
 
@@ -155,6 +166,7 @@ class Take:
         condition: of the machine.
         cause: of the fault; None for a normal clip.
         alone: what a supplemental clip has, "machine" or "noise"; "" for both.
+        original: name of an unlabelled clip that says its label; "" of other clips.
     """
 
     path: str
@@ -166,14 +178,18 @@ class Take:
     condition: machine_kinds.Condition
     cause: str | None
     alone: Literal["", "machine", "noise"] = ""
+    original: str = ""
 
 
 def plan(settings: Settings) -> list[Take]:
     """All recordings of a data set, in the order of its listing."""
     takes = []
-    for machine in settings.machines:
-        for section in sections_of(settings.year, settings.subset, machine)[: settings.sections]:
-            takes += _plan_section(settings, machine, section)
+    for subset in subsets_of(settings.subset):
+        own = dataclasses.replace(settings, subset=subset)
+        known = machines_of(settings.year, subset)
+        for machine in filter(known.__contains__, settings.machines):
+            for section in sections_of(settings.year, subset, machine)[: settings.sections]:
+                takes += _plan_section(own, machine, section)
     return takes
 
 
@@ -211,7 +227,10 @@ def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
             take = Take("", machine, section, split, domain, key, condition, None)
             name = _name(settings, take, label, orders.get(key, number), key in orders)
             cause = causes[index % len(causes)] if label == "anomaly" else None
-            takes.append(dataclasses.replace(take, path=name, cause=cause))
+            original = ""
+            if key in orders:
+                original = _name(settings, take, label, number, False).rpartition("/")[2]
+            takes.append(dataclasses.replace(take, path=name, cause=cause, original=original))
     return takes + _plan_supplemental(settings, machine, section)
 
 

@@ -274,7 +274,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         ({"machines": ["gearbox"]}, "it has ToyCar, ToyConveyor, fan, pump, slider, valve"),
         ({"machines": []}, "machines is empty"),
         ({"year": 2019}, "year=2019: give one of 2020"),
-        ({"subset": "train"}, "subset=train: give dev or eval"),
+        ({"subset": "train"}, "subset=train: give one of dev, eval, both"),
         ({"year": 0, "subset": "eval"}, "subset=eval: give dev"),
         ({"clips": 0}, "clips=0: give a whole number, at least 1"),
         ({"sections": 9}, "sections=9: fan has 4"),

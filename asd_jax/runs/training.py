@@ -1,0 +1,140 @@
+"""The fitted system of a run: loaded where it is there, or trained from the last checkpoint on."""
+
+import contextlib
+import io
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from asd_jax.detectors import Detector
+from asd_jax.errors import UserError
+from asd_jax.evaluation.results import write_training_csv
+from asd_jax.features.table import Features
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.fitting import fit_clips
+from asd_jax.fitting.layout import Layout, plan_lines
+from asd_jax.fitting.normal import with_normal
+from asd_jax.fitting.scores import score_training
+from asd_jax.fitting.thresholds import with_thresholds
+from asd_jax.runs.directory import RunDirectory
+from asd_jax.runtime import distributed
+from asd_jax.runtime.files import disk_errors
+from asd_jax.runtime.interruption import stop_signals
+from asd_jax.runtime.progress import Reporter
+from asd_jax.training import Interrupted
+from asd_jax.training.checkpoints import Checkpoints
+
+
+def fit_run(
+    detector: Detector,
+    training: Features,
+    layout: Layout,
+    run_dir: RunDirectory,
+    reporter: Reporter,
+) -> FittedDetector:
+    """Loads the fitted detector with its thresholds, or computes the missing parts.
+
+    The first of several processes reads and writes the files, and sends their content to the
+    others.
+    """
+    writes = distributed.is_primary()
+
+    def stored() -> bytes:
+        return run_dir.model.read_bytes() if run_dir.model.is_file() else b""
+
+    if data := distributed.from_primary(stored):
+        fitted = FittedDetector.load(run_dir.model if writes else io.BytesIO(data))
+    else:
+        for line in plan_lines(detector, training.clips):
+            reporter.line(line)
+        fit = _train if detector.config.detector.trains else _fit_untrained
+        fitted = fit(detector, training, layout, run_dir, reporter)
+    # A model that was trained anew after its loss, or imported, has no thresholds yet.
+    lost = writes and not run_dir.training_csv.is_file()
+    if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
+        rows = score_training(fitted, training, layout, reporter)
+        fitted = with_thresholds(fitted, rows, reporter)
+        if writes:
+            fitted = with_normal(fitted, training, layout)
+            fitted.save(run_dir.model)
+            write_training_csv(run_dir.training_csv, rows)
+    return fitted
+
+
+def _train(
+    detector: Detector,
+    training: Features,
+    layout: Layout,
+    run_dir: RunDirectory,
+    reporter: Reporter,
+) -> FittedDetector:
+    """Continues training from the last checkpoint, and saves the model."""
+    if not distributed.is_primary():
+        with stop_signals() as received, _stopped_by(received):
+            return fit_clips(detector, training, layout, should_stop=lambda: bool(received))
+    run_dir.write_environment()
+    checkpoints = Checkpoints(run_dir.checkpoints)
+    log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
+    try:
+        with stop_signals() as received, _stopped_by(received):
+            fitted = fit_clips(
+                detector,
+                training,
+                layout,
+                reporter=reporter,
+                checkpoints=checkpoints,
+                log=log,
+                should_stop=lambda: bool(received),
+            )
+    finally:
+        log.close()
+        with contextlib.suppress(UserError):  # the error that ended the training is the one to show
+            checkpoints.close()
+    fitted.save(run_dir.model)
+    if received:  # too late to interrupt the training
+        raise UserError(
+            f"stopped by {received[0].name} after training, which is saved; the same command "
+            "continues from there",
+            exit_status=128 + received[0],
+        )
+    return fitted
+
+
+def _fit_untrained(
+    detector: Detector,
+    training: Features,
+    layout: Layout,
+    run_dir: RunDirectory,
+    reporter: Reporter,
+) -> FittedDetector:
+    """Fits a system that has no network, which takes one pass over the features.
+
+    Vectors of the machines that were gone through are kept until the model is, which has them all.
+    """
+    if not distributed.is_primary():
+        return fit_clips(detector, training, layout)
+    run_dir.write_environment()
+    with disk_errors(run_dir.vectors):
+        run_dir.vectors.mkdir(exist_ok=True)
+    fitted = fit_clips(detector, training, layout, reporter=reporter, kept_dir=run_dir.vectors)
+    fitted.save(run_dir.model)
+    shutil.rmtree(run_dir.vectors, ignore_errors=True)
+    return fitted
+
+
+@contextlib.contextmanager
+def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
+    """Turns an interruption of training into a line with its epoch and signal."""
+    try:
+        yield
+    except Interrupted as interrupted:
+        # A signal to one of several processes stops them all.
+        number = received[0] if received else signal.SIGTERM
+        of = "" if received else " to another process"
+        raise UserError(
+            f"stopped by {number.name}{of} after epoch {interrupted.epoch}, which is saved; the "
+            "same command continues from there",
+            exit_status=128 + number,
+        ) from None
