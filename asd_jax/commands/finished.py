@@ -17,7 +17,13 @@ from asd_jax.commands.base import (
     define_on_bad_clip,
     keep_compiled,
 )
-from asd_jax.commands.output import define_format, print_csv, print_json, print_remarks
+from asd_jax.commands.output import (
+    PAPER_FORMATS,
+    define_format,
+    print_csv,
+    print_json,
+    print_remarks,
+)
 from asd_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -208,7 +214,7 @@ def _define_report(values: flags.FlagValues) -> None:
     _define_false_alarms(values)
     define_ground_truth(values)
     define_on_bad_clip(values)
-    define_format(values)
+    define_format(values, for_papers=True)
 
 
 def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
@@ -231,9 +237,12 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
         return
     if values.false_alarms is not None:
         raise UserError(
-            f"--false_alarms changes decisions, of which --format={values.format} has none; leave "
-            "one of them out"
+            f"--false_alarms changes decisions, of which --format={values.format} has none of its "
+            "own; leave one of them out"
         )
+    if values.format in PAPER_FORMATS:
+        _print_for_papers(by_set(values.run_dir), values.format)
+        return
     paths = [path for paths in by_set(values.run_dir).values() for path in paths]
     records, notes = reporting.report_records(paths)
     print_remarks(notes)
@@ -241,6 +250,17 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
         print_csv(MetricRecord._fields, [record._asdict() for record in records])
     else:
         print_json({"results": [record._asdict() for record in records], "notes": notes})
+
+
+def _print_for_papers(runs: "Mapping[str, Sequence[str]]", style: str) -> None:
+    """A table a set, whose name is a heading or a comment."""
+    from asd_jax.runs.paper_tables import paper_table
+
+    tables = []
+    for name, paths in runs.items():
+        heading = f"{'%' if style == 'latex' else '##'} {name}\n\n" if name else ""
+        tables.append(heading + paper_table(paths, style))
+    print("\n\n".join(tables))
 
 
 def _label(values: flags.FlagValues) -> None:

@@ -20,13 +20,17 @@ from absl import flags
 FORMATS = ("table", "csv", "json")
 
 
-def define_format(values: flags.FlagValues) -> None:
-    """Adds --format."""
+PAPER_FORMATS = ("markdown", "latex")
+
+
+def define_format(values: flags.FlagValues, *, for_papers: bool = False) -> None:
+    """Adds --format, with tables for papers where a command has them."""
+    papers = "; or as papers print it: Markdown or LaTeX" if for_papers else ""
     flags.DEFINE_enum(
         "format",
         "table",
-        FORMATS,
-        "a table that fits the terminal; or for programs, with all digits: CSV or JSON",
+        (*FORMATS, *PAPER_FORMATS) if for_papers else FORMATS,
+        f"a table that fits the terminal; or for programs, with all digits: CSV or JSON{papers}",
         flag_values=values,
     )
 

@@ -31,6 +31,7 @@ from asd_jax.evaluation.results import (
     write_scores_csv,
 )
 from asd_jax.published import Published, load_published
+from asd_jax.runs.both_sets import sets_in
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.origin import Comparison, compare
 from asd_jax.runs.standing import Standing, standing_of
@@ -219,7 +220,7 @@ def report(
             "--false_alarms changes the decisions of one run, and tables of several show none; "
             "name one run"
         )
-    found = [_reported(path, name) for path, name in _named(paths)]
+    found = [_reported(path, name) for path, name in named(paths)]
     numbers = dict.fromkeys(number for each in found for number in each.published)
     text = tables.format_report([each.run for each in found], tuple(numbers), width)
     notes = dict.fromkeys(note for each in found for note in each.notes)
@@ -243,7 +244,7 @@ def report_records(
     """The numbers of finished runs as records, and notes on them; arguments as in `report`."""
     records: list[MetricRecord] = []
     notes: dict[str, None] = {}
-    for path, name in _named(paths):
+    for path, name in named(paths):
         found = _reported(path, name)
         intervals = bootstrap_results(found.rows, found.run.year)
         records += metric_records(found.run, intervals, found.published)
@@ -260,9 +261,13 @@ class _Reported(NamedTuple):
     notes: Sequence[str]
 
 
-def _named(paths: Sequence[os.PathLike | str]) -> list[tuple[os.PathLike | str, str]]:
-    """Run directories with their names; where two are called alike, with their paths."""
-    names = [Path(path).resolve().name for path in paths]
+def named(paths: Sequence[os.PathLike | str]) -> list[tuple[os.PathLike | str, str]]:
+    """Run directories with their names; where two are called alike, with their paths.
+
+    One of both sets of a year is called as the folder that has both.
+    """
+    places = [Path(path).resolve() for path in paths]
+    names = [place.parent.name if sets_in(place.parent) else place.name for place in places]
     shown = [
         name if names.count(name) == 1 else os.fspath(path)
         for path, name in zip(paths, names, strict=True)

@@ -152,6 +152,13 @@ def test_both_sets_in_one_run(root, unlabelled, tmp_path, capsys):
     assert status == 0 and out.count("official score of 2023") == 2
     status, _, err = run_cli(capsys, "score", both, root / "eval_data/shaker/test")
     assert status == 2 and f"name {both / 'dev'} or {both / 'eval'}" in err
+    status, out, _ = run_cli(capsys, "report", both, tmp_path / "both", "--format=markdown")
+    assert status == 0 and "| challenge baseline | score |" in out and "## evaluation set" in out
+    status, out, _ = run_cli(capsys, "report", both, "--format=latex")
+    assert status == 0 and out.startswith("% development set\n\n% In percent; harmonic means")
+    assert out.count(r"\begin{tabular}{llrrr}") == 2 and r"both & AUC (source) & " in out
+    status, _, err = run_cli(capsys, "report", both / "dev", "--format=latex", "--false_alarms=0.1")
+    assert status == 2 and "--false_alarms changes decisions" in err
     # Again, it is finished; with two of them, one report a set.
     again = run(root, both, "both")
     assert again.table == result.table
