@@ -1,5 +1,7 @@
 """Commands that train: run, reproduce."""
 
+from typing import Any
+
 from absl import flags
 
 from asd_jax.commands.base import (
@@ -142,6 +144,7 @@ def _define_reproduce(values: flags.FlagValues) -> None:
         "2020 without --data_dir as if on DCASE 2020",
         flag_values=values,
     )
+    define_ground_truth(values)
     define_on_bad_clip(values)
 
 
@@ -151,6 +154,14 @@ def _reproduce(values: flags.FlagValues, words: list[str], overrides: dict[str, 
     from asd_jax.papers.score_runs import reproduce_scores
 
     keep_compiled(values.cache_dir)
+    options: dict[str, Any] = {}
+    if values.ground_truth is not None:
+        if values.paper not in SCORE_PAPERS:
+            raise UserError(
+                f"--ground_truth is for tables of official scores ({', '.join(SCORE_PAPERS)}); "
+                f"{values.paper} has none of an evaluation set"
+            )
+        options["ground_truth"] = values.ground_truth
     outcome = (reproduce_scores if values.paper in SCORE_PAPERS else reproduce)(
         values.paper,
         values.data_dir,
@@ -159,6 +170,7 @@ def _reproduce(values: flags.FlagValues, words: list[str], overrides: dict[str, 
         cache_dir=values.cache_dir,
         on_bad_clip=values.on_bad_clip,
         dry_run=values.dry_run,
+        **options,
     )
     print(outcome.text)
     if outcome.failed and not values.dry_run:

@@ -72,6 +72,11 @@ def _checked(
     """Checks the clips of a section."""
     known, where = truth.sections[section], " ".join(section)
     if missing := sorted(clips.keys() - known.keys()):
+        if all(clips[name].label != UNLABELLED for name in missing):
+            raise UserError(
+                f"the names of the test clips of {where} say their labels, as {missing[0]}; leave "
+                "--ground_truth out"
+            )
         raise UserError(
             f"{truth.source} lacks {len(missing)} of the {len(clips)} test clips of {where}: "
             f"{names_of(missing)}; it may be of another year, or damaged"

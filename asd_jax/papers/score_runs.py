@@ -14,7 +14,7 @@ import numpy as np
 
 from asd_jax import pipeline
 from asd_jax.config import Config, MembersConfig, load_config
-from asd_jax.data.clips import UNLABELLED, ClipTable
+from asd_jax.data.clips import UNLABELLED
 from asd_jax.data.layouts import scan
 from asd_jax.data.years import set_folder
 from asd_jax.detectors import holds_out_for_thresholds
@@ -46,20 +46,23 @@ class FoundSet(NamedTuple):
         folder: to run on.
         called: the set by the folders' names, which `data.subset` chooses by.
         problem: why it cannot be used; "" for nothing.
+        hidden: whether its test clips have no labels, so that it needs a ground truth.
     """
 
     folder: Path
     called: str
     problem: str = ""
+    hidden: bool = False
 
 
 class _Run(NamedTuple):
-    """A run that can begin: its name, system, configuration and folder of recordings."""
+    """A run that can begin: its name, system, configuration, recordings and their ground truth."""
 
     name: str
     system: str
     config: Config | MembersConfig
     folder: Path
+    ground_truth: os.PathLike | str | None = None
 
 
 def find_sets(data_dir: os.PathLike | str, year: int = 0) -> dict[Set, FoundSet]:
@@ -88,17 +91,23 @@ def find_sets(data_dir: os.PathLike | str, year: int = 0) -> dict[Set, FoundSet]
             both = f"it is in {found[key].folder} and in {folder}; give a folder with one"
             found[key] = found[key]._replace(problem=both)
         else:
-            found[key] = FoundSet(folder, called, _problem(own))
+            test = own[own.where(split="test")]
+            trained = bool(own.where(split="train").any())
+            hidden = bool(test.where(label=UNLABELLED).all())
+            found[key] = FoundSet(
+                folder, called, "" if trained else "it has no training clips", hidden
+            )
     return found
 
 
-def _problem(clips: ClipTable) -> str:
-    test = clips[clips.where(split="test")]
-    if not clips.where(split="train").any():
-        return "it has no training clips"
-    if (test.where(label=UNLABELLED)).all():
-        return "it has no labelled test clips; labels are in the clips' names, as in test_rename"
-    return ""
+def _problem(found: FoundSet, ground_truth: os.PathLike | str | None) -> str:
+    """Why a set cannot be used; "" for nothing."""
+    if not found.problem and found.hidden and ground_truth is None:
+        return (
+            "it has no labelled test clips; give --ground_truth=, or labels in the clips' names, "
+            "as in test_rename"
+        )
+    return found.problem
 
 
 def reproduce_scores(
@@ -107,6 +116,7 @@ def reproduce_scores(
     out_dir: os.PathLike | str | None,
     *,
     overrides: Mapping[str, str] | None = None,
+    ground_truth: os.PathLike | str | None = None,
     cache_dir: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
     reporter: Reporter | None = None,
@@ -116,6 +126,7 @@ def reproduce_scores(
 
     Arguments, files and errors are those of `reproduce.reproduce`, but that `data_dir` may hold
     several years, a dry run needs it, and the name before a key is that of a system.
+    `ground_truth` is as in `pipeline.run`, for the sets whose names do not say labels.
 
     Raises:
         UserError: before any work, an unknown key, a wrong value, no set of the table, or a folder
@@ -124,7 +135,7 @@ def reproduce_scores(
     if data_dir is None or (out_dir is None and not dry_run):
         raise UserError(f"{paper} needs --data_dir= and --out_dir=; a dry run only the first")
     reporter = reporter or Reporter()
-    runs, lines = _prepare(paper, data_dir, overrides or {})
+    runs, lines = _prepare(paper, data_dir, overrides or {}, ground_truth)
     if dry_run or out_dir is None:
         return Outcome(_plan(runs, lines, on_bad_clip), ())
     out_dir = Path(out_dir)
@@ -143,7 +154,7 @@ def reproduce_scores(
         reporter.line(f"run {count} of {len(runs)}: {run.name}")
         path = out_dir / "runs" / run.name
         try:
-            pipeline.run(run.config, run.folder, path, **options)
+            pipeline.run(run.config, run.folder, path, ground_truth=run.ground_truth, **options)
         except UserError as error:
             if error.exit_status != 2:  # stopped, or the disk: the next would fare no better
                 raise
@@ -161,7 +172,10 @@ def reproduce_scores(
 
 
 def _prepare(
-    paper: str, data_dir: os.PathLike | str, overrides: Mapping[str, str]
+    paper: str,
+    data_dir: os.PathLike | str,
+    overrides: Mapping[str, str],
+    ground_truth: os.PathLike | str | None,
 ) -> tuple[list[_Run], list[str]]:
     """The runs that can begin, quick ones first, and lines about what there is not."""
     systems = scores.systems_of(paper)
@@ -194,17 +208,19 @@ def _prepare(
         )
     if missing := [key for key in wanted if key not in found]:
         lines.append(f"without {_sets(missing)}: no recordings of them in {data_dir}")
+    problems = {key: _problem(own, ground_truth) for key, own in found.items()}
     for key in wanted:
-        if key in found and found[key].problem:
-            lines.append(f"without {_sets([key])}: {found[key].problem}")
+        if problems.get(key):
+            lines.append(f"without {_sets([key])}: {problems[key]}")
     runs = []
     for system in sorted(there, key=lambda system: _cost(system, configs[system.name])):
         for key in system.sets:
-            if key in found and not found[key].problem:
+            if key in found and not problems[key]:
                 chosen = {**settings[system.name], "data.subset": found[key].called}
                 config = load_config(system.configuration, chosen)
                 name = scores.run_name(system.name, *key)
-                runs.append(_Run(name, system.name, config, found[key].folder))
+                truth = ground_truth if found[key].hidden else None
+                runs.append(_Run(name, system.name, config, found[key].folder, truth))
     return runs, lines
 
 
@@ -265,7 +281,9 @@ def _plan(runs: Sequence[_Run], lines: Sequence[str], on_bad_clip: str) -> str:
     for run in runs:
         of_system.setdefault(run.system, []).append(run)
     for first, *others in of_system.values():
-        cost = pipeline.dry_run(first.config, first.folder, on_bad_clip=on_bad_clip)
+        cost = pipeline.dry_run(
+            first.config, first.folder, ground_truth=first.ground_truth, on_bad_clip=on_bad_clip
+        )
         names = [f"likewise {run.name}" for run in others]
         blocks.append("\n  ".join([first.name, *cost.splitlines(), *names]))
     return "\n\n".join([*blocks, "\n".join([*lines, f"{len(runs)} runs; nothing was started."])])
