@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from asd_jax.config import Config, MembersConfig
+from asd_jax.data.clips import ClipTable
 from asd_jax.data.layouts import DataSource
 from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
-from asd_jax.detectors import make_detector
+from asd_jax.detectors import Detector, make_detector
 from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
@@ -102,7 +103,7 @@ def run(
     reporter = reporter or Reporter()
     if config.data.subset == BOTH:
         return run_both(
-            run, dry_run, config, data_dir, out_dir, reporter, ground_truth=ground_truth,
+            run, _check_run, config, data_dir, out_dir, reporter, ground_truth=ground_truth,
             members_dir=members_dir, cache_dir=cache_dir, on_bad_clip=on_bad_clip, verify=verify,
             width=width,
         )  # fmt: skip
@@ -244,16 +245,45 @@ def dry_run(
                 plan = dry_run(member, data_dir, ground_truth=ground_truth, on_bad_clip=on_bad_clip)
             blocks.append(f"member {name}\n{member_keys(plan, name)}")
         return "\n\n".join(blocks)
+    if data_dir is None:
+        detector = make_detector(config)
+        lines = [plan_run(detector, None), *empty_band_lines(detector.front_end)]
+        return "\n".join(lines)
+    detector, clips, lines = _checked(config, data_dir, ground_truth, on_bad_clip)
+    return "\n".join([plan_run(detector, clips), *lines])
+
+
+def _checked(
+    config: Config,
+    data_dir: DataSource,
+    ground_truth: os.PathLike | str | None,
+    on_bad_clip: str,
+) -> tuple[Detector, ClipTable, list[str]]:
+    """A run's system and clips, and lines about them; UserError for what their headers show."""
     detector = make_detector(config)
     lines = empty_band_lines(detector.front_end)
-    if data_dir is None:
-        return "\n".join([plan_run(detector, None), *lines])
     clips = find_chosen(detector, data_dir, lines.append, on_bad_clip)
     if ground_truth is not None:
         truth_of(ground_truth, clips, lines.append, on_bad_clip=on_bad_clip)
     detector = detector.settled(clips)
     lines += check_lengths(detector, clips, on_bad_clip)
-    return "\n".join([plan_run(detector, clips), *lines])
+    return detector, clips, lines
+
+
+def _check_run(
+    config: Config | MembersConfig,
+    data_dir: DataSource,
+    *,
+    ground_truth: os.PathLike | str | None,
+    on_bad_clip: str,
+) -> None:
+    """Raises what `dry_run` raises, without its estimates, for which a step is compiled."""
+    if not isinstance(config, MembersConfig):
+        _checked(config, data_dir, ground_truth, on_bad_clip)
+        return
+    for name, member in members_on(config, data_dir).items():
+        with keys_of_member(name):
+            _check_run(member, data_dir, ground_truth=ground_truth, on_bad_clip=on_bad_clip)
 
 
 def _check_source(data_dir: Any) -> None:

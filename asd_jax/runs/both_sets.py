@@ -55,7 +55,7 @@ def configs_of(config: _AnyConfig, data_dir: DataSource) -> dict[str, _AnyConfig
 
 def run_both(
     run: Callable[..., RunResult],
-    dry_run: Callable[..., str],
+    check: Callable[..., None],
     config: _AnyConfig,
     data_dir: DataSource,
     out_dir: os.PathLike | str,
@@ -66,13 +66,15 @@ def run_both(
     on_bad_clip: str = "stop",
     **options: Any,
 ) -> RunResult:
-    """Runs both sets, one after another, into folders of `out_dir`; arguments as of `run`.
+    """Runs both sets, one after another, into folders of `out_dir`.
 
-    What is wrong with either is found before the first one starts.
+    Arguments are those of `run`, and `check`, which raises what is wrong with a set before the
+    first one starts.
     """
     root, configs = Path(out_dir), configs_of(config, data_dir)
     _check_free(root)
-    both_plans(dry_run, config, data_dir, ground_truth=ground_truth, on_bad_clip=on_bad_clip)
+    for subset, own in configs.items():
+        check(own, data_dir, ground_truth=_of(subset, ground_truth), on_bad_clip=on_bad_clip)
     if distributed.is_primary():
         with atomic_write(root / SETS_FILE) as file:
             file.write(json.dumps({"sets": [*configs]}) + "\n")
