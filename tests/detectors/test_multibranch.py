@@ -202,6 +202,7 @@ def test_all_options_of_direct_act_train(fitted):
         "detector.sub_centres": "2",
         "train.epochs": "3",
         "train.batch_size": "8",
+        "train.threshold_split": "0",  # all eight clips of a machine are needed
         "seeds": "0,",
     }
     direct = fit(load_config("direct_act", small))
