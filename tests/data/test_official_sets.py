@@ -2,7 +2,7 @@
 
 import pytest
 
-from asd_jax.data.evaluation_sets import n_test_clips
+from asd_jax.data.official_sets import n_test_clips
 from asd_jax.data.synthetic.takes import machines_of, sections_of
 
 

@@ -1,6 +1,6 @@
-"""Test clips of the challenge's evaluation sets: how many each section has.
+"""The challenge's sets: their machines and sections, and the evaluation sets' numbers of clips.
 
-| year | test clips of a section |
+| year | test clips of a section of the evaluation set |
 |---|---|
 | 2020 | 213 to 555, each machine its own numbers |
 | 2021 | about 200 of each domain, in a folder of each |
@@ -11,7 +11,8 @@ Counted in the lists of evaluation clips that the organisers' baselines have (`e
 `eval_data_list_20XX.csv`): 7103, 8635, 4200, 1400, 1800 and 1600 clips from 2020 to 2025.
 """
 
-from asd_jax.data.synthetic.takes import sections_of
+from asd_jax.data.synthetic.takes import machines_of, sections_of
+from asd_jax.data.years import YEARS
 
 # Machine → test clips of its ids, ascending.
 _OF_2020 = {
@@ -29,6 +30,25 @@ _OF_2021 = {  # machine and section → source and target clips, where they are 
     ("slider", "05"): (204, 203),
 }
 _USUAL = 200
+
+
+def official_sections(year: int, subset: str) -> set[tuple[str, str]]:
+    """Machine and section of every section of a challenge's set."""
+    return {(m, s) for m in machines_of(year, subset) for s in sections_of(year, subset, m)}
+
+
+def subset_of(sections: set[tuple[str, str]], year: int) -> str | None:
+    """Which of a year's sets has more of these sections; None if neither has one.
+
+    Examples:
+        >>> subset_of({("fan", "03")}, 2021), subset_of({("blender", "03")}, 2021)
+        ('eval', None)
+    """
+    if year not in YEARS:
+        return None
+    common = {s: len(official_sections(year, s) & sections) for s in ("dev", "eval")}
+    best = max(common, key=lambda subset: common[subset])
+    return best if common[best] else None
 
 
 def n_test_clips(year: int, machine: str, section: str, domain: str = "") -> int | None:
