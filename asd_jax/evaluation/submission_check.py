@@ -16,7 +16,6 @@ from asd_jax.data.ground_truth import names_of
 from asd_jax.data.layouts import DataSource, find_clips
 from asd_jax.data.names import official_name
 from asd_jax.data.official_sets import n_test_clips, official_sections
-from asd_jax.data.synthetic.takes import machines_of
 from asd_jax.data.years import YEARS
 from asd_jax.errors import UserError
 from asd_jax.evaluation.challenge import (
@@ -118,6 +117,9 @@ def check_submission(
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; give the one with the result files of a system")
     label = folder.resolve().name
+    inside = [path for path in folder.iterdir() if (path / f"{path.name}{META}").is_file()]
+    if inside and not (folder / f"{label}{META}").is_file():
+        raise UserError(f"{folder} is a folder of submissions; name one of them, as {min(inside)}")
     faults, warnings = check_label(label), list[str]()
     files: dict[str, ResultFile] = {}
     for path in sorted(folder.iterdir()):
@@ -139,7 +141,7 @@ def check_submission(
     if year is None:
         machines = sorted({file.machine for file in files.values()})
         faults.append(
-            f"{', '.join(machines)}: of no evaluation set of 2023 to {YEARS[-1]}; --year says of "
+            f"{', '.join(machines)}: of no evaluation set of 2022 to {YEARS[-1]}; --year says of "
             "which year the files are"
         )
         return SubmissionCheck(folder, None, 0, tuple(faults), ())
@@ -171,11 +173,8 @@ def _year_of(files: Sequence[ResultFile]) -> int | None:
     (years, _), *_ = Counter(file.years for file in files).most_common(1)
     if len(years) == 1:
         return years[0]
-    own = [file for file in files if file.years == years]
-    if any(file.section != "00" for file in own):
-        return 2022
-    machines = {file.machine for file in own}
-    common = {year: len(machines & {*machines_of(year, "eval")}) for year in years if year > 2022}
+    sections = {(file.machine, file.section) for file in files if file.years == years}
+    common = {year: len(sections & official_sections(year, "eval")) for year in years}
     best = max(common, key=lambda year: common[year])
     return best if common[best] else None
 
@@ -230,7 +229,7 @@ def _read(path: Path, file: ResultFile, year: int) -> _Content:
         if name in values:
             odd.setdefault("clips that are there twice", []).append(shown)
         values.setdefault(name, value)
-    faults += [f"{len(own)} {what}, first {own[0]}" for what, own in odd.items()]
+    faults += [f"{what} ({len(own)}), first {own[0]}" for what, own in odd.items()]
     return _Content(values, faults)
 
 
@@ -274,7 +273,7 @@ def _check_place(
         for names, what in ((scored - decided, "a score only"), (decided - scored, "no score")):
             if names:
                 faults.append(
-                    f"{suffix}: {len(names)} clips with {what}, {names_of(sorted(names))}"
+                    f"{suffix}: clips with {what} ({len(names)}): {names_of(sorted(names))}"
                 )
     scores = [value for value in contents.get(SCORES, _Content({}, ())).values.values()]
     numbers = {float(value) for value in scores if _is_score(value)}
@@ -299,13 +298,12 @@ def _check_expected(own: Expected, expected: Expected, year: int) -> list[str]:
     for place in sorted(own.keys() & expected.keys()):
         theirs, here = {*expected[place]}, {*own[place]}
         for names, what in (
-            (theirs - here, "lack {} of the recordings"),
-            (here - theirs, "have {} that are no recordings"),
+            (theirs - here, "lack clips of the recordings"),
+            (here - theirs, "have clips that are no recordings"),
         ):
             if names:
-                count = f"{len(names)} clip{'s' * (len(names) > 1)}"
                 faults.append(
-                    f"{file_suffix(*place, year)}: the files {what.format(count)}, "
+                    f"{file_suffix(*place, year)}: the files {what} ({len(names)}): "
                     f"{names_of(sorted(names))}"
                 )
     return faults

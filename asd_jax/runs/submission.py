@@ -199,6 +199,9 @@ def _read_dev(path: Path, run: _Run) -> _Run:
         )
     if subset_of({(row.machine, row.section) for row in dev.rows}, dev.data["year"]) != "dev":
         raise UserError(f"--dev_run={path} is not of the development set")
+    names = [each.stored["detector"]["name"] for each in (dev, run)]
+    if names[0] != names[1]:
+        raise UserError(f"--dev_run={path} is of {names[0]}, and {run.path} of {names[1]}")
     differences = configs.difference(_system(run.stored), _system(dev.stored))
     if differences:
         raise UserError(

@@ -30,8 +30,8 @@ _COLUMNS = {
     "auc_target": ("auc", "target"),
     "pauc": ("pauc_mcclish", "all"),
 }
-_HEADING = """# Description of a submission to DCASE {year} Task 2. Fill in what says {fill_in}, then:
-#   asd-jax submission --check=FOLDER
+_HEADING = """# Description of a submission to DCASE {year} Task 2.
+# Fill in what says {fill_in}, then: asd-jax submission --check=FOLDER
 """
 
 
