@@ -156,7 +156,7 @@ def meta_of(
             },
             "complexity": {"total_parameters": parameters, "MACS": macs},
             "external_datasets": external,
-            "train_datasets": _train_datasets(year, parts, classes),
+            "train_datasets": train_datasets(year, parts, classes),
             "source_code": fill_in("address, or null"),
         },
         "results": {
@@ -250,7 +250,7 @@ def _threshold(kind: str, quantile: float) -> str:
     }[kind]
 
 
-def _train_datasets(
+def train_datasets(
     year: int, parts: Mapping[str, FittedDetector], classes: os.PathLike | str
 ) -> list[str]:
     """The challenge's data that the system learned from."""

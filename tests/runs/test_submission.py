@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -13,14 +14,15 @@ from ensemble_runs import given, write_run
 from shared_runs import rows_of, without_pictures
 
 import asd_jax
-from asd_jax.config import load_config
+from asd_jax.config import ChoiceConfig, DataConfig, load_config
 from asd_jax.data.synthetic import synthesize
 from asd_jax.errors import UserError
-from asd_jax.evaluation.results import ResultRow
+from asd_jax.evaluation.results import ResultRow, write_rows
 from asd_jax.features.table import ClipInput
+from asd_jax.runs.classes import ClassRow
 from asd_jax.runs.complexity import complexity_of
 from asd_jax.runs.submission import make_submission
-from asd_jax.runs.submission_meta import results_of
+from asd_jax.runs.submission_meta import results_of, train_datasets
 
 LABEL = "Smith_ABC_task2_1"
 SMALL = {"front_end.n_mels": "16"}
@@ -420,3 +422,33 @@ def test_flags_that_do_not_go_together(untrained, tmp_path, capsys):
     ):
         status, _, err = run_cli(capsys, "submission", *flags)
         assert status == 2 and message in err and len(err.splitlines()) == 1
+
+
+def test_a_choice_has_the_scores_of_each_machines_member(untrained, root, tmp_path):
+    members = {name: load_config(name, SMALL) for name in ("spectral", "mel_mahalanobis")}
+    config = ChoiceConfig(
+        members, data=DataConfig(subset="eval"), seeds=(0,), choices=("shaker:mel_mahalanobis",),
+        default="spectral", name="choice",
+    )  # fmt: skip
+    asd_jax.run(config, root, tmp_path / "run")
+    made = make_submission(tmp_path / "run", tmp_path, label=LABEL)
+    for row in rows_of(tmp_path / "run/scores.csv"):
+        suffix = f"{row['machine']}_section_00_test.csv"
+        assert columns(made.folder / f"decision_result_{suffix}")[row["clip"]] == row["decision"]
+    for kind in ("anomaly_score", "decision_result"):
+        name = f"{kind}_ToyDrone_section_00_test.csv"
+        assert (made.folder / name).read_bytes() == (untrained / "eval/scores" / name).read_bytes()
+    description = meta_of(made.folder)["system"]["description"]
+    assert "shaker by mel_mahalanobis" in description["decision_making"]
+    assert description["ensemble_method_subsystem_count"] is None
+
+
+def test_data_sets_that_a_joint_network_learned_from(tmp_path):
+    joint = types.SimpleNamespace(detector=types.SimpleNamespace(both_sets=True))
+    rows = [ClassRow(machine, "00", "source", "a.wav", "", "") for machine in ("fan", "shaker")]
+    kinds = "additional training", "development"
+    own, other = (f"DCASE 2023 Task 2 {kind} dataset" for kind in kinds)
+    for some, expected in ((rows, [own, other]), (rows[1:], [own])):
+        write_rows(tmp_path / "classes.csv", ClassRow, some)
+        assert train_datasets(2023, {"joint": joint}, tmp_path / "classes.csv") == expected
+    assert "FILL IN" in train_datasets(2023, {"joint": joint}, tmp_path / "none.csv")[1]
