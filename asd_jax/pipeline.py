@@ -17,8 +17,6 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
 from asd_jax.evaluation.results import ScoreRow
 from asd_jax.features.embeddings import embedder_of
-from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.layout import lay_out
 from asd_jax.fitting.scores import score_clips
 from asd_jax.runs import page
@@ -27,12 +25,11 @@ from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.both_sets import BOTH, both_plans, run_both
 from asd_jax.runs.classes import with_classes, write_classes
 from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
-from asd_jax.runs.directory import RunDirectory, read_config
+from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import (
     MEMBERS,
     combine_runs,
     keys_of_member,
-    load_members,
     member_keys,
     member_runs,
     members_on,
@@ -40,6 +37,7 @@ from asd_jax.runs.ensemble import (
 from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.labelled import label_run, labelled, truth_of
 from asd_jax.runs.lengths import check_lengths
+from asd_jax.runs.loading import load as load
 from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.places import write_places
 from asd_jax.runs.plan import plan_run
@@ -294,19 +292,3 @@ def _check_source(data_dir: Any) -> None:
 def _check_config(config: Any) -> None:
     wanted = "a configuration, as load_config gives it"
     check("config", config, (Config, MembersConfig), wanted)
-
-
-def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble | FittedChoice:
-    """Loads the fitted system of a run directory, or of an .npz that `FittedDetector.save` wrote.
-
-    Raises:
-        UserError: no run directory, or training has not finished; or no such file.
-    """
-    check_path("the run directory", path)
-    if Path(path).suffix == ".npz" and Path(path).is_file():
-        return FittedDetector.load(path)
-    run_dir = RunDirectory(path)
-    read_config(run_dir.config)
-    if run_dir.ensemble.is_file():
-        return load_members(run_dir.ensemble, load)
-    return FittedDetector.load(run_dir.model)

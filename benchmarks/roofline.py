@@ -1,14 +1,13 @@
 """Measured limits of the machine, and the share of them that a computation reaches."""
 
-import functools
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend
 import jax.numpy as jnp
+
+from asd_jax.training.multiplications import multiplications
 
 _ATTEMPTS = 5
 
@@ -91,47 +90,10 @@ def _best(run: Callable) -> float:
 def product_flops(function: Callable, *arguments: Any) -> float:
     """Additions and multiplications in a function's matrix products and convolutions.
 
-    Counted by shapes; nothing is computed. For convolutions, each output counts its whole kernel,
-    also where it lies on padding.
+    Counted by shapes, see `multiplications`; nothing is computed.
 
     Args:
         function: traceable.
         arguments: arrays, or their shapes.
     """
-    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def _flops(jaxpr: jax.extend.core.Jaxpr) -> float:
-    """The count of one function, and of the functions inside it."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        name = equation.primitive.name
-        if name == "dot_general":
-            ((contracted, _), _) = equation.params["dimension_numbers"]
-            shape = equation.invars[0].aval.shape
-            total += 2 * equation.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval
-            outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
-            total += 2 * equation.outvars[0].aval.size * kernel.size / outputs
-        else:
-            times = equation.params.get("length", 1) if name == "scan" else 1
-            inner = (_inner(value) for value in equation.params.values())
-            total += times * sum(_flops(each) for functions in inner for each in functions)
-    return total
-
-
-@functools.singledispatch
-def _inner(value: Any) -> list[jax.extend.core.Jaxpr]:
-    """The functions in an equation's parameter."""
-    return []
-
-
-@_inner.register
-def _(value: jax.extend.core.ClosedJaxpr):
-    return [value.jaxpr]
-
-
-@_inner.register
-def _(value: jax.extend.core.Jaxpr):
-    return [value]
+    return 2.0 * multiplications(function, *arguments, elementwise=False)

@@ -2,12 +2,21 @@
 
 import csv
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
+from asd_jax.data.years import YEARS
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow, number
 from asd_jax.runtime.files import atomic_write, fitting_name
+
+SCORES, DECISIONS = "anomaly_score", "decision_result"
+_NAME = re.compile(
+    rf"(?P<kind>{SCORES}|{DECISIONS})_(?P<machine>.+)_(?:id_(?P<id>\d\d)"
+    r"|section_(?P<section>\d\d)(?:_(?P<domain>source|target))?_test)\.csv"
+)
 
 
 def write_challenge_files(
@@ -44,12 +53,10 @@ def write_challenge_files(
         place = Path(folder) / f"seed_{seed}" if several else Path(folder)
         ordered = [clips[name] for name in sorted(clips)]
         scores = [(row.clip, number(row.score)) for row in ordered]
-        written.append(_write(place / fitting_name(f"anomaly_score_{suffix}", ".csv"), scores))
+        written.append(_write(place / fitting_name(f"{SCORES}_{suffix}", ".csv"), scores))
         if year >= 2021:
             decisions = [(row.clip, int(row.decision)) for row in ordered]
-            written.append(
-                _write(place / fitting_name(f"decision_result_{suffix}", ".csv"), decisions)
-            )
+            written.append(_write(place / fitting_name(f"{DECISIONS}_{suffix}", ".csv"), decisions))
     return tuple(written)
 
 
@@ -73,6 +80,44 @@ def file_suffix(machine: str, section: str, domain: str, year: int) -> str:
             "of 2021 are split by domain; keep source_test/ and target_test/ apart in the data"
         )
     return f"{machine}_section_{section}_{domain}_test"
+
+
+class ResultFile(NamedTuple):
+    """What the name of a result file says.
+
+    Attributes:
+        kind: `SCORES` or `DECISIONS`.
+        machine: machine type.
+        section: machine id or section.
+        domain: "source" or "target" of 2021, else "".
+        years: the years whose files are called so.
+    """
+
+    kind: str
+    machine: str
+    section: str
+    domain: str
+    years: tuple[int, ...]
+
+
+def parse_result_file(name: str) -> ResultFile | None:
+    """What the name of a result file says; None for another name.
+
+    Examples:
+        >>> parse_result_file("decision_result_fan_section_03_source_test.csv")
+        ResultFile(kind='decision_result', machine='fan', section='03', domain='source', \
+years=(2021,))
+        >>> parse_result_file("anomaly_score_fan_id_01.csv").years
+        (2020,)
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or (match["id"] and match["kind"] == DECISIONS):
+        return None
+    years: tuple[int, ...] = (2020,) if match["id"] else tuple(y for y in YEARS if y >= 2022)
+    if match["domain"]:
+        years = (2021,)
+    section = match["id"] or match["section"]
+    return ResultFile(match["kind"], match["machine"], section, match["domain"] or "", years)
 
 
 def _write(path: Path, lines: list[tuple]) -> Path:

@@ -16,6 +16,7 @@ from asd_jax import pipeline
 from asd_jax.config import Config, MembersConfig, load_config
 from asd_jax.data.clips import UNLABELLED
 from asd_jax.data.layouts import scan
+from asd_jax.data.official_sets import subset_of
 from asd_jax.data.years import set_folder
 from asd_jax.detectors import holds_out_for_thresholds
 from asd_jax.errors import UserError
@@ -29,7 +30,6 @@ from asd_jax.papers.settings import settings_of, why_not
 from asd_jax.papers.tables import NeededRun
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.report import standing_in
-from asd_jax.runs.standing import subset_of
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
 

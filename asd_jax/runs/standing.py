@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asd_jax.config import load_config, shipped_configs, to_dict
-from asd_jax.data.synthetic.takes import machines_of, sections_of
-from asd_jax.data.years import YEARS
+from asd_jax.data.official_sets import official_sections, subset_of
 from asd_jax.detectors import holds_out_for_thresholds
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, TrainingRow
@@ -86,25 +85,6 @@ def official_set(results: Iterable[ResultRow], year: int) -> OfficialSet | None:
     missing, others = wanted - there, there - wanted
     names = _names(missing, there), _names(others, wanted)
     return OfficialSet(year, subset, *names, len(wanted), len(missing))
-
-
-def official_sections(year: int, subset: str) -> set[tuple[str, str]]:
-    """Machine and section of every section of a challenge's set."""
-    return {(m, s) for m in machines_of(year, subset) for s in sections_of(year, subset, m)}
-
-
-def subset_of(sections: set[tuple[str, str]], year: int) -> str | None:
-    """Which of a year's sets has more of these sections; None if neither has one.
-
-    Examples:
-        >>> subset_of({("fan", "03")}, 2021), subset_of({("blender", "03")}, 2021)
-        ('eval', None)
-    """
-    if year not in YEARS:
-        return None
-    common = {subset: len(official_sections(year, subset) & sections) for subset in SETS}
-    best = max(common, key=lambda subset: common[subset])
-    return best if common[best] else None
 
 
 def _names(sections: set[tuple[str, str]], others: set[tuple[str, str]]) -> tuple[str, ...]:
