@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED
 from asd_jax.data.ground_truth import GroundTruth, Section, names_of
+from asd_jax.data.names import official_name
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow
 
@@ -116,13 +117,13 @@ def labelled_rows(truth: GroundTruth, rows: Iterable[ScoreRow]) -> tuple[ScoreRo
 
 
 def clips_of(rows: Sequence[ScoreRow]) -> list[ScoredClip]:
-    """The test clips of scores, each once."""
-    return [
-        ScoredClip(*key)
-        for key in dict.fromkeys(
-            (row.machine, row.section, row.clip, row.domain, row.label) for row in rows
-        )
-    ]
+    """The test clips of scores, each once, with what their names say: no earlier ground truth's."""
+    clips = []
+    for machine, section, name in dict.fromkeys((r.machine, r.section, r.clip) for r in rows):
+        named = official_name(name)
+        domain, label = (named.domain, named.label) if named else ("", UNLABELLED)
+        clips.append(ScoredClip(machine, section, name, domain, label))
+    return clips
 
 
 def _sections(sections: Iterable[Section]) -> str:

@@ -83,6 +83,22 @@ def test_at_the_run_and_afterwards_are_alike(root, copied, tmp_path):
     assert run(root, copied, "eval").table == again.table
 
 
+def test_a_second_ground_truth_replaces_the_first(root, copied, tmp_path, capsys):
+    """As where the first was wrong; clips of another year are refused as of an unlabelled run."""
+    assert run_cli(capsys, "report", copied, f"--ground_truth={root / 'ground_truth'}")[0] == 0
+    before = {(row["clip"], row["machine"]): row["label"] for row in rows_of(copied / "scores.csv")}
+    flipped = shutil.copytree(root / "ground_truth" / "ground_truth_data", tmp_path / "flipped")
+    for path in flipped.iterdir():
+        lines = [line.split(",") for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{name},{1 - int(label)}\n" for name, label in lines))
+    assert run_cli(capsys, "report", copied, f"--ground_truth={flipped}")[0] == 0
+    after = {(row["clip"], row["machine"]): row["label"] for row in rows_of(copied / "scores.csv")}
+    assert after == {key: str(1 - int(label)) for key, label in before.items()}
+    other = changed(root, tmp_path, lambda lines: [x.replace("_00_0", "_00_1") for x in lines])
+    status, _, err = run_cli(capsys, "report", copied, f"--ground_truth={other}")
+    assert status == 2 and "lacks 16 of the 16 test clips of ToyDrone 00" in err
+
+
 def changed(root, tmp_path, change):
     """The ground truth with other lines of the fan-like machine."""
     folder = shutil.copytree(root / "ground_truth", tmp_path / "truth")
