@@ -5,31 +5,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config import Config, EnsembleConfig, MembersConfig
 from asd_jax.data.official_sets import official_sections
-from asd_jax.evaluation.results import MEAN, ResultRow, read_rows
+from asd_jax.evaluation.printed import MEAN, SCORE, system_of
+from asd_jax.evaluation.results import ResultRow, read_rows
 from asd_jax.evaluation.submission_form import FILL_IN, author, fill_in
-from asd_jax.evaluation.tables import official_values, result_lines
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
-from asd_jax.metrics import harmonic_mean
 from asd_jax.runs.classes import ClassRow
 from asd_jax.runs.complexity import Complexity, detectors_of
 from asd_jax.runtime.files import atomic_write
 
-_COLUMNS_2020 = {"auc": ("auc", "all"), "pauc": ("pauc_mcclish", "all")}
-_COLUMNS_2021 = {
-    f"{name}_{domain}": (metric, domain)
-    for name, metric in (("auc", "auc"), ("pauc", "pauc_mcclish"))
-    for domain in ("source", "target")
-}
-_COLUMNS = {
-    "auc_source": ("auc", "source"),
-    "auc_target": ("auc", "target"),
-    "pauc": ("pauc_mcclish", "all"),
-}
+_SHOWN = ("AUC", "pAUC")  # of the lines of a printed table
 _HEADING = """# Description of a submission to DCASE {year} Task 2.
 # Fill in what says {fill_in}, then: asd-jax submission --check=FOLDER
 """
@@ -48,48 +39,36 @@ def results_of(results: Sequence[ResultRow], year: int) -> dict[str, Any]:
     Returns:
         Machine, and the mean → name → percent; empty without labels.
     """
-    columns = {2020: _COLUMNS_2020, 2021: _COLUMNS_2021}.get(year, _COLUMNS)
-    lines = {
-        key: line
-        for key, line in result_lines(results, year).items()
-        if line.n_normal + line.n_anomaly
-    }
-
-    def values(machine: str | None, metric: str, domain: str) -> list[float]:
-        """Of a machine's mean over its sections, or of all sections."""
-        return [
-            float(getattr(line.values, metric)[0])
-            for (own, section, own_domain), line in lines.items()
-            if own_domain == domain
-            and (section != MEAN if machine is None else (own, section) == (machine, MEAN))
-        ]
-
-    if not lines:
+    lines = system_of("", results, year).lines
+    machines = [column for column in lines[SCORE] if column != MEAN]
+    if not machines:
         return {}
+    shown = {_key(title): line for title, line in lines.items() if title.split()[0] in _SHOWN}
+    mean = "arithmetic_mean" if year == 2020 else "harmonic_mean"
     found: dict[str, Any] = {
-        machine: {
-            name: _percent(*(values(machine, *column) or [float("nan")]))
-            for name, column in columns.items()
-        }
-        for machine in dict.fromkeys(key[0] for key in lines)
+        name: {key: _percent(line[column]) for key, line in shown.items()}
+        for name, column in [*zip(machines, machines, strict=True), (mean, MEAN)]
     }
-    official = {
-        name: float(of_seeds[0]) for name, of_seeds in official_values(results, year).items()
-    }
-    if year == 2020:
-        means = {"auc": official["AUC"], "pauc": official["pAUC"]}
-    else:
-        means = {
-            name: float(harmonic_mean(values(None, *column))) for name, column in columns.items()
-        }
-        means["official_score"] = official["official score"]
-    name = "arithmetic_mean" if year == 2020 else "harmonic_mean"
-    return {**found, name: {key: _percent(value) for key, value in means.items()}}
+    if year > 2020:
+        found[mean]["official_score"] = _percent(lines[SCORE][MEAN])
+    return found
 
 
-def _percent(fraction: float) -> float | str:
-    """In percent, with two decimals; to be filled in where it is undefined."""
-    return fill_in("percent") if fraction != fraction else round(100 * fraction, 2)
+def _key(title: str) -> str:
+    """A line of a printed table as a key.
+
+    Examples:
+        >>> _key("AUC (source)"), _key("pAUC")
+        ('auc_source', 'pauc')
+    """
+    return title.lower().replace(" (", "_").removesuffix(")")
+
+
+def _percent(values: Any) -> float | str:
+    """The value (1,) of one seed in percent, with two decimals; to be filled in where undefined."""
+    if not len(values) or np.isnan(values[0]):
+        return fill_in("percent")
+    return round(100 * float(values[0]), 2)
 
 
 def meta_of(

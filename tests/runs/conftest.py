@@ -1,10 +1,12 @@
-"""An ensemble that several files look at."""
+"""An ensemble, and both sets of a year, that several files look at."""
 
 import shutil
 
 import pytest
 from shared_runs import made_once, without_pictures
 from trained_ensembles import mean_config, run
+
+from asd_jax.data.synthetic import synthesize
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +22,12 @@ def place(data, tmp_path_factory):
             tmp_path_factory, "pair", lambda folder: run(mean_config(), data, folder, "pair")
         )
     return shutil.copytree(trained, tmp_path_factory.mktemp("runs") / "copy")
+
+
+@pytest.fixture(scope="session")
+def both_sets(tmp_path_factory):
+    """Both sets of 2023, two machines each, and the ground truth of the second."""
+    folder = tmp_path_factory.mktemp("both") / "data"
+    machines = ["fan", "valve", "ToyDrone", "shaker"]
+    synthesize(folder, year=2023, subset="both", machines=machines, clips=8, duration=2.0)
+    return folder

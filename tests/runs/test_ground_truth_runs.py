@@ -24,12 +24,8 @@ def quick(no_pictures):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """Both sets of 2023, two machines each, and the ground truth of the second."""
-    folder = tmp_path_factory.mktemp("both") / "data"
-    machines = ["fan", "valve", "ToyDrone", "shaker"]
-    synthesize(folder, year=2023, subset="both", machines=machines, clips=8, duration=2.0)
-    return folder
+def root(both_sets):
+    return both_sets
 
 
 def run(data, out_dir, subset, **options):
