@@ -23,7 +23,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED
 from asd_jax.data.names import official_name
@@ -42,6 +42,7 @@ _LABELS_FOLDER, _DOMAINS_FOLDER, _NAMES_FOLDER = (
 )
 
 Section = tuple[str, str]  # machine, section
+_T = TypeVar("_T")
 _EXPECTED = (
     f"expected {_LABELS_FOLDER}/ground_truth_<machine>_section_NN_test.csv as in the official "
     "evaluators, or eval_data_list_20XX.csv"
@@ -101,7 +102,7 @@ def read_ground_truth(path: os.PathLike | str, year: int | None = None) -> Groun
     if folders := [f for f in (_LABELS_FOLDER, _NAMES_FOLDER) if _has_files(folder / f)]:
         return _of_evaluator(folder, folders[0] == _LABELS_FOLDER)
     if _has_files(path):
-        return GroundTruth(path, _columns(path, _LABELS))
+        return GroundTruth(path, _labels(path))
     return _of_lists(path, year)
 
 
@@ -109,8 +110,8 @@ def _of_evaluator(folder: Path, has_labels: bool) -> GroundTruth:
     """The ground truth of an evaluator's folders."""
     original = _originals(folder / _NAMES_FOLDER)
     domains = {
-        section: {name: _DOMAINS[value] for name, value in own.items()}
-        for section, own in _values(folder / _DOMAINS_FOLDER, _DOMAINS).items()
+        section: {name: domain for name, (domain, _) in own.items()}
+        for section, own in _columns(folder / _DOMAINS_FOLDER, _DOMAINS).items()
     }
     if not has_labels:
         named = {
@@ -118,7 +119,7 @@ def _of_evaluator(folder: Path, has_labels: bool) -> GroundTruth:
             for section, own in original.items()
         }
         return GroundTruth(folder, named)
-    sections = _columns(folder / _LABELS_FOLDER, _LABELS)
+    sections = _labels(folder / _LABELS_FOLDER)
     for section, own in sections.items():
         for of, what in ((domains, _DOMAINS_FOLDER), (original, _NAMES_FOLDER)):
             if section in of and own.keys() != of[section].keys():
@@ -158,24 +159,26 @@ def _disagreements(folder: Path, sections: Mapping[Section, Mapping[str, Truth]]
         )
 
 
-def _columns(folder: Path, values: Mapping[str, int]) -> dict[Section, dict[str, Truth]]:
-    """Labels of the files of a folder, with the domains that are in the names of 2021's."""
-    sections: dict[Section, dict[str, Truth]] = {}
+def _columns(folder: Path, values: Mapping[str, _T]) -> dict[Section, dict[str, tuple[_T, str]]]:
+    """Each clip's value in the files of a folder, and the domain that 2021's files are named by."""
+    sections: dict[Section, dict[str, tuple[_T, str]]] = {}
     for path, match in _files(folder):
         section = sections.setdefault((match["machine"], match["section"]), {})
-        for name, value in _pairs(path, values):
-            _add(section, name, Truth(values[value], match["domain"] or ""), path)
+        for row in _rows(path):
+            if len(row) != 2 or not row[0] or row[1] not in values:
+                raise UserError(
+                    f"{path}: {','.join(row)} is not a clip's name and 0 or 1; fetch it again"
+                )
+            _add(section, row[0], (values[row[1]], match["domain"] or ""), path)
     return sections
 
 
-def _values(folder: Path, values: Mapping[str, str]) -> dict[Section, dict[str, str]]:
-    """Second columns of the files of a folder, which may lack."""
-    sections: dict[Section, dict[str, str]] = {}
-    for path, match in _files(folder):
-        section = sections.setdefault((match["machine"], match["section"]), {})
-        for name, value in _pairs(path, values):
-            _add(section, name, value, path)
-    return sections
+def _labels(folder: Path) -> dict[Section, dict[str, Truth]]:
+    """Labels of the clips of a folder's files."""
+    return {
+        section: {name: Truth(*value) for name, value in own.items()}
+        for section, own in _columns(folder, _LABELS).items()
+    }
 
 
 def _originals(folder: Path) -> dict[Section, dict[str, str]]:
@@ -264,16 +267,6 @@ def _of_original(original: str, path: Path, name: str) -> Truth:
     if parsed is None or parsed.label == UNLABELLED:
         raise UserError(f"{path}: the original name of {name}, {original}, does not say its label")
     return Truth(parsed.label, parsed.domain, original)
-
-
-def _pairs(path: Path, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Names and second columns of a file without a heading."""
-    for row in _rows(path):
-        if len(row) != 2 or not row[0] or row[1] not in values:
-            raise UserError(
-                f"{path}: {','.join(row)} is not a clip's name and 0 or 1; fetch it again"
-            )
-        yield row[0], row[1]
 
 
 def _rows(path: Path) -> list[list[str]]:
