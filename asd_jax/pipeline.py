@@ -23,6 +23,7 @@ from asd_jax.runs import page
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.both_sets import BOTH, both_plans, run_both
+from asd_jax.runs.channels import check_channels
 from asd_jax.runs.classes import with_classes, write_classes
 from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
 from asd_jax.runs.directory import RunDirectory
@@ -133,6 +134,7 @@ def run(
     truth = None
     if ground_truth is not None:
         truth = truth_of(ground_truth, clips, reporter.line, on_bad_clip=on_bad_clip)
+    check_channels(config, clips, on_bad_clip)  # one that is skipped is named when it is read
     detector = detector.settled(clips)
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
     options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter)
@@ -264,6 +266,7 @@ def _checked(
     if ground_truth is not None:
         truth_of(ground_truth, clips, lines.append, on_bad_clip=on_bad_clip)
     detector = detector.settled(clips)
+    lines += check_channels(config, clips, on_bad_clip)
     lines += check_lengths(detector, clips, on_bad_clip)
     return detector, clips, lines
 

@@ -45,6 +45,9 @@ class FrontEnd:
             of 2021 and later; "add" is 20 / power * log10(mel + eps), as in that of 2020.
         eps: floor of the mel bands, in the unit of magnitude ** power.
         precision: of the Fourier transform, "float64" or the faster "float32".
+        canceller: whether recordings have two channels, near the machine and far from it, and
+            what the far one explains is taken off the near one (`asd_jax.data.cancelled`). It
+            needs whole recordings, and is done as they are read, for every system.
 
     Raises:
         UserError: a setting is out of its range.
@@ -74,6 +77,7 @@ class FrontEnd:
     db: str = "max"
     eps: float = FLOAT64_EPS
     precision: str = "float64"
+    canceller: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels"):
@@ -147,7 +151,7 @@ class FrontEnd:
         Returns:
             (..., frames, n_mels), in dB.
         """
-        return dataclasses.replace(self, center=False)(waveforms)
+        return dataclasses.replace(self, center=False, canceller=False)(waveforms)
 
     def __call__(self, waveforms: jax.Array) -> jax.Array:
         """Log-mel spectrogram, as `log_mel` returns it.
@@ -157,7 +161,15 @@ class FrontEnd:
 
         Returns:
             (..., frames, n_mels), in dB.
+
+        Raises:
+            UserError: the canceller is on, which has its place before.
         """
+        if self.canceller:
+            raise UserError(
+                "front end: canceller is on, and waveforms here have one channel; take the far "
+                "channel off by asd_jax.data.cancelled, and leave canceller=False"
+            )
         return _log_mel(_checked(waveforms), self)
 
 
@@ -307,6 +319,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "scale": ("slaney", "htk", "linear"),
     "norm": ("slaney", None),
     "center": (True, False),
+    "canceller": (True, False),
     "db": ("max", "add"),
     "precision": ("float64", "float32"),
 }

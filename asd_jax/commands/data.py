@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asd_jax.config import Config, MembersConfig
     from asd_jax.data.index import Summary
     from asd_jax.data.layouts import DataSource
+    from asd_jax.runs.channels import WrongChannels
     from asd_jax.runs.lengths import TooShort
 
 # Columns of the records of clips.
@@ -67,8 +68,15 @@ def _define_synth(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "hall",
         "own",
-        ["own", "factory"],
-        "background: each id's own, or one factory's places, from clip to clip",
+        ["own", "factory", "loudspeaker"],
+        "background: each id's own, one factory's places, from clip to clip, or one loudspeaker, "
+        "which all microphones hear",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "far_db",
+        -6.0,
+        "with --year=2026: level of the machine at the far microphone, re the near one",
         flag_values=values,
     )
     flags.DEFINE_enum(
@@ -97,6 +105,7 @@ def _synth(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             sample_rate=values.sample_rate,
             difficulty=values.difficulty,
             hall=values.hall,
+            far_db=values.far_db,
             faults=values.faults,
             seed=values.seed,
             progress=progress,
@@ -120,7 +129,8 @@ def _define_index(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "config",
         None,
-        "path or name of a configuration: say also which recordings are too short for it",
+        "path or name of a configuration: say also which recordings are too short for it, or lack "
+        "a channel that it reads",
         flag_values=values,
     )
     define_format(values)
@@ -144,17 +154,17 @@ def _index(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             headers_only=values.headers_only,
         ),
     )
-    short: list[TooShort] = []
+    wrong: list[TooShort | WrongChannels] = []
     try:
         if config is not None and summary.usable:
-            short = _too_short(config, source)
+            wrong = _unusable(config, source)
     finally:  # what the configuration lacks, such as a machine, is said below the summary
-        problems = (*summary.problems, *(Problem(e.what, e.paths, e.hint) for e in short))
+        problems = (*summary.problems, *(Problem(e.what, e.paths, e.hint) for e in wrong))
         summary = dataclasses.replace(summary, problems=problems)
         _print_summary(values, source, summary)
     if not summary.usable:
         raise UserError(f"no recording in {source} can be used, as said above")
-    for each in short:
+    for each in wrong:
         if each.none_left:
             raise UserError(each.line)
 
@@ -209,10 +219,13 @@ def _print_summary(values: flags.FlagValues, source: "DataSource", summary: "Sum
     print_csv(("record", *_KEY, *_COUNTS, "problem", "where", "hint"), [*clips, *problems])
 
 
-def _too_short(config: "Config | MembersConfig", data_dir: "DataSource") -> "list[TooShort]":
-    """The recordings that are too short for a configuration, or for each of its members."""
+def _unusable(
+    config: "Config | MembersConfig", data_dir: "DataSource"
+) -> "list[TooShort | WrongChannels]":
+    """The recordings that a configuration, or each of its members, cannot use."""
     from asd_jax.config import MembersConfig
     from asd_jax.detectors import make_detector
+    from asd_jax.runs.channels import wrong_channels
     from asd_jax.runs.clips import find_chosen
     from asd_jax.runs.ensemble import member_keys, members_on
     from asd_jax.runs.lengths import too_short
@@ -221,12 +234,12 @@ def _too_short(config: "Config | MembersConfig", data_dir: "DataSource") -> "lis
         return [
             each._replace(hint=member_keys(each.hint, name))
             for name, member in members_on(config, data_dir).items()
-            for each in _too_short(member, data_dir)
+            for each in _unusable(member, data_dir)
         ]
     detector = make_detector(config)
     clips = find_chosen(detector, data_dir, lambda line: None, "skip")
     short = too_short(detector, clips)
-    return [] if short is None else [short]
+    return [*wrong_channels(config, clips), *([] if short is None else [short])]
 
 
 DOWNLOAD = Command(

@@ -55,7 +55,8 @@ class DataConfig:
         subset: "dev", "eval", or "both", with a run directory of each; "auto" takes the development
             set where there is one.
         year: challenge year, for data whose layout does not show it; 0 infers it.
-        channel: channel of recordings that have several; -1 takes their mean.
+        channel: channel of recordings that have several; -1 takes their mean. For two channels,
+            near the machine and far from it, see also `front_end.canceller`.
         group: what tells the clips that were recorded together, as in a session or on a day: the
             name of an attribute of the file names or of the table of attributes; or a regular
             expression with a part in parentheses, which is searched in the recording's path. Empty
@@ -287,9 +288,20 @@ class Config:
             names = [field.name for field in dataclasses.fields(self.front_end)]
             why = f"{self.detector.name} hears waveforms"
             check_no_effect(
-                "front_end", self.front_end, [n for n in names if n != "sample_rate"], why
+                "front_end",
+                self.front_end,
+                [n for n in names if n not in ("sample_rate", "canceller")],
+                why,
             )
+        if self.front_end.canceller:
+            why = "front_end.canceller takes both channels of two"
+            check_no_effect("data", self.data, ("channel",), why)
         self._check_threshold()
+
+    @property
+    def channel(self) -> int | str:
+        """What is read of recordings with several channels, as `asd_jax.data.read` takes it."""
+        return channel_of(self.data.channel, self.front_end.canceller)
 
     def _check_threshold(self) -> None:
         """Raises UserError for settings of the threshold that cannot be, or have no effect."""
@@ -326,6 +338,13 @@ class Config:
                 f"seeds is {self.seeds}, which has no effect: {why}; leave it at (0,)",
                 "seeds",
             )
+
+
+def channel_of(channel: int, canceller: bool) -> int | str:
+    """`Config.channel`, of the settings that it depends on."""
+    if canceller:
+        return "canceller"
+    return "mean" if channel < 0 else channel
 
 
 def check_quantile(quantile: float) -> None:

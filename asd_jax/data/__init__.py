@@ -9,12 +9,14 @@
 | `own_folders` | `OwnFolders`: folders of one's own, of normal recordings and of others |
 | `index` | `index`, `format_summary`: contents and problems of a folder |
 | `audio_files` | `inspect`, `read`: a recording of any rate, channels and length |
+| `canceller` | `cancelled`: a near channel without what a far one explains of it |
 | `recordings` | `read_recordings`: many, a few ahead, long ones in blocks |
 | `synthetic` | `synthesize`: synthetic machine sounds in any year's layout |
 | `download` | the challenge's archives; `asd-jax download --help` |
 """
 
 from asd_jax.data.audio_files import AudioInfo, inspect, read
+from asd_jax.data.canceller import cancelled
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
 from asd_jax.data.layouts import Scan, find_clips, parse_clip, scan
 from asd_jax.data.manifest import Manifest
@@ -32,6 +34,7 @@ __all__ = [
     "OwnFolders",
     "Scan",
     "Waveform",
+    "cancelled",
     "find_clips",
     "inspect",
     "parse_clip",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from asd_jax.data.canceller import cancelled, cancelled_blocks
 from asd_jax.data.containers import wrong_length
 from asd_jax.data.identity import Status, digest_of, read_digest
 from asd_jax.data.levels import LARGEST_PEAK, Level, LevelMeter
@@ -129,7 +130,8 @@ def read(path: os.PathLike | str, sample_rate: int, channel: int | str | None = 
         path: a wav file, or any other file that libsndfile knows.
         sample_rate: rate in Hz to return; a file of another rate is resampled, as
             `librosa.resample` does.
-        channel: the channel to take, from 0; None or "mean" for the mean of all.
+        channel: the channel to take, from 0; None or "mean" for the mean of all; "canceller" for
+            the first of two without what the second explains of it, see `data.canceller`.
 
     Returns:
         Waveform, float32 (samples,), full scale at 1, at the file's full length.
@@ -181,7 +183,8 @@ def decode(
     kept: list[np.ndarray] | None = []
     meter = LevelMeter()
     with _sound(path, sample_rate) as (file, sound, info):
-        _check_channel(path, info, channel)
+        if problem := channel_problem(info, channel):
+            raise UserError(f"{path}: {'; '.join(problem)}, or leave the recording out")
         status, digest = Status.of(file.fileno()), digest_of(file)
         file.seek(0)
         for block in sound():
@@ -189,7 +192,7 @@ def decode(
             if meter.n_samples * sample_rate > longest * info.sample_rate:
                 kept = None
             if kept is not None:
-                kept.append(_one_channel(block, channel))
+                kept.append(_taken(block, channel))
     if meter.n_samples < info.n_samples:
         raise _unusable(
             path,
@@ -209,7 +212,7 @@ def decode(
     waveform = np.concatenate(kept)
     if info.sample_rate != sample_rate:
         waveform = resample(waveform, info.sample_rate, sample_rate)
-    return waveform, recording
+    return cancelled(waveform) if channel == "canceller" else waveform, recording
 
 
 def read_blocks(
@@ -229,26 +232,41 @@ def read_blocks(
     Raises:
         UserError: the file has changed since.
     """
-    rate = recording.info.sample_rate
-    n_samples = -(-recording.info.n_samples * sample_rate // rate)
-    stream = None
+    n_samples = -(-recording.info.n_samples * sample_rate // recording.info.sample_rate)
+
+    def blocks() -> Iterator[np.ndarray]:
+        return _resampled(path, sample_rate, channel, recording, n_samples)
+
+    yield from cancelled_blocks(blocks, n_samples) if channel == "canceller" else blocks()
+
+
+def _resampled(
+    path: os.PathLike | str,
+    sample_rate: int,
+    channel: int | str | None,
+    recording: Recording,
+    n_samples: int,
+) -> Iterator[np.ndarray]:
+    """Blocks (samples,), or (samples, 2) for the canceller, at the rate asked for."""
+    rate, stream = recording.info.sample_rate, None
     if rate != sample_rate:
         soxr = _library("soxr")
-        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        channels = 2 if channel == "canceller" else 1
+        stream = soxr.ResampleStream(rate, sample_rate, channels, dtype="float32", quality="HQ")
     with _sound(path, sample_rate) as (file, sound, _):
         if Status.of(file.fileno()) != recording.status:
             raise UserError(
                 f"{path} changed while it was read; run the same command again", exit_status=1
             )
         for block in sound():
-            waveform = _one_channel(block, channel)
+            waveform = _taken(block, channel)
             if stream is not None:
                 waveform = stream.resample_chunk(waveform)
             n_samples -= len(waveform)
             yield waveform
     if stream is not None:
-        waveform = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-        yield np.pad(waveform, (0, max(0, n_samples - len(waveform))))[:n_samples]
+        waveform = stream.resample_chunk(waveform[:0], last=True)
+        yield _to_length(waveform, n_samples)
 
 
 @contextlib.contextmanager
@@ -287,15 +305,28 @@ def _unusable(path: os.PathLike | str, problem: str) -> UserError:
     return UserError(f"{path}: {problem}{remedy}")
 
 
-def _check_channel(path: os.PathLike | str, info: AudioInfo, channel: int | str | None) -> None:
+def channel_problem(info: AudioInfo, channel: int | str | None) -> tuple[str, str] | None:
+    """What a recording has in place of the channel asked for, and what to do; None if it has it.
+
+    Args:
+        info: the recording's header.
+        channel: as of `read`.
+    """
+    has = f"{info.channels} channel{'s' * (info.channels != 1)}"
     if isinstance(channel, int) and channel >= info.channels:
-        raise UserError(
-            f"{path} has {info.channels} channels, counted from 0; there is no channel {channel}"
+        return f"{has}, counted from 0, and no channel {channel}", "set --config.data.channel"
+    if channel == "canceller" and info.channels != 2:
+        return (
+            f"{has} where the canceller needs two, near the machine and far from it",
+            "set --config.front_end.canceller=False",
         )
+    return None
 
 
-def _one_channel(samples: np.ndarray, channel: int | str | None) -> np.ndarray:
-    """(samples,) of (samples, channels)."""
+def _taken(samples: np.ndarray, channel: int | str | None) -> np.ndarray:
+    """(samples,) of (samples, channels); all channels for the canceller."""
+    if channel == "canceller":
+        return samples
     if samples.shape[1] > 1 and not isinstance(channel, int):
         return samples.mean(axis=1)
     return np.ascontiguousarray(samples[:, channel if isinstance(channel, int) else 0])
@@ -305,16 +336,21 @@ def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Resamples as `librosa.resample` does by default, without its import of some seconds.
 
     Args:
-        waveform: (samples,).
+        waveform: (samples,) or (samples, channels).
         rate: sample rate of the waveform, in Hz.
         new_rate: sample rate to return, in Hz.
 
     Returns:
-        (samples,).
+        (samples,) or (samples, channels).
     """
     resampled = _library("soxr").resample(waveform, rate, new_rate, quality="HQ")
-    n_samples = -(-len(waveform) * new_rate // rate)
-    return np.pad(resampled, (0, max(0, n_samples - len(resampled))))[:n_samples]
+    return _to_length(resampled, -(-len(waveform) * new_rate // rate))
+
+
+def _to_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
+    """The first samples, with zeros where there are too few."""
+    missing = [(0, max(0, n_samples - len(waveform)))] + [(0, 0)] * (waveform.ndim - 1)
+    return np.pad(waveform, missing)[:n_samples]
 
 
 def check_request(sample_rate: int, channel: int | str | None) -> None:
@@ -322,8 +358,8 @@ def check_request(sample_rate: int, channel: int | str | None) -> None:
     if sample_rate < 1:
         raise UserError(f"sample_rate {sample_rate} Hz must be positive")
     is_index = isinstance(channel, int) and channel >= 0
-    if not is_index and channel not in (None, "mean"):
-        raise UserError(f'channel {channel!r} is neither a number from 0 nor "mean"')
+    if not is_index and channel not in (None, "mean", "canceller"):
+        raise UserError(f'channel {channel!r} is neither a number from 0, "mean" nor "canceller"')
 
 
 def _library(name: str) -> Any:

@@ -138,5 +138,9 @@ def _changes(
     if info.sample_rate != sample_rate:
         yield f"recordings of {info.sample_rate} Hz", f"resampled to {sample_rate} Hz"
     if info.channels > 1:
-        taken = "their mean" if channel in (None, "mean") else f"channel {channel}"
+        taken = f"channel {channel}"
+        if channel in (None, "mean"):
+            taken = "their mean"
+        elif channel == "canceller":
+            taken = "the first without what the second explains of it"
         yield f"recordings of {info.channels} channels", f"reduced to {taken}"

@@ -6,6 +6,7 @@ import numpy as np
 
 from asd_jax.audio.views import ViewSpec, fill_view
 from asd_jax.data.audio_files import resample
+from asd_jax.data.canceller import cancelled
 from asd_jax.data.levels import LARGEST_PEAK
 from asd_jax.errors import UserError
 
@@ -41,7 +42,9 @@ def check_features(
     return [fill_view(clip, views.filled) for clip in arrays]
 
 
-def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> np.ndarray:
+def checked_waveforms(
+    waveforms: np.ndarray, sample_rate: int, wanted: int, canceller: bool = False
+) -> np.ndarray:
     """Checks recordings in memory and resamples them to (clips, samples) float32.
 
     Args:
@@ -49,21 +52,30 @@ def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> n
             of the type that they were recorded in (int8, int16, int32).
         sample_rate: of the recordings, in Hz.
         wanted: sample rate of the result, in Hz.
+        canceller: whether waveforms have two channels, (clips, samples, 2), of which the second
+            is taken off the first, see `asd_jax.data.cancelled`.
 
     Raises:
         UserError: waveforms of other shapes, with samples that are not finite, or of a level
             that cannot be of full scale 1.
     """
     try:
-        waveforms = np.atleast_2d(np.asarray(waveforms))
+        waveforms = np.asarray(waveforms)
     except ValueError as error:
         raise UserError(
             "waveforms of unequal lengths make no array; score them one at a time"
         ) from error
-    if waveforms.ndim != 2 or not waveforms.size or waveforms.dtype.kind not in "if":
+    channels = (2,) if canceller else ()
+    if waveforms.ndim == 1 + len(channels):  # of one clip
+        waveforms = waveforms[None]
+    right = waveforms.ndim == 2 + len(channels) and waveforms.shape[2:] == channels
+    if not right or not waveforms.size or waveforms.dtype.kind not in "if":
+        wanted_shape = "(clips, samples)"
+        if canceller:
+            wanted_shape = "(clips, samples, 2), near the machine and far from it,"
         raise UserError(
-            f"waveforms are {waveforms.dtype} {waveforms.shape}; they must be (clips, "
-            "samples), of floating-point numbers or signed integers"
+            f"waveforms are {waveforms.dtype} {waveforms.shape}; they must be {wanted_shape} of "
+            "floating-point numbers or signed integers"
         )
     if waveforms.dtype.kind == "i":
         waveforms = _scaled(waveforms)
@@ -79,7 +91,7 @@ def checked_waveforms(waveforms: np.ndarray, sample_rate: int, wanted: int) -> n
         raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
     if sample_rate != wanted:
         waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
-    return waveforms
+    return np.stack([cancelled(row) for row in waveforms]) if canceller else waveforms
 
 
 def _scaled(waveforms: np.ndarray) -> np.ndarray:

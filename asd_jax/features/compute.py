@@ -57,7 +57,7 @@ def compute_features(
     Args:
         clips: the recordings.
         front_end: computes the features, on JAX's default device.
-        channel: of recordings with several, from 0; None or "mean" for the mean of all.
+        channel: of recordings with several, as of `asd_jax.data.read`.
         cache_dir: folder, or URL that TensorStore knows (gs://..., s3://...); by default that
             of `default_cache_dir`.
         on_bad_clip: "stop" raises on a clip that has no features: not readable, shorter than

@@ -154,6 +154,7 @@ def frames_in_memory(
     sample_rate: int,
     front_end: ClipFrontEnd,
     views: ViewSpec | None = None,
+    canceller: bool = False,
 ) -> list[np.ndarray]:
     """Frames of each waveform in memory.
 
@@ -162,6 +163,7 @@ def frames_in_memory(
         sample_rate: Hz; resampled where it is not the front end's.
         front_end: computes the frames.
         views: how they are cut, where they have to have enough frames.
+        canceller: as of `checked_waveforms`.
 
     Returns:
         (frames, width) of each.
@@ -169,7 +171,7 @@ def frames_in_memory(
     Raises:
         UserError: waveforms of other shapes, with samples that are not finite, or too short.
     """
-    checked = checked_waveforms(waveforms, sample_rate, front_end.sample_rate)
+    checked = checked_waveforms(waveforms, sample_rate, front_end.sample_rate, canceller)
     n_frames = front_end.frames(checked.shape[1])  # UserError where they have none
     if views is not None and n_frames < views.fewest:
         rate, needed = front_end.sample_rate, views.fewest * front_end.hop_length

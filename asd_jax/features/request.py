@@ -74,7 +74,7 @@ class FeatureSettings(NamedTuple):
 
     Attributes:
         front_end: computes the features.
-        channel: of recordings with several, from 0; None or "mean" for the mean of all.
+        channel: of recordings with several, as of `asd_jax.data.read`.
         min_frames: frames that a clip must have.
         fill_frames: frames up to which a shorter clip is repeated.
     """
@@ -119,6 +119,7 @@ class Request:
         front_end, channel, min_frames, fill_frames = self.settings
         channel = "mean" if channel is None else channel
         fields = dataclasses.asdict(front_end)
+        fields.pop("canceller", None)  # the channel says it
         depends_on: list[Any] = [_FORMAT, fields, channel, min_frames, files]
         if any(self.perturbations):
             depends_on.append(self.perturbations)

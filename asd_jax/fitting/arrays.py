@@ -56,7 +56,8 @@ def fit(
             then `sections`, `domains`, `attributes` and `groups` may be mappings likewise.
         waveforms: (samples,) of each normal clip in place of its features, of any lengths, −1 to 1
             or signed integers; a system that hears waveforms needs them. Of several machines a
-            mapping, as of `features`.
+            mapping, as of `features`. With `front_end.canceller` (samples, 2), near the machine
+            and far from it.
         sample_rate: of the waveforms, in Hz.
         machine: the machine type's name; the models' random numbers depend on it.
         machines: that of each clip, where there are several and no mapping names them.
@@ -185,12 +186,13 @@ def _features(
         return check_features(_clips(features, "features"), front_end.width, views)
     if sample_rate is None:
         raise UserError("waveforms need their sample_rate, in Hz")
-    arrays = []
+    arrays, canceller = [], detector.config.front_end.canceller
     for i, waveform in enumerate(_clips(waveforms, "waveforms")):
-        if waveform.ndim != 1:
-            raise UserError(f"waveforms[{i}] has shape {waveform.shape}; a clip is (samples,)")
+        if waveform.ndim != 1 + canceller:
+            needed = "(samples, 2) with front_end.canceller" if canceller else "(samples,)"
+            raise UserError(f"waveforms[{i}] has shape {waveform.shape}; a clip is {needed}")
         try:
-            arrays += frames_in_memory(waveform, sample_rate, front_end, views)
+            arrays += frames_in_memory(waveform, sample_rate, front_end, views, canceller)
         except UserError as error:
             raise UserError(f"waveforms[{i}]: {error}") from error
     if not arrays:

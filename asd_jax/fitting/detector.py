@@ -85,7 +85,8 @@ class FittedDetector(Served):
                 short.
         """
         front_end, views = self.detector.front_end, self.detector.views
-        return np.stack(frames_in_memory(waveforms, sample_rate, front_end, views))
+        canceller = self.config.front_end.canceller
+        return np.stack(frames_in_memory(waveforms, sample_rate, front_end, views, canceller))
 
     def _checked(self, features: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Features that a user gives."""
@@ -111,7 +112,8 @@ class FittedDetector(Served):
         """
         if not self.config.embedding.pretrained:
             return None
-        windows = frames_in_memory(waveforms, sample_rate, self.embedder)
+        canceller = self.config.front_end.canceller
+        windows = frames_in_memory(waveforms, sample_rate, self.embedder, canceller=canceller)
         return np.stack([mean_embedding([each]) for each in windows])
 
     @functools.cached_property

@@ -79,7 +79,7 @@ class Fitted(abc.ABC):
 
         Args:
             waveforms: (clips, samples), or (samples,) of one clip; −1 to 1, or signed integers
-                of any width.
+                of any width. With `front_end.canceller` (clips, samples, 2) or (samples, 2).
             sample_rate: Hz; resampled where it is not the front end's.
             machine: machine type; may be left out where there is only one.
             section: section or machine id; may be left out where there is only one, or where

@@ -366,11 +366,10 @@ def _frames(
 def _waveforms(
     fitted: FittedDetector, request: _Request, files: Sequence[int], front_end: ClipFrontEnd
 ) -> Iterator[Iterator[tuple[int, Waveform]]]:
-    channel = fitted.config.data.channel
     recordings = read_recordings(
         [request.files[index] for index in files],
         front_end.sample_rate,
-        None if channel < 0 else channel,
+        fitted.config.channel,
         on_bad_clip=request.on_bad_clip,
         report=request.report,
     )

@@ -78,7 +78,7 @@ def cards(
     explanations: Mapping[tuple[str, str, str], Explanation],
     p_values: Mapping[Any, float],
     sample_rate: int,
-    channel: int | None,
+    channel: int | str,
     report: Callable[[str], None],
 ) -> dict[str, tuple[list[Card], str]]:
     """Cards of each machine's recordings, and a line on what they have in common.
@@ -88,7 +88,7 @@ def cards(
         explanations: of test clips, by `key_of`.
         p_values: of test clips, by `key_of`; may be empty.
         sample_rate: at which recordings are scored, in Hz.
-        channel: that is scored; None for the mean of all.
+        channel: that is scored, as of `asd_jax.data.read`.
         report: called with a line about each recording that cannot be read.
     """
     known = [each for own in shown.values() for each in own if each.path]

@@ -51,7 +51,7 @@ class Excerpt(NamedTuple):
 def read_excerpts(
     paths: Sequence[str],
     sample_rate: int,
-    channel: int | None,
+    channel: int | str,
     seconds: float,
     maps: Sequence[np.ndarray | None],
     spans: Sequence[tuple[float, float] | None],
@@ -65,7 +65,7 @@ def read_excerpts(
     Args:
         paths: of the recordings; "" for one that is not known.
         sample_rate: at which they are scored, in Hz.
-        channel: that is scored; None for the mean of all.
+        channel: that is scored, as of `asd_jax.data.read`.
         seconds: length of an excerpt.
         maps: (frames, bands) of each recording's score over time, or None.
         spans: start and end in seconds of clips that were cut from recordings; None of whole ones.

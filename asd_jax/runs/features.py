@@ -185,14 +185,13 @@ def _compute(
     **settings: Any,
 ) -> FeatureSet:
     """`compute_features` with a progress bar."""
-    channel = detector.config.data.channel
     reporter = options.reporter
     reporter.start(label, len(clips))
     try:
         return compute_features(
             clips,
             front_end,
-            channel=None if channel < 0 else channel,
+            channel=detector.config.channel,
             cache_dir=options.cache_dir,
             on_bad_clip=options.on_bad_clip,
             verify=options.verify,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from asd_jax.config.types import channel_of
 from asd_jax.data.clips import OWN
 from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
@@ -258,10 +259,9 @@ def _cards(
         report(f"report.html does not say what scores are made of: {error}")
         explanations = {}
     of_run = _of_run(stored)
-    channel = of_run["data"]["channel"]
-    rate = of_run["front_end"]["sample_rate"]
-    channel = None if channel < 0 else channel
-    return cards(shown, explanations, p_values, rate, channel, report)
+    front_end, number = of_run["front_end"], of_run["data"]["channel"]
+    channel = channel_of(number, front_end.get("canceller", False))  # False before it was there
+    return cards(shown, explanations, p_values, front_end["sample_rate"], channel, report)
 
 
 def _of_run(stored: dict) -> dict:

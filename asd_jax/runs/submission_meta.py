@@ -167,11 +167,13 @@ def _rate(fitted: FittedDetector) -> str:
 
 def _features(fitted: FittedDetector) -> str:
     front_end = fitted.detector.front_end
+    cancelled = fitted.config.front_end.canceller
+    before = "channel 0 without what channel 1 explains of it: " if cancelled else ""
     if not isinstance(front_end, FrontEnd):
-        return "waveform"
+        return f"{before}waveform"
     return (
-        f"log-mel energies of {front_end.n_mels} bands, frames of {front_end.n_fft} samples every "
-        f"{front_end.hop_length}"
+        f"{before}log-mel energies of {front_end.n_mels} bands, frames of {front_end.n_fft} "
+        f"samples every {front_end.hop_length}"
     )
 
 

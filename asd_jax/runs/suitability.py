@@ -11,6 +11,7 @@ from asd_jax.data.layouts import DataSource, Scan
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitting.layout import lay_out
+from asd_jax.runs.channels import check_channels
 from asd_jax.runs.clips import find_chosen
 from asd_jax.runs.ensemble import keys_of_member, member_keys, members_on
 from asd_jax.runs.lengths import check_lengths
@@ -90,6 +91,7 @@ def _remarks(config: Config | MembersConfig, known: KnownRecordings, on_bad_clip
     detector = make_detector(config)
     clips = find_chosen(detector, known.data_dir, lines.append, on_bad_clip, known.scan)
     detector = detector.settled(clips)
+    lines += check_channels(config, clips, on_bad_clip, known.headers(clips))
     lines += check_lengths(detector, clips, on_bad_clip, known.headers(clips))
     training = clips[~clips.where(split="test")]
     usable, n_frames = frames_of(detector, training, known.headers(training))

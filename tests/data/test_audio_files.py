@@ -46,7 +46,7 @@ def test_channels(wav):
     mean = samples.mean(axis=1) / 32768
     np.testing.assert_allclose(read(path, RATE, "mean"), mean, atol=3e-7)
     np.testing.assert_array_equal(read(path, RATE), read(path, RATE, "mean"))
-    with pytest.raises(UserError, match="a.wav has 3 channels.*no channel 3"):
+    with pytest.raises(UserError, match="a.wav: 3 channels.*no channel 3"):
         read(path, RATE, 3)
 
 

@@ -45,6 +45,7 @@ def render(
     fault_rng: np.random.Generator | None = None,
     level_offset_db: float = 0.0,
     factory: tuple[Place, ...] = (),
+    one_source: bool = False,
     alone: Literal["", "machine", "noise"] = "",
 ) -> tuple[np.ndarray, machine_faults.Fault | None]:
     """Renders one recording.
@@ -62,6 +63,8 @@ def render(
         fault_rng: stream of the fault.
         level_offset_db: added to the cause's typical level.
         factory: places, one of which is the background; empty for the individual's own hall.
+        one_source: whether the own hall is the sound of one loudspeaker, so that microphones hear
+            the same by different paths.
         alone: what is heard alone, the machine or the noise around it; "" for both.
 
     Returns:
@@ -82,7 +85,7 @@ def render(
     if factory:
         hall = _factory(factory, rng, motion, sound.shape)
     else:
-        hall = _hall(machine, rng, motion, sound.shape)
+        hall = _hall(machine, rng, motion, sound.shape, one_source)
     recording = {"": gain * sound + hall, "machine": gain * sound, "noise": hall}[alone]
 
     fault = None
@@ -230,18 +233,31 @@ def _hear(source: np.ndarray, path: np.ndarray, samples: int) -> np.ndarray:
     return scipy.fft.irfft(scipy.fft.rfft(source, size) * path, size)[:, :samples]
 
 
-def _hall(machine, rng, motion, shape: tuple[int, int]) -> np.ndarray:
+def _hall(machine, rng, motion, shape: tuple[int, int], one_source: bool) -> np.ndarray:
     """Background of the individual's own hall at each microphone, (channels, samples)."""
     channels, samples = shape
     phases = rng.uniform(0, 2 * np.pi, machine.hum_hz.size)
     lines = rng.uniform(0.1, 0.3, machine.hum_hz.size) * np.exp(1j * phases)
     corner_hz = rng.uniform(150, 400)
     colour = corner_hz, machine.hum_hz, lines
-    noise = np.stack([_coloured(rng, motion, *colour) for _ in range(channels)])
+    noise = np.stack(
+        [_coloured(rng, motion, *colour) for _ in range(1 if one_source else channels)]
+    )
     noise *= 10 ** (motion.slow(rng, 0.8) / 20).astype(np.float32)
     noise += _clatter(rng, motion)
+    if one_source:
+        noise = _from_loudspeaker(noise[0], channels, motion)
     level_db = machine.level_db - machine.snr_db + rng.uniform(-3, 3)
     return _MACHINE_RMS * _db(level_db) * noise[:, :samples]
+
+
+def _from_loudspeaker(sound: np.ndarray, channels: int, motion) -> np.ndarray:
+    """A sound (size,) at each microphone, (channels, size): far ones are nearer to its place."""
+    hz = scipy.fft.rfftfreq(motion.size, 1 / motion.sample_rate)
+    number = np.arange(channels)[:, None]
+    direct_s, echo_s = 4e-3 / (1 + number), 2.1e-3 + 1.3e-3 * number
+    path = np.exp(-2j * np.pi * hz * direct_s) * (1 + 0.3 * np.exp(-2j * np.pi * hz * echo_s))
+    return scipy.fft.irfft(scipy.fft.rfft(sound) * path, motion.size).astype(np.float32)
 
 
 def _factory(places, rng, motion, shape: tuple[int, int]) -> np.ndarray:

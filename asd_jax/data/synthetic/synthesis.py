@@ -29,6 +29,7 @@ from asd_jax.data.synthetic.listings import (
 )
 from asd_jax.data.synthetic.takes import (
     BOTH,
+    FAR_DB,
     KINDS,
     MIMII,
     Settings,
@@ -44,7 +45,7 @@ from asd_jax.errors import UserError
 from asd_jax.runtime import files
 
 DIFFICULTIES = {"easy": 6.0, "default": 0.0, "hard": -6.0}  # dB added to the faults' levels
-HALLS = ("own", "factory")
+HALLS = ("own", "factory", "loudspeaker")
 FAULTS = ("added", "all")
 SUBSETS = ("dev", "eval", BOTH)
 ANOMALIES_FILE = "anomalies.csv"
@@ -84,6 +85,7 @@ def synthesize(
     sample_rate: int = 16_000,
     difficulty: str = "default",
     hall: str = "own",
+    far_db: float = FAR_DB,
     faults: str = "added",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -117,6 +119,9 @@ def synthesize(
             with a steady hum that identifies the id. "factory": the same few places for all clips
             of all machines, as in data sets with separately recorded factory noise: noise up to
             6 dB quieter or louder than the machine, and other machines that start and stop.
+            "loudspeaker": as "own", from one place, so that all microphones hear the same sound
+            by paths of their own; for layouts with several.
+        far_db: in 2026's layout, level of the machine at the far microphone re the near one.
         faults: "added": sounds added to an unchanged recording. "all": also wear and wrong
             operation that change the machine's own sound, see `machine_wear`.
         workers: threads; None for one for each core.
@@ -150,6 +155,7 @@ def synthesize(
             sample_rate=sample_rate,
             difficulty=difficulty,
             hall=hall,
+            far_db=far_db,
             faults=faults,
         )
     )
@@ -205,6 +211,15 @@ def _checked(settings: Settings) -> Settings:
     for name, choices in (("difficulty", DIFFICULTIES), ("hall", HALLS), ("faults", FAULTS)):
         if getattr(settings, name) not in choices:
             raise UserError(f"{name}={getattr(settings, name)}: give one of {_listed(choices)}")
+    if settings.far_db != FAR_DB and year != 2026:
+        raise UserError(f"far_db={settings.far_db} has no effect: only year=2026 has two channels")
+    if not (isinstance(settings.far_db, numbers.Real) and -math.inf < settings.far_db <= 0):
+        raise UserError(f"far_db={settings.far_db}: give dB, at most 0")
+    if settings.hall == "loudspeaker" and len(settings.microphones_db) == 1:
+        raise UserError(
+            f"hall=loudspeaker is what several microphones hear, and year {year} has one: give "
+            "year=2026"
+        )
     for name, least in (("clips", 1), ("seed", 0), ("sample_rate", 8000), ("sections", 1)):
         if name != "sections" or settings.sections is not None:
             _check_whole(name, getattr(settings, name), least)
@@ -245,6 +260,7 @@ def _checked(settings: Settings) -> Settings:
         clips=int(settings.clips),
         seed=int(settings.seed),
         duration=float(duration),
+        far_db=float(settings.far_db),
         sample_rate=int(settings.sample_rate),
     )
 
@@ -260,7 +276,7 @@ def _claim(root: Path, settings: Settings) -> None:
     if path.is_file():
         try:
             # Older files lack these settings; their sets have the first choices.
-            earlier = {"hall": HALLS[0], "faults": FAULTS[0]}
+            earlier = {"hall": HALLS[0], "faults": FAULTS[0], "far_db": FAR_DB}
             existing = {**earlier, **json.loads(path.read_text(encoding="utf-8"))}
             different = [name for name in wanted if existing.get(name) != wanted[name]]
         except (ValueError, TypeError) as error:
@@ -314,6 +330,7 @@ def _make(root: Path, settings: Settings, take: Take):
         fault_rng=machine_kinds.stream(*key, "fault"),
         level_offset_db=DIFFICULTIES[settings.difficulty],
         factory=machine_kinds.factory(settings.seed) if settings.hall == "factory" else (),
+        one_source=settings.hall == "loudspeaker",
         alone=take.alone,
     )
     path = root / take.path

@@ -8,6 +8,7 @@ from asd_jax.data.years import official_archives
 
 MIMII = 0  # the year that stands for raw MIMII
 BOTH = "both"  # the subset that stands for both
+FAR_DB = -6.0  # of the machine at the far one of two microphones, re the near one
 _FEWEST_TARGETS = 3  # target clips of a challenge's training set
 _FEWEST_TESTS, _MOST_TESTS = 8, 100  # normal test clips of a section, and as many anomalous
 
@@ -137,6 +138,7 @@ class Settings:
     sample_rate: int
     difficulty: str
     hall: str = "own"
+    far_db: float = FAR_DB
     faults: str = "added"
     generator: int = 1
 
@@ -145,7 +147,7 @@ class Settings:
         """Level of the machine at each channel."""
         if self.year == MIMII:
             return (0.0,) * 8
-        return (0.0, -6.0) if self.year == 2026 else (0.0,)
+        return (0.0, self.far_db) if self.year == 2026 else (0.0,)
 
     def samples(self, machine: str) -> int:
         """Length of a machine's clips."""

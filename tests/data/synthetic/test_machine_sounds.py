@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from asd_jax.data.canceller import cancelled
 from asd_jax.data.synthetic import machine_faults, machine_kinds, machine_sounds
 
 RATE = 16_000
@@ -240,3 +241,23 @@ def test_neighbours_start_and_stop(monkeypatch):
 def test_an_unknown_fault_is_an_error():
     with pytest.raises(ValueError, match="no fault 'rust'"):
         machine_faults.source("rust", None, None, None, None, 0.0, None)
+
+
+@pytest.mark.parametrize("far_db", [-6.0, -20.0])
+def test_the_machine_is_so_much_fainter_at_the_far_microphone(far_db):
+    alone, _ = render("fan", microphones_db=(0.0, far_db), alone="machine")
+    near, far = (alone.astype(float) ** 2).sum(axis=0)
+    assert abs(decibel(far / near) - far_db) < 0.5  # echoes arrive by paths of their own
+
+
+@pytest.mark.parametrize(("one_source", "least_db", "most_db"), [(True, 15, 90), (False, -1, 2)])
+def test_microphones_hear_one_loudspeaker_alike(one_source, least_db, most_db):
+    """So that its sound can be taken off; that of a hall is each microphone's own, but clatter."""
+    options = {"microphones_db": (0.0, -20.0), "alone": "noise", "one_source": one_source}
+    noise, _ = render("gearbox", **options)
+    near = noise[:, 0].astype(float)
+    left = cancelled(noise).astype(float)
+    assert least_db < decibel((near**2).sum() / (left**2).sum()) < most_db
+    # As loud as the hall that it stands for.
+    hall, _ = render("gearbox", **{**options, "one_source": False})
+    assert abs(decibel((near**2).mean() / (hall[:, 0].astype(float) ** 2).mean())) < 3

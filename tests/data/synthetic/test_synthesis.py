@@ -215,7 +215,7 @@ def test_a_set_of_before_there_were_halls_is_completed(tmp_path):
     small(tmp_path, machines=["fan"])
     path = tmp_path / "synthetic.json"
     settings = json.loads(path.read_text())
-    del settings["hall"], settings["faults"]
+    del settings["hall"], settings["faults"], settings["far_db"]
     path.write_text(json.dumps(settings))
     before = contents(tmp_path)
     assert small(tmp_path, machines=["fan"]).written == 0
@@ -285,7 +285,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         ({"duration": float("nan")}, "duration=nan"),
         ({"duration": 1.0}, "at least 2"),
         ({"difficulty": "hrad"}, "difficulty=hrad: give one of easy, default, hard"),
-        ({"hall": "mine"}, "hall=mine: give one of own, factory"),
+        ({"hall": "mine"}, "hall=mine: give one of own, factory, loudspeaker"),
+        ({"hall": "loudspeaker"}, "year 2020 has one: give year=2026"),
+        ({"far_db": -20.0}, "far_db=-20.0 has no effect: only year=2026 has two channels"),
+        ({"year": 2026, "far_db": 3.0, "machines": ["fan"]}, "far_db=3.0: give dB, at most 0"),
         ({"faults": "none"}, "faults=none: give one of added, all"),
         ({"workers": 0}, "workers=0"),
     ],
