@@ -80,6 +80,10 @@ def compute_features(
     """
     if on_bad_clip not in ("stop", "skip"):
         raise UserError(f"on_bad_clip {on_bad_clip!r} is neither 'stop' nor 'skip'")
+    if getattr(front_end, "canceller", False) and channel != "canceller":
+        raise UserError(
+            f'channel is {channel!r}, and the front end has canceller: give "canceller"'
+        )
     clips = ClipTable.of(clips)
     settings = FeatureSettings(front_end, channel, min_frames, fill_frames)
     place = str(cache_dir or default_cache_dir())

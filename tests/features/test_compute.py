@@ -194,7 +194,10 @@ def test_every_setting_has_an_entry_of_its_own(clips, compute, monkeypatch):
         "eps": 1e-10,
         "precision": "float32",
     }
-    assert set(changes) == {field.name for field in dataclasses.fields(FrontEnd)}
+    fields = {field.name for field in dataclasses.fields(FrontEnd)}
+    assert set(changes) == fields - {"canceller"}  # which the channel says
+    with pytest.raises(UserError, match='the front end has canceller: give "canceller"'):
+        compute(clips[:1], dataclasses.replace(FRONT_END, canceller=True))
     keys = {compute(clips[:1]).key, compute(clips[:1], channel=0).key}
     keys.add(compute(clips[:1], min_frames=2).key)
     for name, value in changes.items():
