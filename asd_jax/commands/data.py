@@ -79,6 +79,12 @@ def _define_synth(values: flags.FlagValues) -> None:
         "with --year=2026: level of the machine at the far microphone, re the near one",
         flag_values=values,
     )
+    flags.DEFINE_integer(
+        "supplemental",
+        None,
+        "with --year=2025: supplemental clips a machine; a tenth of the training clips by default",
+        flag_values=values,
+    )
     flags.DEFINE_enum(
         "faults",
         "added",
@@ -106,6 +112,7 @@ def _synth(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             difficulty=values.difficulty,
             hall=values.hall,
             far_db=values.far_db,
+            supplemental=values.supplemental,
             faults=values.faults,
             seed=values.seed,
             progress=progress,

@@ -247,7 +247,8 @@ def format_summary(summary: Summary, root: str = "", width: int | None = None) -
         lines.append(f"{machine}: {span} a clip")
     if summary.supplemental:
         lines.append(
-            f"{summary.supplemental} supplemental clips, which detector.noise makes use of"
+            f"{summary.supplemental} supplemental clips, which detector.noise or "
+            "detector.supplemental makes use of"
         )
     for paths, what in (
         (summary.others, "files among the clips that are no recordings and are not used"),

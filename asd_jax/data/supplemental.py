@@ -10,7 +10,13 @@ from pathlib import Path
 from asd_jax.data.clips import NORMAL, Clip, ClipTable
 
 SPLIT = "supplemental"
+NOISE = "noise"  # in the names of clips of the noise alone
 _SECTION = re.compile(r"section_(\d+)")
+
+
+def is_noise(clip: Clip) -> bool:
+    """Whether the name of a supplemental clip says that it is of the noise alone."""
+    return NOISE in clip.name.lower()
 
 
 def supplemental_clips(paths: Sequence[str], clips: ClipTable) -> ClipTable:

@@ -16,7 +16,7 @@ from asd_jax.audio.waveform_blocks import BLOCK
 from asd_jax.config.types import check_no_effect
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.groups import hold_out
-from asd_jax.data.supplemental import SPLIT
+from asd_jax.data.supplemental import NOISE, SPLIT
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.detectors.classes import (
     By,
@@ -63,7 +63,7 @@ class JointConfig(DetectorConfig):
     pseudo_classes: int = 0
     both_sets: bool = True
     noise: Literal["none", "mix", "class"] = "none"
-    noise_names: str = "noise"
+    noise_names: str = NOISE
 
     def require(self, condition: bool, name: str, wanted: str) -> None:
         """Raises UserError about a setting where a condition is not met."""

@@ -23,6 +23,11 @@ Domains: each has its own centre, the target's moved towards the source's by wha
 Odd training clips, of a dead microphone or another machine, are not fitted to:
     `asd_jax.scoring.outlying`.
 
+Supplemental clips, of the noise alone or of the machine without it (2025), are made use of on
+    demand: their covariance, by the share of power that they have in each band, is half of what
+    the training clips' is shrunk towards, and less where they are few; or the noise's is taken
+    off. Half was chosen on synthetic seed 303.
+
 How the defaults were chosen: on machines of `asd-jax synth` that no other result is from (seeds
     101 to 103 and 111 to 114, both halls, three difficulties, the layouts of 2020, 2022, 2023 and
     2024), in a trial that is not part of the package. Of pairs and triples of fifteen statistics,
@@ -40,6 +45,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec
+from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.supplemental import SPLIT, is_noise
 from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
@@ -47,6 +54,7 @@ from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring.explanation import Part, part_of
 from asd_jax.scoring.outlying import usual_rows
 from asd_jax.scoring.pooling import array_module
+from asd_jax.scoring.state_sums import Other
 from asd_jax.scoring.states import States, StateSettings, distance, fit_states, leave_out
 
 STATISTICS = ("level", "change", "peak", "shape", "crest")
@@ -55,6 +63,9 @@ STATISTICS = ("level", "change", "peak", "shape", "crest")
 _RESOLUTION_DB = 0.01
 # Changes from frame to frame are not told from none below this.
 _LEAST_CHANGE_DB = 1e-3
+# Largest share of the supplemental clips' covariance in what that of the training clips is shrunk
+# towards; that of few supplemental clips is less.
+_STRUCTURE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +78,16 @@ class SpectralConfig(UntrainedConfig):
         combine: "mean" or "max" of the statistics' scores.
         level_db: standard deviation of the gain from clip to clip, in dB, beside what the
             training clips show: 3 where microphones are moved or replaced, 0 where they are not.
+        supplemental: use of supplemental clips, of the noise alone or of the machine without it:
+            "shrink" has their covariance say how sound varies together where few training clips
+            do; "subtract" takes the covariance of the noise off, which leaves the machine's.
     """
 
     name: ClassVar[str] = "spectral"
     statistics: tuple[str, ...] = ("level", "change", "peak")
     combine: Literal["mean", "max"] = "mean"
     level_db: float = 0.0
+    supplemental: Literal["none", "shrink", "subtract"] = "none"
 
     def __post_init__(self) -> None:
         if isinstance(self.statistics, str) or not self.statistics:
@@ -166,6 +181,35 @@ class Spectral(Untrained):
         _, mask = clip.starts(self.views)  # (pairs,)
         return Moments.of(clip.features.astype(float), mask)
 
+    @property
+    def supplemental(self) -> bool:
+        """As the setting."""
+        return self.config.detector.supplemental != "none"
+
+    def plan(self, clips: Sequence[Clip]) -> list[str]:
+        """The supplemental clips of each machine, where they are made use of.
+
+        Raises:
+            UserError: there are none.
+        """
+        if not self.supplemental:
+            return []
+        table = ClipTable.of(clips)
+        own = [clip for clip in table[table.where(split=SPLIT)]]
+        setting = self.config.detector.supplemental
+        if not own:
+            raise UserError(
+                f"detector.supplemental is {setting}, and the machines have no supplemental clips "
+                "(a folder `supplemental` beside `train`); leave it at none"
+            )
+        noise = sum(map(is_noise, own))
+        lines = [f"{noise} supplemental clips of noise, {len(own) - noise} of machines without it"]
+        known = {clip.machine for clip in own}
+        trained = table[table.where(split="train")].distinct("machine")
+        if without := sorted(set(trained) - known):
+            lines.append(f"{', '.join(without)}: no supplemental clips; fitted without any")
+        return lines
+
     def fit(self, vectors: Vectors) -> dict[str, np.ndarray]:
         """Gaussians (models, …) of each statistic, by name, and the training clips' scores."""
         fitted: dict[str, np.ndarray] = {}
@@ -176,8 +220,10 @@ class Spectral(Untrained):
             usual = usual & usual_rows(rows, vectors.mask, vectors.state, resolution=_RESOLUTION_DB)
         for name in self.config.detector.statistics:
             rows = spectrum(vectors.values, name)
-            settings = self._settings(name)
-            states = fit_states(rows, usual, vectors.state, vectors.group, settings=settings)
+            settings, other = self._settings(name), self._other(vectors, usual, name)
+            states = fit_states(
+                rows, usual, vectors.state, vectors.group, settings=settings, other=other
+            )
             left = leave_out(
                 rows,
                 vectors.mask,
@@ -185,6 +231,7 @@ class Spectral(Untrained):
                 vectors.group,
                 fitted=usual,
                 settings=settings,
+                other=other,
             )
             fitted |= {f"{name}_{field}": leaf for field, leaf in states._asdict().items()}
             scores.append(left.squared / left.expected)
@@ -222,11 +269,73 @@ class Spectral(Untrained):
         """(...) from the statistics' scores (statistics, ...)."""
         return scores.mean(axis=0) if self.config.detector.combine == "mean" else scores.max(axis=0)
 
+    def _other(self, vectors: Vectors, usual: np.ndarray, name: str) -> Other | None:
+        """The part of supplemental clips in each model's covariance of a statistic.
+
+        Of two sounds at once, a band's level moves by the share of its power that the one has
+        which moves: by this share the covariance of the one alone is in that of both.
+        """
+        if vectors.supplemental is None:
+            return None
+        assert vectors.is_noise is not None
+        setting = self.config.detector.supplemental
+        level = spectrum(vectors.values, "level")
+        parts = []
+        for m, own in enumerate(usual):
+            there = np.isfinite(vectors.is_noise[m])
+            rows, noise = vectors.supplemental[m, there], vectors.is_noise[m, there] > 0
+            loud = level[m, own].mean(axis=0)  # (mels,)
+            if setting == "subtract" and noise.sum() > 1:
+                rows, noise = rows[noise], noise[noise]
+            covariance, shown = _part(rows, noise, loud, name)
+            parts.append((covariance, *_factors(setting, shown, bool(noise.any()))))
+        return Other(*map(np.array, zip(*parts, strict=True)))
+
     def _settings(self, name: str) -> StateSettings:
         gain = self.config.detector.level_db if name in ("level", "peak") else 0.0
         return StateSettings(
             standardise=True, resolution=_RESOLUTION_DB, towards_first=True, level=gain
         )
+
+
+def _part(
+    rows: np.ndarray, noise: np.ndarray, loud: np.ndarray, name: str
+) -> tuple[np.ndarray, float]:
+    """The part that supplemental clips have in a statistic of the training clips.
+
+    Args:
+        rows: (clips, 3 mels) of a model's supplemental clips.
+        noise: (clips,) whether each is of the noise alone.
+        loud: (mels,) mean level of the training clips, in dB.
+        name: of the statistic.
+
+    Returns:
+        Its covariance (mels, mels), and how much so many clips show of how bands vary together,
+        from 0 to 1: 1 less Ledoit and Wolf's shrinkage.
+    """
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    parts = []
+    for kind in (rows[noise], rows[~noise]):
+        if len(kind) > 1:
+            share = np.minimum(10 ** ((spectrum(kind, "level").mean(axis=0) - loud) / 10), 1)
+            values = spectrum(kind, name)
+            parts.append((values - values.mean(axis=0)) * share)
+    together = np.concatenate([np.zeros((0, len(loud))), *parts])
+    covariance = together.T @ together / max(1, len(together))
+    if not covariance.any():
+        return covariance, 0.0
+    return covariance, 1 - float(ledoit_wolf_shrinkage(together, assume_centered=True))
+
+
+def _factors(setting: str, shown: float, of_noise: bool) -> tuple[float, float, float]:
+    """`Other.target`, `.own` and `.added`."""
+    if not shown:
+        return 0.0, 1.0, 0.0
+    if setting == "shrink":
+        return _STRUCTURE * shown, 1.0, 0.0
+    # Without the noise: what is left of the training clips, or the machine as it is alone.
+    return (0.0, 1.0, -1.0) if of_noise else (0.0, 0.0, 1.0)
 
 
 def spectrum(vector: Any, name: str) -> Any:

@@ -27,6 +27,7 @@ import numpy as np
 from asd_jax.audio.views import ViewSpec
 from asd_jax.data.clips import Clip
 from asd_jax.data.groups import group_numbers
+from asd_jax.data.supplemental import SPLIT, is_noise
 from asd_jax.detectors.banked import spread
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
@@ -36,6 +37,8 @@ from asd_jax.training.task import Task
 
 # What `fit` may give for each clip, beside arrays for `score_pooled`.
 _OF_CLIPS = {"training_scores", "usual"}
+# Fields of `Vectors` that are of supplemental clips.
+_OF_SUPPLEMENTAL = {"supplemental", "is_noise"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +64,18 @@ class Vectors(NamedTuple):
         state: int (models, clips) from 0, which of the model's states a clip is of; the source
             domain's first.
         group: int (models, clips) from 0, which of the model's groups a clip is of.
+        supplemental: float64 (models, supplemental clips, values) of the noise around a machine
+            or of the machine without it, NaN for padding; None of a system that makes no use of
+            them.
+        is_noise: (models, supplemental clips), 1 for the noise alone; None as above.
     """
 
     values: np.ndarray
     mask: np.ndarray
     state: np.ndarray
     group: np.ndarray
+    supplemental: np.ndarray | None = None
+    is_noise: np.ndarray | None = None
 
 
 class Untrained(Detector):
@@ -124,8 +133,9 @@ class Untrained(Detector):
         return super().examples(own, clips, seed)
 
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
-        """Vectors, states and groups of a model's training clips."""
-        own, vectors = zip(*clips, strict=True)
+        """Vectors, states and groups of a model's training clips, and supplemental vectors."""
+        every = [*clips]
+        own, vectors = zip(*(each for each in every if each[0].split != SPLIT), strict=True)
         settings = self.config.detector
         groups = group_numbers(own)
         if len(own) > 1 and not groups.any():
@@ -149,11 +159,17 @@ class Untrained(Detector):
                 f"each of the {len(own)} training clips is of a state of its own, by its "
                 "attributes; leave detector.states at domain"
             )
-        return {
+        calibration = {
             "vectors": np.stack(vectors),
             "state": states,
             "group": groups.astype(np.float64),
         }
+        if self.supplemental:
+            others = [(vector, is_noise(clip)) for clip, vector in every if clip.split == SPLIT]
+            values = [vector for vector, _ in others]
+            calibration["supplemental"] = np.reshape(values, (len(values), vectors[0].size))
+            calibration["is_noise"] = np.array([float(noise) for _, noise in others])
+        return calibration
 
     def calibrate_fleet(
         self,
@@ -164,12 +180,14 @@ class Untrained(Detector):
         """What `fit` gives, beside vectors, states and groups; NaN for models without any."""
         mask = np.isfinite(calibrations["state"])  # (models, clips)
         sound = mask.any(axis=1)
+        given = {name: calibrations.pop(name) for name in _OF_SUPPLEMENTAL & calibrations.keys()}
         table = {name: np.where(np.isnan(leaf), 0, leaf) for name, leaf in calibrations.items()}
         vectors = Vectors(
             table["vectors"][sound],
             mask[sound],
             table["state"][sound].astype(np.int32),
             table["group"][sound].astype(np.int32),
+            **{name: leaf[sound] for name, leaf in given.items()},
         )
         order = _order(vectors)
         fitted = self.fit(_in_order(vectors, order))
@@ -268,9 +286,11 @@ def _order(vectors: Vectors) -> np.ndarray:
 
 def _in_order(vectors: Vectors, order: np.ndarray) -> Vectors:
     """The clips of each model in another order, and their groups numbered by it."""
-    ordered = Vectors(
-        np.take_along_axis(vectors.values, order[..., None], axis=1),
-        *(np.take_along_axis(leaf, order, axis=1) for leaf in vectors[1:]),
+    ordered = vectors._replace(
+        values=np.take_along_axis(vectors.values, order[..., None], axis=1),
+        mask=np.take_along_axis(vectors.mask, order, axis=1),
+        state=np.take_along_axis(vectors.state, order, axis=1),
+        group=np.take_along_axis(vectors.group, order, axis=1),
     )
     for group, mask in zip(ordered.group, ordered.mask, strict=True):
         _, first, number = np.unique(group[mask], return_index=True, return_inverse=True)

@@ -16,7 +16,7 @@ from asd_jax.errors import UserError
 from asd_jax.features.batches import table_clips
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.layout import Layout, labels_of
+from asd_jax.fitting.layout import Layout, labels_of, supplemental_of
 from asd_jax.fitting.lengths import FRAMES
 from asd_jax.fitting.pooled import pool_clips, pool_program, take
 from asd_jax.runtime import distributed
@@ -112,13 +112,16 @@ def _calibrate(
     calibrations: list[dict[str, np.ndarray] | None] = [None] * len(models)
     problem = None
     # Indices (clips,) of each model's training clips.
-    own = [layout.groups[model.machine, model.section] for model in models]
+    places = [(model.machine, model.section) for model in models]
+    own = [layout.groups[place] for place in places]
+    also = [supplemental_of(detector, features.clips, place) for place in places]
     reporter.start("calibrating", len(models))
     for m, (model, indices) in enumerate(zip(models, own, strict=True)):
         if not distributed.is_own(m):
             continue
         try:
-            compute = functools.partial(detector.calibrate, of_model(indices, networks[m]))
+            learned = of_model(np.append(indices, also[m]), networks[m])
+            compute = functools.partial(detector.calibrate, learned)
             calibrations[m] = _kept(kept_dir and kept_dir / f"{m}.npz", compute)
         except UserError as error:
             reporter.line(f"{model.name}: {error}; its scores will be NaN")

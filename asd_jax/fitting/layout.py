@@ -9,6 +9,7 @@ import numpy as np
 from asd_jax.config import TrainConfig
 from asd_jax.data.clips import HELD_OUT, Clip, ClipTable
 from asd_jax.data.groups import hold_out
+from asd_jax.data.supplemental import SPLIT
 from asd_jax.detectors import Detector
 from asd_jax.detectors.classes import describe_span, find_classes
 from asd_jax.errors import UserError
@@ -183,6 +184,21 @@ def groups_of(
         return dict(sorted(clips.groups("machine", "section", rows=training).items()))
     of_machines = clips.groups("machine", rows=training)
     return {(machine, ""): rows for (machine,), rows in sorted(of_machines.items())}
+
+
+def supplemental_of(detector: Detector, clips: Sequence[Clip], group: Group) -> np.ndarray:
+    """Indices of the supplemental clips that a system without training fits a model to, too.
+
+    Args:
+        detector: the system, with the run's configuration.
+        clips: the table of clips.
+        group: machine and section of the model.
+    """
+    if detector.config.detector.trains or not detector.supplemental:
+        return np.zeros(0, int)
+    machine, section = group
+    sections = [section, ""]  # of names that do not say it
+    return np.flatnonzero(ClipTable.of(clips).where(split=SPLIT, machine=machine, section=sections))
 
 
 def with_perturbed(detector: Detector, clips: Sequence[Clip]) -> ClipTable:

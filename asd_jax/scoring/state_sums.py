@@ -44,6 +44,26 @@ class StateSettings(NamedTuple):
     level: float = 0.0
 
 
+class Other(NamedTuple):
+    """Covariance of other rows, and its part in that of a model.
+
+    As of clips of the noise alone: they say how sound varies together, where few rows do.
+
+    Attributes:
+        covariance: (..., d, d), in the units of the values.
+        target: (...) its share, scaled to the mean variance, in what the covariance is shrunk
+            towards; the rest is the identity.
+        own: (...) factor of the rows' covariance before it is shrunk.
+        added: (...) factor of the other one, which is added to it; −1 takes it off. What would be
+            less than no variance is none.
+    """
+
+    covariance: Any
+    target: Any
+    own: Any
+    added: Any
+
+
 def numbers_of(settings: StateSettings) -> Any:
     """Settings as float64 numbers, so that one program serves all; a shrinkage of −1 for None."""
     shrinkage = -1.0 if settings.shrinkage is None else settings.shrinkage
@@ -129,7 +149,9 @@ def sums_of(table: Rows, n_states: int, grouped: bool) -> tuple[Sums, jax.Array]
     return sums, deviations
 
 
-def model_of(sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any) -> Model:
+def model_of(
+    sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any, other: Other | None = None
+) -> Model:
     """The Gaussians of some sums and of the rows (n, d) that are fitted in them.
 
     Args:
@@ -137,6 +159,7 @@ def model_of(sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any
         deviations: (n, d) of the rows from their states' means.
         fitted: (n,).
         settings: a `StateSettings` of numbers, from `numbers_of`.
+        other: covariance of other rows.
     """
     mean, count, scatter = sums.mean, sums.n_clips, sums.scatter
     n, d = jnp.maximum(jnp.sum(count), 1), scatter.shape[-1]
@@ -158,18 +181,21 @@ def model_of(sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any
     shrinkage = jnp.maximum(shrinkage, _LEAST_SHRINKAGE)
     valid = jnp.sum(variance) / d > least
     spread = jnp.where(valid, spread, 1)
-    shrunk = (1 - shrinkage) * covariance + shrinkage * spread * jnp.eye(d)
+    share, kept, target = 1 - shrinkage, covariance, jnp.eye(d)
+    if other is not None:
+        share *= other.own
+        kept, target = _with_other(covariance, other, scale)
+    shrunk = (1 - shrinkage) * kept + shrinkage * spread * target
     shrunk += settings.level**2 / (scale[:, None] * scale)
     lower = jax.lax.linalg.cholesky(shrunk, symmetrize_input=False)
     inverse = jax.scipy.linalg.solve_triangular(lower, jnp.eye(d), lower=True)
     # tr C⁻¹ S from C = (1 − α) S + α t I + L, which needs no further product of matrices.
-    share = 1 - shrinkage
     rest = d - shrinkage * spread * jnp.sum(inverse**2)
     rest -= settings.level**2 * jnp.sum((inverse @ (1 / scale)) ** 2)
     within = jax.lax.cond(
-        share > _LEAST_SHARE,
+        (share > _LEAST_SHARE) & (other is None),
         lambda: rest / jnp.maximum(share, _LEAST_SHARE),
-        lambda: jnp.sum((inverse @ covariance) * inverse),  # all but shrunk away
+        lambda: jnp.sum((inverse @ covariance) * inverse),  # all but shrunk away, or another C
     )
     groups = within
     if sums.between is not None:
@@ -179,6 +205,22 @@ def model_of(sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any
     centres = jnp.where(settings.towards_first, nearer, mean)
     valid &= jnp.all(jnp.isfinite(inverse))
     return Model(centres, count, scale, inverse, expected, valid)
+
+
+def _with_other(
+    covariance: jax.Array, other: Other, scale: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The covariance (d, d) of scaled rows with another's part, and what it is shrunk towards."""
+    theirs = other.covariance / (scale[:, None] * scale)
+    size = jnp.trace(theirs) / len(theirs)
+    share = jnp.where(size > 0, other.target, 0)
+    target = share * theirs / jnp.where(size > 0, size, 1) + (1 - share) * jnp.eye(len(theirs))
+
+    def mixed() -> jax.Array:
+        values, vectors = jnp.linalg.eigh(other.own * covariance + other.added * theirs)
+        return (vectors * jnp.maximum(values, 0)) @ vectors.T
+
+    return jax.lax.cond(other.added != 0, mixed, lambda: other.own * covariance), target
 
 
 def _towards_first(

@@ -29,6 +29,7 @@ from asd_jax.errors import UserError
 from asd_jax.runtime.compilation import round_up
 from asd_jax.scoring import rows
 from asd_jax.scoring.state_sums import (
+    Other,
     Rows,
     StateSettings,
     Sums,
@@ -83,6 +84,7 @@ def fit_states(
     group: Any = None,
     *,
     settings: StateSettings = _PLAIN,
+    other: Other | None = None,
 ) -> States:
     """Fits centres and covariance to the rows of each of the leading axes, in float64.
 
@@ -93,6 +95,7 @@ def fit_states(
         group: (..., n) integers, the group of each row within its model; None where each row is
             its own. Only `expected` depends on it.
         settings: how they are made.
+        other: covariance of other rows; leading axes broadcast to those of the values.
 
     Returns:
         The Gaussians as NumPy arrays, float64.
@@ -118,7 +121,8 @@ def fit_states(
     table, n_states, _ = _checked(values, mask, mask, state, group, settings)
     flat, places = _flat(table), _few_states(n_states)
     numbers = _repeated(numbers_of(settings), len(flat.values))
-    fitted: States = _of_models(_fit, (flat, numbers), (places, _grouped(table)))
+    others = _flat_other(other, table)
+    fitted: States = _of_models(_fit, (flat, numbers, others), (places, _grouped(table)))
     fitted = fitted._replace(mean=fitted.mean[:, :n_states], n_clips=fitted.n_clips[:, :n_states])
     leading = table.values.shape[:-2]
     return States(*(leaf.reshape(leading + leaf.shape[1:]) for leaf in fitted))
@@ -185,6 +189,7 @@ def leave_out(
     *,
     fitted: Any = None,
     settings: StateSettings = _PLAIN,
+    other: Other | None = None,
 ) -> LeftOut:
     """Distance of each row from the Gaussians that are fitted without its group.
 
@@ -198,6 +203,7 @@ def leave_out(
         fitted: (..., n), true where a row is fitted to; the others have distances only. None for
             all that count.
         settings: as in `fit_states`.
+        other: as in `fit_states`.
 
     Returns:
         (..., n) squared distances and what they are expected to be, float64.
@@ -219,7 +225,8 @@ def leave_out(
     members = _members(rows.flat(mask, 1), rows.flat(group, 1))
     numbers = _repeated(numbers_of(settings), len(members))
     static = _few_states(n_states), _grouped(table)
-    found = _of_models(_leave_out, (_flat(table), members, numbers), static)
+    arguments = _flat(table), members, numbers, _flat_other(other, table)
+    found = _of_models(_leave_out, arguments, static)
     own = [leaf[:, : mask.shape[-1]].reshape(mask.shape) for leaf in found]
     return LeftOut(*(np.where(mask, leaf, np.nan) for leaf in own))
 
@@ -276,6 +283,18 @@ def _flat(table: Rows) -> Rows:
     return Rows(*(np.pad(leaf, [(0, 0), (0, more), *[(0, 0)] * (leaf.ndim - 2)]) for leaf in flat))
 
 
+def _flat_other(other: Other | None, table: Rows) -> Other | None:
+    """The other covariances of all models (models, …), float64."""
+    if other is None:
+        return None
+    leading, d = table.values.shape[:-2], table.values.shape[-1]
+    covariance, *factors = (np.asarray(leaf, np.float64) for leaf in other)
+    return Other(
+        rows.flat(np.broadcast_to(covariance, (*leading, d, d)), 2),
+        *(np.broadcast_to(factor, leading).ravel() for factor in factors),
+    )
+
+
 def _members(mask: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Rows of each group of each model.
 
@@ -302,24 +321,29 @@ def _members(mask: np.ndarray, group: np.ndarray) -> np.ndarray:
     return members
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _fit(table: Rows, settings: Any, n_states: int, grouped: bool) -> States:
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _fit(table: Rows, settings: Any, other: Other | None, n_states: int, grouped: bool) -> States:
     """The model of rows (n, …)."""
     sums, deviations = sums_of(table, n_states, grouped)
-    model = model_of(sums, deviations, table.fitted, settings)
+    model = model_of(sums, deviations, table.fitted, settings, other)
     whitening = model.inverse.T / model.scale[:, None]
     return States(model.mean, model.n_clips, whitening, model.expected, model.valid)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
+@functools.partial(jax.jit, static_argnums=(4, 5))
 def _leave_out(
-    table: Rows, members: jax.Array, settings: Any, n_states: int, grouped: bool
+    table: Rows,
+    members: jax.Array,
+    settings: Any,
+    other: Other | None,
+    n_states: int,
+    grouped: bool,
 ) -> LeftOut:
     """Distances (n,) of the rows (n, …) of one model by their members (groups, most)."""
     sums, deviations = sums_of(table, n_states, grouped)
 
     def left_out(own: jax.Array) -> LeftOut:
-        return _without(own, sums, deviations, table, settings)
+        return _without(own, sums, deviations, table, settings, other)
 
     of_groups = jax.lax.map(left_out, members)  # (groups, most)
     # Padding goes to a place behind all rows.
@@ -351,10 +375,15 @@ def _of_models(
 
 
 def _without(
-    own: jax.Array, sums: Sums, deviations: jax.Array, table: Rows, settings: Any
+    own: jax.Array,
+    sums: Sums,
+    deviations: jax.Array,
+    table: Rows,
+    settings: Any,
+    other: Other | None,
 ) -> LeftOut:
     """Distances of the rows `own` (most,) from the Gaussians without them."""
-    model = model_of(*without(own, sums, deviations, table), settings)
+    model = model_of(*without(own, sums, deviations, table), settings, other)
     own = jnp.maximum(own, 0)
     # Deviations from the old mean of the row's state, turned into those from each new centre.
     centres = model.mean - sums.mean[table.state[own]][:, None]  # (most, states, d)

@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from asd_jax.errors import UserError
 from asd_jax.scoring import rows
+from asd_jax.scoring.state_sums import Other
 from asd_jax.scoring.states import StateSettings, distance, fit_states, leave_out
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -97,13 +98,13 @@ def test_a_centre_of_few_clips_moves_by_what_chance_explains():
         assert low <= kept <= high
 
 
-def refitted(values, state, group, settings, fitted=True):
+def refitted(values, state, group, settings, fitted=True, other=None):
     """Each row's distance from what is fitted to the rows of other groups, and the expected one."""
     groups = np.unique(group)
     masks = (group != groups[:, None]) & fitted
     together = np.broadcast_to(values, (len(groups), *values.shape))
     of_rows = (np.broadcast_to(column, masks.shape) for column in (state, group))
-    states = fit_states(together, masks, *of_rows, settings=settings)
+    states = fit_states(together, masks, *of_rows, settings=settings, other=other)
     own = np.searchsorted(groups, group)
     return distances(states, together)[own, np.arange(len(values))], states.expected[own]
 
@@ -135,6 +136,62 @@ def test_clips_left_out_are_as_refitted(groups, standardise):
     squared, expected = refitted(values, state, group, settings)
     np.testing.assert_allclose(found.squared, squared, rtol=TOLERANCE)
     np.testing.assert_allclose(found.expected, expected, rtol=TOLERANCE)
+
+
+def noise_alone(n=40, d=6):
+    """Covariance (d, d) of other rows, which vary together in their own way."""
+    return np.cov(draw(n, d, seed=8) @ np.random.default_rng(9).normal(size=(d, d)) / 4, rowvar=0)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize(
+    ("target", "own", "added"), [(0.5, 1, 0), (1, 1, 0), (0, 1, -1), (0, 0, 1), (0.3, 1, -0.2)]
+)
+def test_another_covariance_has_its_part(target, own, added, standardise):
+    values, new = draw(30), draw(20, seed=1)
+    settings = StateSettings(standardise=standardise)
+    other = Other(noise_alone(), target, own, added)
+    states = fit_states(values, settings=settings, other=other)
+    scale = StandardScaler(with_mean=False).fit(values).scale_ if standardise else np.ones(6)
+    sample = np.cov(values / scale, rowvar=0, bias=True)
+    theirs = other.covariance / np.outer(scale, scale)
+    size, spread = np.trace(theirs) / 6, np.trace(sample) / 6
+    root, vectors = np.linalg.eigh(own * sample + added * theirs)
+    kept = (vectors * np.maximum(root, 0)) @ vectors.T
+    towards = target * theirs / size + (1 - target) * np.eye(6)
+    shrinkage = LedoitWolf().fit(values / scale).shrinkage_
+    covariance = (1 - shrinkage) * kept + shrinkage * spread * towards
+    delta = (new - values.mean(axis=0)) / scale
+    expected = np.einsum("ni,ij,nj->n", delta, np.linalg.inv(covariance), delta)
+    np.testing.assert_allclose(distances(states, new), expected, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("target", "own", "added"), [(0.5, 1, 0), (0, 1, -1), (0, 0, 1)])
+def test_with_another_covariance_clips_left_out_are_as_refitted(target, own, added):
+    values, state, group = draw(50), np.arange(50) % 7 == 3, np.arange(50) // 4
+    other = Other(noise_alone(), target, own, added)
+    settings = StateSettings(standardise=True, towards_first=True)
+    found = leave_out(values, None, state, group, settings=settings, other=other)
+    squared, expected = refitted(values, state, group, settings, other=other)
+    np.testing.assert_allclose(found.squared, squared, rtol=TOLERANCE)
+    np.testing.assert_allclose(found.expected, expected, rtol=TOLERANCE)
+
+
+def test_what_is_expected_holds_with_another_covariance():
+    """To 15 % of the mean of clips left out, as without it to 10 %."""
+    values = draw(40, d=20)
+    other = Other(noise_alone(200, 20), 0.5, 1.0, 0.0)
+    left_out = leave_out(values, other=other)
+    assert np.mean(left_out.squared) == pytest.approx(
+        fit_states(values, other=other).expected, rel=0.15
+    )
+
+
+def test_another_covariance_of_nothing_changes_nothing():
+    values, new = np.stack([draw(30), draw(30, seed=4)]), draw(20, seed=1)
+    other = Other(np.zeros((2, 6, 6)), [0.5, 0.0], 1.0, 0.0)
+    found = distances(fit_states(values, other=other), new)
+    np.testing.assert_allclose(found, distances(fit_states(values), new), rtol=TOLERANCE)
 
 
 def test_rows_that_are_not_fitted_to_have_distances():

@@ -39,6 +39,7 @@ from asd_jax.data.synthetic.takes import (
     plan,
     sections_of,
     subsets_of,
+    supplemental_clips,
 )
 from asd_jax.data.years import SETTINGS_FILE, YEARS
 from asd_jax.errors import UserError
@@ -87,6 +88,7 @@ def synthesize(
     hall: str = "own",
     far_db: float = FAR_DB,
     faults: str = "added",
+    supplemental: int | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -95,8 +97,7 @@ def synthesize(
     A section (or id) has `clips` normal training clips; in years with domains, 1 % of them (0.3 %
     in 2021), but at least three, are target clips. Its test set has half as many normal clips, at
     least 8 and at most 100, and as many anomalous ones; half of each are in the target domain.
-    In 2025 each machine has a tenth as many supplemental clips as training clips, of the machine
-    without noise or of the noise alone.
+    In 2025 each machine has supplemental clips of the machine without noise or of the noise alone.
     `anomalies.csv` in `out_dir` lists the cause and level of every anomalous clip, including the
     unlabelled test clips of an evaluation set. Changes of a machine's own sound have no level.
     `ground_truth` in `out_dir` has the labels of an evaluation set, in the form in which the
@@ -124,6 +125,8 @@ def synthesize(
         far_db: in 2026's layout, level of the machine at the far microphone re the near one.
         faults: "added": sounds added to an unchanged recording. "all": also wear and wrong
             operation that change the machine's own sound, see `machine_wear`.
+        supplemental: supplemental clips of each machine, in 2025's layout; None for a tenth of the
+            training clips.
         workers: threads; None for one for each core.
         progress: called with (clips done, clips in total).
 
@@ -144,6 +147,7 @@ def synthesize(
     workers = os.cpu_count() or 1 if workers is None else workers
     _check_whole("workers", workers, 1)
     unchecked: dict[str, Any] = {"machines": machines, "sections": sections}
+    unchecked["supplemental"] = supplemental
     settings = _checked(
         Settings(
             year=year,
@@ -211,6 +215,12 @@ def _checked(settings: Settings) -> Settings:
     for name, choices in (("difficulty", DIFFICULTIES), ("hall", HALLS), ("faults", FAULTS)):
         if getattr(settings, name) not in choices:
             raise UserError(f"{name}={getattr(settings, name)}: give one of {_listed(choices)}")
+    if settings.supplemental is not None:
+        _check_whole("supplemental", settings.supplemental, 0)
+        if settings.supplemental and year != 2025:
+            raise UserError(
+                f"supplemental={settings.supplemental} has no effect: only year=2025 has such clips"
+            )
     if settings.far_db != FAR_DB and year != 2026:
         raise UserError(f"far_db={settings.far_db} has no effect: only year=2026 has two channels")
     if not (isinstance(settings.far_db, numbers.Real) and -math.inf < settings.far_db <= 0):
@@ -261,6 +271,11 @@ def _checked(settings: Settings) -> Settings:
         seed=int(settings.seed),
         duration=float(duration),
         far_db=float(settings.far_db),
+        supplemental=(
+            supplemental_clips(year, int(settings.clips))
+            if settings.supplemental is None
+            else int(settings.supplemental)
+        ),
         sample_rate=int(settings.sample_rate),
     )
 
@@ -277,6 +292,7 @@ def _claim(root: Path, settings: Settings) -> None:
         try:
             # Older files lack these settings; their sets have the first choices.
             earlier = {"hall": HALLS[0], "faults": FAULTS[0], "far_db": FAR_DB}
+            earlier["supplemental"] = supplemental_clips(settings.year, settings.clips)
             existing = {**earlier, **json.loads(path.read_text(encoding="utf-8"))}
             different = [name for name in wanted if existing.get(name) != wanted[name]]
         except (ValueError, TypeError) as error:

@@ -69,7 +69,7 @@ _TOY_IDS_2020 = {
 _WITHOUT_NOISE = frozenset(
     {"ToyTrain", "gearbox", "slider", "BandSealer", "CoffeeGrinder", "Polisher", "ToyPet"}
 )
-_SUPPLEMENTAL_SHARE = 0.1  # of the training clips
+_SUPPLEMENTAL_SHARE = 0.1  # of the training clips, where no number is given
 _WITHOUT_ATTRIBUTES = frozenset(  # from 2024 on
     {"slider", "sliderEmu", "AirCompressor", "HoveringDrone", "Polisher", "ToothBrush"}
 )
@@ -140,6 +140,7 @@ class Settings:
     hall: str = "own"
     far_db: float = FAR_DB
     faults: str = "added"
+    supplemental: int = 0
     generator: int = 1
 
     @property
@@ -181,6 +182,16 @@ class Take:
     cause: str | None
     alone: Literal["", "machine", "noise"] = ""
     original: str = ""
+
+
+def supplemental_clips(year: int, clips: int) -> int:
+    """Number of supplemental clips of a machine with so many training clips, by default.
+
+    Examples:
+        >>> supplemental_clips(2025, 1000), supplemental_clips(2024, 1000)
+        (100, 0)
+    """
+    return max(1, round(_SUPPLEMENTAL_SHARE * clips)) if year == 2025 else 0
 
 
 def plan(settings: Settings) -> list[Take]:
@@ -238,11 +249,9 @@ def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
 
 def _plan_supplemental(settings: Settings, machine: str, section: str) -> list[Take]:
     """The clips of 2025 that are of a machine without noise, or of the noise around it."""
-    if settings.year != 2025:
-        return []
     alone: Literal["machine", "noise"] = "machine" if machine in _WITHOUT_NOISE else "noise"
     takes = []
-    for index in range(max(1, round(_SUPPLEMENTAL_SHARE * settings.clips))):
+    for index in range(settings.supplemental):
         key = f"supplemental/{alone}/{index}"
         rng = machine_kinds.stream(settings.seed, machine, section, key, "condition")
         condition = machine_kinds.draw_condition(rng, machine, section, "source")

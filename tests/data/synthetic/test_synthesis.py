@@ -288,6 +288,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         ({"hall": "mine"}, "hall=mine: give one of own, factory, loudspeaker"),
         ({"hall": "loudspeaker"}, "year 2020 has one: give year=2026"),
         ({"far_db": -20.0}, "far_db=-20.0 has no effect: only year=2026 has two channels"),
+        ({"supplemental": 5}, "supplemental=5 has no effect: only year=2025 has such clips"),
+        ({"supplemental": -1, "year": 2025, "machines": ["fan"]}, "supplemental=-1: give a whole"),
         ({"year": 2026, "far_db": 3.0, "machines": ["fan"]}, "far_db=3.0: give dB, at most 0"),
         ({"faults": "none"}, "faults=none: give one of added, all"),
         ({"workers": 0}, "workers=0"),
