@@ -115,14 +115,23 @@ def interval_lines(name: str, rows: Sequence[ScoreRow], year: int) -> list[str]:
     ]
 
 
-def cells(systems: Sequence[System]) -> list[list[str]]:
+class Cell(NamedTuple):
+    """A cell of a printed table.
+
+    Attributes:
+        text: what it says.
+        is_best: whether it is the best of several systems, which is printed in bold.
+    """
+
+    text: str
+    is_best: bool = False
+
+
+def cells(systems: Sequence[System]) -> list[list[Cell]]:
     """Heading and lines: system, metric, machines, mean; the best of a line and column is marked.
 
     Args:
         systems: in the order of the lines.
-
-    Returns:
-        Texts; those of the best run begin and end with `*`, where there are several systems.
     """
     machines = sorted({m for s in systems for line in s.lines.values() for m in line} - {MEAN})
     columns = [*machines, MEAN]
@@ -135,15 +144,15 @@ def cells(systems: Sequence[System]) -> list[list[str]]:
                     (float(text.split()[0]), text) for text in texts if text not in ("", "–")
                 ]
                 best[title, column] = max(numbers, default=(0.0, ""))[0]
-    table = [["system", "metric", *columns]]
+    table = [[*map(Cell, ("system", "metric", *columns))]]
     for system in systems:
         for i, title in enumerate(system.lines):
-            row = [system.name if i == 0 else "", title]
+            row = [Cell(system.name if i == 0 else ""), Cell(title)]
             for column in columns:
                 text = _text(system, title, column)
                 number = text.split()[0] if text not in ("", "–") else ""
-                is_best = number and float(number) == best.get((title, column))
-                row.append(f"*{text}*" if is_best else text)
+                is_best = bool(number) and float(number) == best.get((title, column))
+                row.append(Cell(text, is_best))
             table.append(row)
     return table
 
@@ -153,26 +162,28 @@ def _text(system: System, title: str, column: str) -> str:
     return value if isinstance(value, str) else mean_std(value)
 
 
-def to_markdown(table: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
+def to_markdown(table: Sequence[Sequence[Cell]], notes: Sequence[str] = ()) -> str:
     """A table of `cells` in Markdown, the best in bold.
 
     Examples:
-        >>> print(to_markdown([["system", "fan"], ["a_b", "*90.00*"]], ["In percent."]))
+        >>> table = [[Cell("system"), Cell("fan")], [Cell("a_b"), Cell("90.00", is_best=True)]]
+        >>> print(to_markdown(table, ["In percent."]))
         | system | fan |
         |---|---|
         | a_b | **90.00** |
         <BLANKLINE>
         In percent.
     """
-    bold = [[f"*{cell}*" if _is_best(cell) else cell for cell in row] for row in table]
+    bold = [[f"**{cell.text}**" if cell.is_best else cell.text for cell in row] for row in table]
     return "\n\n".join([markdown(bold), *notes])
 
 
-def to_latex(table: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
+def to_latex(table: Sequence[Sequence[Cell]], notes: Sequence[str] = ()) -> str:
     r"""A table of `cells` in LaTeX, the best in bold, notes as comments; it needs no package.
 
     Examples:
-        >>> print(to_latex([["system", "metric", "fan"], ["a_b", "AUC", "*90.00 ± 1.00*"]]))
+        >>> heading = [Cell("system"), Cell("metric"), Cell("fan")]
+        >>> print(to_latex([heading, [Cell("a_b"), Cell("AUC"), Cell("90.00 ± 1.00", True)]]))
         \begin{table}
         \centering
         \begin{tabular}{llr}
@@ -194,13 +205,9 @@ def to_latex(table: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
         _latex_row(heading),
     ]
     for row in rows:
-        lines += [r"\hline"] * bool(row[0])
+        lines += [r"\hline"] * bool(row[0].text)
         lines.append(_latex_row(row))
     return "\n".join([*lines, r"\hline", r"\end{tabular}", r"\end{table}"])
-
-
-def _is_best(cell: str) -> bool:
-    return len(cell) > 2 and cell[0] == cell[-1] == "*"
 
 
 _ESCAPES = {
@@ -213,10 +220,9 @@ _ESCAPES = {
 }
 
 
-def _latex_row(row: Sequence[str]) -> str:
+def _latex_row(row: Sequence[Cell]) -> str:
     texts = []
     for cell in row:
-        plain = cell[1:-1] if _is_best(cell) else cell
-        escaped = "".join(_ESCAPES.get(character, character) for character in plain)
-        texts.append(rf"\textbf{{{escaped}}}" if _is_best(cell) else escaped)
+        escaped = "".join(_ESCAPES.get(character, character) for character in cell.text)
+        texts.append(rf"\textbf{{{escaped}}}" if cell.is_best else escaped)
     return " & ".join(texts) + r" \\"

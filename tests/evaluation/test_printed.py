@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from asd_jax.evaluation.printed import (
     MEAN,
     SCORE,
+    Cell,
     baseline_system,
     cells,
     system_of,
@@ -73,17 +74,22 @@ def test_seeds_runs_and_the_baseline_are_rows():
         system_of("c", rows_of_2023("fan", 0.9, 0.4, 0.5), 2023),
     ]
     table = cells(systems)
-    assert table[0] == ["system", "metric", "fan", MEAN]
-    assert table[1] == ["challenge baseline", SCORE, "", "*61.05*"]
-    assert table[2] == ["a_b", "AUC (source)", "70.00 ± 14.14", "70.00 ± 14.14"]
-    assert table[8][:3] == ["c", "AUC (source)", "*90.00*"]
+    texts = [[cell.text for cell in row] for row in table]
+    assert texts[0] == ["system", "metric", "fan", MEAN]
+    assert texts[1] == ["challenge baseline", SCORE, "", "61.05"]
+    assert texts[2] == ["a_b", "AUC (source)", "70.00 ± 14.14", "70.00 ± 14.14"]
+    assert texts[8][:3] == ["c", "AUC (source)", "90.00"]
+    assert [row[2].is_best for row in (table[2], table[8])] == [False, True]
     # Equal figures are both the best.
-    assert table[4][2] == "*50.00 ± 0.00*" and table[10][2] == "*50.00*"
+    assert table[4][2] == Cell("50.00 ± 0.00", True) and table[10][2] == Cell("50.00", True)
     text = to_markdown(table, ["A note."])
     assert "| a_b | AUC (source) | 70.00 ± 14.14 |" in text and text.endswith("\n\nA note.")
     assert "**90.00**" in text
     one = cells(systems[2:])
-    assert not any("*" in cell for line in one for cell in line)
+    assert not any(cell.is_best for line in one for cell in line)
+    # A name is a name, whatever stands in it.
+    starred = cells([system_of("*c*", rows_of_2023("fan", 0.9, 0.4, 0.5), 2023)])
+    assert "| *c* |" in to_markdown(starred)
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no LaTeX")
