@@ -16,7 +16,7 @@ Decided here, as theirs are made of features and embeddings, which not all syste
     | class | the partner, a recording of another machine or section, is added |
     | condition | the partner, of another domain, attribute or section, is mixed in, equally loud |
     | bursts | the loudest moment of the partner is added again and again |
-    | speed | the recording is played faster or slower |
+    | speed | the recording is played faster or slower, but for its highest band |
 
     Each has `STRENGTHS`, from hardly to clearly heard, so that one of them tells systems apart
     that all find the others, or all miss them.
@@ -32,13 +32,15 @@ import scipy.signal
 from asd_jax.audio.perturbation import resample_waveform
 from asd_jax.errors import UserError
 
-STRENGTHS = 4
+STRENGTHS = 5
 # By strength, the faintest first.
-_GAINS_DB = (1.5, 3.0, 6.0, 12.0)  # of a band
-_SHARES = (0.02, 0.06, 0.18, 0.5)  # of the recording's time
-_LEVELS_DB = (-20.0, -14.0, -8.0, -2.0)  # of what is added, re the recording
-_MIX_DB = (-12.0, -6.0, 0.0, 6.0)  # of the partner re the recording, in a mixture
-_SPEEDS = (0.01, 0.03, 0.08, 0.2)
+_GAINS_DB = (0.5, 1.0, 2.0, 4.0, 8.0)  # of a band
+_SHARES = (0.02, 0.05, 0.1, 0.25, 0.5)  # of the recording's time
+_LEVELS_DB = (-24.0, -18.0, -12.0, -6.0, 0.0)  # of what is added, re the recording
+_MIX_DB = (-18.0, -12.0, -6.0, 0.0, 6.0)  # of the partner re the recording, in a mixture
+_SPEEDS = (0.003, 0.01, 0.03, 0.08, 0.2)
+# Of the Nyquist frequency. Above it, resampling leaves nothing of some speeds.
+_HIGHEST_OF_SPEED = 0.7
 
 _LOWEST_HZ = 200.0
 _STRETCH_S = 0.25
@@ -86,7 +88,7 @@ def pseudo_anomaly(
         >>> made = pseudo_anomaly(normal, other, 16_000, PseudoAnomaly("class", 1, seed=3))
         >>> added = np.square(made - normal).mean() / np.square(normal).mean()
         >>> round(float(10 * np.log10(added)), 3)
-        -14.0
+        -18.0
     """
     if change.kind not in _CHANGES:
         raise UserError(f"no pseudo-anomaly {change.kind!r}; there are {', '.join(_CHANGES)}")
@@ -179,10 +181,12 @@ def _bursts(
 def _speed(
     own: np.ndarray, other: np.ndarray, sample_rate: int, strength: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The recording faster or slower, repeated or cut to its length."""
+    """The recording faster or slower, repeated or cut to its length, but for its highest band."""
     factor = 1 + rng.choice([-1.0, 1.0]) * _SPEEDS[strength]
     changed = np.asarray(resample_waveform(own.astype(np.float32), float(factor)))
-    return np.resize(changed, len(own)).astype(np.float64) if len(changed) else own
+    spectrum, faster = np.fft.rfft(own), np.fft.rfft(np.resize(changed, len(own)))
+    low = np.fft.rfftfreq(len(own)) < _HIGHEST_OF_SPEED / 2
+    return np.fft.irfft(np.where(low, faster, spectrum), len(own))
 
 
 _CHANGES: dict[str, _Change] = {

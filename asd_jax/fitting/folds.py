@@ -6,7 +6,8 @@ had from the start. A network cannot forget: its scores are honest for the clips
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -156,41 +157,58 @@ class FoldScorer:
         """Whether all its systems without training are fitted again."""
         return None not in self.refits.values()
 
-    def __call__(self, waveforms: np.ndarray, sample_rate: int, folds: np.ndarray) -> np.ndarray:
+    def __call__(
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        folds: np.ndarray,
+        shared: dict[Hashable, np.ndarray],
+    ) -> np.ndarray:
         """(clips,) scores, mean over the seeds.
 
         Args:
             waveforms: (clips, samples).
             sample_rate: Hz.
             folds: int (clips,), the fold of each.
+            shared: features of these waveforms, by what makes them; those that are missing are
+                added, for other systems.
         """
-        return self._seed_scores(self.fitted, waveforms, sample_rate, folds).mean(axis=0)
+        sound = _Sound(waveforms, sample_rate, folds, shared)
+        return self._seed_scores(self.fitted, sound).mean(axis=0)
 
-    def _seed_scores(
-        self, fitted: Fitted, waveforms: np.ndarray, sample_rate: int, folds: np.ndarray
-    ) -> np.ndarray:
-        """(seeds, clips); one row where a system draws nothing."""
+    def _seed_scores(self, fitted: Fitted, sound: "_Sound") -> np.ndarray:
+        """(seeds, clips); one row of a system that draws nothing."""
         own = fitted.resolve(self.group[0], self.group[1] or None)
+        folds = sound.folds
         if isinstance(fitted, FittedMembers):
-            seeds = fitted.seeds
-            members = [
-                np.broadcast_to(scores, (len(seeds), len(folds)))
-                for name in fitted.serving(own[0])
-                for scores in [
-                    self._seed_scores(fitted.members[name], waveforms, sample_rate, folds)
-                ]
-            ]
-            return fitted.combined(members, own, seeds)
+            shape = len(fitted.seeds), len(folds)
+            members = [fitted.members[name] for name in fitted.serving(own[0])]
+            scores = [np.broadcast_to(self._seed_scores(each, sound), shape) for each in members]
+            return fitted.combined(scores, own, fitted.seeds)
+        assert isinstance(fitted, FittedDetector)
+        key = fitted.detector.front_end, fitted.detector.views
+        if key not in sound.shared:
+            sound.shared[key] = fitted.features(sound.waveforms, sound.sample_rate)
+        features = sound.shared[key]
+        embeddings = fitted.embeddings(sound.waveforms, sound.sample_rate)
         refit = self.refits.get(id(fitted))
         if refit is None:
-            return fitted.seed_scores(waveforms, sample_rate, own, fitted.seeds)
-        scores = np.empty((1, len(folds)))
+            return fitted.seed_feature_scores(features, own, fitted.seeds, embeddings)
+        scores_of_fits = np.empty((1, len(folds)))
         for fold in np.unique(folds):
-            own_clips = folds == fold
-            scores[0, own_clips] = refit[fold].seed_scores(
-                waveforms[own_clips], sample_rate, own, fitted.seeds[:1]
-            )[0]
-        return scores
+            its = folds == fold
+            its_embeddings = None if embeddings is None else embeddings[its]
+            scores_of_fits[:, its] = refit[fold].seed_feature_scores(
+                features[its], own, fitted.seeds[:1], its_embeddings
+            )
+        return scores_of_fits
+
+
+class _Sound(NamedTuple):
+    waveforms: np.ndarray
+    sample_rate: int
+    folds: np.ndarray
+    shared: dict[Hashable, np.ndarray]
 
 
 def leaves(fitted: Fitted, group: Group) -> list[FittedDetector]:

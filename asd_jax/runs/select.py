@@ -3,7 +3,7 @@
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from asd_jax.runs.candidates import Candidate, how_to_read, load_candidates
 from asd_jax.runtime.arguments import check, check_path
 from asd_jax.runtime.progress import Reporter
 
-CLIPS, LEAST = 120, 0.5
+CLIPS, LEAST = 90, 0.5
 _FOLDS = 5
 _MOST_NORMAL = 200  # of a machine; the error of an AUC is that of its pseudo-anomalies then
 _PARTNERS = 16  # of a kind and section, which bounds the recordings that are read
@@ -99,38 +99,56 @@ def select(
         raise UserError(f"clips is {clips}; there are {len(KINDS)} kinds of pseudo-anomalies")
     if seed < 0 or not 0 <= least <= 1:
         raise UserError(f"seed is {seed} and least {least}; from 0, and from 0 to 1")
-    reporter = reporter or Reporter()
+    judged = judge(paths, clips=clips, seed=seed, reporter=reporter or Reporter())
+    measures: dict[str, MachineMeasure] = {}
+    for machine, sections in judged.sections.items():
+        rng = np.random.default_rng([seed, zlib.crc32(machine.encode())])
+        measures[machine] = measure(sections, len(KINDS), rng)
+    rng = np.random.default_rng(seed)
+    return choose(judged.names, measures, least=least, rng=rng, notes=judged.notes)
+
+
+class Judged(NamedTuple):
+    """Scores by which candidates are judged.
+
+    Attributes:
+        names: of the candidates.
+        sections: scores of each section, by machine type.
+        notes: what to know of them, as lines.
+    """
+
+    names: tuple[str, ...]
+    sections: dict[str, list[SectionScores]]
+    notes: tuple[str, ...]
+
+
+def judge(
+    paths: Sequence[os.PathLike | str], *, clips: int, seed: int, reporter: Reporter
+) -> Judged:
+    """Scores normal clips and pseudo-anomalies by finished runs; arguments and errors of `select`."""
     candidates = load_candidates(paths)
     groups = [*candidates[0].rows]
     notes: list[str] = []
     sections = {group: _section(group, candidates, notes.append) for group in groups}
-    by_machine: dict[str, list[Group]] = {}
-    for group in groups:
-        by_machine.setdefault(group[0], []).append(group)
     for line in notes:
         reporter.line(line)
+    scored: dict[str, list[SectionScores]] = {}
     reporter.start("judging by pseudo-anomalies", len(groups))
-    measures: dict[str, MachineMeasure] = {}
-    done = 0
-    for machine, own in by_machine.items():
-        scored = []
-        for group in own:
-            share = max(len(KINDS), clips // len(own)), max(2, _MOST_NORMAL // len(own))
-            rng = np.random.default_rng([seed, *(zlib.crc32(each.encode()) for each in group)])
-            plan = _planned(group, sections, *share, rng)
-            scored.append(_scores(candidates, group, sections, plan, reporter.line))
-            done += 1
-            reporter.advance(done)
-        rng = np.random.default_rng([seed, zlib.crc32(machine.encode())])
-        measures[machine] = measure(scored, len(KINDS), rng)
+    for done, group in enumerate(groups, 1):
+        siblings = sum(other[0] == group[0] for other in groups)
+        rng = np.random.default_rng([seed, *(zlib.crc32(each.encode()) for each in group)])
+        made = _planned(
+            group,
+            sections,
+            max(len(KINDS), clips // siblings),
+            max(2, _MOST_NORMAL // siblings),
+            rng,
+        )
+        own = _scores(candidates, group, sections, made, reporter.line)
+        scored.setdefault(group[0], []).append(own)
+        reporter.advance(done)
     reporter.stop()
-    return choose(
-        [candidate.name for candidate in candidates],
-        measures,
-        least=float(least),
-        rng=np.random.default_rng(seed),
-        notes=notes,
-    )
+    return Judged(tuple(candidate.name for candidate in candidates), scored, tuple(notes))
 
 
 def _section(
@@ -249,7 +267,7 @@ def _scores(
     scorers = [_scorer(candidate, group, own, report) for candidate in candidates]
 
     def scored(clips: Sequence[np.ndarray], of_folds: np.ndarray) -> np.ndarray:
-        return np.stack([_in_batches(each, clips, sample_rate, of_folds) for each in scorers])
+        return _in_batches(scorers, clips, sample_rate, of_folds)
 
     pseudo = np.stack(
         [
@@ -298,17 +316,20 @@ def _scorer(
 
 
 def _in_batches(
-    scorer: FoldScorer, clips: Sequence[np.ndarray], sample_rate: int, folds: np.ndarray
+    scorers: Sequence[FoldScorer], clips: Sequence[np.ndarray], sample_rate: int, folds: np.ndarray
 ) -> np.ndarray:
-    """(clips,) scores; clips of one length and fold are scored together."""
-    scores = np.empty(len(clips))
+    """(candidates, clips) scores; clips of one length and fold are scored together."""
+    scores = np.empty((len(scorers), len(clips)))
     alike: dict[tuple[int, int], list[int]] = {}
     for i, clip in enumerate(clips):
         alike.setdefault((len(clip), int(folds[i])), []).append(i)
     for rows in alike.values():
         for first in range(0, len(rows), _AT_ONCE):
             some = rows[first : first + _AT_ONCE]
-            scores[some] = scorer(np.stack([clips[i] for i in some]), sample_rate, folds[some])
+            waveforms = np.stack([clips[i] for i in some])
+            shared: dict[Hashable, np.ndarray] = {}
+            for number, scorer in enumerate(scorers):
+                scores[number, some] = scorer(waveforms, sample_rate, folds[some], shared)
     return scores
 
 
