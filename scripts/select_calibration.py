@@ -31,7 +31,7 @@ from asd_jax.data.synthetic.takes import machines_of
 from asd_jax.errors import UserError
 from asd_jax.evaluation import selection
 from asd_jax.evaluation.results import read_scores_csv, read_training_csv
-from asd_jax.evaluation.selection import MachineMeasure, SectionScores
+from asd_jax.evaluation.pseudo_auc import MachineMeasure, SectionScores, measure, weighted_auc
 from asd_jax.runs.select import judge
 from asd_jax.runtime.progress import Silent
 
@@ -100,9 +100,7 @@ class Machine(NamedTuple):
         if own.any() and not own.all():
             for domain in (own, ~own):
                 weights[domain] = len(own) / 2 / domain.sum()
-        return selection.weighted_auc(scores[..., normal], scores[..., ~normal], weights[None])[
-            ..., 0
-        ]
+        return weighted_auc(scores[..., normal], scores[..., ~normal], weights[None])[..., 0]
 
     @property
     def true(self) -> np.ndarray:

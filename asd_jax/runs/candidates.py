@@ -78,7 +78,8 @@ def how_to_read(candidates: Sequence[Candidate]) -> tuple[int, int | None]:
     Raises:
         UserError: candidates hear other channels.
     """
-    rates, channels = [], {}
+    rates: list[int] = []
+    channels: dict[int, str] = {}
     for candidate in candidates:
         for group in candidate.rows:
             for leaf in leaves(candidate.fitted, group):

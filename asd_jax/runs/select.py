@@ -13,14 +13,9 @@ from asd_jax.data.groups import group_numbers
 from asd_jax.data.layouts import parse_clip
 from asd_jax.data.recordings import read_recordings
 from asd_jax.errors import UserError
+from asd_jax.evaluation.pseudo_auc import MachineMeasure, SectionScores, measure
 from asd_jax.evaluation.results import TrainingRow
-from asd_jax.evaluation.selection import (
-    MachineMeasure,
-    SectionScores,
-    Selection,
-    choose,
-    measure,
-)
+from asd_jax.evaluation.selection import Selection, choose
 from asd_jax.features.cut import span_of
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.folds import FoldScorer, folds_of
@@ -125,7 +120,10 @@ class Judged(NamedTuple):
 def judge(
     paths: Sequence[os.PathLike | str], *, clips: int, seed: int, reporter: Reporter
 ) -> Judged:
-    """Scores normal clips and pseudo-anomalies by finished runs; arguments and errors of `select`."""
+    """Scores normal clips and pseudo-anomalies by finished runs.
+
+    Arguments and errors are those of `select`.
+    """
     candidates = load_candidates(paths)
     groups = [*candidates[0].rows]
     notes: list[str] = []
@@ -239,7 +237,9 @@ def _planned(
     order = rng.permutation(len(normal))
     made = []
     for number in range(n_pseudo):
-        kind, base = KINDS[number % len(KINDS)], int(order[number // len(KINDS) % len(order)])
+        kind = KINDS[number % len(KINDS)]
+        # A clip further on each time round, so that it is the base of all kinds.
+        base = int(order[(number + number // len(order)) % len(order)])
         row = int(normal[base])
         pool = of_condition[own.conditions[row]] if kind == "condition" else pools[kind]
         pool = [each for each in pool if each != (group, row)]
@@ -310,7 +310,7 @@ def _scorer(
     if not scorer.complete:
         report(
             f"{' '.join(filter(None, group))}: {candidate.name} cannot be fitted without the clips "
-            "that it is judged by, as too few are left, so it looks better than new clips would show"
+            "that it is judged by, as too few are left, so it looks better than new ones would show"
         )
     return scorer
 
