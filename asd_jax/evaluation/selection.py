@@ -15,13 +15,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.stats
 
 from asd_jax.evaluation.bootstrap import percentile_interval
 from asd_jax.evaluation.pseudo_auc import DRAWS, MachineMeasure
 
 # Of the AUC, as a fraction; measured, see docs/selection.md.
 SLOPE, RUN_SD, MACHINE_SD = 0.6, 0.04, 0.08
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,27 +142,9 @@ def true_aucs(
     """
     deviation = math.sqrt(RUN_SD**2 + MACHINE_SD**2 / n_machines)
     values, vectors = np.linalg.eigh(alike)
-    # Rounding makes eigenvalues of 0 slightly negative, as of two equal candidates.
-    root = vectors * np.sqrt(np.maximum(values, 0))
+    # Of equal candidates an eigenvalue is 0, up to rounding: they have equal errors.
+    root = vectors * np.sqrt(np.where(values > _ROUNDING, values, 0))
     return SLOPE * pseudo + deviation * root @ rng.standard_normal(pseudo.shape)
-
-
-def difference_probability(difference: float, alike: float, n_machines: int) -> float:
-    """Probability that the first of two candidates is truly better, without errors of pseudo-AUCs.
-
-    Args:
-        difference: of the pseudo-AUCs, as a fraction.
-        alike: correlation of the scores.
-        n_machines: that the difference is over.
-
-    Examples:
-        >>> round(difference_probability(0.0, 0.5, 1), 3)
-        0.5
-    """
-    deviation = math.sqrt(2 * (1 - alike) * (RUN_SD**2 + MACHINE_SD**2 / n_machines))
-    if deviation == 0:
-        return 0.5 + 0.5 * float(np.sign(difference))
-    return float(scipy.stats.norm.cdf(SLOPE * difference / deviation))
 
 
 def best_of(true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +162,7 @@ def best_of(true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ([0.75, 0.25], [0.0, 0.25])
     """
     best = true.max(axis=0)
-    wins = true >= best - 1e-12  # equal up to rounding
+    wins = true >= best - _ROUNDING
     return (wins / wins.sum(axis=0)).mean(axis=1), (best - true).mean(axis=1)
 
 
