@@ -29,7 +29,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy.signal
 
-from asd_jax.audio.perturbation import resample_waveform
 from asd_jax.errors import UserError
 
 STRENGTHS = 5
@@ -38,7 +37,7 @@ _GAINS_DB = (0.5, 1.0, 2.0, 4.0, 8.0)  # of a band
 _SHARES = (0.02, 0.05, 0.1, 0.25, 0.5)  # of the recording's time
 _LEVELS_DB = (-24.0, -18.0, -12.0, -6.0, 0.0)  # of what is added, re the recording
 _MIX_DB = (-18.0, -12.0, -6.0, 0.0, 6.0)  # of the partner re the recording, in a mixture
-_SPEEDS = (0.003, 0.01, 0.03, 0.08, 0.2)
+_SPEEDS = (0.003, 0.01, 0.03, 0.08, 0.2)  # faster or slower by
 # Of the Nyquist frequency. Above it, resampling leaves nothing of some speeds.
 _HIGHEST_OF_SPEED = 0.7
 
@@ -183,7 +182,7 @@ def _speed(
 ) -> np.ndarray:
     """The recording faster or slower, repeated or cut to its length, but for its highest band."""
     factor = 1 + rng.choice([-1.0, 1.0]) * _SPEEDS[strength]
-    changed = np.asarray(resample_waveform(own.astype(np.float32), float(factor)))
+    changed = scipy.signal.resample_poly(own, 1000, round(1000 * factor))
     spectrum, faster = np.fft.rfft(own), np.fft.rfft(np.resize(changed, len(own)))
     low = np.fft.rfftfreq(len(own)) < _HIGHEST_OF_SPEED / 2
     return np.fft.irfft(np.where(low, faster, spectrum), len(own))

@@ -19,10 +19,10 @@ _FIELDS = (
     *("lead_high", "takes"),
 )
 _LEGEND = (
-    "In percent. pseudo-AUC: how well a run tells changed normal clips from normal ones; lead: of the "
-    "first run, with its 95 % interval over clips and machines; best: probability that a run has the "
-    "best true AUC of these; regret: by how much its true AUC is expected to be below the best. The "
-    "last two are calibrated on synthetic machines (docs/selection.md)."
+    "In percent. pseudo-AUC: how well a run tells changed normal clips from normal ones. lead: of "
+    "the first run, with its 95 % interval over clips and machines. best: probability that a run "
+    "has the best true AUC of these. regret: by how much its true AUC is expected to be below the "
+    "best. The last two are calibrated on synthetic machines."
 )
 
 
@@ -138,13 +138,11 @@ def _print_table(found: "Selection") -> None:
     if len(found.machines) > 1:
         print()
         own = [["machine", "run", "best"]]
-        for m, (machine, name) in enumerate(found.by_machine.items()):
-            sure = (
-                "–"
-                if name is None
-                else _percent(found.sureness_of_machine[found.names.index(name), m], 0)
-            )
-            own.append([machine, name or "–", sure])
+        for m, (machine, takes) in enumerate(found.by_machine.items()):
+            sure = math.nan
+            if takes is not None:
+                sure = found.sureness_of_machine[found.names.index(takes), m]
+            own.append([machine, takes or "–", _percent(sure, 0)])
         print(*aligned(own, width=width), sep="\n")
     print()
     if found.chosen is None:

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-# A pseudo-AUC of a kind tells systems apart best where a change of a system moves it most beside its
-# own error. Of normally distributed scores, d deviations apart, it is Φ(d/√2): a system that hears
-# everything better by some percent moves it by x φ(x), x = d/√2, and its error is about
-# √(Φ(x)(1 − Φ(x))). Their ratio is largest around 0.9, where half of the candidates, better than the
-# mean, would saturate; it falls by a fifth at 0.8.
+# A pseudo-AUC tells systems apart best where a change of a system moves it most beside its own
+# error. Of normally distributed scores, d deviations apart, it is Φ(x), x = d/√2; a system that
+# hears everything better by some percent moves it by x φ(x), and its error is about
+# √(Φ(x)(1 − Φ(x))). Their ratio is largest at 0.94, where the better half of the candidates would
+# saturate, and three quarters of that at 0.8. On the calibration's machines 0.75 to 0.85 do best.
 AIM = 0.8
 # Beyond these all find a kind, or all miss it.
 INFORMATIVE = (0.55, 0.97)

@@ -292,7 +292,7 @@ def _scores(
     rows = [own.rows[row] for row in made.normal]
     return SectionScores(
         normal=scored(normals, folds),
-        group=group_numbers(rows),  # type: ignore[arg-type]  # rows have `group`, as clips do
+        group=group_numbers(rows),
         target=np.array([row.domain == "target" for row in rows]),
         pseudo=pseudo,
         kind=made.kind,
