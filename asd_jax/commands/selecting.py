@@ -82,7 +82,7 @@ def _records(found: "Selection") -> Iterator[dict[str, Any]]:
 
 
 def _document(found: "Selection") -> dict[str, Any]:
-    from asd_jax.audio.pseudo_anomalies import KINDS
+    from asd_jax.audio.pseudo_anomalies import CHOOSING, KINDS
 
     records = [*_records(found)]
     every = [record for record in records if record["machine"] == _ALL]
@@ -105,6 +105,7 @@ def _document(found: "Selection") -> dict[str, Any]:
                 "strengths": {
                     kind: None if strength < 0 else strength
                     for kind, strength in zip(KINDS, found.strengths[machine].tolist(), strict=True)
+                    if kind in CHOOSING
                 },
             }
             for machine in found.machines

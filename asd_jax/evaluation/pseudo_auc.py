@@ -9,7 +9,7 @@ Decided here:
     own; kinds, sections and both domains count alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -149,7 +149,10 @@ def normal_weights(target: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    sections: Sequence[SectionScores], n_kinds: int, rng: np.random.Generator
+    sections: Sequence[SectionScores],
+    n_kinds: int,
+    rng: np.random.Generator,
+    counted: Collection[int] | None = None,
 ) -> MachineMeasure:
     """Measures candidates on the pseudo-anomalies of one machine type.
 
@@ -157,19 +160,21 @@ def measure(
         sections: scores of each of its sections.
         n_kinds: kinds of pseudo-anomalies.
         rng: of the resamples, which draw groups of normal clips with what is made from them.
+        counted: kinds that may count; all by default.
     """
     n_candidates, n_strengths = sections[0].pseudo.shape[:2]
     ladders = [_ladder(own, n_kinds, n_strengths) for own in sections]
     ladder = _mean(ladders)
     strength = strengths_of(ladder)
-    counted = np.flatnonzero(strength >= 0)
+    if counted is not None:
+        strength[[kind for kind in range(n_kinds) if kind not in counted]] = -1
     drawn: list[np.ndarray] = []
     values: list[np.ndarray] = []
     bounds: list[np.ndarray] = []
     for own in sections:
         of_section: list[list[np.ndarray]] = [[], [], []]
         counts = _resampled(own.group, rng)  # (draws, normal clips)
-        for kind in counted:
+        for kind in np.flatnonzero(strength >= 0):
             rows = np.flatnonzero(own.kind == kind)
             if not len(rows):
                 continue

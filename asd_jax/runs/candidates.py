@@ -105,8 +105,8 @@ def _candidate(path: os.PathLike | str, name: str) -> Candidate:
         for row in own:
             if (*group, row.clip) not in places:
                 raise UserError(
-                    f"{name} does not say where {row.clip} of {_title(group)} is (recordings.csv); "
-                    "the command of the run writes that once its report.html is removed"
+                    f"{name} does not say where {row.clip} of {title_of(group)} is "
+                    "(recordings.csv); its command writes that once report.html is removed"
                 )
     return Candidate(name, fitted, rows, members, places, data.get("training", ""))
 
@@ -144,13 +144,13 @@ def _check_same_clips(one: Candidate, other: Candidate) -> None:
     for group, rows in one.rows.items():
         if group not in other.rows:
             raise UserError(
-                f"{other.name} has no clips of {_title(group)}, which {one.name} has; choose among "
-                "runs on the same data"
+                f"{other.name} has no clips of {title_of(group)}, which {one.name} has; choose "
+                "among runs on the same data"
             )
         lacks = {row.clip for row in rows} - {row.clip for row in other.rows[group]}
         if lacks:
             raise UserError(
-                f"{other.name} has no training clip {min(lacks)} of {_title(group)}, which "
+                f"{other.name} has no training clip {min(lacks)} of {title_of(group)}, which "
                 f"{one.name} has; choose among runs on the same data"
             )
 
@@ -170,5 +170,6 @@ def _check_same_recordings(one: Candidate, other: Candidate) -> None:
                 )
 
 
-def _title(group: Group) -> str:
+def title_of(group: Group) -> str:
+    """Machine and section, as lines name them."""
     return " ".join(filter(None, group))

@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asd_jax.audio.pseudo_anomalies import KINDS, STRENGTHS, PseudoAnomaly, pseudo_anomaly
+from asd_jax.audio.pseudo_anomalies import (
+    CHOOSING,
+    KINDS,
+    STRENGTHS,
+    PseudoAnomaly,
+    pseudo_anomaly,
+)
 from asd_jax.data.groups import group_numbers
 from asd_jax.data.layouts import parse_clip
 from asd_jax.data.recordings import read_recordings
@@ -21,7 +27,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.folds import FoldScorer, folds_of
 from asd_jax.fitting.layout import Group
 from asd_jax.page.excerpts import piece_of
-from asd_jax.runs.candidates import Candidate, how_to_read, load_candidates
+from asd_jax.runs.candidates import Candidate, how_to_read, load_candidates, title_of
 from asd_jax.runtime.arguments import check, check_path
 from asd_jax.runtime.progress import Reporter
 
@@ -90,8 +96,8 @@ def select(
     check("clips", clips, (int, np.integer), "a whole number")
     check("seed", seed, (int, np.integer), "a whole number")
     check("least", least, (int, float, np.floating), "a probability, as 0.5")
-    if clips < len(KINDS):
-        raise UserError(f"clips is {clips}; there are {len(KINDS)} kinds of pseudo-anomalies")
+    if clips < len(CHOOSING):
+        raise UserError(f"clips is {clips}; there are {len(CHOOSING)} kinds of pseudo-anomalies")
     if seed < 0 or not 0 <= least <= 1:
         raise UserError(f"seed is {seed} and least {least}; from 0, and from 0 to 1")
     judged = judge(paths, clips=clips, seed=seed, reporter=reporter or Reporter())
@@ -118,11 +124,23 @@ class Judged(NamedTuple):
 
 
 def judge(
-    paths: Sequence[os.PathLike | str], *, clips: int, seed: int, reporter: Reporter
+    paths: Sequence[os.PathLike | str],
+    *,
+    clips: int,
+    seed: int,
+    reporter: Reporter,
+    kinds: Sequence[str] = CHOOSING,
 ) -> Judged:
     """Scores normal clips and pseudo-anomalies by finished runs.
 
-    Arguments and errors are those of `select`.
+    Other arguments, and errors, are those of `select`.
+
+    Args:
+        paths: the runs.
+        clips: pseudo-anomalies of each machine and strength.
+        seed: of all that is drawn.
+        reporter: shows progress.
+        kinds: of the pseudo-anomalies, in turn.
     """
     candidates = load_candidates(paths)
     groups = [*candidates[0].rows]
@@ -130,6 +148,11 @@ def judge(
     sections = {group: _section(group, candidates, notes.append) for group in groups}
     for line in notes:
         reporter.line(line)
+
+    def note(line: str) -> None:
+        notes.append(line)
+        reporter.line(line)
+
     scored: dict[str, list[SectionScores]] = {}
     reporter.start("judging by pseudo-anomalies", len(groups))
     for done, group in enumerate(groups, 1):
@@ -138,11 +161,12 @@ def judge(
         made = _planned(
             group,
             sections,
-            max(len(KINDS), clips // siblings),
+            max(len(kinds), clips // siblings),
             max(2, _MOST_NORMAL // siblings),
+            kinds,
             rng,
         )
-        own = _scores(candidates, group, sections, made, reporter.line)
+        own = _scores(candidates, group, sections, made, note, reporter.line)
         scored.setdefault(group[0], []).append(own)
         reporter.advance(done)
     reporter.stop()
@@ -153,8 +177,10 @@ def _section(
     group: Group, candidates: Sequence[Candidate], report: Callable[[str], None]
 ) -> Section:
     """The clips of a group by which candidates are judged; reports who knows them."""
-    first, name = candidates[0], " ".join(filter(None, group))
-    rows = first.rows[group]
+    first, name = candidates[0], title_of(group)
+    # In an order that does not depend on the candidates'; with the groups of one that knows them.
+    grouped = max(candidates, key=lambda each: sum(bool(row.group) for row in each.rows[group]))
+    rows = sorted(grouped.rows[group], key=lambda row: row.clip)
     every = {row.clip for row in rows}
     learned = [candidate.learned(group) & every for candidate in candidates]
     # One that learned from all of them is judged by clips that it knows, as is said below.
@@ -210,6 +236,7 @@ def _planned(
     sections: Mapping[Group, Section],
     n_pseudo: int,
     n_normal: int,
+    names: Sequence[str],
     rng: np.random.Generator,
 ) -> _Made:
     """Draws which clips pseudo-anomalies are made of, and with which partners."""
@@ -237,7 +264,7 @@ def _planned(
     order = rng.permutation(len(normal))
     made = []
     for number in range(n_pseudo):
-        kind = KINDS[number % len(KINDS)]
+        kind = names[number % len(names)]
         # A clip further on each time round, so that it is the base of all kinds.
         base = int(order[(number + number // len(order)) % len(order)])
         row = int(normal[base])
@@ -245,7 +272,7 @@ def _planned(
         pool = [each for each in pool if each != (group, row)]
         draw, seed = (int(value) for value in rng.integers(2**31, size=2))
         if pool:  # none, as of a machine alone, or of one clip
-            made.append((number % len(KINDS), base, pool[draw % len(pool)], seed))
+            made.append((KINDS.index(kind), base, pool[draw % len(pool)], seed))
     kinds, bases, partners, seeds = zip(*made, strict=True)
     return _Made(normal, np.array(kinds), np.array(bases), partners, seeds)
 
@@ -255,16 +282,26 @@ def _scores(
     group: Group,
     sections: Mapping[Group, Section],
     made: _Made,
+    note: Callable[[str], None],
     report: Callable[[str], None],
 ) -> SectionScores:
-    """Scores of the normal clips and the pseudo-anomalies of a section by all candidates."""
+    """Scores of the normal clips and the pseudo-anomalies of a section by all candidates.
+
+    Args:
+        candidates: the runs.
+        group: machine and section.
+        sections: all of them, as partners may be of others.
+        made: what pseudo-anomalies are made of.
+        note: called with a line on a candidate that looks better than it is.
+        report: called with lines on how recordings are read.
+    """
     own = sections[group]
     sample_rate, channel = how_to_read(candidates)
     wanted = [*((group, int(row)) for row in made.normal), *made.partner]
     sounds = _read(dict.fromkeys(wanted), sections, sample_rate, channel, report)
     normals = [sounds[group, int(row)] for row in made.normal]
     folds = np.array([own.fold_of[own.rows[row].clip] for row in made.normal])
-    scorers = [_scorer(candidate, group, own, report) for candidate in candidates]
+    scorers = [_scorer(candidate, group, own, note) for candidate in candidates]
 
     def scored(clips: Sequence[np.ndarray], of_folds: np.ndarray) -> np.ndarray:
         return _in_batches(scorers, clips, sample_rate, of_folds)
@@ -289,9 +326,16 @@ def _scores(
         ],
         axis=1,
     )
+    normal = scored(normals, folds)
+    for candidate, *of_candidate in zip(candidates, normal, pseudo, strict=True):
+        if not all(np.isfinite(scores).all() for scores in of_candidate):
+            raise UserError(
+                f"{candidate.name} has scores of {title_of(group)} that are no numbers, as those "
+                "of a training that diverged; leave it out"
+            )
     rows = [own.rows[row] for row in made.normal]
     return SectionScores(
-        normal=scored(normals, folds),
+        normal=normal,
         group=group_numbers(rows),
         target=np.array([row.domain == "target" for row in rows]),
         pseudo=pseudo,
@@ -301,15 +345,15 @@ def _scores(
 
 
 def _scorer(
-    candidate: Candidate, group: Group, own: Section, report: Callable[[str], None]
+    candidate: Candidate, group: Group, own: Section, note: Callable[[str], None]
 ) -> FoldScorer:
     def names_of(leaf: FittedDetector) -> list[str]:
         return [row.clip for row in candidate.members[id(leaf)][group]]
 
     scorer = FoldScorer.of(candidate.fitted, group, own.fold_of, names_of)
     if not scorer.complete:
-        report(
-            f"{' '.join(filter(None, group))}: {candidate.name} cannot be fitted without the clips "
+        note(
+            f"{title_of(group)}: {candidate.name} cannot be fitted without the clips "
             "that it is judged by, as too few are left, so it looks better than new ones would show"
         )
     return scorer

@@ -116,6 +116,16 @@ def test_the_measure_is_the_mean_over_the_kinds_that_count_and_sections():
     np.testing.assert_allclose(found.drawn.mean(axis=1), found.auc, atol=0.01)
 
 
+def test_kinds_that_may_not_count_do_not():
+    own = section([[[0, 1, 9], [0, 2, 9]], [[0, 1.5, 9], [0, 1, 9]]])
+    rng = np.random.default_rng
+    both, one = measure([own], 2, rng(0)), measure([own], 2, rng(0), counted=[1])
+    assert both.strength.tolist() == [1, 1] and one.strength.tolist() == [-1, 1]
+    np.testing.assert_array_equal(one.ladder, both.ladder)
+    np.testing.assert_allclose(one.auc, both.ladder[:, 1, 1], rtol=1e-12)
+    np.testing.assert_allclose(both.auc, both.ladder[:, :, 1].mean(axis=1), rtol=1e-12)
+
+
 def test_resamples_draw_groups_as_a_whole():
     shifts = [[[1.0]]]
     apart = measure([section(shifts)], 1, np.random.default_rng(0))
