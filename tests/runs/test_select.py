@@ -99,11 +99,6 @@ def test_records_have_what_the_function_returns(runs, capsys):
     assert [each["machine"] for each in document["machines"]] == ["fan", "valve"]
     assert [*document["machines"][0]["strengths"]] == [*CHOOSING]
     assert document["machines"][1]["takes"] == found.by_machine["valve"]
-    again = select(given, clips=24, seed=3, reporter=Silent())
-    np.testing.assert_array_equal(again.sureness, found.sureness)
-    np.testing.assert_array_equal(again.of_machine, found.of_machine)
-    other = select(given, clips=24, seed=4, reporter=Silent())
-    assert not np.array_equal(other.of_machine, found.of_machine)
 
 
 def test_all_candidates_score_the_same_clips(runs):
@@ -113,7 +108,7 @@ def test_all_candidates_score_the_same_clips(runs):
         for one, two in zip(sections, turned.sections[machine], strict=True):
             assert one.pseudo.shape == (2, STRENGTHS, 12)
             assert one.normal.shape == (2, 12)  # all training clips, in five folds
-            np.testing.assert_array_equal(one.pseudo, two.pseudo[::-1])
+            np.testing.assert_array_equal(one.pseudo, two.pseudo[::-1])  # nor does their order
             np.testing.assert_array_equal(one.kind, [KINDS.index(kind) for kind in CHOOSING] * 3)
 
 
