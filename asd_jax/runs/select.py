@@ -87,6 +87,7 @@ def select(
             are not where they were.
 
     Examples:
+        >>> from asd_jax import select
         >>> select(["A", "B"]).chosen  # doctest: +SKIP
         'B'
     """

@@ -78,7 +78,7 @@ def test_a_table_ranks_the_candidates(runs, capsys):
 
 def test_records_have_what_the_function_returns(runs, capsys):
     given = [runs["poor"], runs["good"]]
-    found = select(given, clips=24, seed=3, reporter=Silent())
+    found = asd_jax.select(given, clips=24, seed=3, reporter=Silent())
     assert found.names == ("good", "poor run ä") and found.chosen == "good"
     assert found.machines == ("fan", "valve") and found.notes == ()
     command = ["select", *given, "--clips=24", "--seed=3"]
