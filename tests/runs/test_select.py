@@ -13,6 +13,7 @@ from shared_runs import rows_of
 
 import asd_jax
 from asd_jax.audio.pseudo_anomalies import CHOOSING, KINDS, STRENGTHS
+from asd_jax.data.synthetic import synthesize
 from asd_jax.errors import UserError
 from asd_jax.runs.places import read_places
 from asd_jax.runs.select import judge, select
@@ -41,6 +42,14 @@ def quick(no_pictures):
 
 
 @pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two machines of one id each, which is less to score than the data of other tests."""
+    folder = tmp_path_factory.mktemp("data") / "two"
+    synthesize(folder, machines=["fan", "valve"], sections=1, clips=12, duration=2.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return tmp_path_factory.mktemp("select")
 
@@ -64,9 +73,9 @@ def runs(data, place):
 
 
 def test_a_table_ranks_the_candidates(runs, capsys):
-    status, out, err = run_cli(capsys, "select", runs["poor"], runs["good"], "--clips=24")
+    status, out, err = run_cli(capsys, "select", runs["poor"], runs["good"], "--clips=12")
     assert status == 0
-    assert "2/4" in err or "4/4" in err
+    assert "2/2" in err
     lines = out.splitlines()
     assert lines[0].split() == ["run", "pseudo-AUC", "lead", "best", "regret", "fan", "valve"]
     assert lines[2].startswith("good ") and lines[3].startswith("poor run ä ")
@@ -78,10 +87,10 @@ def test_a_table_ranks_the_candidates(runs, capsys):
 
 def test_records_have_what_the_function_returns(runs, capsys):
     given = [runs["poor"], runs["good"]]
-    found = asd_jax.select(given, clips=24, seed=3, reporter=Silent())
+    found = asd_jax.select(given, clips=12, seed=3, reporter=Silent())
     assert found.names == ("good", "poor run ä") and found.chosen == "good"
     assert found.machines == ("fan", "valve") and found.notes == ()
-    command = ["select", *given, "--clips=24", "--seed=3"]
+    command = ["select", *given, "--clips=12", "--seed=3"]
     status, out, _ = run_cli(capsys, *command, "--format=csv")
     assert status == 0
     rows = [*csv.DictReader(io.StringIO(out))]
@@ -102,8 +111,8 @@ def test_records_have_what_the_function_returns(runs, capsys):
 
 
 def test_all_candidates_score_the_same_clips(runs):
-    judged = judge([runs["good"], runs["poor"]], clips=24, seed=0, reporter=Silent())
-    turned = judge([runs["poor"], runs["good"]], clips=24, seed=0, reporter=Silent())
+    judged = judge([runs["good"], runs["poor"]], clips=12, seed=0, reporter=Silent())
+    turned = judge([runs["poor"], runs["good"]], clips=12, seed=0, reporter=Silent())
     for machine, sections in judged.sections.items():
         for one, two in zip(sections, turned.sections[machine], strict=True):
             assert one.pseudo.shape == (2, STRENGTHS, 12)
@@ -114,7 +123,7 @@ def test_all_candidates_score_the_same_clips(runs):
 
 def test_networks_are_judged_by_the_clips_they_held_out(runs):
     given = [runs["good"], runs["network"], runs["both"]]
-    judged = judge(given, clips=24, seed=0, reporter=Silent())
+    judged = judge(given, clips=12, seed=0, reporter=Silent())
     assert judged.notes == ()
     rows = rows_of(runs["network"] / "training_scores.csv")
     held_out = [row for row in rows if row["unseen"] == "1"]
@@ -147,23 +156,23 @@ def test_networks_are_judged_by_the_clips_they_held_out(runs):
 
 def test_who_learned_from_the_clips_is_named(runs, capsys):
     status, _, err = run_cli(
-        capsys, "select", runs["learned"], runs["network"], "--clips=24", "--least=0"
+        capsys, "select", runs["learned"], runs["network"], "--clips=12", "--least=0"
     )
     assert status == 0
     assert "fan 00: learned learned from the normal clips that it is judged by" in err
     assert "network learned" not in err
-    judged = judge([runs["learned"], runs["good"]], clips=24, seed=0, reporter=Silent())
-    assert len(judged.notes) == 4 and judged.sections["fan"][0].normal.shape == (2, 12)
+    judged = judge([runs["learned"], runs["good"]], clips=12, seed=0, reporter=Silent())
+    assert len(judged.notes) == 2 and judged.sections["fan"][0].normal.shape == (2, 12)
 
 
 def test_it_is_undecided_with_a_reason(runs, capsys):
     status, out, _ = run_cli(
-        capsys, "select", runs["good"], runs["both"], "--clips=24", "--least=1"
+        capsys, "select", runs["good"], runs["both"], "--clips=12", "--least=1"
     )
     assert status == 0
     assert out.splitlines()[-1].startswith("undecided: ")
     assert out.splitlines()[-1].endswith("only, less than 100 %")
-    command = ["select", runs["good"], runs["both"], "--clips=24", "--least=1", "--format=json"]
+    command = ["select", runs["good"], runs["both"], "--clips=12", "--least=1", "--format=json"]
     _, out, _ = run_cli(capsys, *command)
     document = json.loads(out)
     assert document["chosen"] is None and document["undecided"].endswith("less than 100 %")
@@ -181,21 +190,21 @@ def test_it_is_undecided_where_every_change_is_heard(tmp_path, capsys):
             soundfile.write(path, sound, 16_000, subtype="FLOAT")
     source = asd_jax.data.own_folders.OwnFolders(tmp_path / "normal", machine_folders=True)
     both = [run(source, tmp_path / name, name) for name in ("mel_mahalanobis", "mel_knn")]
-    status, out, _ = run_cli(capsys, "select", *both, "--clips=24", "--least=0")
+    status, out, _ = run_cli(capsys, "select", *both, "--clips=12", "--least=0")
     assert status == 0
     assert "undecided: all candidates find the pseudo-anomalies, or all miss them" in out
-    status, out, _ = run_cli(capsys, "select", *both, "--clips=24", "--format=csv")
+    status, out, _ = run_cli(capsys, "select", *both, "--clips=12", "--format=csv")
     assert status == 0 and {row["best"] for row in csv.DictReader(io.StringIO(out))} == {"nan"}
 
 
 def test_one_machine_of_one_section(single, place, capsys):
     one = run(single, place / "one", "mel_mahalanobis")
     two = run(single, place / "two", "mel_knn")
-    judged = judge([one, two], clips=24, seed=0, reporter=Silent(), kinds=KINDS)
+    judged = judge([one, two], clips=12, seed=0, reporter=Silent(), kinds=KINDS)
     (own,) = judged.sections["fan"]
     # There is no other class and no other condition to mix in.
     assert {KINDS[kind] for kind in own.kind} == {*KINDS} - {"class", "condition"}
-    status, out, _ = run_cli(capsys, "select", one, two, "--clips=24")
+    status, out, _ = run_cli(capsys, "select", one, two, "--clips=12")
     assert status == 0 and out.splitlines()[0].split()[-1] == "regret"
 
 
@@ -231,9 +240,7 @@ def test_runs_on_other_data_are_refused(runs, data, single, place, capsys, tmp_p
     assert "good hears channel 0 and channel channel -1" in refused(capsys, runs["good"], channel)
     # The same names, and other sounds.
     other = tmp_path / "other"
-    asd_jax.data.synthetic.synthesize(
-        other, machines=["fan"], sections=1, clips=10, duration=2.0, seed=1
-    )
+    synthesize(other, machines=["fan"], sections=1, clips=10, duration=2.0, seed=1)
     one, two = (
         run(place_, tmp_path / f"r{i}", "mel_knn") for i, place_ in ((0, single), (1, other))
     )
@@ -242,7 +249,7 @@ def test_runs_on_other_data_are_refused(runs, data, single, place, capsys, tmp_p
     # The same sounds in another folder.
     moved = shutil.copytree(single, tmp_path / "moved")
     three = run(moved, tmp_path / "r3", "mel_mahalanobis")
-    assert select([one, three], clips=24, reporter=Silent()).machines == ("fan",)
+    assert select([one, three], clips=12, reporter=Silent()).machines == ("fan",)
     shutil.rmtree(moved)
     line = refused(capsys, three, one)
     assert "missing: no such file" in line
@@ -258,5 +265,5 @@ def test_too_few_clips_are_refused(runs, data, place, capsys):
 
 def test_what_it_says_goes_to_the_reporter(runs):
     said = io.StringIO()
-    select([runs["learned"], runs["good"]], clips=24, reporter=Reporter(said))
+    select([runs["learned"], runs["good"]], clips=12, reporter=Reporter(said))
     assert "learned from the normal clips" in said.getvalue()
