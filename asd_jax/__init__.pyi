@@ -17,5 +17,6 @@ from .fitting.arrays import fit as fit
 from .pipeline import load as load
 from .pipeline import run as run
 from .runs.ensemble import ensemble as ensemble
+from .runs.select import select as select
 
 __version__: str

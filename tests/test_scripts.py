@@ -1,12 +1,15 @@
 """Programs beside the package that figures in the documentation are from."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from asd_jax.errors import UserError
+from asd_jax.evaluation.pseudo_auc import SectionScores
 from asd_jax.evaluation.results import ScoreRow
 
 
@@ -109,3 +112,75 @@ def test_a_list_that_names_no_clip_or_one_twice(auc_by_cause, tmp_path, paths, m
     (tmp_path / "anomalies.csv").write_text(f"path,machine,cause\n{lines}")
     with pytest.raises(UserError, match=message):
         auc_by_cause.read_causes(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def select_sets(request):
+    folder = str(Path(__file__).parent.parent / "scripts")
+    sys.path.insert(0, folder)
+    request.addfinalizer(lambda: sys.path.remove(folder))
+    return script("select_sets")
+
+
+def judged_machine(select_sets, seed, shift, machine="fan"):
+    """Three candidates: the third hears nothing, the second what the first hears, less."""
+    rng = np.random.default_rng(seed)
+    heard = np.array([1.0, 0.6, 0.0])[:, None] * shift
+    normal, pseudo, test = (rng.normal(size=(3, n)) for n in (30, 60, 40))
+    label = np.repeat([0, 1], 20)
+    strengths = np.linspace(0.5, 1.5, 5)[None, :, None]
+    section = SectionScores(
+        normal,
+        np.arange(30),
+        np.zeros(30, bool),
+        pseudo[:, None] + heard[..., None] * strengths,
+        np.arange(60) % 6,
+        np.arange(60) % 30,
+    )
+    scale = np.stack([normal.mean(axis=1), normal.std(axis=1)])
+    target = np.arange(40) % 20 < 8
+    return select_sets.Machine(
+        seed, machine, ("a", "b", "c"), section, test + heard * label, label, target, scale
+    )
+
+
+def test_true_aucs_of_judged_machines(select_sets):
+    machine = judged_machine(select_sets, 1, 1.5)
+    faulty, own = machine.label == 1, machine.target
+    for c in range(3):
+        scores = machine.test[c]
+        of_domains = [
+            roc_auc_score(machine.label[faulty | domain], scores[faulty | domain])
+            for domain in (own, ~own)
+        ]
+        # The domains' normal clips, against all anomalies.
+        assert machine.true[c] == pytest.approx(np.mean(of_domains), abs=1e-12)
+    same = machine._replace(test=np.stack([machine.test[0]] * 3), scale=np.ones((2, 3)))
+    assert same.lowest_z == pytest.approx(machine.true[0], abs=1e-12)
+
+
+def test_the_calibration_of_the_choice(select_sets, capsys, monkeypatch):
+    monkeypatch.setattr("asd_jax.evaluation.pseudo_auc.DRAWS", 200)
+    monkeypatch.setattr("asd_jax.evaluation.selection.DRAWS", 200)
+    machines = [
+        judged_machine(select_sets, seed, 1.5, machine)
+        for seed in range(4)
+        for machine in ("fan", "pump")
+    ]
+    program = script("select_calibration")
+    program.print_constants(machines)
+    out = capsys.readouterr().out
+    assert out.startswith("8 machines of 4 data sets, 24 pairs\nSLOPE ")
+    # Test clips are as hard as pseudo-anomalies here, so that the slope is near 1.
+    assert 0.6 < float(out.split("SLOPE ")[1].split(",")[0]) < 1.4
+    program.print_trial(machines, machines)
+    out = capsys.readouterr().out
+    assert out.startswith("fixed choice, the best of the calibration: a\n")
+    true = np.array([[m.true for m in own] for own in select_sets.by_set(machines)]).mean(axis=1)
+    regret = 100 * np.mean(true.max(axis=1) - true[:, 0])
+    random = 100 * np.mean(true.max(axis=1) - true.mean(axis=1))
+    per_run = out.split("per run, 4 cases")[1].split("per machine")[0]
+    lines = {line[:30].strip(): line[30:].split() for line in per_run.splitlines()}
+    assert float(lines["fixed (a)"][0]) == pytest.approx(regret, abs=0.006)
+    assert float(lines["at random"][0]) == pytest.approx(random, abs=0.006)
+    assert "sureness of machines: " in out

@@ -85,14 +85,14 @@ def read_excerpts(
             )
             with contextlib.closing(recordings):
                 for _, waveform in recordings:
-                    clip = _within(waveform, sample_rate, spans[i])
+                    clip = piece_of(waveform, sample_rate, spans[i])
                     found[i] = _excerpt(clip, sample_rate, seconds, maps[i])
         except (UserError, OSError) as error:
             report(f"without a picture and a player in report.html: {error}")
     return found
 
 
-def _within(waveform: Waveform, sample_rate: int, span: tuple[float, float] | None) -> Waveform:
+def piece_of(waveform: Waveform, sample_rate: int, span: tuple[float, float] | None) -> Waveform:
     """The samples of a clip that was cut from a recording."""
     if span is None:
         return waveform
