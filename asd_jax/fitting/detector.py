@@ -70,12 +70,15 @@ class FittedDetector(Served):
         embeddings = self.embeddings(waveforms, sample_rate)
         return self.seed_feature_scores(features, group, seeds, embeddings)
 
-    def features(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray:
+    def features(
+        self, waveforms: np.ndarray, sample_rate: int, *, one_channel: bool = False
+    ) -> np.ndarray:
         """Features of recordings, as `score_features` takes them.
 
         Args:
             waveforms: as in `score`.
             sample_rate: as in `score`.
+            one_channel: whether the far channel is taken off already (`front_end.canceller`).
 
         Returns:
             (clips, frames, mels) float32; of a system that hears waveforms, blocks of samples.
@@ -85,7 +88,7 @@ class FittedDetector(Served):
                 short.
         """
         front_end, views = self.detector.front_end, self.detector.views
-        canceller = self.config.front_end.canceller
+        canceller = self.config.front_end.canceller and not one_channel
         return np.stack(frames_in_memory(waveforms, sample_rate, front_end, views, canceller))
 
     def _checked(self, features: Iterable[np.ndarray]) -> list[np.ndarray]:
@@ -97,12 +100,15 @@ class FittedDetector(Served):
             )
         return check_features(features, self.config.front_end.n_mels, self.detector.views)
 
-    def embeddings(self, waveforms: np.ndarray, sample_rate: int) -> np.ndarray | None:
+    def embeddings(
+        self, waveforms: np.ndarray, sample_rate: int, *, one_channel: bool = False
+    ) -> np.ndarray | None:
         """Embeddings of recordings by the pretrained network that the configuration names.
 
         Args:
             waveforms: as in `features`.
             sample_rate: as in `features`.
+            one_channel: as in `features`.
 
         Returns:
             (clips, values) float32; None where no network is named.
@@ -112,7 +118,7 @@ class FittedDetector(Served):
         """
         if not self.config.embedding.pretrained:
             return None
-        canceller = self.config.front_end.canceller
+        canceller = self.config.front_end.canceller and not one_channel
         windows = frames_in_memory(waveforms, sample_rate, self.embedder, canceller=canceller)
         return np.stack([mean_embedding([each]) for each in windows])
 

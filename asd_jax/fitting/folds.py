@@ -63,6 +63,8 @@ def leave_out(
             assert rows.max() < count
             table[fold, : len(rows)] = leaf[rows]
         tables[name] = table
+    for name in _OF_SUPPLEMENTAL & fitted.calibration.keys():
+        tables[name] = np.stack([np.asarray(fitted.calibration[name][model])] * len(kept))
     for state, groups_ in zip(tables["state"], tables["group"], strict=True):
         _renumber(state)
         _renumber(groups_)
@@ -83,6 +85,8 @@ def leave_out(
 
 # What `Untrained.calibrate` gives for each clip.
 _OF_CLIPS = ("vectors", "state", "group")
+# And for each supplemental clip, of which none is left out.
+_OF_SUPPLEMENTAL = {"supplemental", "is_noise"}
 
 
 def _renumber(numbers: np.ndarray) -> None:
@@ -167,7 +171,7 @@ class FoldScorer:
         """(clips,) scores, mean over the seeds.
 
         Args:
-            waveforms: (clips, samples).
+            waveforms: (clips, samples), as the system reads them (`Config.channel`).
             sample_rate: Hz.
             folds: int (clips,), the fold of each.
             shared: features of these waveforms, by what makes them; those that are missing are
@@ -188,9 +192,9 @@ class FoldScorer:
         assert isinstance(fitted, FittedDetector)
         key = fitted.detector.front_end, fitted.detector.views
         if key not in sound.shared:
-            sound.shared[key] = fitted.features(sound.waveforms, sound.sample_rate)
+            sound.shared[key] = fitted.features(*sound[:2], one_channel=True)
         features = sound.shared[key]
-        embeddings = fitted.embeddings(sound.waveforms, sound.sample_rate)
+        embeddings = fitted.embeddings(*sound[:2], one_channel=True)
         refit = self.refits.get(id(fitted))
         if refit is None:
             return fitted.seed_feature_scores(features, own, fitted.seeds, embeddings)

@@ -39,6 +39,11 @@ class Candidate(NamedTuple):
     places: Places
     digest: str
 
+    @property
+    def leaves(self) -> list[FittedDetector]:
+        """The fitted detectors that it is made of."""
+        return [leaf for group in self.rows for leaf in leaves(self.fitted, group)]
+
     def learned(self, group: Group) -> set[str]:
         """Names of the clips that networks of it learned from, and cannot forget."""
         names: set[str] = set()
@@ -72,27 +77,27 @@ def load_candidates(paths: Sequence[os.PathLike | str]) -> list[Candidate]:
     return candidates
 
 
-def how_to_read(candidates: Sequence[Candidate]) -> tuple[int, int | None]:
-    """Sample rate and channel by which recordings are read; the highest rate of all candidates.
+def rate_of(candidates: Sequence[Candidate]) -> int:
+    """Sample rate at which recordings are read, in Hz: the highest of all candidates."""
+    return max(leaf.detector.front_end.sample_rate for each in candidates for leaf in each.leaves)
+
+
+def by_channel(candidates: Sequence[Candidate]) -> dict[int | str, list[int]]:
+    """Places of the candidates that hear each channel, as `asd_jax.data.read` takes it.
 
     Raises:
-        UserError: candidates hear other channels.
+        UserError: the members of an ensemble hear different ones.
     """
-    rates: list[int] = []
-    channels: dict[int, str] = {}
-    for candidate in candidates:
-        for group in candidate.rows:
-            for leaf in leaves(candidate.fitted, group):
-                rates.append(leaf.detector.front_end.sample_rate)
-                channels.setdefault(leaf.config.data.channel, candidate.name)
-    if len(channels) > 1:
-        (one, first), (two, second) = [*channels.items()][:2]
-        raise UserError(
-            f"{first} hears channel {one} and {second} channel {two} (data.channel); choose among "
-            "runs that hear the same"
-        )
-    (channel,) = channels
-    return max(rates), None if channel < 0 else channel
+    found: dict[int | str, list[int]] = {}
+    for place, candidate in enumerate(candidates):
+        channels = {leaf.config.channel for leaf in candidate.leaves}
+        if len(channels) > 1:
+            raise UserError(
+                f"members of {candidate.name} hear several channels of a recording (data.channel, "
+                "front_end.canceller); choose among runs that hear one each"
+            )
+        found.setdefault(channels.pop(), []).append(place)
+    return found
 
 
 def _candidate(path: os.PathLike | str, name: str) -> Candidate:

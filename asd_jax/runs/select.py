@@ -27,7 +27,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.folds import FoldScorer, folds_of
 from asd_jax.fitting.layout import Group
 from asd_jax.page.excerpts import piece_of
-from asd_jax.runs.candidates import Candidate, how_to_read, load_candidates, title_of
+from asd_jax.runs.candidates import Candidate, by_channel, load_candidates, rate_of, title_of
 from asd_jax.runtime.arguments import check, check_path
 from asd_jax.runtime.progress import Reporter
 
@@ -296,38 +296,21 @@ def _scores(
         note: called with a line on a candidate that looks better than it is.
         report: called with lines on how recordings are read.
     """
-    own = sections[group]
-    sample_rate, channel = how_to_read(candidates)
-    wanted = [*((group, int(row)) for row in made.normal), *made.partner]
-    sounds = _read(dict.fromkeys(wanted), sections, sample_rate, channel, report)
-    normals = [sounds[group, int(row)] for row in made.normal]
+    own, sample_rate = sections[group], rate_of(candidates)
     folds = np.array([own.fold_of[own.rows[row].clip] for row in made.normal])
     scorers = [_scorer(candidate, group, own, note) for candidate in candidates]
-
-    def scored(clips: Sequence[np.ndarray], of_folds: np.ndarray) -> np.ndarray:
-        return _in_batches(scorers, clips, sample_rate, of_folds)
-
-    pseudo = np.stack(
-        [
-            scored(
-                [
-                    pseudo_anomaly(
-                        normals[base],
-                        sounds[partner],
-                        sample_rate,
-                        PseudoAnomaly(KINDS[kind], strength, seed),
-                    )
-                    for kind, base, partner, seed in zip(
-                        made.kind, made.base, made.partner, made.seed, strict=True
-                    )
-                ],
-                folds[made.base],
-            )
-            for strength in range(STRENGTHS)
-        ],
-        axis=1,
-    )
-    normal = scored(normals, folds)
+    normal = np.empty((len(candidates), len(made.normal)))
+    pseudo = np.empty((len(candidates), STRENGTHS, len(made.base)))
+    wanted = [*((group, int(row)) for row in made.normal), *made.partner]
+    for channel, places in by_channel(candidates).items():
+        hearing = [scorers[place] for place in places]
+        sounds = _read(dict.fromkeys(wanted), sections, sample_rate, channel, report)
+        normals = [sounds[group, int(row)] for row in made.normal]
+        partners = [sounds[partner] for partner in made.partner]
+        normal[places] = _in_batches(hearing, normals, sample_rate, folds)
+        for strength in range(STRENGTHS):
+            clips = _changed(normals, partners, sample_rate, made, strength)
+            pseudo[places, strength] = _in_batches(hearing, clips, sample_rate, folds[made.base])
     for candidate, *of_candidate in zip(candidates, normal, pseudo, strict=True):
         if not all(np.isfinite(scores).all() for scores in of_candidate):
             raise UserError(
@@ -343,6 +326,22 @@ def _scores(
         kind=made.kind,
         base=made.base,
     )
+
+
+def _changed(
+    normals: Sequence[np.ndarray],
+    partners: Sequence[np.ndarray],
+    sample_rate: int,
+    made: _Made,
+    strength: int,
+) -> list[np.ndarray]:
+    """(samples,) of the pseudo-anomalies of one strength."""
+    return [
+        pseudo_anomaly(
+            normals[base], partner, sample_rate, PseudoAnomaly(KINDS[kind], strength, seed)
+        )
+        for kind, base, partner, seed in zip(made.kind, made.base, partners, made.seed, strict=True)
+    ]
 
 
 def _scorer(
@@ -382,7 +381,7 @@ def _read(
     wanted: Mapping[tuple[Group, int], None],
     sections: Mapping[Group, Section],
     sample_rate: int,
-    channel: int | None,
+    channel: int | str,
     report: Callable[[str], None],
 ) -> dict[tuple[Group, int], np.ndarray]:
     """(samples,) of clips; UserError for a recording that is not there or cannot be read."""

@@ -236,8 +236,6 @@ def test_runs_on_other_data_are_refused(runs, data, single, place, capsys, tmp_p
     line = refused(capsys, runs["good"], fan)
     assert "fan has no clips of valve 00, which good has" in line
     assert "fan has no clips of valve 00" in refused(capsys, fan, runs["good"])
-    channel = run(data, place / "channel", "mel_knn", {"data.channel": "-1"})
-    assert "good hears channel 0 and channel channel -1" in refused(capsys, runs["good"], channel)
     # The same names, and other sounds.
     other = tmp_path / "other"
     synthesize(other, machines=["fan"], sections=1, clips=10, duration=2.0, seed=1)

@@ -19,6 +19,9 @@ from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.features.compute import compute_features
 from asd_jax.fitting.recordings import score_files
+from asd_jax.runs.candidates import by_channel, load_candidates
+from asd_jax.runs.select import select
+from asd_jax.runtime.progress import Silent
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 ON = "--config.front_end.canceller=True"
@@ -59,6 +62,9 @@ def test_scores_are_of_the_cancelled_waveforms(stereo, runs):
         assert row.score == pytest.approx(with_it[path.name], rel=1e-4)
         (score,) = fitted.score(both, rate)
         assert score == pytest.approx(row.score, rel=1e-5)
+        # What has been taken off already is not taken off again.
+        heard = fitted.features(cancelled(both), rate, one_channel=True)
+        np.testing.assert_array_equal(heard, fitted.features(both, rate))
         assert plain.score(both[:, 0], rate)[0] == pytest.approx(without[path.name], rel=1e-4)
     assert json.loads((runs / "on" / "config.json").read_text())["front_end"]["canceller"] is True
     assert (runs / "on" / "report.html").is_file()
@@ -121,6 +127,16 @@ def test_mono_recordings_are_named(stereo, tmp_path, capsys):
     assert status == 0 and "1 of 24 recordings have 1 channel where" in out + err
     status, out, err = run_cli(capsys, *run, "--on_bad_clip=skip")
     assert status == 0 and "left out" in out + err and str(mono) in out + err
+
+
+@pytest.mark.slow  # fits each run five times
+def test_both_can_be_chosen_among(runs):
+    """Each is judged by what it hears of the same recordings, changed in the same way."""
+    paths = [runs / "off", runs / "on"]
+    assert by_channel(load_candidates(paths)) == {0: [0], "canceller": [1]}
+    found = select(paths, clips=8, reporter=Silent())
+    assert {*found.names} == {"off", "on"}
+    assert np.isfinite(found.of_machine).all() and found.of_machine[0] != found.of_machine[1]
 
 
 def test_settings_that_it_leaves_without_effect_are_refused():
