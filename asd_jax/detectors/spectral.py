@@ -286,8 +286,9 @@ class Spectral(Untrained):
             there = np.isfinite(vectors.is_noise[m])
             rows, noise = vectors.supplemental[m, there], vectors.is_noise[m, there] > 0
             loud = level[m, own].mean(axis=0)  # (mels,)
-            if setting == "subtract" and noise.sum() > 1:
-                rows, noise = rows[noise], noise[noise]
+            if setting == "subtract":  # one kind: the noise, where it has a covariance
+                chosen = noise == (noise.sum() > 1)
+                rows, noise = rows[chosen], noise[chosen]
             covariance, shown = _part(rows, noise, loud, name)
             parts.append((covariance, *_factors(setting, shown, bool(noise.any()))))
         return Other(*map(np.array, zip(*parts, strict=True)))

@@ -76,6 +76,16 @@ def test_too_few_supplemental_clips_change_nothing(use, count):
     np.testing.assert_allclose(*found, rtol=1e-9)
 
 
+def test_one_clip_of_noise_beside_others_is_left_out_of_what_is_subtracted():
+    """What is left is the machine as it is alone, by the clips of it."""
+    config = load_config("spectral", SMALL | {"detector.supplemental": "subtract"})
+    alone = vectors_with(9, False)
+    one = alone._replace(is_noise=np.eye(1, 9))  # the first
+    rest = alone._replace(supplemental=alone.supplemental[:, 1:], is_noise=alone.is_noise[:, 1:])
+    found, expected = (make_detector(config).fit(own)["training_scores"] for own in (one, rest))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 @pytest.fixture(scope="module")
 def of_2025(tmp_path_factory):
     folder = tmp_path_factory.mktemp("of_2025") / "data"
