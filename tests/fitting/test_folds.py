@@ -49,7 +49,14 @@ def test_a_fit_without_clips_is_one_of_the_others(fitted, apart, name):
     assert np.all(fits[0].score(SOUNDS[FOLDS == 0], RATE) > knowing)
 
 
-@pytest.mark.parametrize("name", ["spectral", "twfr_gmm", "spectrum_knn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spectral",
+        pytest.param("twfr_gmm", marks=pytest.mark.slow),
+        pytest.param("spectrum_knn", marks=pytest.mark.slow),
+    ],
+)
 def test_of_other_systems_as_well(name):
     whole, part = fit(name), fit(name, FOLDS > 0)
     (own,) = leave_out(whole, GROUP, [FOLDS == 0])

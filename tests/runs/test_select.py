@@ -178,6 +178,7 @@ def test_it_is_undecided_with_a_reason(runs, capsys):
     assert document["chosen"] is None and document["undecided"].endswith("less than 100 %")
 
 
+@pytest.mark.slow  # `undecided` itself is tested above, and saturation in test_selection.py
 def test_it_is_undecided_where_every_change_is_heard(tmp_path, capsys):
     """A machine's clips are the same noise, but for one of 100 dB less: no change is missed."""
     rng = np.random.default_rng(0)
@@ -197,6 +198,7 @@ def test_it_is_undecided_where_every_change_is_heard(tmp_path, capsys):
     assert status == 0 and {row["best"] for row in csv.DictReader(io.StringIO(out))} == {"nan"}
 
 
+@pytest.mark.slow  # scores all kinds
 def test_one_machine_of_one_section(single, place, capsys):
     one = run(single, place / "one", "mel_mahalanobis")
     two = run(single, place / "two", "mel_knn")
