@@ -184,7 +184,10 @@ def decode(
     meter = LevelMeter()
     with _sound(path, sample_rate) as (file, sound, info):
         if problem := channel_problem(info, channel):
-            raise UserError(f"{path}: {'; '.join(problem)}, or leave the recording out")
+            what, remedy = problem
+            raise UserError(
+                f"{path}: {what}; leave the recording out, or {remedy} where the system is fitted"
+            )
         status, digest = Status.of(file.fileno()), digest_of(file)
         file.seek(0)
         for block in sound():

@@ -38,7 +38,7 @@ from asd_jax.training.task import Task
 # What `fit` may give for each clip, beside arrays for `score_pooled`.
 _OF_CLIPS = {"training_scores", "usual"}
 # Fields of `Vectors` that are of supplemental clips.
-_OF_SUPPLEMENTAL = {"supplemental", "is_noise"}
+OF_SUPPLEMENTAL = {"supplemental", "is_noise"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Untrained(Detector):
         """What `fit` gives, beside vectors, states and groups; NaN for models without any."""
         mask = np.isfinite(calibrations["state"])  # (models, clips)
         sound = mask.any(axis=1)
-        given = {name: calibrations[name] for name in _OF_SUPPLEMENTAL & calibrations.keys()}
+        given = {name: calibrations[name] for name in OF_SUPPLEMENTAL & calibrations.keys()}
         table = {name: np.where(np.isnan(leaf), 0, leaf) for name, leaf in calibrations.items()}
         vectors = Vectors(
             table["vectors"][sound],

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asd_jax.data.groups import group_numbers
-from asd_jax.detectors.untrained import Untrained
+from asd_jax.detectors.untrained import OF_SUPPLEMENTAL, Untrained
 from asd_jax.evaluation.results import TrainingRow
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
@@ -63,8 +63,10 @@ def leave_out(
             assert rows.max() < count
             table[fold, : len(rows)] = leaf[rows]
         tables[name] = table
-    for name in _OF_SUPPLEMENTAL & fitted.calibration.keys():
-        tables[name] = np.stack([np.asarray(fitted.calibration[name][model])] * len(kept))
+    for name in OF_SUPPLEMENTAL & fitted.calibration.keys():
+        tables[name] = np.stack(
+            [np.asarray(fitted.calibration[name][model])] * len(kept)
+        )  # none is left out
     for state, groups_ in zip(tables["state"], tables["group"], strict=True):
         _renumber(state)
         _renumber(groups_)
@@ -85,8 +87,6 @@ def leave_out(
 
 # What `Untrained.calibrate` gives for each clip.
 _OF_CLIPS = ("vectors", "state", "group")
-# And for each supplemental clip, of which none is left out.
-_OF_SUPPLEMENTAL = {"supplemental", "is_noise"}
 
 
 def _renumber(numbers: np.ndarray) -> None:

@@ -112,6 +112,7 @@ def test_an_ensemble_and_a_choice_score_by_the_fits_of_their_members(fitted, apa
     np.testing.assert_allclose(scorer(NEW, RATE, folds, {}), two, rtol=1e-12)
 
 
+@pytest.mark.slow  # trains
 def test_a_network_is_not_fitted_again():
     config = asd_jax.load_config(
         "dense_ae",

@@ -110,6 +110,7 @@ def test_records_have_what_the_function_returns(runs, capsys):
     assert document["machines"][1]["takes"] == found.by_machine["valve"]
 
 
+@pytest.mark.slow  # judges twice
 def test_all_candidates_score_the_same_clips(runs):
     judged = judge([runs["good"], runs["poor"]], clips=12, seed=0, reporter=Silent())
     turned = judge([runs["poor"], runs["good"]], clips=12, seed=0, reporter=Silent())
