@@ -17,7 +17,7 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
 from asd_jax.evaluation.results import ScoreRow
 from asd_jax.features.embeddings import embedder_of
-from asd_jax.fitting.layout import lay_out
+from asd_jax.fitting.layout import fleet_of, lay_out
 from asd_jax.fitting.scores import score_clips
 from asd_jax.runs import page
 from asd_jax.runs.aligned import check_same_data
@@ -36,6 +36,7 @@ from asd_jax.runs.ensemble import (
     members_on,
 )
 from asd_jax.runs.features import FeatureOptions, features_of
+from asd_jax.runs.fleets import fleets_of
 from asd_jax.runs.labelled import label_run, labelled, truth_of
 from asd_jax.runs.lengths import check_lengths
 from asd_jax.runs.loading import load as load
@@ -46,6 +47,7 @@ from asd_jax.runs.report import table, write_results
 from asd_jax.runs.training import fit_run
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
+from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training.trainer import check_fit
 
@@ -136,6 +138,7 @@ def run(
         truth = truth_of(ground_truth, clips, reporter.line, on_bad_clip=on_bad_clip)
     check_channels(config, clips, on_bad_clip)  # one that is skipped is named when it is read
     detector = detector.settled(clips)
+    set_up([fleet_of(detector, clips)])
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
     options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter)
     with run_dir.lock() if writes else contextlib.nullcontext():
@@ -196,6 +199,7 @@ def _run_members(
     with run_dir.lock():
         run_dir.check(config, but_for=(MEMBERS,))
         wanted = member_runs(config, data_dir, members_dir, reporter.line)
+        set_up(fleets_of((member for _, member in wanted.values()), data_dir))
         for name, (path, member) in wanted.items():
             reporter.line(f"member {path}")
             with keys_of_member(name):

@@ -151,9 +151,26 @@ def source_of(values: flags.FlagValues) -> "DataSource | None":
     )
 
 
-def keep_compiled(cache_dir: str | None) -> None:
-    """Keeps compiled programs in the cache folder, the user's by default."""
+def define_cores(values: flags.FlagValues) -> None:
+    """Adds --cores."""
+    flags.DEFINE_integer(
+        "cores", None, "cores to use; all that this process may by default", flag_values=values
+    )
+
+
+def prepare_jax(
+    cache_dir: str | None = None, cores: int | None = None, *, alone: bool = True
+) -> None:
+    """Keeps compiled programs, and lets JAX's devices be chosen by the cores.
+
+    Args:
+        cache_dir: folder of the programs; the user's by default.
+        cores: as of `runtime.cores.claim`.
+        alone: as there.
+    """
     from asd_jax.features.cache import default_cache_dir
     from asd_jax.runtime.compilation import keep_compiled
+    from asd_jax.runtime.cores import claim
 
+    claim(cores, alone=alone)
     keep_compiled(cache_dir or default_cache_dir())

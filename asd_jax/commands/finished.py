@@ -13,9 +13,10 @@ from absl import flags
 from asd_jax.commands.base import (
     CONFIG,
     Command,
+    define_cores,
     define_ground_truth,
     define_on_bad_clip,
-    keep_compiled,
+    prepare_jax,
 )
 from asd_jax.commands.output import (
     PAPER_FORMATS,
@@ -47,6 +48,7 @@ def _define_score(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     _define_false_alarms(values)
+    define_cores(values)
     define_on_bad_clip(values)
     define_format(values)
 
@@ -66,7 +68,7 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     from asd_jax import pipeline
     from asd_jax.fitting import recordings
 
-    keep_compiled(None)
+    prepare_jax(cores=values.cores)
     rows = recordings.score_files(
         pipeline.load(values.run_dir),
         _files(words),
@@ -270,7 +272,7 @@ def _label(values: flags.FlagValues) -> None:
     from asd_jax.runs.labelled import label_run
     from asd_jax.runs.report import finished_run
 
-    keep_compiled(None)
+    prepare_jax()
     for path in map(with_hidden_labels, values.run_dir):
         finished_run(path)  # raises UserError, before anything is made in the folder
         with RunDirectory(path).lock():
@@ -289,7 +291,7 @@ def _tell_of_page(run_dir: str) -> None:
     def tell(line: str) -> None:
         print(line, file=sys.stderr)
 
-    keep_compiled(None)
+    prepare_jax()
     try:
         tell(with_page(run_dir, tell))
     except UserError as error:  # as in a folder of somebody else's; the table is there

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from asd_jax.commands.base import Command, keep_compiled
+from asd_jax.commands.base import Command, define_cores, prepare_jax
 from asd_jax.commands.output import define_format, print_csv, print_json
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def _define_select(values: flags.FlagValues) -> None:
         "probability of being the best of all below which the choice is undecided",
         flag_values=values,
     )
+    define_cores(values)
     define_format(values)
 
 
 def _select(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.runs.select import select
 
-    keep_compiled(None)
+    prepare_jax(cores=values.cores)
     found = select(values.run_dir, clips=values.clips, seed=values.seed, least=values.least)
     if values.format == "csv":
         print_csv(_FIELDS, _records(found))

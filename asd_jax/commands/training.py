@@ -6,10 +6,11 @@ from absl import flags
 
 from asd_jax.commands.base import (
     Command,
+    define_cores,
     define_ground_truth,
     define_on_bad_clip,
     define_source,
-    keep_compiled,
+    prepare_jax,
     source_of,
 )
 from asd_jax.errors import UserError
@@ -67,6 +68,7 @@ def _define_run(values: flags.FlagValues) -> None:
         "find the processes out from Slurm, Open MPI, Kubernetes or a TPU pod",
         flag_values=values,
     )
+    define_cores(values)
     define_on_bad_clip(values)
 
 
@@ -89,7 +91,7 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         distributed.join(place)
     from asd_jax import pipeline
 
-    keep_compiled(values.cache_dir)
+    prepare_jax(values.cache_dir, values.cores, alone=place is None)
     if values.dry_run:
         shown = pipeline.dry_run(
             config, source, ground_truth=values.ground_truth, on_bad_clip=values.on_bad_clip
@@ -145,6 +147,7 @@ def _define_reproduce(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_ground_truth(values)
+    define_cores(values)
     define_on_bad_clip(values)
 
 
@@ -153,7 +156,7 @@ def _reproduce(values: flags.FlagValues, words: list[str], overrides: dict[str, 
     from asd_jax.papers.reproduce import reproduce
     from asd_jax.papers.score_runs import reproduce_scores
 
-    keep_compiled(values.cache_dir)
+    prepare_jax(values.cache_dir, values.cores)
     options: dict[str, Any] = {}
     if values.ground_truth is not None:
         if values.paper not in SCORE_PAPERS:

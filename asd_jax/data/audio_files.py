@@ -20,6 +20,7 @@ from asd_jax.data.mpeg import read_frames
 from asd_jax.errors import UserError
 
 _BLOCK = 2**18  # samples of each channel that are decoded together
+_OF_INT16 = np.float32(2.0**-15)  # to full scale
 _MPEG_FRAME = 1152  # samples of the longest
 
 
@@ -212,7 +213,7 @@ def decode(
     recording = Recording(info, status, digest, level)
     if kept is None:
         return None, recording
-    waveform = np.concatenate(kept)
+    waveform = kept[0] if len(kept) == 1 else np.concatenate(kept)
     if info.sample_rate != sample_rate:
         waveform = resample(waveform, info.sample_rate, sample_rate)
     return cancelled(waveform) if channel == "canceller" else waveform, recording
@@ -286,9 +287,11 @@ def _sound(
         file.seek(0)
         size = max(1, _BLOCK * info.sample_rate // max(info.sample_rate, sample_rate))
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+            # NumPy scales integers faster than libsndfile does, to the same values.
+            dtype = "int16" if sound.subtype == "PCM_16" else "float32"
             # Empty at the end; the first of a file without samples, too.
-            while len(block := sound.read(size, dtype="float32", always_2d=True)):
-                yield block
+            while len(block := sound.read(size, dtype=dtype, always_2d=True)):
+                yield block if dtype == "float32" else block * _OF_INT16
 
     try:
         with _opened(path) as file:

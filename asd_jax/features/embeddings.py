@@ -104,6 +104,15 @@ class Embedder:
         object.__setattr__(self, "_variables", variables)
 
     @property
+    def arrays(self) -> Mapping[str, Any]:
+        """The network's variables."""
+        return self._variables
+
+    def with_arrays(self, arrays: Mapping[str, Any]) -> "Embedder":
+        """The same with other variables, as those that a compiled program is given."""
+        return dataclasses.replace(self, variables=arrays)
+
+    @property
     def sample_rate(self) -> int:
         """Sample rate of the waveforms, in Hz."""
         return _KINDS[self.kind].front_end.sample_rate

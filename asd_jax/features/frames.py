@@ -1,5 +1,7 @@
 """Frames of recordings of any lengths, in a fixed amount of memory, by one compiled program."""
 
+import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
@@ -13,7 +15,8 @@ from asd_jax.data.recordings import Waveform
 from asd_jax.errors import UserError
 from asd_jax.features.checks import checked_waveforms
 from asd_jax.features.pieces import Piece, PieceBatch, batches, cut
-from asd_jax.features.request import ClipFrontEnd
+from asd_jax.features.request import ClipFrontEnd, WithArrays
+from asd_jax.runtime.side_by_side import dispatchers, in_order, over_devices
 
 _PIECE_FRAMES = 64
 # A GPU or TPU is given more frames at once than a CPU: it has more memory, and needs more work.
@@ -122,15 +125,27 @@ def _blocks(
         for number, waveform in waveforms:
             yield from cut(number, _padded(waveform, front_end), frame, in_piece)
 
-    # The device works on one batch while the next one is read.
-    launched: tuple[PieceBatch, Any] | None = None
-    for batch in batches(pieces(), max(1, at_once // in_piece)):
-        ahead = batch, front_end.of_padded(batch.values)
-        if launched is not None:
-            yield from _collected(*launched, frame)
-        launched = ahead
-    if launched is not None:
-        yield from _collected(*launched, frame)
+    program = _program(front_end)  # type: ignore[arg-type]  # a frozen dataclass
+
+    def computed(batch: PieceBatch) -> tuple[PieceBatch, np.ndarray]:
+        return batch, np.asarray(program(batch.values))  # (rows, frames, width)
+
+    # Batches are computed side by side while the next one is read.
+    in_turn = in_order(computed, batches(pieces(), max(1, at_once // in_piece)), dispatchers())
+    with contextlib.closing(in_turn):
+        for batch, values in in_turn:
+            yield from _collected(batch, values, frame)
+
+
+@functools.lru_cache(maxsize=4)
+def _program(front_end: ClipFrontEnd) -> Callable[[Any], Any]:
+    """Waveforms (rows, samples) → (rows, frames, width), the rows divided among the devices."""
+    if jax.local_device_count() == 1:
+        return front_end.of_padded  # which is compiled
+    if isinstance(front_end, WithArrays):  # as arguments: in the program they would be constants
+        program = over_devices(lambda arrays, rows: front_end.with_arrays(arrays).of_padded(rows))
+        return functools.partial(program, front_end.arrays)
+    return functools.partial(over_devices(lambda _, rows: front_end.of_padded(rows)), ())
 
 
 def _padded(waveform: Waveform, front_end: ClipFrontEnd) -> Iterator[np.ndarray]:
@@ -141,9 +156,8 @@ def _padded(waveform: Waveform, front_end: ClipFrontEnd) -> Iterator[np.ndarray]
 
 
 def _collected(
-    batch: PieceBatch, features: Any, frame: ViewSpec
+    batch: PieceBatch, values: np.ndarray, frame: ViewSpec
 ) -> Iterator[tuple[int, np.ndarray]]:
-    values = np.asarray(features)  # (rows, frames, width)
     for row, owner in enumerate(batch.owners.tolist()):
         n_frames = 1 + (int(batch.n_values[row]) - frame.length) // frame.hop
         yield owner, values[row, :n_frames]

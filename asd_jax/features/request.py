@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from asd_jax.data.clips import ClipTable
 from asd_jax.data.identity import Status
@@ -66,6 +66,20 @@ class ClipFrontEnd(Protocol):
 
         Without padding: as many frames as are whole within the samples.
         """
+        ...
+
+
+@runtime_checkable
+class WithArrays(Protocol):
+    """A front end that computes with arrays beside its settings, such as a network's weights."""
+
+    @property
+    def arrays(self) -> Any:
+        """The arrays."""
+        ...
+
+    def with_arrays(self, arrays: Any) -> ClipFrontEnd:
+        """The same front end with other arrays."""
         ...
 
 

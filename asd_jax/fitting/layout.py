@@ -13,6 +13,7 @@ from asd_jax.data.supplemental import SPLIT
 from asd_jax.detectors import Detector
 from asd_jax.detectors.classes import describe_span, find_classes
 from asd_jax.errors import UserError
+from asd_jax.runtime.cores import Fleet
 from asd_jax.training import FleetClips, FleetModel, fleet_clips
 
 _NOTHING_TO_LEARN = "no machine has training clips; a train/ folder of normal clips is needed"
@@ -112,6 +113,21 @@ def with_held_out(detector: Detector, clips: Sequence[Clip]) -> ClipTable:
     share = detector.config.train.threshold_split
     mask[own] = hold_out(clips[own], labels, share, () if detector.joint else together)
     return clips.replace(mask, split=HELD_OUT)
+
+
+def fleet_of(detector: Detector, clips: Sequence[Clip]) -> Fleet:
+    """What is going to be trained, as far as the clips' names say it.
+
+    Args:
+        detector: the system, with the run's configuration.
+        clips: the table of clips.
+    """
+    config = detector.config
+    if not config.detector.trains:
+        return Fleet(detector.kind, 0)
+    groups = 1 if detector.joint else len(groups_of(detector, clips))
+    models = groups * len(config.seeds) * detector.repeats
+    return Fleet(detector.kind, models, config.train.data_devices)
 
 
 def plan_lines(detector: Detector, clips: Sequence[Clip]) -> list[str]:

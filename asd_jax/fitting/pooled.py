@@ -1,10 +1,12 @@
 """Runs a detector's program over clips piece by piece, and pools the pieces of each clip."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.config import Config
@@ -12,6 +14,7 @@ from asd_jax.detectors import Detector
 from asd_jax.features.batches import ClipFrames, clip_batches
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.runtime.compilation import compiler_options
+from asd_jax.runtime.side_by_side import dispatchers, in_order, over_devices
 from asd_jax.training import fleet
 
 # A GPU or TPU is given more views at once than a CPU: it has more memory, and needs more work.
@@ -40,14 +43,14 @@ def _pool_program(
 ) -> Callable[[Any, ClipInput], Any]:
     detector = system(config)
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(detector.kind))
-    def program(weights: Any, pieces: ClipInput) -> Any:
-        pools = jax.vmap(getattr(detector, method), in_axes=(None, 0))(weights, pieces)
-        return jax.tree.map(lambda leaf: leaf[None], pools)
+    program = over_devices(
+        jax.vmap(getattr(detector, method), in_axes=(None, 0)),
+        compiler_options=compiler_options(detector.kind),
+    )
 
     def in_precision(weights: Any, pieces: ClipInput) -> Any:
-        with jax.enable_x64(detector.float64):
-            return program(weights, pieces)
+        with jax.enable_x64(detector.float64):  # which each thread says for itself
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[None], program(weights, pieces))
 
     return in_precision
 
@@ -64,7 +67,15 @@ def pool_of_models(detector: Detector) -> Callable[[Any, ClipInput], Any]:
         return one  # a machine and section has one model, without weights
     if fleet.choose_driver(config.train, detector.kind) == "vmap":
         over_models = jax.vmap(jax.vmap(detector.pool, in_axes=(None, 0)), in_axes=(0, None))
-        return jax.jit(over_models, compiler_options=compiler_options(detector.kind))
+
+        def rows_first(weights: Any, pieces: ClipInput) -> Any:
+            pools = over_models(weights, pieces)  # (models, pieces, …)
+            return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), pools)
+
+        program = over_devices(rows_first, compiler_options=compiler_options(detector.kind))
+        return lambda weights, pieces: jax.tree.map(
+            lambda leaf: np.swapaxes(leaf, 0, 1), program(weights, pieces)
+        )
 
     # On a CPU, models one after another, as in training.
     def pool(weights: Any, pieces: ClipInput) -> Any:
@@ -175,15 +186,16 @@ def pool_clips(
 def _ahead(
     detector: Detector, program: Callable[[ClipInput], Any], clips: Iterable[ClipFrames]
 ) -> Iterator[tuple[list[ClipFrames], Any]]:
-    """Clip of each piece, and the pools; the device works on a batch while the next is read."""
-    views_at_once = detector.views_at_once
-    if jax.default_backend() != "cpu":
-        views_at_once *= _ACCELERATOR
-    launched: tuple[list[ClipFrames], Any] | None = None
-    for of_pieces, batch in clip_batches(clips, detector.views, views_at_once):
-        pools = program(batch)
-        if launched is not None:
-            yield launched[0], jax.tree.map(np.asarray, launched[1])
-        launched = of_pieces, pools
-    if launched is not None:
-        yield launched[0], jax.tree.map(np.asarray, launched[1])
+    """Clip of each piece, and the pools; batches are computed side by side."""
+    threads = dispatchers()
+    if jax.default_backend() == "cpu":
+        views_at_once = max(1, detector.views_at_once // threads)
+    else:
+        views_at_once = detector.views_at_once * _ACCELERATOR
+
+    def computed(batch: tuple[list[ClipFrames], ClipInput]) -> tuple[list[ClipFrames], Any]:
+        return batch[0], jax.tree.map(np.asarray, program(batch[1]))
+
+    in_turn = in_order(computed, clip_batches(clips, detector.views, views_at_once), threads)
+    with contextlib.closing(in_turn):
+        yield from in_turn

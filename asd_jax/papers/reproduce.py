@@ -30,8 +30,10 @@ from asd_jax.papers.settings import settings_of, why_not
 from asd_jax.runs.clips import choose_clips
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import chosen_members
+from asd_jax.runs.fleets import fleets_of
 from asd_jax.runs.plan import about, describe, plan_clips, size
 from asd_jax.runs.report import remarks_on
+from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
 
@@ -134,6 +136,7 @@ def reproduce(
         reporter.line(line)
     changed = " ".join(f"--config.{key}={text}" for key, text in (overrides or {}).items())
     settings = [f"Ours is with {changed}."] * bool(changed)
+    set_up(fleets_of((run.config for run in prepared.ready), data_dir))
     results: dict[str, Sequence[ResultRow]] = {}
     remarks: dict[str, None] = {}
     for count, run in enumerate(prepared.ready, 1):

@@ -29,7 +29,9 @@ from asd_jax.papers.scores import Set, System
 from asd_jax.papers.settings import settings_of, why_not
 from asd_jax.papers.tables import NeededRun
 from asd_jax.runs.directory import RunDirectory, read_config
+from asd_jax.runs.fleets import fleets_of
 from asd_jax.runs.report import standing_in
+from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
 
@@ -150,6 +152,8 @@ def reproduce_scores(
     results: dict[str, Sequence[ResultRow]] = {}
     remarks: dict[str, None] = {}
     failed = []
+    if runs:
+        set_up(fleets_of((run.config for run in runs), runs[0].folder))
     for count, run in enumerate(runs, 1):
         reporter.line(f"run {count} of {len(runs)}: {run.name}")
         path = out_dir / "runs" / run.name

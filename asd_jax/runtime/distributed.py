@@ -38,12 +38,12 @@ LOST = (
 
 def several() -> bool:
     """True if the run has more than one process."""
-    return jax.process_count() > 1
+    return joined() and jax.process_count() > 1  # without others, JAX need not have started
 
 
 def is_primary() -> bool:
     """True in the process that writes, the first one."""
-    return jax.process_index() == 0
+    return not joined() or jax.process_index() == 0
 
 
 def share_of(count: int) -> range:

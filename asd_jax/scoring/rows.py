@@ -6,7 +6,6 @@ leading axes; rows that do not count may hold anything. Fits run in float64.
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ import numpy as np
 import threadpoolctl
 
 from asd_jax.errors import UserError
+from asd_jax.runtime.cores import usable_cores
 
 
 def checked(values: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +93,7 @@ def float64() -> Iterator[None]:
 
 
 def side_by_side(function: Callable[[int], Any], count: int) -> list[Any]:
-    """Results of `function` for 0 to `count` − 1, a thread for each core that the process may use.
+    """Results of `function` for 0 to `count` − 1, a thread for each core that is to be used.
 
     For compiled programs of one model each, which compute outside Python's lock. They must hold no
     batch of matrices to factorise: JAX (0.10) shares a batch among XLA's threads, where those of
@@ -103,8 +103,7 @@ def side_by_side(function: Callable[[int], Any], count: int) -> list[Any]:
         >>> side_by_side(lambda model: model * 10, 3)
         [0, 10, 20]
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ThreadPoolExecutor(min(cores or 1, count), thread_name_prefix="fit")
+    pool = ThreadPoolExecutor(min(usable_cores(), count), thread_name_prefix="fit")
     with _one_thread(), pool:
         return [*pool.map(function, range(count))]
 

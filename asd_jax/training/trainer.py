@@ -1,7 +1,6 @@
 """The training loop: epochs, log, checkpoints, interruption."""
 
 import functools
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,9 @@ from asd_jax.config import TrainConfig
 from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
 from asd_jax.runtime.compilation import compiler_options
+from asd_jax.runtime.cores import usable_memory
 from asd_jax.runtime.progress import Reporter, Silent
+from asd_jax.runtime.side_by_side import in_order
 from asd_jax.training import fleet
 from asd_jax.training.checkpoints import Checkpoints
 from asd_jax.training.models import (
@@ -32,7 +33,6 @@ from asd_jax.training.windows import (
     Schedule,
     Window,
     first_rows,
-    one_ahead,
     read_rows,
     schedule,
     training_statistics,
@@ -236,10 +236,11 @@ def _epochs(
     row_bytes = source.width * source.dtype.itemsize
     plan = schedule(clips, row_bytes, table_bytes(config))
     epochs = range(first, first + 1 if plan.resident else config.epochs)
-    loads = one_ahead(
-        functools.partial(_load, placement, clips, source, plan, window)
-        for epoch in epochs
-        for window in plan.windows(epoch)
+    # The next window is read while one is trained on.
+    loads = in_order(
+        functools.partial(_load, placement, clips, source, plan),
+        (window for epoch in epochs for window in plan.windows(epoch)),
+        threads=1,
     )
 
     def fetch_window() -> tuple[Window, jax.Array, FleetData]:
@@ -302,11 +303,14 @@ def _load(
 
 
 def table_bytes(config: TrainConfig) -> int:
-    """Bytes of frames that may lie on a device at once, by the settings or by its memory."""
+    """Bytes of frames that may lie on a device at once, by the settings or by its memory.
+
+    The devices of a CPU have a table each, in one memory.
+    """
     if config.table_mib:
         return int(config.table_mib * 2**20)
     limits = jax.local_devices()[0].memory_stats() or {}
-    memory = limits.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = limits.get("bytes_limit") or usable_memory() / jax.local_device_count()
     return int(memory * _TABLE_SHARE)
 
 

@@ -8,9 +8,8 @@ training sees the same windows as an uninterrupted one. As one window is the who
 code drives both cases.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +27,6 @@ _READ_TOGETHER = 256  # clips
 # What a small fleet's table and lists of views are padded to, see `round_up`.
 _FEWEST_ROWS, _FEWEST_BATCHES = 4096, 8
 _MOST_ROWS = 2**31 - 1  # views start at rows counted in int32
-
-T = TypeVar("T")
 
 
 class Window(NamedTuple):
@@ -301,20 +298,3 @@ def training_statistics(source: Features, fleet: FleetClips) -> TrainingStatisti
         np.array(n_labels, np.int32),
     )
     return TrainingStatistics(*arrays)
-
-
-def one_ahead(makers: Iterator[Callable[[], T]]) -> Iterator[T]:
-    """Yields the makers' results in order; the next one is made while one is in use.
-
-    Examples:
-        >>> list(one_ahead(iter([lambda: "first", lambda: "second"])))
-        ['first', 'second']
-    """
-    with ThreadPoolExecutor(1) as pool:
-        ahead = None
-        for maker in makers:
-            made, ahead = ahead, pool.submit(maker)
-            if made is not None:
-                yield made.result()
-        if ahead is not None:
-            yield ahead.result()

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import threading
-import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +17,6 @@ from asd_jax.training.models import lay_out_views
 from asd_jax.training.windows import (
     Window,
     first_rows,
-    one_ahead,
     read_rows,
     schedule,
     training_statistics,
@@ -164,25 +161,6 @@ def test_statistics_are_those_of_the_training_frames():
         np.testing.assert_array_equal(found.minimum[m], frames.min(0).astype(np.float32))
         np.testing.assert_array_equal(found.maximum[m], frames.max(0).astype(np.float32))
     np.testing.assert_array_equal(found.n_labels, [1, 1, 7])
-
-
-def test_one_thing_is_made_ahead():
-    made, lock = [], threading.Lock()
-
-    def maker(i):
-        def make():
-            with lock:
-                made.append(i)
-            return i
-
-        return make
-
-    seen = []
-    for item in one_ahead(maker(i) for i in range(5)):
-        time.sleep(0.02)
-        seen.append(item)
-        assert len(made) <= item + 2
-    assert seen == made == list(range(5))
 
 
 def counting_task():
