@@ -45,6 +45,9 @@ class Decisions(NamedTuple):
     f1: np.ndarray
 
 
+# Places of the four pictures and of the colour bar, in the figure.
+_PLACES = dict(left=0.065, right=0.9, bottom=0.075, top=0.87, wspace=0.07, hspace=0.42)
+_COLOUR_BAR = (0.925, 0.075, 0.015, 0.795)
 # Label and decision, title, and true if the clip with the highest score is the clearest case.
 _CASES = (
     (1, 0, "false negative", False),
@@ -249,8 +252,9 @@ def write_spectrograms(
     levels = np.concatenate([clip.ravel() for clip in clips.values()])
     low, high = np.percentile(levels, [1, 99.9])
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes = figure.subplots(2, 2, sharey=True)
+    # At places of their own: to fit them by what they hold takes as long as to draw them.
+    figure = Figure(figsize=(11, 7))
+    axes = figure.subplots(2, 2, sharey=True, gridspec_kw=_PLACES)
     for axis, (title, row) in zip(axes.flat, shown, strict=True):
         if row is None:
             axis.set_axis_off()
@@ -276,6 +280,8 @@ def write_spectrograms(
         axis.set_xlabel("time (s)")
         if hz is not None:
             hz_ticks(axis, hz)
-    figure.colorbar(image, ax=axes, label="level (dB)")
+        if axis in axes[:, 1]:
+            axis.set_ylabel("")  # as that of its neighbour
+    figure.colorbar(image, cax=figure.add_axes(_COLOUR_BAR), label="level (dB)")
     figure.suptitle(shortened(machine, 80), parse_math=False)
     save(figure, path)

@@ -76,4 +76,5 @@ def save(figure: "Figure", path: os.PathLike | str) -> None:
     with atomic_write(path, "wb") as file, warnings.catch_warnings():
         # Of scripts that the font lacks: boxes take the place of their letters.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, format="png", dpi=100)
+        # Compressed less, which is a tenth larger and takes half the time.
+        figure.savefig(file, format="png", dpi=100, pil_kwargs={"compress_level": 2})

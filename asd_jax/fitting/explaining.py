@@ -1,6 +1,6 @@
 """Explanations of a fitted system's scores: their parts, and maps over time and frequency."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,8 +9,8 @@ import numpy as np
 from asd_jax.detectors.cells import band_hz, frame_seconds
 from asd_jax.features.batches import ClipFrames, clip_batches, table_clips
 from asd_jax.features.table import ClipInput, Features
-from asd_jax.fitting.map_frames import Overlapping, frames_program
-from asd_jax.fitting.normal import hop_seconds, piece_step, row_of
+from asd_jax.fitting.map_frames import Overlapping, PieceSums, frames_program, row_of
+from asd_jax.fitting.normal import hop_seconds, piece_step
 from asd_jax.fitting.pooled import take
 from asd_jax.scoring.explanation import Explanation
 from asd_jax.scoring.maps import Evidence, EvidenceSum, Usual
@@ -41,13 +41,14 @@ def explain_clips(
     maps: _Maps | None = None
     for of_pieces, batch in clip_batches(_counting(clips), detector.views, detector.views_at_once):
         pooled = jax.tree.map(np.asarray, fitted.pool_pieces(weights, batch))
+        sums = _Sums(fitted, chosen, batch)
         for row, own in enumerate(of_pieces):
             if clip is None or own.position != clip.position:
                 if maps is not None and clip is not None:
                     yield (clip, *maps.explain(clip, type(pools[0]).merge(pools).value))
                 clip, pools, maps = own, [], _Maps(fitted, chosen)
             assert maps is not None
-            maps.add(row_of(batch, row))
+            maps.add(sums.of_row(row), int(np.asarray(batch.n_frames)[row]))
             pools.append(type(pooled)(*(leaf[:, row] for leaf in pooled)))
         pools = [type(pooled).merge(pools)]  # does not grow with a clip's length
     if maps is not None and clip is not None:
@@ -78,31 +79,47 @@ def _counting(clips: Iterable[ClipFrames]) -> Iterator[ClipFrames]:
     return (clip._replace(blocks=_Counted(clip.blocks)) for clip in clips)
 
 
+class _Sums:
+    """What maps need of a batch of pieces, by several models."""
+
+    def __init__(self, fitted: "FittedDetector", chosen: Sequence[int], batch: ClipInput):
+        detector = fitted.detector
+        own = list(chosen[:: detector.repeats])
+        program = frames_program(detector, sensitive=detector.by_gradient)
+        weights = [take(fitted.weights, row) for row in fitted.networks_of(own)]
+        calibrations: list[Any] = [None] * len(own)
+        if detector.by_gradient:
+            calibrations = [take(fitted.calibration, m) for m in own]
+        models = [*zip(weights, calibrations, strict=True)]
+
+        def of_row(row: int) -> list[PieceSums]:
+            pieces = jax.tree.map(lambda leaf: leaf[row : row + 1], batch)
+            return [row_of(program(*model, pieces), 0) for model in models]
+
+        self.of_row: Callable[[int], list[PieceSums]] = of_row
+        if not detector.by_gradient:
+            together = [program(*model, batch) for model in models]
+            self.of_row = lambda row: [row_of(sums, row) for sums in together]
+
+
 class _Maps:
     """The maps of one clip by several models, from its pieces."""
 
     def __init__(self, fitted: "FittedDetector", chosen: Sequence[int]):
         self._fitted, self._chosen = fitted, chosen
         detector = fitted.detector
-        self._own = list(chosen[:: detector.repeats])
-        self._program = frames_program(detector, sensitive=detector.by_gradient)
-        self._weights = [take(fitted.weights, row) for row in fitted.networks_of(self._own)]
-        self._calibrations: list[Any] = [None] * len(self._own)
-        if detector.by_gradient:
-            self._calibrations = [take(fitted.calibration, m) for m in self._own]
-        self._frames = [Overlapping(piece_step(detector)) for _ in self._own]
-        self._sums = [EvidenceSum(self._usual(m), hop_seconds(detector)) for m in self._own]
+        own = list(chosen[:: detector.repeats])
+        self._frames = [Overlapping(piece_step(detector)) for _ in own]
+        self._sums = [EvidenceSum(self._usual(m), hop_seconds(detector)) for m in own]
 
     def _usual(self, model: int) -> Usual | None:
         normal = self._fitted.normal
         return None if normal is None else Usual(*(leaf[model] for leaf in normal.usual))
 
-    def add(self, piece: ClipInput) -> None:
-        """Takes the next piece."""
-        models = zip(self._weights, self._calibrations, self._frames, self._sums, strict=True)
-        for weights, calibration, frames, evidence in models:
-            sums = self._program(weights, calibration, piece)
-            for block in frames.add(sums, int(piece.n_frames)):
+    def add(self, of_models: Sequence[PieceSums], n_frames: int) -> None:
+        """Takes the next piece, of which so many frames are the clip's own."""
+        for sums, frames, evidence in zip(of_models, self._frames, self._sums, strict=True):
+            for block in frames.add(sums, n_frames):
                 evidence.add(block)
 
     def explain(self, clip: ClipFrames, pooled: Any) -> tuple[np.ndarray, Explanation]:

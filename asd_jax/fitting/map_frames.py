@@ -13,6 +13,7 @@ from asd_jax.detectors import Detector
 from asd_jax.detectors.cells import levels, sensitivity
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.runtime.compilation import compiler_options
+from asd_jax.runtime.side_by_side import over_devices
 from asd_jax.scoring.maps import Frames
 
 
@@ -38,15 +39,15 @@ Program = Callable[[Any, Any, ClipInput], PieceSums]
 
 
 def frames_program(detector: Detector, *, sensitive: bool) -> Program:
-    """Compiles what a map needs of one piece, by one model.
+    """Compiles what a map needs of pieces, by one model.
 
     Args:
         detector: the system.
         sensitive: whether to compute the score's sensitivity, which takes its gradient.
 
     Returns:
-        (weights, calibration, piece) → sums of the piece's frames, as NumPy arrays. Pieces go
-        through it one by one, which bounds its memory.
+        (weights, calibration, pieces) → sums of each piece's frames, NumPy arrays (pieces, …).
+        With the gradient it takes much memory: give it one piece at a time.
     """
     return _frames_program(type(detector), detector.config, sensitive)
 
@@ -56,8 +57,9 @@ def _frames_program(system: type[Detector], config: Config, sensitive: bool) -> 
     detector = system(config)
     front_end = detector.front_end
 
-    @functools.partial(jax.jit, compiler_options=compiler_options(detector.kind))
-    def program(weights: Any, calibration: Any, clip: ClipInput) -> PieceSums:
+    def of_piece(model: tuple[Any, Any], clip: ClipInput) -> PieceSums:
+        weights, calibration = model
+
         def score(piece: ClipInput) -> jax.Array:
             facts = ClipFacts(piece.label, piece.embedding)
             pooled = detector.pool(weights, piece).value
@@ -71,12 +73,23 @@ def _frames_program(system: type[Detector], config: Config, sensitive: bool) -> 
             slopes = jnp.where(inside[:, None], sensitivity(front_end, score, clip), 0)
         return PieceSums(level, inside.astype(level.dtype), cells.total, cells.count, slopes)
 
-    def in_precision(weights: Any, calibration: Any, clip: ClipInput) -> PieceSums:
-        with jax.enable_x64(detector.float64):
-            sums: PieceSums = jax.tree.map(np.asarray, program(weights, calibration, clip))
+    program = over_devices(
+        lambda model, pieces: jax.vmap(of_piece, in_axes=(None, 0))(model, pieces),
+        compiler_options=compiler_options(detector.kind),
+    )
+
+    def in_precision(weights: Any, calibration: Any, pieces: ClipInput) -> PieceSums:
+        with jax.enable_x64(detector.float64):  # which each thread says for itself
+            sums: PieceSums = jax.tree.map(np.asarray, program((weights, calibration), pieces))
         return sums
 
     return in_precision
+
+
+def row_of(sums: PieceSums, row: int) -> PieceSums:
+    """The sums of one piece."""
+    of_piece: PieceSums = jax.tree.map(lambda leaf: leaf[row], sums)
+    return of_piece
 
 
 class Overlapping:

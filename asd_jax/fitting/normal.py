@@ -1,5 +1,6 @@
 """What explanations compare with: cells of a model's normal clips, their names and spectra."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,8 +15,9 @@ from asd_jax.features.batches import ClipFrames, clip_batches, table_clips
 from asd_jax.features.pieces import views_in_piece
 from asd_jax.features.table import ClipInput, Features
 from asd_jax.fitting.layout import Group, Layout
-from asd_jax.fitting.map_frames import Overlapping, frames_program
+from asd_jax.fitting.map_frames import Overlapping, frames_program, row_of
 from asd_jax.fitting.pooled import take
+from asd_jax.runtime.side_by_side import dispatchers, in_order
 from asd_jax.scoring.maps import Frames, Smoother, Usual, usual_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _USUAL_CLIPS = 32
 _USUAL_FRAMES = 20_000
 _SPECTRA = 512
+# Times the memory of a score that the cells of as many views need, about.
+_CELLS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,12 +192,6 @@ def piece_step(detector: Detector) -> int:
     return detector.views.hop * views_in_piece(detector.views)
 
 
-def row_of(batch: ClipInput, row: int) -> ClipInput:
-    """One piece of a batch."""
-    leaves: Any = (None if leaf is None else np.asarray(leaf)[row] for leaf in batch)
-    return ClipInput(*leaves)
-
-
 def model_frames(
     detector: Detector, weights: Any, clips: Iterable[ClipFrames]
 ) -> Iterator[tuple[int, Iterator[Frames]]]:
@@ -218,12 +216,20 @@ def _blocks(
     """Position of a clip, and some of its frames."""
     program = frames_program(detector, sensitive=False)
     position, together = -1, Overlapping(piece_step(detector))
-    for of_pieces, batch in clip_batches(clips, detector.views, 1):
-        for row, clip in enumerate(of_pieces):
-            if clip.position != position:
-                yield from ((position, frames) for frames in together.rest())
-                position, together = clip.position, Overlapping(piece_step(detector))
-            piece = row_of(batch, row)
-            found = together.add(program(weights, None, piece), int(piece.n_frames))
-            yield from ((position, frames) for frames in found)
+
+    def computed(batch: tuple[list[ClipFrames], ClipInput]) -> tuple[list[ClipFrames], Any, Any]:
+        of_pieces, pieces = batch
+        return of_pieces, pieces.n_frames, program(weights, None, pieces)
+
+    threads = dispatchers()
+    views_at_once = max(1, detector.views_at_once // _CELLS // threads)
+    in_turn = in_order(computed, clip_batches(clips, detector.views, views_at_once), threads)
+    with contextlib.closing(in_turn):
+        for of_pieces, n_frames, sums in in_turn:
+            for row, clip in enumerate(of_pieces):
+                if clip.position != position:
+                    yield from ((position, frames) for frames in together.rest())
+                    position, together = clip.position, Overlapping(piece_step(detector))
+                found = together.add(row_of(sums, row), int(n_frames[row]))
+                yield from ((position, frames) for frames in found)
     yield from ((position, frames) for frames in together.rest())
