@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # nor their threads print them through the hook.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.excepthook = lambda *_: None
+    # Read when NumPy is loaded. Its matrices here are small; models and clips fill the cores.
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     for stream in (sys.stdout, sys.stderr):  # names of files may be of any bytes and script
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -12,6 +12,7 @@ scores of their rows, each by a bank without the row's group:
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +32,7 @@ from asd_jax.scoring.normalisation import (
     varmin_alpha,
 )
 from asd_jax.scoring.parts import parts_of
+from asd_jax.scoring.rows import side_by_side
 from asd_jax.scoring.standardisation import (
     Scales,
     domain_scales,
@@ -196,13 +198,15 @@ def _fit_rows(
     # Rows that do not count are groups of their own.
     group = np.where(bank.mask, group, group.shape[-1] + np.arange(group.shape[-1]))
     most = neighbourhoods.largest(group, group.shape[-1])
-    banks, scores = [], []
-    for model in range(len(group)):
-        own = _of(bank, model)
-        grown = _grown(own, settings, size)
-        fitted, within = _fitted(grown, settings)
-        banks.append(fitted)
-        scores.append(_leave_out(own, grown, group[model], within, settings, most))
+
+    def of_model(model: int) -> tuple[FittedBank, np.ndarray]:
+        with jax.enable_x64(True):  # which each thread says for itself
+            own = _of(bank, model)
+            grown = _grown(own, settings, size)
+            fitted, within = _fitted(grown, settings)
+            return fitted, _leave_out(own, grown, group[model], within, settings, most)
+
+    banks, scores = zip(*side_by_side(of_model, len(group)), strict=True)
     return _stacked(banks), np.stack(scores)
 
 
@@ -381,5 +385,5 @@ def _padded(leaf: np.ndarray, width: int) -> np.ndarray:
     return np.pad(leaf, [(0, 0), (0, width - leaf.shape[1])] + [(0, 0)] * (leaf.ndim - 2))
 
 
-def _stacked(banks: list[FittedBank]) -> FittedBank:
+def _stacked(banks: Sequence[FittedBank]) -> FittedBank:
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *banks)
