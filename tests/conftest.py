@@ -97,6 +97,8 @@ def pytest_configure(config: pytest.Config) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if OPTIMIZATION not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION}=0".strip()
+    # Commands that run in a test's process choose no devices for the tests after it.
+    os.environ.setdefault("NPROC", str(pytest_xdist_auto_num_workers()))
     starts_workers = config.getoption("numprocesses", None) and not is_worker(config)
     folder = compiled_programs(config)
     if folder is None:

@@ -25,7 +25,8 @@ def fleet_mesh(
 
     Models are distributed over as many devices as possible, since they exchange nothing. With
     fewer models than devices, or by `config.data_devices`, several devices share the views of
-    each step.
+    each step; devices of one process on a CPU only if they are told to, as an exchange takes
+    longer there than what it saves, and else some are left without a model.
 
     Args:
         n_models: models in the fleet.
@@ -42,6 +43,9 @@ def fleet_mesh(
             f"train.data_devices is {together}; it must divide the number of devices, "
             f"{len(devices)}, and the views of a step, {config.batch_size}"
         )
+    alone = not distributed.several() and devices[0].platform == "cpu"
+    if alone and not together:
+        devices = devices[: max(1, n_models)]
     if len(devices) == 1:
         return None
     together = together or devices_together(len(devices), n_models, config.batch_size)
