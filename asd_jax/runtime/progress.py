@@ -3,10 +3,10 @@
 import math
 import sys
 import time
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def is_terminal(stream: IO) -> bool:
@@ -53,15 +53,13 @@ class Reporter:
         self._done = done
         self._begin, self._shown = time.monotonic(), -math.inf
         if is_terminal(self._stream):
-            from rich import console, progress  # here: nothing but a bar needs them
-
-            self._bar = progress.Progress(
-                progress.TextColumn("{task.description}"),
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TextColumn("{task.fields[note]}"),
-                progress.TimeRemainingColumn(),
-                console=console.Console(file=self._stream),
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=Console(file=self._stream),
             )
             self._task = self._bar.add_task(label, total=total, completed=done, note="")
             self._bar.start()

@@ -40,7 +40,14 @@ def test_the_package_imports_nothing_heavy():
 
 
 def test_a_run_starts_without_what_only_its_results_need():
-    late = ("scipy.signal", "scipy.stats", "scipy.ndimage", "matplotlib", "sklearn", "orbax", "rich")
+    late = (
+        "scipy.signal",
+        "scipy.stats",
+        "scipy.ndimage",
+        "matplotlib",
+        "sklearn",
+        "orbax",
+    )
     code = (
         "import sys, asd_jax.pipeline, asd_jax.detectors.dense_ae\n"
         f"print([name for name in {late} if name in sys.modules])"
