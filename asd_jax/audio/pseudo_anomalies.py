@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal
+import scipy
 
 from asd_jax.errors import UserError
 

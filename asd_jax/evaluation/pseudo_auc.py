@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy
 
 # A pseudo-AUC tells systems apart best where a change of a system moves it most beside its own
 # error. Of normally distributed scores, d deviations apart, it is Φ(x), x = d/√2; a system that

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+import scipy
 
 MOST_FRAMES = 2048
 # Standard deviations of the Gaussian.
@@ -186,7 +186,9 @@ def _smooth(frames: Frames, hop_seconds: float) -> Frames:
 def _gaussian(values: np.ndarray, frames: float, bands: float) -> np.ndarray:
     values = np.asarray(values, np.float64)
     for sigma, axis in ((frames, 0), (bands, -1)):
-        values = gaussian_filter1d(values, sigma, axis, mode="nearest", truncate=_TRUNCATED)
+        values = scipy.ndimage.gaussian_filter1d(
+            values, sigma, axis, mode="nearest", truncate=_TRUNCATED
+        )
     return values
 
 

@@ -1,18 +1,21 @@
 """Checkpoints of a fleet, by orbax, written atomically."""
 
 import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from asd_jax.errors import UserError
 from asd_jax.runtime import distributed
 from asd_jax.runtime.files import disk_errors
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 # Bytes of a checkpoint beside its arrays, a generous estimate.
 _OVERHEAD = 1 << 20
@@ -31,6 +34,12 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+
+    @functools.cached_property
+    def _manager(self) -> "ocp.CheckpointManager":
+        """Orbax's manager of the folder. Its import is put off, as a first step needs neither."""
+        import orbax.checkpoint as ocp
+
         options = ocp.CheckpointManagerOptions(max_to_keep=2)
         if distributed.several():
             # By default Orbax synchronises all processes at every save; here one process writes.
@@ -39,12 +48,12 @@ class Checkpoints:
                 primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
             )
             options.create = False
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        return ocp.CheckpointManager(self.folder, options=options)
 
     @property
     def latest(self) -> int | None:
         """Epoch of the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
+        return self._manager.latest_step() if any(self.folder.iterdir()) else None
 
     def save(self, epoch: int, state: Any) -> None:
         """Begins to write a checkpoint in the background.
@@ -61,6 +70,8 @@ class Checkpoints:
         if shutil.disk_usage(self.folder).free < needed:
             raise _no_space(self.folder)
         with disk_errors(self.folder), _orbax_errors(self.folder):
+            import orbax.checkpoint as ocp
+
             self._manager.save(epoch, args=ocp.args.StandardSave(state))
 
     def restore(self, epoch: int, like: Any) -> Any:
@@ -74,6 +85,8 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint is damaged.
         """
+        import orbax.checkpoint as ocp
+
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
             return self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))

@@ -37,3 +37,20 @@ def test_the_package_imports_nothing_heavy():
     code = f"import sys, asd_jax; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_run_starts_without_what_only_its_results_need():
+    late = (
+        "scipy.signal",
+        "scipy.stats",
+        "scipy.ndimage",
+        "matplotlib",
+        "sklearn",
+        "orbax",
+    )
+    code = (
+        "import sys, asd_jax.pipeline, asd_jax.detectors.dense_ae\n"
+        f"print([name for name in {late} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

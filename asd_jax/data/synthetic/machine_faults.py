@@ -15,7 +15,7 @@
 import dataclasses
 
 import numpy as np
-import scipy.signal
+import scipy
 
 from asd_jax.data.synthetic.machine_kinds import Individual
 

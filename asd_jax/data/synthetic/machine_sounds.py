@@ -21,8 +21,7 @@ import math
 from typing import Literal
 
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy
 
 from asd_jax.data.synthetic import machine_faults, machine_wear
 from asd_jax.data.synthetic.machine_kinds import Condition, Individual, Place, draw_condition
