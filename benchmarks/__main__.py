@@ -26,6 +26,7 @@ from benchmarks import (
     cached_start,
     drivers,
     end_to_end,
+    features,
     fleets,
     frontend,
     joint,
@@ -44,6 +45,7 @@ from benchmarks.roofline import measure_machine
 
 _GROUPS = (
     frontend,
+    features,
     metrics,
     steps,
     lstm_layers,
