@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import math
 import os
-import threading
 from collections.abc import Callable, Sequence
 
 import jax
@@ -114,36 +113,11 @@ def _nn_audio():
 
 
 def _audioflux_way(clips: np.ndarray) -> Way:
-    """audioFlux with one thread a core; it has no padding, so that is done beforehand."""
-    from audioflux import BFT
-    from audioflux import type as types
+    """audioFlux with one thread a core."""
+    from benchmarks.peers.audioflux_frontend import Remote
 
-    pad = FRONT_END.n_fft // 2
-    padded = np.pad(clips, ((0, 0), (pad, pad)))
-    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    own = threading.local()  # a transform has buffers
-
-    def one(clip):
-        if not hasattr(own, "transform"):
-            own.transform = BFT(
-                FRONT_END.n_mels,
-                radix2_exp=FRONT_END.n_fft.bit_length() - 1,
-                samplate=FRONT_END.sample_rate,
-                low_fre=0.0,
-                high_fre=FRONT_END.sample_rate / 2,
-                slide_length=FRONT_END.hop_length,
-                window_type=types.WindowType.HANN,
-                scale_type=types.SpectralFilterBankScaleType.MEL,
-                style_type=types.SpectralFilterBankStyleType.SLANEY,
-                normal_type=types.SpectralFilterBankNormalType.NONE,
-                data_type=types.SpectralDataType.POWER,
-            )
-        levels = own.transform.bft(clip, result_type=1).T  # (frames, mels)
-        np.maximum(levels, FRONT_END.eps, out=levels)
-        np.log10(levels, out=levels)
-        return np.multiply(levels, 10, out=levels)
-
-    return Way(lambda: np.stack(list(pool.map(one, padded))))
+    remote = Remote(clips, HTK)
+    return Way(remote.run, close=remote.close)
 
 
 _WAYS = {
@@ -170,7 +144,7 @@ def log_mel_work(clips: int, front_end: FrontEnd) -> Work:
 
 def _repeated(way: Way, times: int) -> Way:
     """One batch after another, as of a data set; they are the same batch."""
-    return Way(lambda: [way.run() for _ in range(times)][-1])
+    return dataclasses.replace(way, run=lambda: [way.run() for _ in range(times)][-1])
 
 
 def setup(
@@ -184,7 +158,7 @@ def setup(
 
     def check(peer, ours, theirs):
         # NumPy cannot read tensors on a GPU.
-        theirs = theirs if isinstance(theirs, np.ndarray) else theirs.cpu().numpy()
+        theirs = theirs.cpu().numpy() if hasattr(theirs, "cpu") else np.asarray(theirs)
         if peer == "librosa":
             yield Difference("dB", largest(ours, theirs), 1e-3, "as `asd_jax.audio` promises")
         elif peer == _AUDIOFLUX:
