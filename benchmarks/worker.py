@@ -99,10 +99,10 @@ def features(data: str, cache: str, kept: str = "", every: int = 1) -> dict[str,
     return {"clips": len(table.clips), "frames": table.total_frames}
 
 
-_waveforms: dict[str, list[Any]] = {}
+_held: dict[str, list[Any]] = {}  # parts of waveforms by their file, and the last result
 
 
-def log_mels(waveforms: str, precision: str, batches: int, kept: str = "") -> dict[str, Any]:
+def log_mels(waveforms: str, settings: dict[str, Any], batches: int) -> dict[str, Any]:
     """Log-mels of waveforms in memory, one batch after another, the same one each time.
 
     Where there are several devices, each computes its share of a batch, called by a thread of its
@@ -110,9 +110,8 @@ def log_mels(waveforms: str, precision: str, batches: int, kept: str = "") -> di
 
     Args:
         waveforms: file of float32 (clips, samples); read once, by the first call.
-        precision: of the transform.
+        settings: of the front end.
         batches: how many.
-        kept: file that the last batch's result is written to; none by default.
     """
     import jax
     import numpy as np
@@ -120,24 +119,30 @@ def log_mels(waveforms: str, precision: str, batches: int, kept: str = "") -> di
     from asd_jax.audio import FrontEnd
 
     devices = jax.local_devices()
-    if waveforms not in _waveforms:
+    if waveforms not in _held:
         parts = np.array_split(np.load(waveforms), len(devices))
-        _waveforms[waveforms] = [*map(jax.device_put, parts, devices)]
-    parts = _waveforms[waveforms]
-    front_end = FrontEnd(precision=precision)
+        _held[waveforms] = [*map(jax.device_put, parts, devices)]
+    front_end = FrontEnd(**settings)
 
     def compute(part: Any) -> Any:
         for _ in range(batches):
             result = jax.block_until_ready(front_end(part))
         return result
 
+    parts = _held[waveforms]
     if len(parts) == 1:
-        results = [compute(parts[0])]
+        _held["levels"] = [compute(parts[0])]
     else:
         with concurrent.futures.ThreadPoolExecutor(len(parts)) as pool:
-            results = [*pool.map(compute, parts)]
-    if kept:
-        np.save(kept, np.concatenate([*map(np.asarray, results)]))
+            _held["levels"] = [*pool.map(compute, parts)]
+    return {}
+
+
+def save_log_mels(kept: str) -> dict[str, Any]:
+    """Writes the last result of `log_mels` into a file."""
+    import numpy as np
+
+    np.save(kept, np.concatenate([*map(np.asarray, _held["levels"])]))
     return {}
 
 
@@ -161,6 +166,7 @@ _WORK = {
     "clear": clear,
     "features": features,
     "log_mels": log_mels,
+    "save_log_mels": save_log_mels,
     "run": run,
 }
 
