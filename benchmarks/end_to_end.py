@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import soundfile
 from scipy.stats import spearmanr
 
 from asd_jax.config import Config, load_config
@@ -23,8 +24,10 @@ from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.data.synthetic.takes import machines_of
 from asd_jax.detectors import make_detector
 from asd_jax.runs.plan import plan_clips
+from benchmarks.frontend import log_mel_work
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed
 from benchmarks.processes import Worker
+from benchmarks.roofline import total, training_work
 
 # Training clips of an id; the test set has as many again: 3,220 clips of 23 ids.
 _CLIPS = 70
@@ -51,6 +54,11 @@ class Recordings(NamedTuple):
     def machines(self) -> int:
         """Number of machine types."""
         return len({clip.machine for clip in self.clips})
+
+    @property
+    def lengths(self) -> list[int]:
+        """Samples of each recording."""
+        return [soundfile.info(clip.path).frames for clip in self.clips]
 
 
 def make_recordings(quick: bool) -> Recordings:
@@ -184,6 +192,15 @@ def setup_dense(quick: bool, peers: Sequence[str]) -> Prepared:
         "features, training, scores of the test clips, metrics; float32",
         ways | {peer: _peers_way(torch, recordings.place / "torch") for peer in peers},
         check,
+        lambda _: total(
+            training_work(
+                make_detector(config).task(),
+                config.front_end.n_mels,
+                config.train.batch_size,
+                steps,
+            ),
+            log_mel_work(recordings.lengths, config.front_end),
+        ),
         notes=[
             "ours also caches features, keeps checkpoints, scores the training clips for "
             "thresholds, computes bootstrap intervals and draws spectrograms",
@@ -237,6 +254,7 @@ def setup_spectral(quick: bool, peers: Sequence[str]) -> Prepared:
         "the bands, Gaussians, scores of the test clips, metrics",
         ways | {peer: peers_way(peer) for peer in peers},
         check,
+        lambda _: log_mel_work(recordings.lengths, front_end),
         notes=[
             "ours also caches features, scores each training clip by a fit without it for "
             "thresholds, computes bootstrap intervals and draws spectrograms; its transform is "

@@ -106,7 +106,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
         place = Path(temporary.name)
         make_recordings(place / "data", quick)
         paths = [clip.path for clip in find_clips(place / "data", report=lambda line: None)]
-        worker = Worker(models=1)
+        worker = Worker(os.cpu_count() or 1)
         stack.callback(worker.close)
         close = stack.pop_all().close
     names = [os.path.relpath(path, place / "data") for path in paths]
@@ -121,7 +121,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
         yield Difference("dB", worst, 2e-2, "float32 transforms; ours is float64")
 
     def work(_) -> Work:
-        return log_mel_work(len(paths), _FRONT_END)
+        return log_mel_work([soundfile.info(path).frames for path in paths], _FRONT_END)
 
     return Prepared(
         f"log-mels of {len(paths)} recordings of {SECONDS} s (16 bits, {_FRONT_END.sample_rate} "

@@ -191,6 +191,7 @@ def measure(
     reasons = {peer: reason() for peer, reason in comparison.peers.items()}
     record: dict[str, Any] = {
         "name": comparison.name,
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "skipped": {peer: reason for peer, reason in reasons.items() if reason},
         "error": "",
     }

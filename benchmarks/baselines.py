@@ -1,0 +1,5 @@
+"""Placeholder."""
+
+from benchmarks.harness import Comparison
+
+COMPARISONS: list[Comparison] = []
