@@ -63,11 +63,20 @@ class Recordings(NamedTuple):
 
 def make_recordings(quick: bool) -> Recordings:
     """Makes the data set."""
-    temporary = tempfile.TemporaryDirectory(prefix="asd_jax_benchmark_")
-    place = Path(temporary.name)
     small = {"machines": ("fan", "valve"), "sections": 2, "clips": 16, "duration": 4.0}
     full = {"machines": machines_of(2020, "dev"), "clips": _CLIPS}
-    synthesize(place / "data", year=2020, **(small if quick else full))
+    return recordings_in(functools.partial(synthesize, year=2020, **(small if quick else full)))
+
+
+def recordings_in(make: Callable[[Path], Any]) -> Recordings:
+    """Makes a data set in a temporary folder.
+
+    Args:
+        make: writes the recordings into a folder.
+    """
+    temporary = tempfile.TemporaryDirectory(prefix="asd_jax_benchmark_")
+    place = Path(temporary.name)
+    make(place / "data")
     clips = ClipTable.of(find_clips(place / "data", report=lambda line: None))
     return Recordings(place, place / "data", clips, temporary.cleanup)
 
