@@ -167,7 +167,7 @@ def setup_baseline(quick: bool, peers: Sequence[str]) -> Prepared:
 
 
 def _recordings(quick: bool) -> Recordings:
-    small = {"clips": 4, "duration": 4.0} if quick else {"clips": 70}
+    small = {"clips": 4, "duration": 6.0} if quick else {"clips": 70}
     settings = {"year": 2020, "machines": _MACHINES, "sections": _IDS, **small}
     return recordings_in(functools.partial(synthesize, **settings))
 
@@ -238,7 +238,7 @@ def _add_scores(recordings: Recordings, copy: Path, seed: int, machine: str, tot
 def setup_asdkit(quick: bool, peers: Sequence[str]) -> Prepared:
     """One network for all machines, three spectrograms, five seeds."""
     recordings = _recordings(quick)
-    epochs, seconds = (1, 4.0) if quick else (2, 10.0)
+    epochs, seconds = (1, 6.0) if quick else (2, 10.0)
     overrides = {
         "seeds": ",".join(map(str, range(_SEEDS))),
         "train.epochs": str(epochs),
