@@ -17,14 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
+from asd_jax.config import load_config
+from asd_jax.data.layouts import find_clips
 from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.data.synthetic.takes import machines_of
+from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
+from asd_jax.runs.plan import plan_clips
 from benchmarks.features import make_recordings, our_way
-from benchmarks.frontend import LogMels, make_clips
+from benchmarks.frontend import FRONT_END, LogMels, log_mel_work, make_clips
 from benchmarks.harness import Comparison, Difference, Prepared, Way, largest
 from benchmarks.processes import ROOT, Worker
+from benchmarks.roofline import training_work
 from benchmarks.start import Epochs, start_run
 
 _EPOCHS = 4  # of a fleet, of which the first also compiles
@@ -81,18 +87,20 @@ def setup_features(folder: Path, quick: bool, peers: Sequence[str]) -> Prepared:
             worker = Worker(os.cpu_count() or 1, package)
             stack.callback(worker.close)
             ways[name] = our_way(worker, place / "data", place, name)
-            devices.append(f"{name} on {worker.facts['devices']} devices")
+            devices.append(f"{name} on {worker.devices}")
         close = stack.pop_all().close
 
     def check(peer: str, ours: dict, theirs: dict) -> Iterator[Difference]:
         worst = max(largest(features, theirs[name]) for name, features in ours.items())
         yield Difference("dB", worst, 1e-3, "the same float64 front end")
 
+    lengths = [soundfile.info(path).frames for path in (place / "data").rglob("*.wav")]
     return Prepared(
-        "features of recordings of 10 s from their files, into an empty cache; programs are "
-        "compiled before",
+        f"features of {len(lengths)} recordings of 10 s from their files, into an empty cache; "
+        "programs are compiled before",
         ways,
         check,
+        lambda _: log_mel_work(lengths, FRONT_END),
         notes=devices,
         close=close,
     )
@@ -115,7 +123,8 @@ def setup_log_mels(precision: str, folder: Path, quick: bool, peers: Sequence[st
         f"log-mels of {batches} × {len(clips)} clips of 10 s in memory; transform {precision}",
         {name: Way(side.run, close=side.close) for name, side in sides.items()},
         check,
-        notes=[f"{name} on {side.facts['devices']} devices" for name, side in sides.items()],
+        lambda _: log_mel_work([clips.shape[1]] * len(clips) * batches, FRONT_END),
+        notes=[f"{name} on {side.devices}" for name, side in sides.items()],
     )
 
 
@@ -136,11 +145,18 @@ def setup_fleet(folder: Path, quick: bool, peers: Sequence[str]) -> Prepared:
 
         return Way(run, lambda: shutil.rmtree(run_dir, ignore_errors=True))
 
+    config = load_config("dense_ae", {"seeds": "0,"})
+    detector = make_detector(config)
+    trained = [c for c in find_clips(place / "data", report=_silent) if c.split == "train"]
+    steps = plan_clips(detector, trained).steps
     return Prepared(
         f"an epoch of {len(machines)} models `dense_ae` in a run of the command, median of those "
         "after the first one",
         {"ours": way("ours", ROOT)} | {peer: way(peer, folder) for peer in peers},
         _first_losses,
+        lambda _: training_work(
+            detector.task(), config.front_end.n_mels, config.train.batch_size, steps
+        ),
         close=temporary.cleanup,
         amount=lambda result: float(np.median(np.diff(result.ends))),
     )
@@ -169,6 +185,10 @@ def setup_start(warm: bool, folder: Path, quick: bool, peers: Sequence[str]) -> 
         _first_losses,
         close=temporary.cleanup,
     )
+
+
+def _silent(line: str) -> None:
+    """Reports nothing."""
 
 
 def _folder() -> Any:

@@ -94,7 +94,9 @@ def _peers_way(peer: str, recordings: Recordings, run: Callable[[str, Path], Any
     def before() -> None:
         shutil.rmtree(copy, ignore_errors=True)
         source = Path(os.environ[_VARIABLES[peer]])
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns(".git"))
+        # Without recordings and results of the user's own.
+        own = shutil.ignore_patterns(".git", "raw", "processed", "results", "venv", ".venv")
+        shutil.copytree(source, copy, ignore=own)
 
     python = os.environ.get(_PYTHON, sys.executable)
     return Way(lambda: run(python, copy), before)
@@ -103,8 +105,9 @@ def _peers_way(peer: str, recordings: Recordings, run: Callable[[str, Path], Any
 def _run_baseline(recordings: Recordings, epochs: int, python: str, copy: Path) -> dict:
     """Scores of the test clips by the official baseline, one model a machine type."""
     raw = copy / "data" / "dcase2020t2" / "dev_data" / "raw"
-    shutil.rmtree(raw)
+    raw.parent.mkdir(parents=True, exist_ok=True)
     raw.symlink_to(recordings.data / "dev_data")
+    (copy / "results" / "dev_data").mkdir(parents=True)
     for machine in _MACHINES:
         ids = sorted({int(c.section) for c in recordings.clips if c.machine == machine})
         command = [
@@ -128,8 +131,7 @@ def _check(recordings: Recordings, peer: str, ours: Results, theirs: dict) -> It
     """Other draws and other details of the training, so that the limits are wide."""
     from sklearn.metrics import roc_auc_score
 
-    names = {Path(key[2]).stem: key for key in ours.scores if key[:2] == next(iter(theirs))[:2]}
-    suffix = Path(next(iter(names.values()))[2]).suffix
+    suffix = Path(next(iter(ours.scores))[2]).suffix  # which the baseline's names lack
     scores = {(m, s, f"{Path(name).stem}{suffix}"): value for (m, s, name), value in theirs.items()}
     labels = {(c.machine, c.section, c.name): c.label == ANOMALY for c in recordings.clips}
     auc = {}

@@ -215,7 +215,7 @@ def setup_dense(quick: bool, peers: Sequence[str]) -> Prepared:
             "thresholds, computes bootstrap intervals and draws spectrograms",
             f"{epochs} of the baseline's 100 epochs",
             "programs are compiled anew in each run of ours, as in one started alone with an "
-            f"empty cache; {worker.facts['devices']} devices",
+            f"empty cache; {worker.devices}",
         ],
         close=_closing(recordings, worker),
     )
@@ -270,7 +270,7 @@ def setup_spectral(quick: bool, peers: Sequence[str]) -> Prepared:
             "float64, librosa's and PyTorch's float32",
             "librosa in a process a core, PyTorch in a thread a core, both started beforehand",
             "programs are compiled anew in each run of ours, as in one started alone with an "
-            f"empty cache; {worker.facts['devices']} devices",
+            f"empty cache; {worker.devices}",
         ],
         close=_closing(recordings, worker),
     )

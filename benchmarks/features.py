@@ -133,7 +133,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
         notes=[
             f"every {_EVERY}th clip is compared",
             "ours also reads each file's digest and level; its features are on disk afterwards",
-            f"{worker.facts['devices']} devices",
+            f"{worker.devices}",
         ],
         close=close,
     )

@@ -168,7 +168,7 @@ class LogMels:
         np.save(self._file, clips)
         self._request = {"waveforms": self._file, "settings": dict(settings), "batches": batches}
         self._worker = Worker(os.cpu_count() or 1, package)
-        self.facts = self._worker.facts
+        self.devices = self._worker.devices
 
     def run(self) -> "LogMels":
         """Computes them; the result stays on the device until it is asked for, as an array."""
@@ -224,7 +224,7 @@ def setup(
         check,
         work,
         notes=[
-            f"ours on {ours.facts['devices']} devices, in a process of its own",
+            f"ours on {ours.devices}, in a process of its own",
             f"librosa and audioFlux in {os.cpu_count()} threads on the processor, also where there "
             "is a GPU",
         ],

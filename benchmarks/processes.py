@@ -48,6 +48,12 @@ class Worker:
             self.close()
             raise
 
+    @property
+    def devices(self) -> str:
+        """Their number, for people."""
+        count = self.facts["devices"]
+        return f"{count} device{'s' * (count > 1)}"
+
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Has work done, and returns its answer.
 

@@ -190,7 +190,7 @@ def _way_rows(record: dict[str, Any]) -> list[str]:
             cells += ["", ""]
         else:
             ratio = record["ratios"][way]
-            goal = f" (goal {ratio['goal']:g})" if ratio["goal"] else ""
+            goal = f" (goal {ratio['goal']:.3g})" if ratio["goal"] else ""
             cells += [f"{ratio['median']:.3g}{goal}", "{:.3g} to {:.3g}".format(*ratio["range"])]
         cells += _bound(record, statistics["median_s"])
         rows.append(_row(cells))
