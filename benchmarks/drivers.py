@@ -31,6 +31,7 @@ from asd_jax.training import (
 from asd_jax.training.models import lay_out_views, model_key
 from asd_jax.training.windows import training_statistics
 from benchmarks.harness import Comparison, Difference, Prepared, Way, largest
+from benchmarks.roofline import training_work
 
 DRIVERS = ("vmap", "map", "loop")
 MELS = 128
@@ -125,6 +126,7 @@ def setup(make, quick: bool, peers: Sequence[str]) -> Prepared:
         f"{chosen}, the default",
         {"ours": way(chosen)} | {peer: way(peer) for peer in peers},
         check,
+        lambda _: training_work(task, MELS, batch_size, n_models * steps),
         notes=[f"{chosen} is listed twice: its ratio shows the scatter of the figures"],
     )
 

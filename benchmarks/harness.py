@@ -69,11 +69,13 @@ class Way:
         run: computes it from the same start each time, waits for the result, and returns it.
         before: called before `run`, not timed; restores the start.
         scale: factor of its seconds, for a way that computes only a part of the work.
+        close: called at the end.
     """
 
     run: Callable[[], Any]
     before: Callable[[], Any] = lambda: None
     scale: float = 1.0
+    close: Callable[[], Any] = lambda: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +191,7 @@ def measure(
     reasons = {peer: reason() for peer, reason in comparison.peers.items()}
     record: dict[str, Any] = {
         "name": comparison.name,
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "skipped": {peer: reason for peer, reason in reasons.items() if reason},
         "error": "",
     }
@@ -211,6 +214,8 @@ def measure(
         record["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     finally:
         if prepared is not None:
+            for way in prepared.ways.values():
+                way.close()
             prepared.close()
         # Programs and arrays of one comparison would take memory from the next.
         del prepared

@@ -27,12 +27,16 @@ _PACKAGES = (
     "scipy",
     "scikit-learn",
     "librosa",
+    "audioflux",
     "keras",
     "torch",
     "torchaudio",
     "nnAudio",
 )
-_HEADER = ("benchmark", "way", "first", "compile", "median", "quartiles", "times ours", "rounds")
+_HEADER = (
+    *("benchmark", "way", "first", "compile", "median", "quartiles", "times ours", "rounds"),
+    *("bound", "reached"),
+)
 
 
 def environment(threads: int) -> dict[str, Any]:
@@ -79,6 +83,35 @@ def write(out_dir: Path, measured: dict[str, Any]) -> None:
         file.write(markdown(measured))
 
 
+def measured_before(out_dir: Path, measured: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Records of an earlier start in the same folder that need not be measured again.
+
+    Args:
+        out_dir: the folder.
+        measured: what is measured now; records are taken over from the same commit without changed
+            files, device, versions and sizes.
+
+    Returns:
+        Benchmark → record, of those without an error.
+    """
+    try:
+        with open(out_dir / "benchmarks.json", encoding="utf-8") as file:
+            before = json.load(file)
+        now, then = measured["environment"], before["environment"]
+        same = all(now[key] == then[key] for key in ("commit", "device", "processor", "versions"))
+        if not same or not now["commit"] or now["commit"].endswith("+"):
+            return {}
+        if before["quick"] != measured["quick"]:
+            return {}
+        return {
+            record["name"]: record
+            for record in before["comparisons"]
+            if not record["error"] and "ratios" in record
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def markdown(measured: dict[str, Any]) -> str:
     """Formats the table, its environment, and details of each comparison."""
     records = measured["comparisons"]
@@ -94,7 +127,9 @@ def markdown(measured: dict[str, Any]) -> str:
             "(the first minus the median); median and quartiles of the rounds. (× n): the way does "
             "1/n of the work, and its seconds, except those of the first run, are multiplied by n. "
             "Times ours: a peer's seconds divided by ours of the same round, median and range; "
-            "above 1, ours is faster.",
+            "above 1, ours is faster. Bound: the measured limit of the machine, copy bandwidth or "
+            "matrix rate, by which the least work for the result takes longest, and how much of it "
+            "the way reaches; none known where no formula gives the least work.",
             "",
             *_geometric_means(done),
         ]
@@ -155,10 +190,19 @@ def _way_rows(record: dict[str, Any]) -> list[str]:
             cells += ["", ""]
         else:
             ratio = record["ratios"][way]
-            goal = f" (goal {ratio['goal']:g})" if ratio["goal"] else ""
+            goal = f" (goal {ratio['goal']:.3g})" if ratio["goal"] else ""
             cells += [f"{ratio['median']:.3g}{goal}", "{:.3g} to {:.3g}".format(*ratio["range"])]
+        cells += _bound(record, statistics["median_s"])
         rows.append(_row(cells))
     return rows
+
+
+def _bound(record: dict[str, Any], seconds: float) -> list[str]:
+    """Which limit of the machine bounds a comparison, and the share that a way reaches."""
+    if "roofline" not in record:
+        return ["none known", ""]
+    limit = record["roofline"]
+    return [limit["bound"], f"{100 * limit['least_s'] / seconds:.3g} %"]
 
 
 def _geometric_means(done: Sequence[dict[str, Any]]) -> list[str]:

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from asd_jax.training import Batch, TrainingStatistics
 from asd_jax.training.multiplications import multiplications
+from asd_jax.training.task import Task
 
 _ATTEMPTS = 5
 
@@ -85,6 +87,41 @@ def _best(run: Callable) -> float:
         jax.block_until_ready(run())
         seconds.append(time.perf_counter() - begin)
     return min(seconds[1:])
+
+
+def training_work(task: Task, mels: int, batch: int, steps: int, n_labels: int = 1) -> Work:
+    """The least work of training steps of one model.
+
+    Args:
+        task: of the model.
+        mels: bands of its views.
+        batch: views of a step.
+        steps: their number, of all models together.
+        n_labels: classes.
+    """
+    zeros = jnp.zeros(mels)
+    statistics = TrainingStatistics(zeros, zeros, zeros, zeros, n_labels)
+    learner = jax.eval_shape(task.init, jax.random.key(0), statistics)
+    count = sum(leaf.size for leaf in jax.tree.leaves(learner["params"]))
+    views = jax.ShapeDtypeStruct((batch, task.view_length, mels), jnp.float32)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    mask = jax.ShapeDtypeStruct((batch,), jnp.bool_)
+    forward = product_flops(task.loss, learner, Batch(views, labels, mask))
+    return Work(
+        4 * steps * (8 * count + views.size),
+        steps * 3 * forward,
+        "8 float32 passes over the values a step (gradients, Adam) and one over the views, "
+        "activations not counted; matrix products, a backward pass as two forward ones",
+    )
+
+
+def total(*works: Work) -> Work:
+    """The least work of several computations one after another."""
+    return Work(
+        sum(work.bytes for work in works),
+        sum(work.flops for work in works),
+        "; ".join(dict.fromkeys(work.formula for work in works)),
+    )
 
 
 def product_flops(function: Callable, *arguments: Any) -> float:

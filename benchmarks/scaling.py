@@ -7,6 +7,7 @@ there must be two.
 
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from asd_jax.detectors import make_detector
 from asd_jax.features.table import ArrayFeatures
 from asd_jax.training import FleetModel, fleet_clips, train
 from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
+from benchmarks.roofline import training_work
 
 MELS, BATCH, EPOCHS = 128, 512, 4
 # Frames of a clip.
@@ -100,12 +102,15 @@ def setup(name, models, settings, other, what, limit, why, quick, peers: Sequenc
             why,
         )
 
+    task = make_detector(load_config(name)).task()
+    steps = math.ceil(clips * (_CLIP_FRAMES - task.view_length + 1) / BATCH)
     devices, peer_devices = other
     return Prepared(
         f"an epoch of {models} models `{name}`, {clips} clips of {_CLIP_FRAMES} frames, steps of "
         f"{BATCH} views; float32; {what}",
         {"ours": way(devices, settings)} | {peer: way(peer_devices, {}) for peer in peers},
         check,
+        lambda _: training_work(task, MELS, BATCH, models * steps),
         amount=lambda result: result["seconds"],
     )
 

@@ -5,7 +5,6 @@ the step's end.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,44 +12,76 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from asd_jax.data.synthetic.synthesis import synthesize
 from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
+from benchmarks.processes import ROOT, environment
 
 _AT_MOST = 600  # seconds
 
 
-def _start(data: Path, run_dir: Path, cache: Path) -> list[float]:
-    """Starts a run, stops it after the first epoch, and returns the losses of all models."""
+class Epochs(NamedTuple):
+    """Of a run that was stopped after some epochs.
+
+    Attributes:
+        losses: of all models, by their names, of the first epoch.
+        ends: when the line of each epoch was there, in s from the start of the command.
+    """
+
+    losses: list[float]
+    ends: list[float]
+
+
+def start_run(
+    data: Path, run_dir: Path, cache: Path, *, epochs: int = 1, package: Path = ROOT
+) -> Epochs:
+    """Starts the command `asd-jax run` for `dense_ae`, and stops it after some epochs.
+
+    Args:
+        data: folder of the recordings.
+        run_dir: run directory.
+        cache: for features and compiled programs.
+        epochs: after how many it is stopped.
+        package: folder of the `asd_jax` whose command it is.
+
+    Raises:
+        WrongAnswer: the command ends before, or takes ten minutes.
+    """
     command = [
-        *(sys.executable, "-m", "asd_jax", "run", "--config=dense_ae", "--config.seeds=0,"),
+        *(sys.executable, "-P", "-m", "asd_jax", "run"),
+        *("--config=dense_ae", "--config.seeds=0,", f"--config.train.epochs={epochs + 1}"),
         *(f"--data_dir={data}", f"--out_dir={run_dir}", f"--cache_dir={cache}"),
     ]
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    begin, ends = time.perf_counter(), []
+    lines: list[str] = []
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+            command, env=environment(package), stdout=subprocess.DEVNULL, stderr=errors
         )
         try:
-            deadline = time.monotonic() + _AT_MOST
-            while not (line := _first_line(run_dir / "log.jsonl")):
-                if process.poll() is not None or time.monotonic() > deadline:
+            while len(ends) < epochs:
+                over = process.poll() is not None
+                lines = _lines(run_dir / "log.jsonl")
+                now = time.perf_counter() - begin
+                ends += [now] * (len(lines) - len(ends))
+                if len(ends) < epochs and (over or now > _AT_MOST):
                     errors.seek(0)
                     raise WrongAnswer(f"no training step: {errors.read()[-300:]}")
                 time.sleep(0.01)
         finally:
             process.terminate()
             process.wait()
-    return [loss for _, loss in sorted(json.loads(line)["loss"].items())]
+    losses = [loss for _, loss in sorted(json.loads(lines[0])["loss"].items())]
+    return Epochs(losses, ends[:epochs])
 
 
-def _first_line(path: Path) -> str:
-    """The first line of a file that another process writes; "" until it is complete."""
+def _lines(path: Path) -> list[str]:
+    """The complete lines of a file that another process writes."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8").split("\n")[:-1]
     except FileNotFoundError:
-        return ""
-    return text.partition("\n")[0] if "\n" in text else ""
+        return []
 
 
 def setup(quick: bool, peers: Sequence[str]) -> Prepared:
@@ -65,7 +96,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
             shutil.rmtree(folder, ignore_errors=True)
 
     def way(cache: Path, *cleared: Path) -> Way:
-        return Way(lambda: _start(data, run_dir, cache), lambda: clear(*cleared))
+        return Way(lambda: start_run(data, run_dir, cache).losses, lambda: clear(*cleared))
 
     def check(peer, ours, theirs):
         yield Difference("losses of the first epoch", largest(ours, theirs), 0, "same programs")

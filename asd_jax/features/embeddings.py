@@ -6,7 +6,7 @@ The weights are not part of this package; its user names a file: one of Keras, a
 authors publish them, or one from `save_weights`.
 
 A window costs OpenL3 10 GFLOP, EdgeL3 a fortieth of that. With a window each tenth of a second, a
-clip of 10 s has 96, for OpenL3 some 20 s on two CPU cores: data sets want a GPU, or a larger `hop`.
+clip of 10 s has 96, for OpenL3 some 20 s on two CPU cores: data sets want a larger `hop`.
 
 An `Embedder` takes the place of a front end in `compute_features`, which computes a data set once
 and keeps the embeddings of all windows on disk; `clip_embeddings` averages them for each clip.

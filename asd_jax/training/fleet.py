@@ -205,11 +205,11 @@ def _model_epoch(task, config: TrainConfig, shared, model):
 
 
 def choose_driver(config: TrainConfig, kind: str) -> str:
-    """The configured way of driving the models of a device, or the fastest one by default.
+    """The configured way of driving the models of a device, or one by default.
 
-    On accelerators many small products in one call fill the device ("vmap"), while a
-    convolutional model fills it alone, and the activations of a whole fleet would not fit
-    ("map"). On a CPU products together are slower than one after another ("map"), and
+    On accelerators, where none has been timed, many small products are one call ("vmap"), and
+    convolutional models, the activations of a whole fleet of which would not fit, one after
+    another ("map"). On a CPU products together are slower than one after another ("map"), and
     convolutions inside a compiled loop run many times slower than outside ("loop").
     `python -m benchmarks drivers` measures all three.
 
