@@ -5,6 +5,7 @@ clips, and its AUC and pAUCs are sums of cumulative weights, vectorised over the
 runs in NumPy on the host, where sorting and counting cost far less than in XLA on a CPU.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,28 +91,57 @@ def bootstrap(
 
     values = np.full((3, *shape[:-1], n_resamples), np.nan)
     for row, index in enumerate(np.ndindex(labels.shape[:-1])):
-        positive = np.flatnonzero((labels[index] == 1) & mask[index])
-        negative = np.flatnonzero((labels[index] == 0) & mask[index])
-        if not positive.size or not negative.size:
-            continue
         # The rows of scores that share this row's labels: all of an axis that is broadcast.
         shared = tuple(
             slice(None) if size == 1 else slice(i, i + 1)
             for i, size in zip(index, labels.shape[:-1], strict=True)
         )
-        shared_scores = scores[shared]
-        out = values[(slice(None), *shared)]  # a view, (3, ..., n_resamples)
-        rng = np.random.default_rng([seed, row])
-        block = max(1, min(n_resamples, _BLOCK // shape[-1]))
-        for start in range(0, n_resamples, block):
-            count = min(block, n_resamples - start)
-            draws_pos = _draw(rng, positive.size, count)
-            draws_neg = _draw(rng, negative.size, count)
-            for place in np.ndindex(shared_scores.shape[:-1]):
-                clip_scores = shared_scores[place]  # (clips,)
-                out[(slice(None), *place, slice(start, start + count))] = _weighted_metrics(
-                    clip_scores[positive], clip_scores[negative], draws_pos, draws_neg, max_fpr
-                )
+        values[(slice(None), *shared)] = resample_group(
+            labels[index], scores[shared], mask[index], n_resamples, [seed, row], shape[-1], max_fpr
+        )
+    return RankingMetrics(*values)
+
+
+def resample_group(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    mask: np.ndarray,
+    n_resamples: int,
+    seed: Sequence[int],
+    longest: int,
+    max_fpr: float = 0.1,
+) -> RankingMetrics:
+    """The values of `bootstrap` of one group, without the padding of arrays of groups.
+
+    Args:
+        labels: (clips,), as of `bootstrap`.
+        scores: (..., clips), of which each row has the same resamples.
+        mask: (clips,), as of `bootstrap`.
+        n_resamples: as of `bootstrap`.
+        seed: of `bootstrap`, and the group's number.
+        longest: clips of the longest group, which decide how many resamples are drawn at a time,
+            and so which.
+        max_fpr: as of `bootstrap`.
+
+    Returns:
+        Values (..., n_resamples).
+    """
+    values = np.full((3, *scores.shape[:-1], n_resamples), np.nan)
+    positive = np.flatnonzero((labels == 1) & mask)
+    negative = np.flatnonzero((labels == 0) & mask)
+    if not positive.size or not negative.size:
+        return RankingMetrics(*values)
+    rng = np.random.default_rng(seed)
+    block = max(1, min(n_resamples, _BLOCK // longest))
+    for start in range(0, n_resamples, block):
+        count = min(block, n_resamples - start)
+        draws_pos = _draw(rng, positive.size, count)
+        draws_neg = _draw(rng, negative.size, count)
+        for place in np.ndindex(scores.shape[:-1]):
+            clip_scores = scores[place]  # (clips,)
+            values[(slice(None), *place, slice(start, start + count))] = _weighted_metrics(
+                clip_scores[positive], clip_scores[negative], draws_pos, draws_neg, max_fpr
+            )
     return RankingMetrics(*values)
 
 
