@@ -171,6 +171,15 @@ class ClipTable(Sequence[Clip]):
     def __repr__(self) -> str:
         return f"<ClipTable of {len(self)} clips>"
 
+    @property
+    def names(self) -> Strings:
+        """The column of names."""
+        return self._names
+
+    def column(self, name: str) -> Categorical:
+        """The column of an attribute other than name and path."""
+        return self._columns[name]
+
     def path(self, row: int) -> str:
         """The path of one clip."""
         folder, has_name = self._folders.values[self._folders.codes[row]]

@@ -43,6 +43,12 @@ class Categorical:
         codes = [known.setdefault(value, len(known)) for value in self.values]
         return np.array(codes, np.min_scalar_type(len(known)))
 
+    def renamed(self, values: Sequence[Hashable]) -> "Categorical":
+        """Returns the column with (values,) other values, of which some may be equal."""
+        known: dict[Hashable, int] = {}
+        codes = np.array([known.setdefault(value, len(known)) for value in values], np.int64)
+        return Categorical.of(codes[self.codes], tuple(known))
+
     def is_in(self, wanted: Collection[Hashable]) -> np.ndarray:
         """(n,) mask of the rows with a wanted value."""
         return np.array([value in wanted for value in self.values], bool)[self.codes]

@@ -45,15 +45,16 @@ def write_challenge_files(
     """
     table = RowTable.of(rows, ScoreRow)
     files: dict[tuple[int, str], list[np.ndarray]] = {}
-    for (seed, *place), own in table.groups("seed", "machine", "section", "domain").items():
-        files.setdefault((seed, file_suffix(*place, year)), []).append(own)
+    by = ("seed", "machine", "section", "domain")
+    for (seed, machine, section, domain), own in table.groups(*by).items():
+        files.setdefault((seed, file_suffix(machine, section, domain, year)), []).append(own)
     ordered = {key: _by_name(table, np.concatenate(own)) for key, own in sorted(files.items())}
     Path(folder).mkdir(parents=True, exist_ok=True)  # also where no clip was scored
     several = len({seed for seed, _ in files}) > 1
     written = []
-    for (seed, suffix), own in ordered.items():
+    for (seed, suffix), rows_of in ordered.items():
         place = Path(folder) / f"seed_{seed}" if several else Path(folder)
-        part = table[own]
+        part = table[rows_of]
         names = part.column("clip").tolist()
         scores = [*zip(names, map(number, part.values("score")), strict=True)]
         written.append(_write(place / fitting_name(f"{SCORES}_{suffix}", ".csv"), scores))

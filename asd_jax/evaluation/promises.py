@@ -118,9 +118,7 @@ def serving(
     return references.get((machine, section)) or references.get((machine, ""))
 
 
-def with_p_values(
-    rows: Iterable[ScoreRow], training: Iterable[TrainingRow]
-) -> RowTable[ScoreRow]:
+def with_p_values(rows: Iterable[ScoreRow], training: Iterable[TrainingRow]) -> RowTable[ScoreRow]:
     """The rows of test clips with their p-values, by those of the training clips."""
     table = RowTable.of(rows, ScoreRow)
     score, values = table.numbers("score"), table.numbers("p_value").copy()

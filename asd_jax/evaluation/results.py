@@ -176,7 +176,10 @@ def bootstrap_results(
             of_sections.setdefault((machine, domain), []).append(values)
     # Every machine's mean over its labelled sections, resample by resample.
     for (machine, domain), sections in of_sections.items():
-        means = [mean_over_sections([*of_metric], year, axis=0) for of_metric in zip(*sections)]
+        means = [
+            mean_over_sections([*of_metric], year, axis=0)
+            for of_metric in zip(*sections, strict=True)
+        ]
         intervals[machine, MEAN, domain] = _interval(means)
     return intervals
 
@@ -263,9 +266,7 @@ class _Group(NamedTuple):
     ranked: np.ndarray
     own: np.ndarray
 
-    def resampled(
-        self, n_resamples: int, seed: int, number: int, longest: int
-    ) -> list[np.ndarray]:
+    def resampled(self, n_resamples: int, seed: int, number: int, longest: int) -> list[np.ndarray]:
         """AUC of the ranked clips and pAUCs of the own ones: (seeds, n_resamples) each."""
 
         def drawn(mask: np.ndarray) -> RankingMetrics:

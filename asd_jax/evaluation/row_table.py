@@ -4,7 +4,7 @@ import functools
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -60,9 +60,7 @@ class RowTable(Sequence[Row], Generic[Row]):
         return builder.table()
 
     @classmethod
-    def of_columns(
-        cls, row_type: Callable[..., Row], count: int, **values: Any
-    ) -> "RowTable[Row]":
+    def of_columns(cls, row_type: Callable[..., Row], count: int, **values: Any) -> "RowTable[Row]":
         """Makes a table of columns.
 
         Args:
@@ -184,6 +182,49 @@ class RowTable(Sequence[Row], Generic[Row]):
         for rows in self.groups("machine", "section").values():
             ranks[rows] = names[rows].ranks()
         return ranks
+
+
+class OverSeeds(NamedTuple):
+    """Clips that have a row a seed.
+
+    Attributes:
+        rows: (rows,) places in the table.
+        clip: (rows,) each one's clip; clips are in the order of their first rows.
+        first: (clips,) each one's first row.
+        n_rows: (clips,) how many it has.
+    """
+
+    rows: np.ndarray
+    clip: np.ndarray
+    first: np.ndarray
+    n_rows: np.ndarray
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """(clips,) sums of the values (n,) of a table."""
+        return np.bincount(self.clip, values[self.rows], minlength=len(self.first))
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """(clips,) float64 means of the values (n,) of a table."""
+        return self.sums(values) / self.n_rows
+
+
+def over_seeds(table: RowTable, rows: np.ndarray) -> OverSeeds:
+    """Finds the clips of some rows of a table.
+
+    Args:
+        table: of scores.
+        rows: places of rows of one machine, ascending.
+    """
+    section = table.column("section").codes[rows].astype(np.int64)
+    ranks = table.name_ranks[rows]
+    key = section * (int(ranks.max(initial=0)) + 1) + ranks
+    _, first, clip, counts = np.unique(
+        key, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return OverSeeds(rows, place[clip], rows[first[order]], counts[order])
 
 
 class TableBuilder(Generic[Row]):

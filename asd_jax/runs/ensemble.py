@@ -66,7 +66,7 @@ _CHOOSE = "choose"  # name of a choice in ensemble.json
 
 
 # Rows of the test and of the training clips, and their entries in `ensemble.json`.
-_Combined = tuple[list[ScoreRow], list[TrainingRow], dict[str, Any]]
+_Combined = tuple[Sequence[ScoreRow], Sequence[TrainingRow], dict[str, Any]]
 
 
 def combine_runs(
@@ -227,8 +227,11 @@ def _ensemble_scores(
             ]
     for line in [*widened, *fallback_lines(by_name)]:  # when all runs are known to fit together
         report(line)
-    rows = with_p_values(rows, training)
-    return rows, training, {"combine": config.combine, "chosen": {}, "scales": scales}
+    return (
+        with_p_values(rows, training),
+        training,
+        {"combine": config.combine, "chosen": {}, "scales": scales},
+    )
 
 
 def ensemble(
