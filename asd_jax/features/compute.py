@@ -121,11 +121,29 @@ class _Options(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A finished entry of the cache, with the contents of its recordings."""
+    """A finished entry of the cache, with what is known of its recordings.
+
+    Attributes:
+        entry: the entry.
+        n_frames: int32 (clips,).
+        digests: (clips,) of the contents, 16 bytes each.
+        levels: float32 (clips, 4), the fields of `Level`.
+    """
 
     entry: Entry
-    index: Index  # type: ignore[assignment]  # hides the method of tuples
-    contents: list[Content]
+    n_frames: np.ndarray
+    digests: np.ndarray
+    levels: np.ndarray
+
+    @classmethod
+    def of(cls, entry: Entry, index: Index, contents: Sequence[Content]) -> "_Piece":
+        """Of an entry with its index and the contents of its recordings."""
+        return cls(
+            entry,
+            np.array(index.n_frames, np.int32),
+            np.array([content.digest for content in contents], f"V{len(UNREADABLE)}"),
+            np.array([content.level for content in contents], np.float32),
+        )
 
 
 def _pieces(clips: ClipTable) -> list[np.ndarray]:
@@ -162,7 +180,7 @@ def _find(
         return request, None  # none, or it left out a clip at which this run must stop
     for line in found[1].lines:
         report(_unmarked(line, request.paths))
-    return request, _Piece(*found, contents)
+    return request, _Piece.of(*found, contents)
 
 
 def _find_shared(
@@ -204,7 +222,7 @@ def _find_or_compute(
     digest = request.digest([content.digest for content in contents])
     entry = dataclasses.replace(entry, digest=digest)
     entry.commit(index)
-    return _Piece(entry, index, contents)
+    return _Piece.of(entry, index, contents)
 
 
 def _marked(line: str, paths: Sequence[str]) -> str:
@@ -230,12 +248,11 @@ def _joined(
     digests = np.zeros(len(clips), f"V{len(UNREADABLE)}")
     levels = np.zeros((len(clips), len(Level._fields)), np.float32)
     for place, (positions, piece) in enumerate(zip(pieces, found, strict=True)):
-        counts = np.array(piece.index.n_frames)
-        n_frames[positions] = counts
-        rows[positions] = np.cumsum(counts) - counts
+        n_frames[positions] = piece.n_frames
+        rows[positions] = np.cumsum(piece.n_frames, dtype=np.int64) - piece.n_frames
         entry_of_clip[positions] = place
-        digests[positions] = [content.digest for content in piece.contents]
-        levels[positions] = [content.level for content in piece.contents]
+        digests[positions] = piece.digests
+        levels[positions] = piece.levels
     kept = np.flatnonzero(n_frames)
     if not len(kept):
         raise UserError(f"none of the {len(clips)} clips has features")

@@ -133,12 +133,13 @@ def schedule(fleet: FleetClips, row_bytes: int, table_bytes: int) -> Schedule:
 
 def _groups(parts: Sequence[Examples]) -> tuple[np.ndarray, ...]:
     """Clips of each model that no earlier model has, as ascending indices; none is empty."""
-    grouped, groups = np.zeros(0, np.int64), []
+    n_clips = max((int(clips.max()) + 1 for clips, _ in parts if len(clips)), default=0)
+    grouped, groups = np.zeros(n_clips, bool), []
     for clips, _ in parts:
-        own = np.setdiff1d(clips, grouped)
+        own = np.unique(clips[~grouped[clips]])
         if len(own):
             groups.append(own)
-            grouped = np.union1d(grouped, own)
+            grouped[own] = True
     return tuple(groups)
 
 
