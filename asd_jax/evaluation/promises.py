@@ -44,12 +44,12 @@ def numbered(groups: Categorical) -> np.ndarray:
     """int64 (clips,) numbers of groups, of which clips without one ("") have their own.
 
     Examples:
-        >>> numbered(Categorical(np.array([1, 0, 1, 0]), ("", "day1"))).tolist()
+        >>> numbered(Categorical(np.array([0, 1, 0, 1]), ("day1", ""))).tolist()
         [4, 1, 4, 3]
     """
     alone = groups.is_in([""])
     # Above those of all clips that are by themselves.
-    return np.where(alone, np.arange(len(alone)), len(alone) + groups.codes.astype(np.int64) - 1)
+    return np.where(alone, np.arange(len(alone)), len(alone) + groups.codes.astype(np.int64))
 
 
 def rounded(values: Any) -> np.ndarray:
