@@ -7,14 +7,13 @@ A run of N clips has N rows in its index (half of the clips are training clips, 
 and with two seeds N rows in scores.csv and N in training_scores.csv. Machines and clips of a
 machine grow alike: 10, 32 and 100 machines of ten sections. Names are those of 2020 to 2024.
 
-Each stage is a process of its own. What is printed: seconds of the stage on one core; the
-process's peak memory, with Python, JAX and the stage's input; and exponents of growth, of the
+Each stage is a process of its own. What is printed: seconds of a core that the stage took, which
+other work on the machine hardly moves; the process's peak memory, with Python, JAX and the stage's input; and exponents of growth, of the
 seconds and of the memory beyond that of a process that has only imported the package. 1 is in
 proportion to the clips; what is above 1.15 is marked.
 """
 
 import argparse
-import contextlib
 import json
 import math
 import os
@@ -427,17 +426,17 @@ def _peak() -> float:
 
 
 def measure(stage: str, clips: int) -> dict[str, float]:
-    """Runs a stage in this process; `seconds`, `peak` and `base`, the last two in MiB."""
+    """Runs a stage in this process: `seconds` and those on a core, `peak` and `base` in MiB."""
     make_detector(load_config("spectral"))  # imports what every run imports
     base = _peak()
     with tempfile.TemporaryDirectory(prefix="asd_jax_metadata_") as place:
         folder = Path(place)
         measured = STAGES[stage][1](clips, folder)
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         measured()
-        seconds = time.perf_counter() - begin
+        seconds, busy = time.perf_counter() - begin, time.process_time() - busy
         peak = _peak()
-    return {"seconds": seconds, "peak": peak, "base": base}
+    return {"seconds": seconds, "cpu": busy, "peak": peak, "base": base}
 
 
 def _measured_apart(stage: str, clips: int) -> dict[str, float]:
@@ -465,13 +464,13 @@ def table_of(measured: dict[str, dict[int, dict[str, float]]], sizes: Sequence[i
     for stage, of_sizes in measured.items():
         there = [size for size in sizes if size in of_sizes]
         cells = [
-            f"{of_sizes[size]['seconds']:.3g} s, {of_sizes[size]['peak']:,.0f} MiB"
+            f"{of_sizes[size]['cpu']:.3g} s, {of_sizes[size]['peak']:,.0f} MiB"
             if size in of_sizes
             else "–"
             for size in sizes
         ]
         for values in (
-            [of_sizes[size]["seconds"] for size in there],
+            [of_sizes[size]["cpu"] for size in there],
             [of_sizes[size]["peak"] - of_sizes[size]["base"] for size in there],
         ):
             growth = exponent(values, there)
@@ -508,8 +507,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{stage}, {size:,} clips", file=sys.stderr, flush=True)
             measured.setdefault(stage, {})[size] = _measured_apart(stage, size)
             print(f"  {measured[stage][size]}", file=sys.stderr, flush=True)
-    with contextlib.suppress(KeyError):
-        print(environment(1)["cpu"])
+    facts = environment(1)
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("python", "numpy", "jax"))
+    print(f"{facts['processor']}, {facts['cores']} cores; {versions}\n")
     print("\n".join(table_of(measured, sizes)))
     return 0
 
