@@ -8,9 +8,10 @@ and with two seeds N rows in scores.csv and N in training_scores.csv. Machines a
 machine grow alike: 10, 32 and 100 machines of ten sections. Names are those of 2020 to 2024.
 
 Each stage is a process of its own. What is printed: seconds of a core that the stage took, which
-other work on the machine hardly moves; the process's peak memory, with Python, JAX and the stage's input; and exponents of growth, of the
-seconds and of the memory beyond that of a process that has only imported the package. 1 is in
-proportion to the clips; what is above 1.15 is marked.
+other work on the machine hardly moves; the process's peak memory, with Python, JAX and the stage's
+input; and exponents of growth between the last two sizes, of the seconds and of the memory beyond
+that of a process that has only imported the package. 1 is in proportion to the clips; what is above
+1.15 is marked.
 """
 
 import argparse
