@@ -213,7 +213,7 @@ def _fewest(
     for clips, _ in parts:
         views = 0
         own = group_of[clips]
-        for number in np.unique(own).tolist():
+        for number in np.flatnonzero(np.bincount(own)).tolist():
             group = groups[number]
             places = np.searchsorted(group, clips[own == number])
             times = np.bincount(places, minlength=len(group))  # a clip may occur twice
