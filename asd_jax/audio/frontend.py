@@ -339,7 +339,9 @@ def _checked(waveforms: jax.Array) -> jax.Array:
             f"waveforms are {waveforms.dtype} of shape {waveforms.shape}; they must be floating "
             "point (..., samples), full scale at 1"
         )
-    return waveforms.astype(jnp.promote_types(waveforms.dtype, jnp.float32))
+    # Where nothing is to be converted, no program is called.
+    wanted = jnp.promote_types(waveforms.dtype, jnp.float32)
+    return waveforms if waveforms.dtype == wanted else waveforms.astype(wanted)
 
 
 def _is_integer(value: Any) -> bool:

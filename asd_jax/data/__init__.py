@@ -4,7 +4,8 @@
 |---|---|
 | `clips` | `ClipTable`, and `Clip`, one row of it |
 | `columns` | its columns: codes, and strings in one buffer |
-| `layouts` | the challenge layouts of every year and MIMII's own: `find_clips`, `parse_clip` |
+| `layouts` | the challenge layouts of every year and MIMII's own: `find_clips` |
+| `clip_paths` | `parse_clip`: what one path says in them |
 | `manifest` | `Manifest`: a CSV file of recordings, with what is known of each |
 | `own_folders` | `OwnFolders`: folders of one's own, of normal recordings and of others |
 | `index` | `index`, `format_summary`: contents and problems of a folder |
@@ -17,8 +18,9 @@
 
 from asd_jax.data.audio_files import AudioInfo, inspect, read
 from asd_jax.data.canceller import cancelled
+from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
-from asd_jax.data.layouts import Scan, find_clips, parse_clip, scan
+from asd_jax.data.layouts import Scan, find_clips, scan
 from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
 from asd_jax.data.recordings import Waveform, read_recordings

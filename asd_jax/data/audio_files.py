@@ -291,7 +291,7 @@ def _sound(
             dtype = "int16" if sound.subtype == "PCM_16" else "float32"
             # Empty at the end; the first of a file without samples, too.
             while len(block := sound.read(size, dtype=dtype, always_2d=True)):
-                yield block if dtype == "float32" else block * _OF_INT16
+                yield block if dtype == "float32" else np.multiply(block, _OF_INT16)
 
     try:
         with _opened(path) as file:

@@ -1,14 +1,21 @@
 """The table of clips: one row a recording, the same for every challenge year."""
 
 import dataclasses
+import itertools
 import operator
-from array import array
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 
-from asd_jax.data.columns import Categorical, Strings, encode
+from asd_jax.data.columns import (
+    Categorical,
+    CategoricalBuilder,
+    Strings,
+    StringsBuilder,
+    group_rows,
+    sorted_order,
+)
 
 NORMAL, ANOMALY, UNLABELLED = 0, 1, -1
 HELD_OUT = "held out"  # a split
@@ -83,26 +90,20 @@ class ClipTable(Sequence[Clip]):
         """Makes a table of some clips; a table is returned as it is."""
         if isinstance(clips, ClipTable):
             return clips
-        columns: dict[str, tuple[dict[Hashable, int], array[int]]] = {
-            name: ({}, array("I")) for name in (*_CATEGORICAL, "folder")
-        }
-        text, lengths = bytearray(), array("I")
+        builders = {name: CategoricalBuilder() for name in (*_CATEGORICAL, "folder")}
+        names = StringsBuilder()
         get_fields = operator.attrgetter(*_CATEGORICAL)
-        parts = [(*each, each[1].append) for each in columns.values()]
-        for clip in clips:
-            row = (*get_fields(clip), _folder(clip.path, clip.name))
-            for value, (known, _, append) in zip(row, parts, strict=True):
-                append(known.setdefault(value, len(known)))
-            encoded = encode(clip.name)
-            text += encoded
-            lengths.append(len(encoded))
-        del parts
-        built = {}
-        for name in (*_CATEGORICAL, "folder"):
-            known, codes = columns.pop(name)
-            built[name] = Categorical.of(np.asarray(codes), tuple(known))
-        folders = built.pop("folder")
-        return cls(built, folders, Strings.of(text, np.asarray(lengths)))
+        clips = iter(clips)
+        while block := [*itertools.islice(clips, _BLOCK)]:
+            for builder, values in zip(
+                builders.values(), zip(*map(get_fields, block), strict=True), strict=False
+            ):
+                builder.extend(values)
+            builders["folder"].extend(_folder(clip.path, clip.name) for clip in block)
+            names.extend(clip.name for clip in block)
+        columns = {name: builders.pop(name).column() for name in [*builders]}
+        folders = columns.pop("folder")
+        return cls(columns, folders, names.column())
 
     @classmethod
     def concatenate(cls, tables: Iterable[Iterable[Clip]]) -> "ClipTable":
@@ -148,7 +149,7 @@ class ClipTable(Sequence[Clip]):
                 name: map(column.values.__getitem__, column.codes.tolist())
                 for name, column in part._columns.items()
             }
-            names = [part._names.string(row) for row in range(len(part))]
+            names = part._names.tolist()
             folders = map(part._folders.values.__getitem__, part._folders.codes.tolist())
             columns["name"] = names
             columns["path"] = [
@@ -169,6 +170,15 @@ class ClipTable(Sequence[Clip]):
 
     def __repr__(self) -> str:
         return f"<ClipTable of {len(self)} clips>"
+
+    @property
+    def names(self) -> Strings:
+        """The column of names."""
+        return self._names
+
+    def column(self, name: str) -> Categorical:
+        """The column of an attribute other than name and path."""
+        return self._columns[name]
 
     def path(self, row: int) -> str:
         """The path of one clip."""
@@ -215,18 +225,8 @@ class ClipTable(Sequence[Clip]):
             Values → (members,) indices, ascending; groups are in the order of their first clips.
         """
         rows = np.arange(len(self)) if rows is None else np.flatnonzero(rows)
-        if not len(rows):
-            return {}
         columns = [self._folders if name == "folder" else self._columns[name] for name in by]
-        group = np.zeros(len(rows), np.int64)  # without attributes, all are one group
-        for column in columns:
-            # Renumbered for each column, so that numbers stay below rows times values.
-            group = group * len(column.values) + column.codes[rows]
-            group = np.unique(group, return_inverse=True)[1]
-        order = np.argsort(group, kind="stable")
-        parts = np.split(order, np.cumsum(np.bincount(group))[:-1])
-        members = [rows[part] for part in sorted(parts, key=lambda part: part[0])]
-        return {tuple(c.values[c.codes[each[0]]] for c in columns): each for each in members}
+        return group_rows(columns, rows)
 
     def replace(self, rows: np.ndarray | None = None, /, **values: Hashable) -> "ClipTable":
         """Returns the clips with other values of some attributes.
@@ -241,15 +241,15 @@ class ClipTable(Sequence[Clip]):
 
     def sorted(self) -> "ClipTable":
         """The clips in ascending order, that of the built-in `sorted`."""
-        order = self._name_order()
-        for run in self._runs(order):
+        order, runs = self._name_order()
+        for run in runs:
             order[run] = sorted(order[run], key=self.__getitem__)
         return self[order]
 
     def namesakes(self) -> Iterator[np.ndarray]:
         """Indices, ascending, of clips that share machine, section, split and name."""
-        order = self._name_order()
-        for run in self._runs(order):
+        order, runs = self._name_order()
+        for run in runs:
             yield np.sort(order[run])
 
     def _name_keys(self) -> Iterator[np.ndarray]:
@@ -258,22 +258,15 @@ class ClipTable(Sequence[Clip]):
         for name in ("split", "section", "machine"):
             yield self._columns[name].ranks()
 
-    def _name_order(self) -> np.ndarray:
-        """(n,) indices that sort the clips by machine, section, split and name."""
-        order = np.arange(len(self))
-        for key in self._name_keys():
-            order = order[np.argsort(key[order], kind="stable")]
-        return order
+    def _name_order(self) -> tuple[np.ndarray, list[slice]]:
+        """Sorts the clips by machine, section, split and name.
 
-    def _runs(self, order: np.ndarray) -> Iterator[slice]:
-        """Slices of `_name_order` whose clips share machine, section, split and name."""
-        same = np.ones(max(len(self) - 1, 0), bool)  # (n − 1,) whether neighbours are alike
-        for key in self._name_keys():
-            key = key[order]
-            same &= key[1:] == key[:-1]
+        Returns:
+            (n,) indices, and slices of them whose clips share all four.
+        """
+        order, same = sorted_order([*self._name_keys()])
         edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
-        for first, last in edges.reshape(-1, 2).tolist():
-            yield slice(first, last + 1)
+        return order, [slice(first, last + 1) for first, last in edges.reshape(-1, 2).tolist()]
 
 
 def _folder(path: str, name: str) -> tuple[str, bool]:

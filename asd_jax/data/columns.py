@@ -1,12 +1,14 @@
-"""Columns of a table of clips: few distinct values as codes, strings in one buffer of bytes."""
+"""Columns of tables: few distinct values as codes, strings in one buffer of bytes."""
 
 import dataclasses
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 _WORD = 8  # bytes that are compared at a time
+_SPARSE = 4  # bytes between selected strings, for each of theirs, up to which all are decoded
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +42,12 @@ class Categorical:
         """(values,) codes in another list of values, to which missing values are added."""
         codes = [known.setdefault(value, len(known)) for value in self.values]
         return np.array(codes, np.min_scalar_type(len(known)))
+
+    def renamed(self, values: Sequence[Hashable]) -> "Categorical":
+        """Returns the column with (values,) other values, of which some may be equal."""
+        known: dict[Hashable, int] = {}
+        codes = np.array([known.setdefault(value, len(known)) for value in values], np.int64)
+        return Categorical.of(codes[self.codes], tuple(known))
 
     def is_in(self, wanted: Collection[Hashable]) -> np.ndarray:
         """(n,) mask of the rows with a wanted value."""
@@ -90,10 +98,9 @@ class Strings:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, text: bytearray, lengths: np.ndarray) -> "Strings":
-        """Makes a column of encoded strings, end to end, and their lengths; takes over `text`."""
+    def of(cls, text: bytes, lengths: np.ndarray) -> "Strings":
+        """Makes a column of encoded strings, end to end and followed by a word, and lengths."""
         starts = np.cumsum(lengths, dtype=np.int64) - lengths
-        text += bytes(_WORD)
         return cls(np.frombuffer(text, np.uint8), *_narrow(starts, lengths))
 
     @classmethod
@@ -111,6 +118,26 @@ class Strings:
 
     def __getitem__(self, rows: Any) -> "Strings":
         return Strings(self.buffer, self.starts[rows], self.lengths[rows])
+
+    def tolist(self) -> list[str]:
+        """All strings; for a block of rows, as they need several times the memory of the column."""
+        if not len(self.starts):
+            return []
+        starts = self.starts.astype(np.int64)
+        ends = starts + self.lengths
+        first, last = int(starts.min()), int(ends.max())
+        if last - first > _SPARSE * int(self.lengths.sum(dtype=np.int64)) + _WORD:
+            return [self.string(row) for row in range(len(starts))]
+        text = self.buffer[first:last].tobytes()
+        pairs = zip((starts - first).tolist(), (ends - first).tolist(), strict=True)
+        return [text[start:end].decode("utf-8", "surrogatepass") for start, end in pairs]
+
+    def ranks(self) -> np.ndarray:
+        """(n,) int64, each row's place among the distinct strings in ascending order."""
+        order, same = sorted_order([*self.sort_keys()])
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.cumsum(np.concatenate([[False], ~same])[: len(order)])
+        return ranks
 
     def string(self, row: int) -> str:
         """The string of one row."""
@@ -130,6 +157,139 @@ class Strings:
             too_many = (8 * (_WORD - there)).astype(np.uint64)
             # Clear the bytes past the string. A shift by all 64 bits is undefined, hence `% 64`.
             yield np.where(there, word >> (too_many % 64) << (too_many % 64), 0)
+
+
+class CategoricalBuilder:
+    """Collects the values of a `Categorical`, some at a time.
+
+    Args:
+        parse: makes a value of what is added; by default it is the value.
+
+    Examples:
+        >>> builder = CategoricalBuilder(int)
+        >>> builder.extend(["1", "0", "1"])
+        >>> builder.column().values, builder.column().codes.tolist()
+        ((1, 0), [0, 1, 0])
+    """
+
+    def __init__(self, parse: Callable[[Any], Hashable] | None = None):
+        self._known = _Codes(parse)
+        self._codes = array("I")
+
+    def extend(self, values: Iterable[Hashable]) -> None:
+        """Adds values at the end."""
+        self._codes.extend(map(self._known.__getitem__, values))
+
+    def column(self) -> Categorical:
+        """The column of all values so far."""
+        return Categorical.of(np.array(self._codes, np.uint32), tuple(self._known.values_of))
+
+
+class _Codes(dict):
+    """Codes of values by what they are parsed from; unknown ones are added as they are asked for.
+
+    Attributes:
+        values_of: value → code; several texts may be one number.
+    """
+
+    def __init__(self, parse: Callable[[Any], Hashable] | None):
+        self._parse = parse
+        self.values_of: dict[Hashable, int] = {}
+
+    def __missing__(self, given: Hashable) -> int:
+        value = given if self._parse is None else self._parse(given)
+        self[given] = code = self.values_of.setdefault(value, len(self.values_of))
+        return code
+
+
+class StringsBuilder:
+    """Collects the strings of a `Strings`, some at a time.
+
+    Examples:
+        >>> builder = StringsBuilder()
+        >>> builder.extend(["ä", "b"])
+        >>> builder.column().tolist()
+        ['ä', 'b']
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._lengths = array("I")
+
+    def extend(self, strings: Iterable[str]) -> None:
+        """Adds strings at the end."""
+        encoded = [*map(encode, strings)]
+        self._blocks.append(b"".join(encoded))
+        self._lengths.extend(map(len, encoded))
+
+    def column(self) -> Strings:
+        """The column of all strings so far."""
+        text = b"".join([*self._blocks, bytes(_WORD)])
+        return Strings.of(text, np.array(self._lengths, np.uint32))
+
+
+def group_rows(
+    columns: Sequence[Categorical], rows: np.ndarray | None = None
+) -> dict[tuple, np.ndarray]:
+    """Groups rows by the values of some columns.
+
+    Args:
+        columns: of one length; without any, all rows are one group.
+        rows: indices (m,) of the rows to group, ascending; all rows of the columns by default.
+
+    Returns:
+        Values → (members,) indices, ascending; groups are in the order of their first rows.
+
+    Examples:
+        >>> column = Categorical(np.array([1, 0, 1], np.uint8), ("a", "b"))
+        >>> {key: rows.tolist() for key, rows in group_rows([column]).items()}
+        {('b',): [0, 2], ('a',): [1]}
+    """
+    if rows is None:
+        rows = np.arange(len(columns[0].codes))
+    if not len(rows):
+        return {}
+    group = np.zeros(len(rows), np.int64)  # without columns, all are one group
+    for column in columns:
+        # Renumbered for each column, so that numbers stay below rows times values.
+        group = _renumbered(group * len(column.values) + column.codes[rows])
+    counts = np.bincount(group)
+    # NumPy sorts numbers of two bytes by counting, in linear time.
+    order = np.argsort(group.astype(np.min_scalar_type(len(counts) - 1)), kind="stable")
+    parts = np.split(order, np.cumsum(counts)[:-1])
+    members = [rows[part] for part in sorted(parts, key=lambda part: part[0])]
+    return {tuple(c.values[c.codes[each[0]]] for c in columns): each for each in members}
+
+
+def _renumbered(numbers: np.ndarray) -> np.ndarray:
+    """(n,) places of numbers among the distinct ones, ascending."""
+    if int(numbers.max()) > 4 * len(numbers) + 1024:
+        return np.unique(numbers, return_inverse=True)[1]
+    there = np.bincount(numbers) > 0  # without sorting, in linear time
+    return (np.cumsum(there) - 1)[numbers]
+
+
+def sorted_order(keys: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Sorts rows by several keys.
+
+    Args:
+        keys: (n,) each, the least significant first; one or more.
+
+    Returns:
+        (n,) indices that sort the rows, equal ones in their order; and (n − 1,) whether each
+        sorted row equals the next one.
+    """
+    n = len(keys[0])
+    # Names have long beginnings in common, which order nothing.
+    keys = [key for key in keys if n and (key != key[0]).any()]
+    order = np.arange(n)
+    for key in keys:
+        order = order[np.argsort(key[order], kind="stable")]
+    same = np.ones(max(n - 1, 0), bool)
+    for key in keys:
+        key = key[order]
+        same &= key[1:] == key[:-1]
+    return order, same
 
 
 def encode(string: str) -> bytes:

@@ -29,6 +29,12 @@ _SOUND = frozenset(
 
 def walk(data_dir: Path, skipped: list[str]) -> Iterator[Path]:
     """Yields all files under a folder, and adds folders that are not walked to the list."""
+    for folder, names in walk_folders(data_dir, skipped):
+        yield from (Path(folder, name) for name in names)
+
+
+def walk_folders(data_dir: Path, skipped: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yields all folders under a folder with their files' names; arguments as of `walk`."""
     if not data_dir.exists():
         raise UserError(f"no folder {data_dir}; {EXPECTED}")
     if not data_dir.is_dir():
@@ -52,7 +58,7 @@ def walk(data_dir: Path, skipped: list[str]) -> Iterator[Path]:
         skipped += (os.path.join(folder, name) for name in waste)
         folders[:] = sorted(set(folders) - waste)
         above.update((os.path.join(folder, name), outer | {real}) for name in folders)
-        yield from (Path(folder, name) for name in sorted(files))
+        yield folder, sorted(files)
 
 
 def _is_waste(folder: str, name: str) -> bool:

@@ -32,12 +32,8 @@ def with_groups(clips: ClipTable, group: str) -> ClipTable:
     if not group:
         return clips
     return ClipTable.of(
-        [
-            dataclasses.replace(clip, group=_group_of(clip, group))
-            if clip.split == "train"
-            else clip
-            for clip in clips
-        ]
+        dataclasses.replace(clip, group=_group_of(clip, group)) if clip.split == "train" else clip
+        for clip in clips
     )
 
 
@@ -100,31 +96,56 @@ def hold_out(
     if not share:
         return held
     turns = np.zeros(len(clips))
-    of_group: dict[int, np.ndarray] = {}  # a clip → the clips of its group in its section
+    of_clip = np.zeros(len(clips), np.int64)  # each clip's group, among all
+    n_groups = 0
     has_groups = any(clips.distinct("group"))
     for rows in clips.groups(*(together if has_groups else ("machine", "section"))).values():
         numbers = group_numbers(clips[rows])
-        groups = [rows[numbers == number] for number in range(numbers.max() + 1)]
+        of_clip[rows] = numbers + n_groups
+        groups = members_of(numbers, rows)
+        n_groups += len(groups)
         digests = [hashlib.sha256(f"{number}".encode()).digest() for number in range(len(groups))]
+        firsts = [*clips[np.array([own[0] for own in groups])]]
         alike: dict[Hashable, list[int]] = {}
         for number in sorted(range(len(groups)), key=digests.__getitem__):
-            first = clips[int(groups[number][0])]
+            first = firsts[number]
             # Classes by sound come later, and may be others elsewhere.
             known = (pair for pair in first.attributes if pair[0] != PSEUDO)
             facts = first.machine, first.section, first.domain, *known
             alike.setdefault(facts, []).append(number)
+        turn = np.zeros(len(groups))
         for own in alike.values():
-            for place, number in enumerate(own):
-                turns[groups[number]] = (place + 0.5) / len(own)
-        wanted = max(1, round(share * len(rows)))
-        for number in sorted(
-            range(len(groups)), key=lambda number: (turns[groups[number][0]], digests[number])
-        ):
-            of_group |= dict.fromkeys(groups[number].tolist(), groups[number])
-            if held[rows].sum() < wanted:
-                held[groups[number]] = True
-    for label in np.unique(labels):
-        of_label = np.flatnonzero(labels == label)
+            turn[own] = (np.arange(len(own)) + 0.5) / len(own)
+        turns[rows] = turn[numbers]
+        wanted, count = max(1, round(share * len(rows))), 0
+        for number in sorted(range(len(groups)), key=lambda i: (turn[i], digests[i])):
+            if count >= wanted:
+                break
+            held[groups[number]] = True
+            count += len(groups[number])
+    by_group = np.argsort(of_clip, kind="stable")
+    sizes = np.bincount(of_clip)
+    ends = np.cumsum(sizes)
+    for of_label in members_of(np.unique(labels, return_inverse=True)[1]):
         if held[of_label].all():
-            held[of_group[int(of_label[np.argmax(turns[of_label])])]] = False
+            group = of_clip[of_label[np.argmax(turns[of_label])]]
+            held[by_group[ends[group] - sizes[group] : ends[group]]] = False
     return held
+
+
+def members_of(numbers: np.ndarray, rows: np.ndarray | None = None) -> list[np.ndarray]:
+    """The members of each group, ascending.
+
+    Args:
+        numbers: int (clips,) from 0, each clip's group; none is without a clip.
+        rows: (clips,) what is given of each clip, ascending; by default its place.
+
+    Examples:
+        >>> [own.tolist() for own in members_of(np.array([1, 0, 1]))]
+        [[1], [0, 2]]
+    """
+    if not len(numbers):
+        return []
+    order = np.argsort(numbers, kind="stable")
+    ordered = order if rows is None else rows[order]
+    return np.split(ordered, np.cumsum(np.bincount(numbers))[:-1])

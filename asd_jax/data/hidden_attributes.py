@@ -9,7 +9,7 @@ import csv
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from asd_jax.data.clips import Clip, ClipTable
@@ -40,14 +40,17 @@ def with_hidden_attributes(
     clips = ClipTable.of(clips)
     (year, *_) = clips.distinct("year") or [0]
     known = _read(Path(folder), year)
-    found: list[Clip] = []
     machines: dict[str, int] = {}
-    for clip in clips:
-        attributes = known.get((clip.machine, clip.name), ())
-        if attributes and not clip.attributes:
-            clip = dataclasses.replace(clip, attributes=attributes)
-            machines[clip.machine] = machines.get(clip.machine, 0) + 1
-        found.append(clip)
+
+    def found() -> Iterator[Clip]:
+        for clip in clips:
+            attributes = known.get((clip.machine, clip.name), ())
+            if attributes and not clip.attributes:
+                clip = dataclasses.replace(clip, attributes=attributes)
+                machines[clip.machine] = machines.get(clip.machine, 0) + 1
+            yield clip
+
+    table = ClipTable.of(found())
     if not machines:
         raise UserError(
             f"data.hidden_attributes: {folder} has no attributes of these recordings; it has "
@@ -55,7 +58,7 @@ def with_hidden_attributes(
         )
     said = ", ".join(f"{count} clips of {machine}" for machine, count in sorted(machines.items()))
     report(f"{folder} says the attributes that the names of {said} hide")
-    return ClipTable.of(found)
+    return table
 
 
 def _read(folder: Path, year: int) -> dict[_Key, _Attributes]:

@@ -19,27 +19,24 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 
 from asd_jax.data.audio_files import inspect
+from asd_jax.data.clip_paths import clip_in, holds_clips, place_of_folder
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED, Clip, ClipTable
-from asd_jax.data.folders import EXPECTED, RENAMED, SPLITS, is_recording, is_wav, walk
+from asd_jax.data.folders import EXPECTED, RENAMED, is_recording, is_wav, walk_folders
 from asd_jax.data.manifest import Manifest, manifest_clips
-from asd_jax.data.names import LABELS, NO_ATTRIBUTES, official_name
+from asd_jax.data.names import NO_ATTRIBUTES
 from asd_jax.data.own_folders import OwnFolders, own_clips
-from asd_jax.data.years import SUBSET_FOLDER, YEARS, with_years
+from asd_jax.data.years import YEARS, with_years
 from asd_jax.errors import UserError
-from asd_jax.runtime.arguments import composed
 
 # Where recordings are.
 DataSource = os.PathLike | str | OwnFolders | Manifest
 # (where they are, challenge year or None) → what is there: `scan`, or one that remembers.
 Scanner = Callable[[DataSource, int | None], "Scan"]
-
-_ID_FOLDER = re.compile(r"id_(\d\d)")
-_ID_SPLITS = ("normal", "abnormal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,97 +188,38 @@ def _found_clips(data_dir: Path, found: _Found) -> Iterator[Clip]:
     """Yields the clips under a folder, and adds other files to the lists."""
     # Clips come folder by folder and section by section, so few tables are in use at once.
     read_attributes = functools.lru_cache(maxsize=8)(_read_attribute_file)
-    for path in walk(data_dir, found.skipped):
-        # Result files are UTF-8, so the names of clips must be.
-        printable = os.fsencode(path).decode(errors="backslashreplace")
-        is_clean = printable == str(path) and not path.name.startswith(".")
-        if is_clean and (clip := parse_clip(path, data_dir)):
-            if not clip.attributes and clip.year >= 2022:
-                table = read_attributes(path.parents[1] / f"attributes_{clip.section}.csv")
-                clip = dataclasses.replace(clip, attributes=table.get(path.stem, ()))
-            yield clip
-        elif is_clean and is_wav(path) and path.parent.name == "supplemental":
-            found.supplemental.append(str(path))
-        elif is_wav(path) or (_holds_clips(path.parent) and is_recording(path)):
-            found.strays.append(printable)
-            # Hidden ones, such as AppleDouble's, are no recordings.
-            place = None if path.name.startswith(".") else _place_of_folder(path.parent)
-            if place is not None:
-                found.lost.append(LostRecording(printable, **place))
-        elif _holds_clips(path.parent):
-            found.others.append(printable)
+    for folder, names in walk_folders(data_dir, found.skipped):
+        for name in names:
+            # Result files are UTF-8, so the names of clips must be.
+            is_clean = not name.startswith(".") and _is_printable(folder) and _is_printable(name)
+            if is_clean and (clip := clip_in(folder, name)):
+                if not clip.attributes and clip.year >= 2022:
+                    table = read_attributes(folder, clip.section)
+                    attributes = table.get(os.path.splitext(name)[0], ())
+                    clip = dataclasses.replace(clip, attributes=attributes)
+                yield clip
+            else:
+                _add_other(Path(folder, name), is_clean, found)
 
 
-def _holds_clips(folder: Path) -> bool:
-    """Whether a folder is one of training or test clips."""
-    is_of_id = folder.name in _ID_SPLITS and _ID_FOLDER.fullmatch(folder.parent.name)
-    return folder.name in SPLITS or bool(is_of_id)
+def _add_other(path: Path, is_clean: bool, found: _Found) -> None:
+    """Adds a file that is no clip to the lists."""
+    printable = os.fsencode(path).decode(errors="backslashreplace")
+    if is_clean and is_wav(path) and path.parent.name == "supplemental":
+        found.supplemental.append(str(path))
+    elif is_wav(path) or (holds_clips(path.parent) and is_recording(path)):
+        found.strays.append(printable)
+        # Hidden ones, such as AppleDouble's, are no recordings.
+        place = None if path.name.startswith(".") else place_of_folder(path.parent)
+        if place is not None:
+            found.lost.append(LostRecording(printable, **place))
+    elif holds_clips(path.parent):
+        found.others.append(printable)
 
 
-def _place_of_folder(folder: Path) -> "_Place | None":
-    """Machine and subset of a folder of training or test clips; None for another folder."""
-    if not _holds_clips(folder):
-        return None
-    return _place(folder.parent if folder.name in SPLITS else folder.parent.parent)
-
-
-def parse_clip(path: os.PathLike | str, root: os.PathLike | str = ".") -> Clip | None:
-    """Parses one clip's place in the data set from its path alone.
-
-    Args:
-        path: the file, absolute or relative to `root`.
-        root: the folder of the data.
-
-    Returns:
-        The clip, or None if the path fits no layout. Fields that depend on the whole data set
-        are provisional: 2022 stands for 2022 and later, and MIMII's normal clips are "train".
-    """
-    path = Path(os.path.abspath(Path(root, path)))
-    if path.suffix.lower() != ".wav":
-        return None
-    folder = path.parent
-    if (match := _ID_FOLDER.fullmatch(folder.parent.name)) and folder.name in LABELS:
-        fields = _place(folder.parent.parent)
-        if fields is None or folder.name == "anomaly":
-            return None
-        return Clip(
-            section=match[1],
-            split="train" if folder.name == "normal" else "test",
-            name=f"{folder.name}/{path.name}",
-            path=str(path),
-            year=0,
-            label=LABELS[folder.name],
-            **fields,
-        )
-
-    split = SPLITS.get(folder.name)
-    fields = _place(folder.parent)
-    if split is None or fields is None:
-        return None
-    named = official_name(path.name)
-    if named is None:
-        return None
-    if named.by_id:
-        if folder.name not in ("train", "test", RENAMED):
-            return None
-        year = 2020
-    else:
-        by_folder = "" if folder.name == RENAMED else folder.name.removesuffix(split).rstrip("_")
-        if named.split not in (None, split) or (by_folder and by_folder != named.domain):
-            return None
-        year = 2021 if by_folder else 2022
-    return Clip(
-        section=named.section,
-        split=split,
-        name=path.name,
-        path=str(path),
-        year=year,
-        domain=named.domain,
-        # Training clips are normal by the rules of the challenge, even if the name omits it.
-        label=NORMAL if split == "train" and named.label == UNLABELLED else named.label,
-        attributes=named.attributes,
-        **fields,
-    )
+def _is_printable(text: str) -> bool:
+    """Whether a file's name is of characters, and not of other bytes."""
+    return text.isascii() or os.fsencode(text).decode(errors="backslashreplace") == text
 
 
 def duplicates(clips: ClipTable) -> Iterator[tuple[Clip, Clip]]:
@@ -318,22 +256,6 @@ def _with_renamed(clips: ClipTable) -> tuple[ClipTable, list[str]]:
     return (clips if kept.all() else clips[kept]), lines
 
 
-class _Place(TypedDict):
-    machine: str
-    subset: str
-
-
-@functools.lru_cache(maxsize=1024)  # thousands of clips share a machine's folder
-def _place(machine_folder: Path) -> _Place | None:
-    """Machine and subset, from the folder of the machine."""
-    machine = composed(machine_folder.name)
-    if machine in ("", "raw", "dev_data", "eval_data"):
-        return None
-    subsets = (SUBSET_FOLDER.fullmatch(parent.name) for parent in machine_folder.parents)
-    nearest = next(filter(None, subsets), None)
-    return {"machine": machine, "subset": nearest[1] if nearest else "dev"}
-
-
 def _with_mimii_split(clips: ClipTable) -> ClipTable:
     """Moves normal clips of MIMII to the test set: as many as abnormal ones, as in its baseline.
 
@@ -355,11 +277,12 @@ def _with_mimii_split(clips: ClipTable) -> ClipTable:
     return clips.replace(test, split="test")
 
 
-def _read_attribute_file(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
+def _read_attribute_file(folder: str, section: str) -> dict[str, tuple[tuple[str, str], ...]]:
     """Reads attributes by file name without folder and ending; empty without such a file.
 
-    Its columns are file_name, d1p, d1v, d2p, …
+    It lies beside the folder of the clips; its columns are file_name, d1p, d1v, d2p, …
     """
+    path = Path(folder).parent / f"attributes_{section}.csv"
     if not path.is_file():
         return {}
     try:

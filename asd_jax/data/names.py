@@ -1,5 +1,6 @@
 """Names of the challenge's clips, 2020 to 2026, and what they say."""
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ def official_name(name: str) -> OfficialName | None:
     return None
 
 
+@functools.lru_cache(maxsize=4096)  # thousands of clips have the same ones
 def attribute_pairs(text: str | None) -> tuple[tuple[str, str], ...]:
     """Parses (name, value) pairs; a last name without a value has the value "".
 

@@ -5,7 +5,7 @@ threshold from the training clips, and the spectrograms of wrong decisions besid
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -17,8 +17,10 @@ from asd_jax import metrics
 from asd_jax.audio import FrontEnd
 from asd_jax.audio.mel import band_limits
 from asd_jax.audio.waveform_blocks import WaveformBlocks, samples_of
+from asd_jax.data.columns import group_rows
 from asd_jax.evaluation.pictures import COLOURS, hz_ticks, save, shortened
 from asd_jax.evaluation.results import ScoreRow
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.evaluation.tables import markdown, mean_std
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import Features
@@ -57,22 +59,18 @@ _CASES = (
 )
 
 
-def decisions_of(rows: Sequence[ScoreRow]) -> dict[str, Decisions]:
+def decisions_of(rows: Iterable[ScoreRow]) -> dict[str, Decisions]:
     """Counts the decisions of every machine with labelled test clips, over all its sections.
 
     Args:
         rows: scores of a run; every seed scored the same clips.
     """
-    labelled: dict[str, dict[int, list[ScoreRow]]] = {}
-    for row in rows:
-        if row.label >= 0:
-            labelled.setdefault(row.machine, {}).setdefault(row.seed, []).append(row)
+    table = RowTable.of(rows, ScoreRow)
+    label, decision = table.numbers("label"), table.numbers("decision")
     made = {}
-    for machine, by_seed in sorted(labelled.items()):
-        labels, decisions = (  # (seeds, clips) each
-            np.array([[getattr(row, name) for row in seed] for seed in by_seed.values()])
-            for name in ("label", "decision")
-        )
+    for (machine,), own in sorted(table.groups("machine", rows=label >= 0).items()):
+        of_seeds = _of_seeds(table, own)  # (seeds, clips)
+        labels, decisions = label[of_seeds], decision[of_seeds]
         counts = metrics.confusion_counts(labels, decisions)
         normal, anomalous = counts.fp + counts.tn, counts.tp + counts.fn
         with np.errstate(invalid="ignore"):
@@ -114,7 +112,7 @@ class OfDomain(NamedTuple):
     fpr: np.ndarray
 
 
-def domains_of(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], OfDomain]:
+def domains_of(rows: Iterable[ScoreRow]) -> dict[tuple[str, str], OfDomain]:
     """AUC and false alarms of each domain of every machine whose labelled clips have domains.
 
     A plant does not know a clip's domain: so anomalies of both stand against the normal clips of
@@ -126,41 +124,45 @@ def domains_of(rows: Sequence[ScoreRow]) -> dict[tuple[str, str], OfDomain]:
     Returns:
         (machine, domain) → its figures, ascending.
     """
-    labelled = [row for row in rows if row.label >= 0 and row.domain]
+    table = RowTable.of(rows, ScoreRow)
+    label, score, decision = (table.numbers(name) for name in ("label", "score", "decision"))
+    labelled = (label >= 0) & ~table.column("domain").is_in([""])
     made = {}
-    for machine, domain in sorted({(row.machine, row.domain) for row in labelled}):
-        own = [row for row in labelled if row.machine == machine]
-        seeds = list(dict.fromkeys(row.seed for row in own))
-        aucs = np.full((len(seeds), 0), np.nan)
-        for section in sorted({row.section for row in own}):
-            chosen = [
-                row
-                for row in own
-                if row.section == section and (row.label == 1 or row.domain == domain)
-            ]
-            of_seeds = [[row for row in chosen if row.seed == seed] for seed in seeds]
-            labels, scores = (
-                np.array([[getattr(row, name) for row in seed] for seed in of_seeds])
-                for name in ("label", "score")
-            )
-            if {0, 1} <= set(labels.ravel().tolist()):
-                aucs = np.column_stack([aucs, metrics.auc(labels, scores)])
-        alarms = [
-            [
-                row.decision
-                for row in own
-                if row.seed == seed and row.label == 0 and row.domain == domain
-            ]
-            for seed in seeds
-        ]
-        if aucs.size and all(alarms):
-            made[machine, domain] = OfDomain(aucs.mean(axis=1), np.mean(alarms, axis=1))
+    for (machine,), rows_of in sorted(table.groups("machine", rows=labelled).items()):
+        own = table[rows_of]
+        sections = [rows_of[part] for _, part in sorted(own.groups("section").items())]
+        n_seeds = len(own.column("seed").distinct())
+        for domain in own.column("domain").distinct():
+            of_domain = table.column("domain").is_in([domain])
+            aucs = np.full((n_seeds, 0), np.nan)
+            for section in sections:
+                chosen = section[(label[section] == 1) | of_domain[section]]
+                of_seeds = _of_seeds(table, chosen)
+                labels, scores = label[of_seeds], score[of_seeds]
+                if {0, 1} <= set(labels.ravel().tolist()):
+                    aucs = np.column_stack([aucs, metrics.auc(labels, scores)])
+            normal = rows_of[(label[rows_of] == 0) & of_domain[rows_of]]
+            alarms = decision[_of_seeds(table, normal)]
+            if aucs.size and alarms.size:
+                made[machine, domain] = OfDomain(aucs.mean(axis=1), alarms.mean(axis=1))
     return made
+
+
+def _of_seeds(table: RowTable[ScoreRow], rows: np.ndarray) -> np.ndarray:
+    """Rows of each seed, ascending, in the order of the file: (seeds, clips)."""
+    parts = [own for _, own in sorted(group_rows([table.column("seed")], rows).items())]
+    return np.stack(parts) if parts else np.zeros((0, 0), np.int64)
+
+
+def decided(table: RowTable[ScoreRow]) -> RowTable[ScoreRow]:
+    """The rows whose score and threshold are numbers."""
+    odd = np.isnan(table.numbers("score")) | np.isnan(table.numbers("threshold"))
+    return table[~odd] if odd.any() else table
 
 
 def write_analysis(
     folder: os.PathLike | str,
-    rows: Sequence[ScoreRow],
+    rows: Iterable[ScoreRow],
     features: Features | None = None,
     front_end: ClipFrontEnd | None = None,
 ) -> None:
@@ -173,15 +175,15 @@ def write_analysis(
         front_end: their front end.
     """
     folder = Path(folder)
-    scored = [row for row in rows if not np.isnan([row.score, row.threshold]).any()]
-    undecided = len(rows) - len(scored)
-    rows = scored
+    table = RowTable.of(rows, ScoreRow)
+    rows = decided(table)
+    undecided = len(table) - len(rows)
     machines = decisions_of(rows)
     text = ["# Decisions", "", markdown(decision_rows(machines)), "", DECISIONS_LEGEND]
     if undecided:
         text += ["", f"{undecided} scores or thresholds that are no numbers are left out."]
     if domains := domains_of(rows):
-        table = [
+        cells = [
             [machine, domain, mean_std(np.atleast_1d(own.auc)), mean_std(np.atleast_1d(own.fpr))]
             for (machine, domain), own in domains.items()
         ]
@@ -189,7 +191,7 @@ def write_analysis(
             "",
             "# Domains",
             "",
-            markdown([["machine", "domain", "AUC", "FPR"], *table]),
+            markdown([["machine", "domain", "AUC", "FPR"], *cells]),
             "",
             "Normal clips of each domain against the anomalies of both.",
         ]
@@ -204,7 +206,7 @@ def write_analysis(
 
 def write_spectrograms(
     path: os.PathLike | str,
-    rows: Sequence[ScoreRow],
+    rows: Iterable[ScoreRow],
     machine: str,
     features: Features,
     front_end: ClipFrontEnd,
@@ -223,23 +225,22 @@ def write_spectrograms(
     """
     from matplotlib.figure import Figure
 
-    # A machine's clips may have one name in two sections, as MIMII's have.
-    places = {
-        (clip.section, clip.name): i
-        for i, clip in enumerate(features.clips)
-        if clip.machine == machine
-    }
-    own = [row for row in rows if row.machine == machine]
-    own = [row for row in own if row.seed == own[0].seed]
+    table = RowTable.of(rows, ScoreRow)
+    own = table[table.where(machine=machine)]
+    own = own[own.where(seed=own[0].seed)]
+    label, decision, score = (own.numbers(name) for name in ("label", "decision", "score"))
     shown: list[tuple[str, ScoreRow | None]] = []
-    for label, decision, title, highest in _CASES:
-        cases = [row for row in own if (row.label, row.decision) == (label, decision)]
-        pick = max if highest else min
-        shown.append((title, pick(cases, key=lambda row: row.score) if cases else None))
+    for wanted, called, title, highest in _CASES:
+        cases = np.flatnonzero((label == wanted) & (decision == called))
+        pick = np.argmax if highest else np.argmin
+        shown.append((title, own[cases[pick(score[cases])]] if len(cases) else None))
+    # A machine's clips may have one name in two sections, as MIMII's have.
+    wanted_clips = {(row.section, row.clip) for _, row in shown if row}
+    places = np.flatnonzero(features.clips.where(machine=machine))
     clips = {
-        (row.section, row.clip): features.read_clips([places[row.section, row.clip]])[0]
-        for _, row in shown
-        if row
+        (clip.section, clip.name): features.read_clips([place])[0]
+        for place, clip in zip(places.tolist(), features.clips[places], strict=True)
+        if (clip.section, clip.name) in wanted_clips
     }
     if isinstance(front_end, WaveformBlocks):
         front_end = log_mel = FrontEnd(front_end.sample_rate)

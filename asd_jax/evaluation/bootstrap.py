@@ -5,6 +5,7 @@ clips, and its AUC and pAUCs are sums of cumulative weights, vectorised over the
 runs in NumPy on the host, where sorting and counting cost far less than in XLA on a CPU.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from asd_jax.metrics import FLOOR_SLACK, RankingMetrics, check_max_fpr, mcclish
 
 # Clips times resamples in memory at once.
 _BLOCK = 4_000_000
+# Clips times resamples whose draws are counted together, so that the counts stay in a core's cache.
+_CELLS = 80_000
 # Share of the resamples inside an interval.
 _COVERAGE = 0.95
 
@@ -90,38 +93,72 @@ def bootstrap(
 
     values = np.full((3, *shape[:-1], n_resamples), np.nan)
     for row, index in enumerate(np.ndindex(labels.shape[:-1])):
-        positive = np.flatnonzero((labels[index] == 1) & mask[index])
-        negative = np.flatnonzero((labels[index] == 0) & mask[index])
-        if not positive.size or not negative.size:
-            continue
         # The rows of scores that share this row's labels: all of an axis that is broadcast.
         shared = tuple(
             slice(None) if size == 1 else slice(i, i + 1)
             for i, size in zip(index, labels.shape[:-1], strict=True)
         )
-        shared_scores = scores[shared]
-        out = values[(slice(None), *shared)]  # a view, (3, ..., n_resamples)
-        rng = np.random.default_rng([seed, row])
-        block = max(1, min(n_resamples, _BLOCK // shape[-1]))
-        for start in range(0, n_resamples, block):
-            count = min(block, n_resamples - start)
-            draws_pos = _draw(rng, positive.size, count)
-            draws_neg = _draw(rng, negative.size, count)
-            for place in np.ndindex(shared_scores.shape[:-1]):
-                clip_scores = shared_scores[place]  # (clips,)
-                out[(slice(None), *place, slice(start, start + count))] = _weighted_metrics(
-                    clip_scores[positive], clip_scores[negative], draws_pos, draws_neg, max_fpr
-                )
+        values[(slice(None), *shared)] = resample_group(
+            labels[index], scores[shared], mask[index], n_resamples, [seed, row], shape[-1], max_fpr
+        )
+    return RankingMetrics(*values)
+
+
+def resample_group(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    mask: np.ndarray,
+    n_resamples: int,
+    seed: Sequence[int],
+    longest: int,
+    max_fpr: float = 0.1,
+) -> RankingMetrics:
+    """The values of `bootstrap` of one group, without the padding of arrays of groups.
+
+    Args:
+        labels: (clips,), as of `bootstrap`.
+        scores: (..., clips), of which each row has the same resamples.
+        mask: (clips,), as of `bootstrap`.
+        n_resamples: as of `bootstrap`.
+        seed: of `bootstrap`, and the group's number.
+        longest: clips of the longest group, which decide how many resamples are drawn at a time,
+            and so which.
+        max_fpr: as of `bootstrap`.
+
+    Returns:
+        Values (..., n_resamples).
+    """
+    values = np.full((3, *scores.shape[:-1], n_resamples), np.nan)
+    positive = np.flatnonzero((labels == 1) & mask)
+    negative = np.flatnonzero((labels == 0) & mask)
+    if not positive.size or not negative.size:
+        return RankingMetrics(*values)
+    rng = np.random.default_rng(seed)
+    block = max(1, min(n_resamples, _BLOCK // longest))
+    for start in range(0, n_resamples, block):
+        count = min(block, n_resamples - start)
+        draws_pos = _draw(rng, positive.size, count)
+        draws_neg = _draw(rng, negative.size, count)
+        for place in np.ndindex(scores.shape[:-1]):
+            clip_scores = scores[place]  # (clips,)
+            values[(slice(None), *place, slice(start, start + count))] = _weighted_metrics(
+                clip_scores[positive], clip_scores[negative], draws_pos, draws_neg, max_fpr
+            )
     return RankingMetrics(*values)
 
 
 def _draw(rng: np.random.Generator, n: int, n_resamples: int) -> np.ndarray:
     """Counts how often each of n clips is drawn in n draws: (n, n_resamples)."""
     draws = rng.integers(n, size=(n_resamples, n), dtype=np.uint16 if n <= 2**16 else np.uint32)
-    # One count for all resamples: each has n cells of its own.
-    cells = draws + np.arange(n_resamples)[:, None] * n
-    counts = np.bincount(cells.ravel(), minlength=n * n_resamples).reshape(n_resamples, n)
-    return np.ascontiguousarray(counts.T.astype(np.float32))
+    counts = np.empty((n, n_resamples), np.float32)
+    together = max(1, _CELLS // n)
+    for first in range(0, n_resamples, together):
+        # One count for some resamples: each has n cells of its own.
+        part = draws[first : first + together]
+        cells = part + np.arange(len(part))[:, None] * n
+        of_cells = np.bincount(cells.ravel(), minlength=n * len(part))
+        counts[:, first : first + together] = of_cells.reshape(len(part), n).T
+    return counts
 
 
 def _weighted_metrics(
@@ -150,7 +187,8 @@ def _weighted_metrics(
     # Anomalies above each level of normal scores, without and with those equal to it.
     higher = n_pos - np.searchsorted(pos[order], ordered[first], side="right")
     as_high = n_pos - np.searchsorted(pos[order], ordered[first], side="left")
-    tp0, tp1 = above[higher], above[as_high]
+    tp0 = above[higher]
+    tp1 = above[as_high] if (as_high != higher).any() else tp0  # equal but for ties
     height = tp0 + tp1  # twice a segment's mean height
     auc = np.einsum("lr,lr->r", width, height) / (2 * n_pos * n_neg)
 

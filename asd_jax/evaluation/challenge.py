@@ -7,9 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from asd_jax.data.years import YEARS
 from asd_jax.errors import UserError
-from asd_jax.evaluation.results import ScoreRow, number
+from asd_jax.evaluation.results import ScoreRow
+from asd_jax.evaluation.row_files import number
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.runtime.files import atomic_write, fitting_name
 
 SCORES, DECISIONS = "anomaly_score", "decision_result"
@@ -39,25 +43,35 @@ def write_challenge_files(
     Raises:
         UserError: as `file_suffix`; a clip is scored twice; or the disk fails.
     """
-    files: dict[tuple[int, str], dict[str, ScoreRow]] = {}
-    for row in rows:
-        suffix = file_suffix(row.machine, row.section, row.domain, year)
-        clips = files.setdefault((row.seed, suffix), {})
-        if row.clip in clips:
-            raise UserError(f"{row.clip} of {row.machine} is scored twice by seed {row.seed}")
-        clips[row.clip] = row
+    table = RowTable.of(rows, ScoreRow)
+    files: dict[tuple[int, str], list[np.ndarray]] = {}
+    by = ("seed", "machine", "section", "domain")
+    for (seed, machine, section, domain), own in table.groups(*by).items():
+        files.setdefault((seed, file_suffix(machine, section, domain, year)), []).append(own)
+    ordered = {key: _by_name(table, np.concatenate(own)) for key, own in sorted(files.items())}
     Path(folder).mkdir(parents=True, exist_ok=True)  # also where no clip was scored
     several = len({seed for seed, _ in files}) > 1
     written = []
-    for (seed, suffix), clips in sorted(files.items()):
+    for (seed, suffix), rows_of in ordered.items():
         place = Path(folder) / f"seed_{seed}" if several else Path(folder)
-        ordered = [clips[name] for name in sorted(clips)]
-        scores = [(row.clip, number(row.score)) for row in ordered]
+        part = table[rows_of]
+        names = part.column("clip").tolist()
+        scores = [*zip(names, map(number, part.values("score")), strict=True)]
         written.append(_write(place / fitting_name(f"{SCORES}_{suffix}", ".csv"), scores))
         if year >= 2021:
-            decisions = [(row.clip, int(row.decision)) for row in ordered]
+            decisions = [*zip(names, part.values("decision"), strict=True)]
             written.append(_write(place / fitting_name(f"{DECISIONS}_{suffix}", ".csv"), decisions))
     return tuple(written)
+
+
+def _by_name(table: RowTable[ScoreRow], rows: np.ndarray) -> np.ndarray:
+    """The rows of a file in the order of the clips' names; UserError for two of one clip."""
+    ranks = table.column("clip")[rows].ranks()
+    order = np.argsort(ranks)
+    if (twice := np.diff(ranks[order]) == 0).any():
+        row = table[rows[order[np.argmax(twice)]]]
+        raise UserError(f"{row.clip} of {row.machine} is scored twice by seed {row.seed}")
+    return rows[order]
 
 
 def file_suffix(machine: str, section: str, domain: str, year: int) -> str:

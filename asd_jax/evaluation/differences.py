@@ -4,6 +4,7 @@ A resample draws the same clips for every run, so that what is hard for all of t
 tells apart runs whose own intervals overlap.
 """
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from asd_jax import metrics
 from asd_jax.evaluation.bootstrap import bootstrap, percentile_interval
 from asd_jax.evaluation.results import ScoreGroups, ScoreRow, score_groups
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.evaluation.tables import aligned
 from asd_jax.metrics import mean_over_sections
 
@@ -84,14 +86,21 @@ def differences(
         >>> found.rows[0].values.tolist(), found.rows[0].difference.tolist()
         ([0.75, 1.0], [0.25])
     """
-    common, left_out = _common(runs)
+    tables = [RowTable.of(run, ScoreRow) for run in runs]
+    common, left_out = _common(tables)
     owner: list[int] = []  # of each seed of all runs
-    rows: list[ScoreRow] = []
-    for number, run in enumerate(runs):
-        seeds = {own: len(owner) + i for i, own in enumerate(sorted({row.seed for row in run}))}
+    parts: list[RowTable[ScoreRow]] = []
+    for number, table in enumerate(tables):
+        seed_column = table.column("seed")
+        seeds = {own: len(owner) + i for i, own in enumerate(seed_column.distinct())}
         owner += [number] * len(seeds)
-        kept = (row for row in run if (row.machine, row.section) in common)
-        rows += [row._replace(seed=seeds[row.seed]) for row in kept]
+        # A value that no row has is no seed.
+        renamed = seed_column.renamed([seeds.get(own, -1) for own in seed_column.values])
+        kept = np.zeros(len(table), bool)
+        for group, own in table.groups("machine", "section").items():
+            kept[own] = group in common
+        parts.append(table.replace(seed=renamed)[kept])
+    rows = RowTable.concatenate(parts, ScoreRow)
     groups = score_groups(rows, year)
     if groups is None:
         return Differences((), left_out)
@@ -178,21 +187,22 @@ def difference_lines(
 _ARRAYS = ("labels", "scores", "decisions", "ranked", "own")
 
 
-def _common(
-    runs: Sequence[Sequence[ScoreRow]],
-) -> tuple[set[tuple[str, str]], tuple[str, ...]]:
+def _common(tables: Sequence[RowTable[ScoreRow]]) -> tuple[set[tuple], tuple[str, ...]]:
     """Machines and sections of which all runs scored the same clips; names of the other ones."""
-    of_runs: list[dict[tuple[str, str], set[tuple[str, str, int]]]] = []
-    for run in runs:
-        found: dict[tuple[str, str], set[tuple[str, str, int]]] = {}
-        for row in run:
-            clip = row.clip, row.domain, row.label
-            found.setdefault((row.machine, row.section), set()).add(clip)
-        of_runs.append(found)
+    of_runs: list[dict[tuple, bytes]] = []
+    for table in tables:
+        groups = table.groups("machine", "section").items()
+        of_runs.append({group: _clips_digest(table[own]) for group, own in groups})
     every = sorted({group for found in of_runs for group in found})
     first = of_runs[0]
     same = {g for g in every if g in first and all(f.get(g) == first[g] for f in of_runs)}
     return same, tuple(" ".join(filter(None, group)) for group in every if group not in same)
+
+
+def _clips_digest(table: RowTable[ScoreRow]) -> bytes:
+    """Digest of the clips of some rows, with their domains and labels, in any order."""
+    clips = {(row.clip, row.domain, row.label) for row in table}
+    return hashlib.sha256(repr(sorted(clips)).encode("utf-8", "surrogatepass")).digest()
 
 
 def _metrics_of(

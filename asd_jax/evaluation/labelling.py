@@ -1,13 +1,15 @@
 """Scores with the labels and domains of a ground truth that was published after the run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED
+from asd_jax.data.columns import CategoricalBuilder
 from asd_jax.data.ground_truth import GroundTruth, Section, names_of
 from asd_jax.data.names import official_name
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow
+from asd_jax.evaluation.row_table import RowTable, over_seeds
 
 _LABELS = {NORMAL: "normal", ANOMALY: "anomaly", UNLABELLED: ""}
 
@@ -105,24 +107,29 @@ def _checked(
     return lines
 
 
-def labelled_rows(truth: GroundTruth, rows: Iterable[ScoreRow]) -> tuple[ScoreRow, ...]:
+def labelled_rows(truth: GroundTruth, rows: Iterable[ScoreRow]) -> RowTable[ScoreRow]:
     """Scores with labels and domains of the ground truth, which must be that of their clips."""
-    labelled = []
-    for row in rows:
-        known = truth.sections.get((row.machine, row.section), {}).get(row.clip)
-        if known is not None:
-            row = row._replace(label=known.label, domain=known.domain or row.domain)
-        labelled.append(row)
-    return tuple(labelled)
+    table = RowTable.of(rows, ScoreRow)
+    labels, domains = CategoricalBuilder(), CategoricalBuilder()
+    fields = table.row_type._fields
+    for block in table.blocks():
+        columns = dict(zip(fields, block, strict=True))
+        places = zip(*(columns[name] for name in ("machine", "section", "clip")), strict=True)
+        known = [truth.sections.get(place[:2], {}).get(place[2]) for place in places]
+        facts = [*zip(known, columns["label"], columns["domain"], strict=True)]
+        labels.extend(label if own is None else own.label for own, label, _ in facts)
+        domains.extend(domain if own is None else own.domain or domain for own, _, domain in facts)
+    return table.replace(label=labels.column(), domain=domains.column())
 
 
-def clips_of(rows: Sequence[ScoreRow]) -> list[ScoredClip]:
+def clips_of(rows: Iterable[ScoreRow]) -> list[ScoredClip]:
     """The test clips of scores, each once, with what their names say: no earlier ground truth's."""
-    clips = []
-    for machine, section, name in dict.fromkeys((r.machine, r.section, r.clip) for r in rows):
-        named = official_name(name)
-        domain, label = (named.domain, named.label) if named else ("", UNLABELLED)
-        clips.append(ScoredClip(machine, section, name, domain, label))
+    table, clips = RowTable.of(rows, ScoreRow), []
+    for (machine, section), own in table.groups("machine", "section").items():
+        for name in table.column("clip")[over_seeds(table, own).first].tolist():
+            named = official_name(name)
+            domain, label = (named.domain, named.label) if named else ("", UNLABELLED)
+            clips.append(ScoredClip(machine, section, name, domain, label))
     return clips
 
 

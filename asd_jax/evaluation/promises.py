@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from asd_jax.data.columns import Categorical
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow, TrainingRow
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.scoring.conformal import (
     Promise,
     Reference,
@@ -25,12 +27,12 @@ class References(NamedTuple):
     Attributes:
         scores: (seeds, clips).
         seeds: of the rows.
-        groups: (clips,) names; "" for a clip by itself.
+        groups: column (clips,) of names; "" for a clip by itself.
     """
 
     scores: np.ndarray
     seeds: tuple[int, ...]
-    groups: tuple[str, ...]
+    groups: Categorical
 
     def of_seed(self, seed: int | None) -> Reference:
         """The scores of a seed; None for their mean over the seeds."""
@@ -38,14 +40,16 @@ class References(NamedTuple):
         return Reference.of(scores, numbered(self.groups))
 
 
-def numbered(groups: Iterable[str]) -> np.ndarray:
-    """(clips,) texts of groups, of which clips without one have their own.
+def numbered(groups: Categorical) -> np.ndarray:
+    """int64 (clips,) numbers of groups, of which clips without one ("") have their own.
 
     Examples:
-        >>> numbered(["day1", "", "day1", ""]).tolist()
-        ['=day1', '1', '=day1', '3']
+        >>> numbered(Categorical(np.array([0, 1, 0, 1]), ("day1", ""))).tolist()
+        [4, 1, 4, 3]
     """
-    return np.array([f"={group}" if group else str(i) for i, group in enumerate(groups)])
+    alone = groups.is_in([""])
+    # Above those of all clips that are by themselves.
+    return np.where(alone, np.arange(len(alone)), len(alone) + groups.codes.astype(np.int64))
 
 
 def rounded(values: Any) -> np.ndarray:
@@ -69,28 +73,42 @@ def references_of(rows: Iterable[TrainingRow]) -> dict[Served, References]:
     Raises:
         UserError: the seeds did not score the same clips.
     """
-    found: dict[Served, dict[int, list[TrainingRow]]] = {}
-    for row in rows:
-        if row.unseen and row.sets_threshold:
-            of_seeds = found.setdefault(_served(row), {})
-            of_seeds.setdefault(row.seed, []).append(row)
+    table = RowTable.of(rows, TrainingRow)
+    mask = table.where(unseen=1, sets_threshold=1)
+    found: dict[Served, dict[int, list[np.ndarray]]] = {}
+    by = ("machine", "section", "by_section", "seed")
+    # Where models serve a whole machine, all its sections are one reference.
+    whole = table.where(by_section=0) & mask
+    of_machines = table.groups("machine", "seed", rows=whole).items()
+    of_sections = table.groups(*by, rows=mask & ~whole).items()
+    for served, seed, own in [
+        *(((machine, ""), seed, own) for (machine, seed), own in of_machines),
+        *(((machine, section), seed, own) for (machine, section, _, seed), own in of_sections),
+    ]:
+        found.setdefault(served, {}).setdefault(seed, []).append(own)
+    score, group = table.numbers("score"), table.column("group")
     references = {}
-    for served, of_seeds in found.items():
-        clips = [[(row.section, row.clip) for row in own] for own in of_seeds.values()]
-        if any(own != clips[0] for own in clips):
-            raise UserError(
-                f"training_scores.csv: the seeds of {' '.join(served)} did not score the same "
-                "clips; remove it, and the command of the run writes it again"
-            )
-        first = next(iter(of_seeds.values()))
-        scores = rounded([[row.score for row in own] for own in of_seeds.values()])
-        groups = tuple(row.group for row in first)
-        references[served] = References(scores, tuple(of_seeds), groups)
+    for served, parts in sorted(found.items(), key=lambda item: _first(item[1])):
+        of_seeds = {seed: np.sort(np.concatenate(own)) for seed, own in parts.items()}
+        first, *others = of_seeds.values()
+        sections, ranks = table.column("section").codes, table.name_ranks
+        for own in others:
+            if len(own) != len(first) or not (
+                np.array_equal(sections[own], sections[first])
+                and np.array_equal(ranks[own], ranks[first])
+            ):
+                raise UserError(
+                    f"training_scores.csv: the seeds of {' '.join(served)} did not score the same "
+                    "clips; remove it, and the command of the run writes it again"
+                )
+        scores = rounded([score[own] for own in of_seeds.values()])
+        references[served] = References(scores, tuple(of_seeds), group[first])
     return references
 
 
-def _served(row: TrainingRow) -> Served:
-    return row.machine, row.section if row.by_section else ""
+def _first(of_seeds: Mapping[int, Sequence[np.ndarray]]) -> int:
+    """The first row of some seeds."""
+    return min(int(own[0]) for parts in of_seeds.values() for own in parts)
 
 
 def serving(
@@ -100,20 +118,18 @@ def serving(
     return references.get((machine, section)) or references.get((machine, ""))
 
 
-def with_p_values(rows: Sequence[ScoreRow], training: Iterable[TrainingRow]) -> list[ScoreRow]:
+def with_p_values(rows: Iterable[ScoreRow], training: Iterable[TrainingRow]) -> RowTable[ScoreRow]:
     """The rows of test clips with their p-values, by those of the training clips."""
-    references = references_of(training)
-    found = list(rows)
-    for indices, reference in _of_references(rows, references):
-        values = p_values(rounded([rows[i].score for i in indices]), reference)
-        for i, value in zip(indices, values.tolist(), strict=True):
-            found[i] = rows[i]._replace(p_value=value)
-    return found
+    table = RowTable.of(rows, ScoreRow)
+    score, values = table.numbers("score"), table.numbers("p_value").copy()
+    for own, reference in _of_references(table, references_of(training)):
+        values[own] = p_values(rounded(score[own]), reference)
+    return table.replace(p_value=values)
 
 
 def decided_anew(
-    rows: Sequence[ScoreRow], training: Iterable[TrainingRow], false_alarms: float
-) -> list[ScoreRow]:
+    rows: Iterable[ScoreRow], training: Iterable[TrainingRow], false_alarms: float
+) -> RowTable[ScoreRow]:
     """The rows of test clips with thresholds that keep another rate of false alarms.
 
     Args:
@@ -124,20 +140,19 @@ def decided_anew(
     Raises:
         UserError: there are no clips that were kept apart from the fit, or too few for the rate.
     """
-    references = references_of(training)
-    decided: dict[int, ScoreRow] = {}
-    for indices, reference in _of_references(rows, references):
+    table = RowTable.of(rows, ScoreRow)
+    score = rounded(table.numbers("score"))
+    thresholds, decided = np.full(len(table), np.nan), np.zeros(len(table), bool)
+    for own, reference in _of_references(table, references_of(training)):
         threshold, problem = conformal_threshold(reference, false_alarms)
         if problem:
-            row = rows[indices[0]]
+            row = table[own[0]]
             raise UserError(f"{row.machine} {row.section}: {too_few(problem, reference)}")
-        for i in indices:
-            decision = int(rounded(rows[i].score) > threshold)
-            decided[i] = rows[i]._replace(threshold=threshold, decision=decision)
-    lacking = next((row for i, row in enumerate(rows) if i not in decided), None)
-    if lacking is not None:
+        thresholds[own], decided[own] = threshold, True
+    if not decided.all():
+        lacking = table[int(np.argmin(decided))]
         raise UserError(f"{lacking.machine} {lacking.section}: {NO_REFERENCE}")
-    return [decided[i] for i in range(len(rows))]
+    return table.replace(threshold=thresholds, decision=(score > thresholds).astype(int))
 
 
 NO_REFERENCE = (
@@ -162,21 +177,22 @@ def too_few(problem: str, reference: Reference) -> str:
 
 
 def _of_references(
-    rows: Sequence[ScoreRow], references: Mapping[Served, References]
-) -> list[tuple[list[int], Reference]]:
+    table: RowTable[ScoreRow], references: Mapping[Served, References]
+) -> list[tuple[np.ndarray, Reference]]:
     """The rows of each seed of a machine and section, by place, beside their reference."""
-    groups: dict[tuple[str, str, int], list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault((row.machine, row.section, row.seed), []).append(i)
-    return [
-        (indices, own.of_seed(seed))
-        for (machine, section, seed), indices in groups.items()
-        if (own := serving(references, machine, section)) is not None
-    ]
+    known: dict[tuple[int, int], Reference] = {}  # of a machine, and shared by its sections
+    found = []
+    for (machine, section, seed), rows in table.groups("machine", "section", "seed").items():
+        own = serving(references, machine, section)
+        if own is not None:
+            if (id(own), seed) not in known:
+                known[id(own), seed] = own.of_seed(seed)
+            found.append((rows, known[id(own), seed]))
+    return found
 
 
 def promise_lines(
-    rows: Sequence[ScoreRow], training: Iterable[TrainingRow], clip_seconds: float = 0.0
+    rows: Iterable[ScoreRow], training: Iterable[TrainingRow], clip_seconds: float = 0.0
 ) -> list[str]:
     """What the thresholds promise, machines of which it is alike in one line.
 
@@ -187,8 +203,9 @@ def promise_lines(
     """
     of_machines: dict[tuple[str, str], list[Promise]] = {}
     single: dict[tuple[str, str], bool] = {}
-    for indices, reference in _of_references(rows, references_of(training)):
-        row = rows[indices[0]]
+    table = RowTable.of(rows, ScoreRow)
+    for own, reference in _of_references(table, references_of(training)):
+        row = table[own[0]]
         promise = promise_of(float(rounded(row.threshold)), reference)
         if np.isfinite(promise.rate):
             of_machines.setdefault((row.machine, row.section), []).append(promise)

@@ -1,20 +1,22 @@
 """Clip scores and results of a run: their CSV files, and the evaluation between them."""
 
-import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from asd_jax import metrics
 from asd_jax.errors import UserError
-from asd_jax.evaluation.bootstrap import bootstrap, percentile_interval
+from asd_jax.evaluation.bootstrap import percentile_interval, resample_group
+from asd_jax.evaluation.row_files import read_rows, read_table, write_rows
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.metrics import RankingMetrics, domains_of, mean_over_sections
-from asd_jax.runtime.files import atomic_write
 
 # The section of lines that average over a machine's sections.
 MEAN = "mean"
+# Scores, with their padding, that are evaluated together.
+_TOGETHER = 4_000_000
 
 
 class ScoreRow(NamedTuple):
@@ -123,9 +125,10 @@ def evaluate(rows: Iterable[ScoreRow], year: int) -> tuple[ResultRow, ...]:
     Raises:
         UserError: a clip is scored twice, or by some seeds only.
     """
-    groups = score_groups(rows, year)
-    if groups is None:
-        return ()
+    return tuple(row for groups in _parts(rows, year) for row in _results_of(groups))
+
+
+def _results_of(groups: "ScoreGroups") -> Iterator[ResultRow]:
     ranked = metrics.ranking_metrics(groups.labels, groups.scores, groups.ranked)
     own = metrics.ranking_metrics(groups.labels, groups.scores, groups.own)
     counts = metrics.confusion_counts(groups.labels, groups.decisions, groups.own)
@@ -135,14 +138,10 @@ def evaluate(rows: Iterable[ScoreRow], year: int) -> tuple[ResultRow, ...]:
         np.where(labelled, metric(counts), np.nan)
         for metric in (metrics.precision, metrics.recall, metrics.f1)
     ]
-    return tuple(
-        ResultRow(
-            *key, seed, int(n_normal[at]), int(n_anomaly[at]), *(float(v[at]) for v in values)
-        )
-        for g, key in enumerate(groups.keys)
-        for s, seed in enumerate(groups.seeds)
-        for at in [(g, s)]
-    )
+    for g, key in enumerate(groups.keys):
+        for s, seed in enumerate(groups.seeds):
+            counted = int(n_normal[g, s]), int(n_anomaly[g, s])
+            yield ResultRow(*key, seed, *counted, *(float(v[g, s]) for v in values))
 
 
 def bootstrap_results(
@@ -164,34 +163,30 @@ def bootstrap_results(
         (machine, section, domain) → (low, high) of each metric. The section `MEAN` has the
         intervals of a machine's mean over its sections.
     """
-    groups = score_groups(rows, year)
-    if groups is None:
-        return {}
-    labels = groups.labels
-    ranked = bootstrap(labels, groups.scores, groups.ranked, n_resamples=n_resamples, seed=seed)
-    own = ranked
-    if not np.array_equal(groups.own, groups.ranked):
-        own = bootstrap(labels, groups.scores, groups.own, n_resamples=n_resamples, seed=seed)
-    values = (ranked.auc, own.pauc, own.pauc_mcclish)  # each (groups, seeds, resamples)
-
-    def interval(metric_values: Iterable[np.ndarray]) -> RankingMetrics:
-        """From each metric's values (seeds, resamples)."""
-        return RankingMetrics(*(percentile_interval(v.mean(0)) for v in metric_values))
-
-    intervals = {key: interval(v[g] for v in values) for g, key in enumerate(groups.keys)}
+    intervals: dict[tuple[str, str, str], RankingMetrics] = {}
+    # Each metric's values (seeds, resamples) of every labelled section, by machine and domain.
+    of_sections: dict[tuple[str, str], list[list[np.ndarray]]] = {}
+    groups = [*_groups(RowTable.of(rows, ScoreRow), year)]
+    longest = max((len(group.labels) for group in groups), default=0)
+    for number, group in enumerate(groups):
+        values = group.resampled(n_resamples, seed, number, longest)
+        machine, _, domain = group.key
+        intervals[group.key] = _interval(values)
+        if (group.labels[group.own] >= 0).any():
+            of_sections.setdefault((machine, domain), []).append(values)
     # Every machine's mean over its labelled sections, resample by resample.
-    labelled = ((labels >= 0) & groups.own).any(axis=(1, 2))
-    for machine, domain in dict.fromkeys((key[0], key[2]) for key in groups.keys):
-        sections = [
-            g
-            for g, key in enumerate(groups.keys)
-            if (key[0], key[2]) == (machine, domain) and labelled[g]
+    for (machine, domain), sections in of_sections.items():
+        means = [
+            mean_over_sections([*of_metric], year, axis=0)
+            for of_metric in zip(*sections, strict=True)
         ]
-        if sections:
-            intervals[machine, MEAN, domain] = interval(
-                mean_over_sections(v[sections], year, axis=0) for v in values
-            )
+        intervals[machine, MEAN, domain] = _interval(means)
     return intervals
+
+
+def _interval(metric_values: Iterable[np.ndarray]) -> RankingMetrics:
+    """Intervals of the means over the seeds, from each metric's values (seeds, resamples)."""
+    return RankingMetrics(*(percentile_interval(v.mean(0)) for v in metric_values))
 
 
 def constant_scores(rows: Iterable[ScoreRow]) -> list[str]:
@@ -204,13 +199,13 @@ def constant_scores(rows: Iterable[ScoreRow]) -> list[str]:
         >>> constant_scores(rows)
         ['fan 00, seed 0: all 2 test clips have the same score, which says nothing about them']
     """
-    groups: dict[tuple[str, str, int], list[float]] = {}
-    for row in rows:
-        groups.setdefault((row.machine, row.section, row.seed), []).append(row.score)
+    table = RowTable.of(rows, ScoreRow)
+    scores = table.numbers("score")
     constant: dict[tuple[str, str, int], list[str]] = {}
-    for (machine, section, seed), scores in groups.items():
-        if len(scores) > 1 and min(scores) == max(scores):
-            constant.setdefault((machine, section, len(scores)), []).append(str(seed))
+    for (machine, section, seed), rows_of in table.groups("machine", "section", "seed").items():
+        own = scores[rows_of]
+        if len(own) > 1 and own.min() == own.max():
+            constant.setdefault((machine, section, len(own)), []).append(str(seed))
     return [
         f"{machine} {section}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: all {n} test clips "
         "have the same score, which says nothing about them"
@@ -246,64 +241,124 @@ def score_groups(rows: Iterable[ScoreRow], year: int) -> ScoreGroups | None:
     Raises:
         UserError: a clip is scored twice, or by some seeds only.
     """
-    # The rows by section, seed and clip.
-    sections: dict[tuple[str, str], dict[int, dict[str, ScoreRow]]] = {}
-    for row in rows:
-        clips = sections.setdefault((row.machine, row.section), {}).setdefault(row.seed, {})
-        if row.clip in clips:
-            raise UserError(
-                f"{row.clip} of {row.machine}, section {row.section}, is scored twice by seed "
-                f"{row.seed}"
-            )
-        clips[row.clip] = row
-    seeds = tuple(sorted({seed for by_seed in sections.values() for seed in by_seed}))
+    groups = [*_groups(RowTable.of(rows, ScoreRow), year)]
+    return _padded(groups) if groups else None
 
-    # For each section, arrays over its clips in the order of their names; then a group for each
-    # domain, with a mask of its clips.
-    arrays = []
-    for (machine, section), by_seed in sorted(sections.items()):
-        first = next(iter(by_seed.values()))
-        names = sorted(first)
-        for seed in seeds:
-            if by_seed.get(seed, {}).keys() != first.keys():
-                raise UserError(
-                    f"the seeds {', '.join(map(str, seeds))} did not score the same clips of "
-                    f"{machine}, section {section} (seed {seed} differs); score them again"
-                )
-        labels = np.array([first[name].label for name in names])
-        domain = np.array([first[name].domain for name in names])
-        scores = np.array([[by_seed[s][name].score for name in names] for s in seeds])
-        decisions = np.array([[by_seed[s][name].decision for name in names] for s in seeds])
+
+class _Group(NamedTuple):
+    """The scores of a machine, section and domain.
+
+    Attributes:
+        key: machine, section and domain.
+        seeds: all seeds of the run, ascending.
+        labels: (clips,) of the section, in the order of the clips' names.
+        scores: (seeds, clips).
+        decisions: (seeds, clips).
+        ranked: (clips,), those that the domain's AUC ranks.
+        own: (clips,), the domain's own.
+    """
+
+    key: tuple[str, str, str]
+    seeds: tuple[int, ...]
+    labels: np.ndarray
+    scores: np.ndarray
+    decisions: np.ndarray
+    ranked: np.ndarray
+    own: np.ndarray
+
+    def resampled(self, n_resamples: int, seed: int, number: int, longest: int) -> list[np.ndarray]:
+        """AUC of the ranked clips and pAUCs of the own ones: (seeds, n_resamples) each."""
+
+        def drawn(mask: np.ndarray) -> RankingMetrics:
+            return resample_group(
+                self.labels, self.scores, mask, n_resamples, [seed, number], longest
+            )
+
+        ranked = drawn(self.ranked)
+        own = ranked if np.array_equal(self.own, self.ranked) else drawn(self.own)
+        return [ranked.auc, own.pauc, own.pauc_mcclish]
+
+
+def _groups(table: RowTable[ScoreRow], year: int) -> Iterator[_Group]:
+    """The groups of a year's results, ascending; errors as of `score_groups`."""
+    seeds = tuple(table.column("seed").distinct())
+    label, decision, score = (table.numbers(name) for name in ("label", "decision", "score"))
+    for (machine, section), rows in sorted(table.groups("machine", "section").items()):
+        of_seeds = _aligned(table, rows, seeds)  # (seeds, clips)
+        first = of_seeds[0]
+        labels, domain = label[first], table.column("domain")[first]
         for reported in domains_of(year):
-            own = np.full(len(names), True) if reported == "all" else domain == reported
+            own = np.full(len(first), True) if reported == "all" else domain.is_in([reported])
             if own.any():
                 # Since 2022 a domain's AUC ranks its normal clips against all anomalies.
                 ranked = own | (labels == 1) if year >= 2022 else own
                 key = (machine, section, reported)
-                arrays.append((key, labels, scores, decisions, ranked, own))
+                values = score[of_seeds], decision[of_seeds]
+                yield _Group(key, seeds, labels, *values, ranked, own)
 
-    if not arrays:
-        return None
-    length = max(len(own) for *_, own in arrays)
 
-    def padded(column: int, fill: Any) -> np.ndarray:
-        """One of the arrays of all groups, padded to the longest: (groups, seeds or 1, clips)."""
-        parts = [np.atleast_2d(a[column]) for a in arrays]
-        return np.stack(
-            [
-                np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=fill)
-                for part in parts
-            ]
+def _aligned(table: RowTable[ScoreRow], rows: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+    """Rows of a section by seed and, ascending, the clips' names: (seeds, clips)."""
+    place = table[rows[:1]][0]
+    ranks = table.name_ranks[rows]
+    numbers = table.column("seed")[rows].places(seeds)
+    order = np.lexsort((ranks, numbers))
+    ranks, numbers = ranks[order], numbers[order]
+    if (twice := (np.diff(ranks) == 0) & (np.diff(numbers) == 0)).any():
+        row = table[int(rows[order[np.argmax(twice)]])]
+        raise UserError(
+            f"{row.clip} of {row.machine}, section {row.section}, is scored twice by seed "
+            f"{row.seed}"
         )
+    counts = np.bincount(numbers, minlength=len(seeds))
+    starts = np.cumsum(counts) - counts
+    # The clips that counts are those of the seed that comes first in the file.
+    first = int(table.column("seed")[rows[:1]].places(seeds)[0])
+    wanted = ranks[starts[first] : starts[first] + counts[first]]
+    for seed, start, count in zip(seeds, starts, counts, strict=True):
+        if not np.array_equal(ranks[start : start + count], wanted):
+            raise UserError(
+                f"the seeds {', '.join(map(str, seeds))} did not score the same clips of "
+                f"{place.machine}, section {place.section} (seed {seed} differs); score them again"
+            )
+    return rows[order].reshape(len(seeds), -1)
+
+
+def _parts(rows: Iterable[ScoreRow], year: int) -> Iterator[ScoreGroups]:
+    """Groups that are evaluated together, so that their padding needs little memory."""
+    part: list[_Group] = []
+    longest = 0
+    for group in _groups(RowTable.of(rows, ScoreRow), year):
+        longest = max(longest, group.scores.size)
+        if part and longest * (len(part) + 1) > _TOGETHER:
+            yield _padded(part)
+            part, longest = [], group.scores.size
+        part.append(group)
+    if part:
+        yield _padded(part)
+
+
+def _padded(groups: Sequence[_Group]) -> ScoreGroups:
+    """Groups as arrays, padded to the longest."""
+    length = max(len(group.labels) for group in groups)
+
+    def padded(name: str, fill: Any) -> np.ndarray:
+        """An array of all groups: (groups, seeds or 1, clips)."""
+        parts = [np.atleast_2d(getattr(group, name)) for group in groups]
+        shape = (len(parts), len(parts[0]), length)
+        values = np.full(shape, fill, np.result_type(*{part.dtype for part in parts}))
+        for own, part in zip(values, parts, strict=True):
+            own[:, : part.shape[1]] = part
+        return values
 
     return ScoreGroups(
-        keys=tuple(a[0] for a in arrays),
-        seeds=seeds,
-        labels=padded(1, -1),
-        scores=padded(2, np.nan),
-        decisions=padded(3, 0),
-        ranked=padded(4, False),
-        own=padded(5, False),
+        keys=tuple(group.key for group in groups),
+        seeds=groups[0].seeds,
+        labels=padded("labels", -1),
+        scores=padded("scores", np.nan),
+        decisions=padded("decisions", 0),
+        ranked=padded("ranked", False),
+        own=padded("own", False),
     )
 
 
@@ -312,9 +367,9 @@ def write_scores_csv(path: os.PathLike | str, rows: Iterable[ScoreRow]) -> None:
     write_rows(path, ScoreRow, rows)
 
 
-def read_scores_csv(path: os.PathLike | str) -> tuple[ScoreRow, ...]:
+def read_scores_csv(path: os.PathLike | str) -> RowTable[ScoreRow]:
     """Reads scores.csv; raises UserError if it is missing or damaged."""
-    return read_rows(path, ScoreRow)
+    return read_table(path, ScoreRow)
 
 
 def write_training_csv(path: os.PathLike | str, rows: Iterable[TrainingRow]) -> None:
@@ -322,9 +377,9 @@ def write_training_csv(path: os.PathLike | str, rows: Iterable[TrainingRow]) -> 
     write_rows(path, TrainingRow, rows)
 
 
-def read_training_csv(path: os.PathLike | str) -> tuple[TrainingRow, ...]:
+def read_training_csv(path: os.PathLike | str) -> RowTable[TrainingRow]:
     """Reads training_scores.csv; raises UserError if it is missing or damaged."""
-    return read_rows(path, TrainingRow)
+    return read_table(path, TrainingRow)
 
 
 def write_results_csv(path: os.PathLike | str, results: Iterable[ResultRow]) -> None:
@@ -335,49 +390,3 @@ def write_results_csv(path: os.PathLike | str, results: Iterable[ResultRow]) -> 
 def read_results_csv(path: os.PathLike | str) -> tuple[ResultRow, ...]:
     """Reads results.csv; raises UserError if it is missing or damaged."""
     return read_rows(path, ResultRow)
-
-
-def number(value: Any) -> str:
-    """The shortest text that reads back as the same number of the value's own precision.
-
-    Examples:
-        >>> number(0.1), number(np.float32(0.1))
-        ('0.1', '0.1')
-    """
-    return str(value) if isinstance(value, np.floating) else repr(float(value))
-
-
-def write_rows(path: os.PathLike | str, row_type: Any, rows: Iterable[Any]) -> None:
-    """Writes rows of a named tuple's type as a CSV, whole or not at all."""
-    floats = [kind is float for kind in row_type.__annotations__.values()]
-    with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(row_type._fields)
-        for row in rows:
-            writer.writerow(
-                number(x) if is_float else x for x, is_float in zip(row, floats, strict=True)
-            )
-
-
-def read_rows(path: os.PathLike | str, row_type: Any) -> tuple[Any, ...]:
-    """Reads what `write_rows` wrote; raises UserError if it is missing or damaged."""
-    kinds: Sequence[type] = tuple(row_type.__annotations__.values())
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            header, *lines = csv.reader(file)
-            # Files of versions before lack the last columns.
-            needed = len(row_type._fields) - len(row_type._field_defaults)
-            if tuple(header) != row_type._fields[: max(len(header), needed)]:
-                raise ValueError(f"its first line is not {','.join(row_type._fields)}")
-            kinds = kinds[: len(header)]
-            return tuple(
-                row_type(*(kind(x) for kind, x in zip(kinds, line, strict=True))) for line in lines
-            )
-    except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; the command of the run writes it again"
-        ) from error
-    except (ValueError, csv.Error) as error:
-        raise UserError(
-            f"{path} is damaged: {error}; remove it, and the command of the run writes it again"
-        ) from error

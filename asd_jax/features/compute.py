@@ -32,6 +32,7 @@ from asd_jax.features.notes import Content, Notes
 from asd_jax.features.request import ClipFrontEnd, FeatureSettings, Request
 from asd_jax.features.table import FeatureSet
 from asd_jax.runtime import distributed
+from asd_jax.runtime.cores import usable_cores
 
 _ENTRY_CLIPS = 1024
 
@@ -47,7 +48,7 @@ def compute_features(
     progress: Callable[[int], None] | None = None,
     min_frames: int = 1,
     fill_frames: int = 1,
-    threads: int = 4,
+    threads: int | None = None,
     verify: bool = False,
 ) -> FeatureSet:
     """Features of clips, from the cache or computed into it.
@@ -67,7 +68,7 @@ def compute_features(
         progress: called with the number of clips done.
         min_frames: frames that a clip must have, such as the length of a view.
         fill_frames: frames up to which a shorter clip is repeated.
-        threads: files read at once.
+        threads: files read at once; by default as many as cores, two at least.
         verify: whether to read every recording anew, even one whose size, times and inode are
             those under which it was read before.
 
@@ -87,6 +88,7 @@ def compute_features(
     clips = ClipTable.of(clips)
     settings = FeatureSettings(front_end, channel, min_frames, fill_frames)
     place = str(cache_dir or default_cache_dir())
+    threads = max(2, usable_cores()) if threads is None else threads
     options = _Options(place, on_bad_clip, threads, verify)
     pieces = _pieces(clips)
     progress = progress or (lambda done: None)
@@ -121,11 +123,29 @@ class _Options(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A finished entry of the cache, with the contents of its recordings."""
+    """A finished entry of the cache, with what is known of its recordings.
+
+    Attributes:
+        entry: the entry.
+        n_frames: int32 (clips,).
+        digests: (clips,) of the contents, 16 bytes each.
+        levels: float32 (clips, 4), the fields of `Level`.
+    """
 
     entry: Entry
-    index: Index  # type: ignore[assignment]  # hides the method of tuples
-    contents: list[Content]
+    n_frames: np.ndarray
+    digests: np.ndarray
+    levels: np.ndarray
+
+    @classmethod
+    def of(cls, entry: Entry, index: Index, contents: Sequence[Content]) -> "_Piece":
+        """Of an entry with its index and the contents of its recordings."""
+        return cls(
+            entry,
+            np.array(index.n_frames, np.int32),
+            np.array([content.digest for content in contents], f"V{len(UNREADABLE)}"),
+            np.array([content.level for content in contents], np.float32),
+        )
 
 
 def _pieces(clips: ClipTable) -> list[np.ndarray]:
@@ -162,7 +182,7 @@ def _find(
         return request, None  # none, or it left out a clip at which this run must stop
     for line in found[1].lines:
         report(_unmarked(line, request.paths))
-    return request, _Piece(*found, contents)
+    return request, _Piece.of(*found, contents)
 
 
 def _find_shared(
@@ -204,7 +224,7 @@ def _find_or_compute(
     digest = request.digest([content.digest for content in contents])
     entry = dataclasses.replace(entry, digest=digest)
     entry.commit(index)
-    return _Piece(entry, index, contents)
+    return _Piece.of(entry, index, contents)
 
 
 def _marked(line: str, paths: Sequence[str]) -> str:
@@ -230,12 +250,11 @@ def _joined(
     digests = np.zeros(len(clips), f"V{len(UNREADABLE)}")
     levels = np.zeros((len(clips), len(Level._fields)), np.float32)
     for place, (positions, piece) in enumerate(zip(pieces, found, strict=True)):
-        counts = np.array(piece.index.n_frames)
-        n_frames[positions] = counts
-        rows[positions] = np.cumsum(counts) - counts
+        n_frames[positions] = piece.n_frames
+        rows[positions] = np.cumsum(piece.n_frames, dtype=np.int64) - piece.n_frames
         entry_of_clip[positions] = place
-        digests[positions] = [content.digest for content in piece.contents]
-        levels[positions] = [content.level for content in piece.contents]
+        digests[positions] = piece.digests
+        levels[positions] = piece.levels
     kept = np.flatnonzero(n_frames)
     if not len(kept):
         raise UserError(f"none of the {len(clips)} clips has features")

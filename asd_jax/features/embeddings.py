@@ -5,7 +5,7 @@
 The weights are not part of this package; its user names a file: one of Keras, as the networks'
 authors publish them, or one from `save_weights`.
 
-A window costs OpenL3 10 GFLOP, EdgeL3 a fortieth of that. With a window each tenth of a second, a
+A window costs OpenL3 10 GFLOP, EdgeL3 a fortieth. With a window each tenth of a second, a
 clip of 10 s has 96, for OpenL3 some 20 s on two CPU cores: data sets want a larger `hop`.
 
 An `Embedder` takes the place of a front end in `compute_features`, which computes a data set once
@@ -104,7 +104,7 @@ class Embedder:
         object.__setattr__(self, "_variables", variables)
 
     @property
-    def arrays(self) -> Mapping[str, Any]:
+    def arrays(self) -> Any:
         """The network's variables."""
         return self._variables
 
@@ -133,14 +133,7 @@ class Embedder:
         return "float32"
 
     def frames(self, n_samples: int) -> int:
-        """Number of windows of a waveform.
-
-        Args:
-            n_samples: length of the waveform, in samples.
-
-        Raises:
-            UserError: the waveform has no samples.
-        """
+        """Number of windows of a waveform of so many samples; UserError for one without any."""
         return count_windows(n_samples, self.n_fft, self.hop_length, self.center)
 
     @property
@@ -255,14 +248,7 @@ def clip_embeddings(table: Features) -> np.ndarray:
 
 
 def mean_embedding(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """One embedding of a clip, the mean over its windows.
-
-    Args:
-        blocks: (windows, values) of the clip, one after another.
-
-    Returns:
-        (values,) float32.
-    """
+    """Mean (values,) float32 over a clip's windows, from blocks (windows, values) of them."""
     count, total = 0, np.zeros(1)
     for block in blocks:
         count += len(block)

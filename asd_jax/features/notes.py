@@ -45,7 +45,8 @@ class Notes:
     """
 
     def __init__(self, cache_dir: os.PathLike | str, paths: Sequence[str]):
-        names = "\0".join(paths).encode("utf-8", "surrogateescape")
+        # The kind of digest is part of the name: notes of another kind are not found.
+        names = "\0".join(["xxh3", *paths]).encode("utf-8", "surrogateescape")
         self._place = child(cache_dir, "recordings")
         self._name = f"{hashlib.sha256(names).hexdigest()[:32]}.json"
         self._paths = paths

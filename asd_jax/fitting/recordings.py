@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asd_jax.data.layouts import parse_clip
+from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
 from asd_jax.evaluation.promises import rounded

@@ -1,11 +1,10 @@
 """Scores of the training clips, of those held out, and of the test clips."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow, TrainingRow
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.layout import Group, Layout
@@ -19,7 +18,7 @@ def score_training(
     features: Features,
     layout: Layout,
     reporter: Reporter,
-) -> list[TrainingRow]:
+) -> RowTable[TrainingRow]:
     """Scores the training clips by the models that serve them.
 
     Args:
@@ -31,7 +30,7 @@ def score_training(
     Raises:
         UserError: there are no training clips of any of its models.
     """
-    rows: list[TrainingRow] = []
+    rows: list[RowTable[TrainingRow]] = []
     groups = layout.groups
     served = {group: own for group, own in groups.items() if fitted.models_for(group)}
     if not served:  # of an imported model
@@ -45,12 +44,13 @@ def score_training(
         held_out = layout.held_out.get(group, np.zeros(0, int))
         # Systems without training score their training clips by models without their groups.
         left_out = not fitted.config.detector.trains
-        rows += _rows(fitted, features, group, indices, int(not len(held_out)), int(left_out))
+        setting = int(not len(held_out))
+        rows.append(_rows(fitted, features, group, indices, setting, int(left_out)))
         if len(held_out):
-            rows += _rows(fitted, features, group, held_out, 1, 1)
+            rows.append(_rows(fitted, features, group, held_out, 1, 1))
         reporter.advance(done)
     reporter.stop()
-    return rows
+    return RowTable.concatenate(rows, TrainingRow)
 
 
 def _rows(
@@ -60,11 +60,13 @@ def _rows(
     indices: np.ndarray,
     sets_threshold: int,
     unseen: int,
-) -> Iterator[TrainingRow]:
+) -> RowTable[TrainingRow]:
     """Rows of some clips of a group, of one seed after another."""
     chosen, trains = fitted.models_for(group), fitted.config.detector.trains
-    clips = [*features.clips[indices]]
-    labels = np.array([fitted.label_of((clip.machine, clip.section)) for clip in clips])
+    clips = features.clips[indices]
+    labels = np.zeros(len(clips), np.int64)
+    for place, own in clips.groups("machine", "section").items():
+        labels[own] = fitted.label_of(place)
     held_out = trains and bool(unseen)
     # The fit's own scores are of the clips that it was given, (seeds, clips); or there are none.
     scores = None if held_out else fitted.training_scores(chosen)
@@ -72,17 +74,30 @@ def _rows(
         scores = scores[:, : len(clips)]  # the rest is padding
     else:
         scores = fitted.model_scores(chosen, features, indices, labels, trained_on=not held_out)
-    by_section = int(fitted.detector.scope == "section")
-    for seed, row in zip(fitted.config.seeds, scores, strict=True):
-        for clip, score in zip(clips, row, strict=True):
-            place = clip.machine, clip.section, clip.domain, seed, clip.name
-            yield TrainingRow(*place, score, sets_threshold, unseen, clip.group, by_section)
+    facts = {name: clips.column(name) for name in ("machine", "section", "domain", "group")}
+    parts = [
+        RowTable.of_columns(
+            TrainingRow,
+            len(clips),
+            **facts,
+            seed=seed,
+            clip=clips.names,
+            score=np.asarray(row),
+            sets_threshold=sets_threshold,
+            unseen=unseen,
+            by_section=int(fitted.detector.scope == "section"),
+        )
+        for seed, row in zip(fitted.config.seeds, scores, strict=True)
+    ]
+    return RowTable.concatenate(parts, TrainingRow)
 
 
-def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) -> list[ScoreRow]:
+def score_clips(
+    fitted: FittedDetector, features: Features, reporter: Reporter
+) -> RowTable[ScoreRow]:
     """Scores test clips by all models that serve their machine and section."""
     groups = features.clips.groups("machine", "section")
-    rows: list[ScoreRow] = []
+    rows: list[RowTable[ScoreRow]] = []
     reporter.start("scoring", len(groups))
     for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):
         try:
@@ -90,8 +105,8 @@ def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) 
         except UserError as error:
             reporter.line(f"{error}; its test clips have no scores")
             continue
-        chosen, clips = fitted.models_of(group), [*features.clips[indices]]
-        names = [clip.name for clip in clips]
+        chosen, clips = fitted.models_of(group), features.clips[indices]
+        names = clips.names.tolist()
         if line := length_line(fitted, group, names, features.n_frames[indices]):
             reporter.line(line)
         labels = np.full(len(indices), fitted.label_of(group))
@@ -99,22 +114,23 @@ def score_clips(fitted: FittedDetector, features: Features, reporter: Reporter) 
         first = chosen[:: fitted.detector.repeats]  # of each seed's trainings
         for m, row in zip(first, scores, strict=True):
             threshold, seed = float(fitted.thresholds[m]), fitted.models[m].seed
-            rates = p_values(row, fitted.group_reference(group, seed)).tolist()
-            for clip, score, p_value in zip(clips, row, rates, strict=True):
-                rows.append(
-                    ScoreRow(
-                        machine=machine,
-                        section=section,
-                        domain=clip.domain,
-                        seed=seed,
-                        clip=clip.name,
-                        label=clip.label,
-                        score=score,
-                        threshold=threshold,
-                        decision=int(score > threshold),
-                        p_value=p_value,
-                    )
+            row = np.asarray(row)
+            rows.append(
+                RowTable.of_columns(
+                    ScoreRow,
+                    len(clips),
+                    machine=machine,
+                    section=section,
+                    domain=clips.column("domain"),
+                    seed=seed,
+                    clip=clips.names,
+                    label=clips.column("label"),
+                    score=row,
+                    threshold=threshold,
+                    decision=(row > threshold).astype(int),
+                    p_value=p_values(row, fitted.group_reference(group, seed)),
                 )
+            )
         reporter.advance(done)
     reporter.stop()
-    return rows
+    return RowTable.concatenate(rows, ScoreRow)

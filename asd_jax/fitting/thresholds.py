@@ -1,7 +1,7 @@
 """Decision thresholds and references of a fitted system, from the scores of normal clips."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from asd_jax.config import Config
 from asd_jax.evaluation.promises import References, numbered, references_of
 from asd_jax.evaluation.results import TrainingRow
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.layout import group_name
 from asd_jax.runtime.progress import Reporter
@@ -25,7 +26,7 @@ _FEW = 10
 
 
 def with_thresholds(
-    fitted: FittedDetector, rows: Sequence[TrainingRow], reporter: Reporter
+    fitted: FittedDetector, rows: Iterable[TrainingRow], reporter: Reporter
 ) -> FittedDetector:
     """The fitted system with decision thresholds from the scores of its training clips.
 
@@ -34,22 +35,22 @@ def with_thresholds(
         rows: from `score_training`.
         reporter: shows a line where a threshold is not the one that the configuration asks for.
     """
-    of_group: dict[tuple[str, str], list[list[TrainingRow]]] = {}
+    table = RowTable.of(rows, TrainingRow)
     by_section = fitted.detector.scope == "section"
-    for row in rows:
-        if not row.sets_threshold:
-            continue
-        group = row.machine, row.section if by_section else ""
-        of_seeds = of_group.setdefault(group, [[] for _ in fitted.config.seeds])
-        of_seeds[fitted.config.seeds.index(row.seed)].append(row)
+    by = ("machine", "section") if by_section else ("machine",)
+    setting = table.where(sets_threshold=1)
+    of_group = {(*own, "")[:2]: rows_of for own, rows_of in table.groups(*by, rows=setting).items()}
     thresholds, group_thresholds = np.full(len(fitted.models), np.nan), {}
     by_name: dict[str, Threshold] = {}
-    for group, lists in of_group.items():
+    n_seeds = len(fitted.config.seeds)
+    for group, rows_of in of_group.items():
         # (seeds, clips), and the models of the group
-        scores = np.array([[row.score for row in own] for own in lists], np.float32)
+        seeds = table.column("seed")[rows_of].places(fitted.config.seeds)
+        of_seeds = rows_of[np.argsort(seeds, kind="stable")].reshape(n_seeds, -1)
+        scores = table.numbers("score")[of_seeds].astype(np.float32)
         # Clips that models were fitted to have no groups that a rate could be promised by.
-        unseen = all(row.unseen for row in lists[0])
-        groups = numbered(row.group for row in lists[0]) if unseen else None
+        unseen = bool(table.column("unseen")[of_seeds[0]].is_in([1]).all())
+        groups = numbered(table.column("group")[of_seeds[0]]) if unseen else None
         chosen = fitted.models_for(group)
         for m in chosen:
             of_seed = scores[fitted.config.seeds.index(fitted.models[m].seed)]
@@ -63,10 +64,10 @@ def with_thresholds(
             by_name[" ".join(filter(None, [*group, "mean of the seeds"]))] = of_mean
     for line in fallback_lines(by_name):
         reporter.line(line)
-    held_out_of = {
-        (row.machine, row.section if by_section else "") for row in rows if not row.sets_threshold
-    }
-    few = [" ".join(filter(None, name)) for name in held_out_of if len(of_group[name][0]) < _FEW]
+    held_out_of = {(*own, "")[:2] for own in table.groups(*by, rows=~setting)}
+    few = [
+        " ".join(filter(None, name)) for name in held_out_of if len(of_group[name]) < _FEW * n_seeds
+    ]
     if few:
         reporter.line(
             f"{', '.join(sorted(few))}: fewer than {_FEW} clips were held out for the threshold; a "
@@ -76,7 +77,7 @@ def with_thresholds(
         fitted,
         thresholds=thresholds,
         group_thresholds=group_thresholds,
-        reference=_reference_arrays(fitted, references_of(rows)),
+        reference=_reference_arrays(fitted, references_of(table)),
     )
 
 
@@ -86,13 +87,13 @@ def _reference_arrays(
     """`FittedDetector.reference`; empty where no machine has one."""
     if not references:
         return {}
-    most = max(len(own.groups) for own in references.values())
+    most = max(own.scores.shape[1] for own in references.values())
     scores = np.full((len(fitted.models), most), np.nan, np.float32)
     groups = np.full((len(fitted.models), most), -1, np.int32)
     for m, model in enumerate(fitted.models):
         own = references.get((model.machine, model.section))
         if own is not None:
-            count = len(own.groups)
+            count = own.scores.shape[1]
             scores[m, :count] = own.scores[own.seeds.index(model.seed)]
             groups[m, :count] = np.unique(numbered(own.groups), return_inverse=True)[1]
     return {"scores": scores, "groups": groups}
@@ -113,8 +114,8 @@ def threshold_of(config: Config, scores: np.ndarray, groups: Any = None) -> Thre
     Args:
         config: the configuration.
         scores: (clips,) of normal clips.
-        groups: (clips,) texts, equal for clips that were recorded together; None where models were
-            fitted to the clips.
+        groups: (clips,) numbers, equal for clips that were recorded together; None where models
+            were fitted to the clips.
     """
     if config.threshold == "zero" and config.backend.kind == "own":
         return Threshold(0.0)

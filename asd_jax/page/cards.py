@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from asd_jax.evaluation.decisions import ClipDecision
 from asd_jax.features.cut import span_of
 from asd_jax.page import charts, excerpts
 from asd_jax.page.excerpts import Excerpt
-from asd_jax.page.machines import key_of, label_of, verdict_of
+from asd_jax.page.machines import TrainingScores, key_of, label_of, verdict_of
 from asd_jax.page.render import Card
 from asd_jax.scoring.explanation import Explanation
 
@@ -61,14 +61,19 @@ def chosen(ranked: Mapping[str, Sequence[ClipDecision]]) -> dict[str, list[ClipD
 
 
 def reference_of(
-    clips: Sequence[ClipDecision], training: Mapping[tuple[str, str], Mapping[str, float]]
+    clips: Sequence[ClipDecision], training: Mapping[tuple[str, str], TrainingScores]
 ) -> ClipDecision | None:
     """A typical normal training clip of the first clip's section: the one of the median score."""
-    of_section = training.get((clips[0].machine, clips[0].section), {}) if clips else {}
-    finite = sorted((score, name) for name, score in of_section.items() if math.isfinite(score))
-    if not finite:
+    own = training.get((clips[0].machine, clips[0].section)) if clips else None
+    if own is None or not np.isfinite(own.scores).any():
         return None
-    score, name = finite[len(finite) // 2]
+    # Of equal scores, the first by name.
+    finite = np.flatnonzero(np.isfinite(own.scores))
+    order = finite[np.argsort(own.scores[finite], kind="stable")]
+    score = float(own.scores[order[len(order) // 2]])
+    alike = order[own.scores[order] == score]
+    place = len(order) // 2 - int((own.scores[order] < score).sum())
+    name = sorted(own.names[alike].tolist())[place]
     first = clips[0]
     return first._replace(name=name, score=score, label=0, is_anomalous=False, verdict="–")
 
@@ -76,7 +81,7 @@ def reference_of(
 def cards(
     shown: Mapping[str, Sequence[Shown]],
     explanations: Mapping[tuple[str, str, str], Explanation],
-    p_values: Mapping[Any, float],
+    has_p_values: bool,
     sample_rate: int,
     channel: int | str,
     report: Callable[[str], None],
@@ -86,7 +91,7 @@ def cards(
     Args:
         shown: recordings by machine.
         explanations: of test clips, by `key_of`.
-        p_values: of test clips, by `key_of`; may be empty.
+        has_p_values: whether p-values are shown.
         sample_rate: at which recordings are scored, in Hz.
         channel: that is scored, as of `asd_jax.data.read`.
         report: called with a line about each recording that cannot be read.
@@ -107,7 +112,7 @@ def cards(
         ]
         common = _Common.of(items)
         made[machine] = (
-            [_card(item, common, p_values, f"m{number}c{i}") for i, item in enumerate(items)],
+            [_card(item, common, has_p_values, f"m{number}c{i}") for i, item in enumerate(items)],
             common.note(read, seconds) if any(read) else _LOST if read else "",
         )
     return made
@@ -168,7 +173,7 @@ class _Common(NamedTuple):
         return f"Spectrograms and players: {shown}{louder}."
 
 
-def _card(item: _Item, common: _Common, p_values: Mapping[Any, float], place: str) -> Card:
+def _card(item: _Item, common: _Common, has_p_values: bool, place: str) -> Card:
     clip, is_reference = item.shown.clip, item.shown.is_reference
     facts = [("score", f"{clip.score:.4g}"), ("threshold", f"{clip.threshold:.4g}")]
     if is_reference:
@@ -176,8 +181,8 @@ def _card(item: _Item, common: _Common, p_values: Mapping[Any, float], place: st
     else:
         facts.append(("called", verdict_of(clip)))
         facts += [("label", label_of(clip))] * bool(label_of(clip))
-        if p_values:
-            facts.append(("p-value", f"{p_values.get(key_of(clip), math.nan):.3g}"))
+        if has_p_values:
+            facts.append(("p-value", f"{clip.p_value:.3g}"))
     if common.sections:
         facts.append(("section", " ".join(filter(None, [clip.section, clip.domain]))))
     made_of = item.explanation.lines() if item.explanation else []

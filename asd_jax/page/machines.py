@@ -1,15 +1,17 @@
 """A machine's part of the page from its scores: charts, ROC curves and table."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from asd_jax.data.clips import ANOMALY, NORMAL
+from asd_jax.data.columns import Strings
 from asd_jax.evaluation.curves import mean_roc, score_axis, threshold_counts
 from asd_jax.evaluation.decisions import ClipDecision
 from asd_jax.evaluation.results import ScoreGroups, TrainingRow
+from asd_jax.evaluation.row_table import RowTable, over_seeds
 from asd_jax.evaluation.tables import Intervals
 from asd_jax.metrics import auc, domains_of
 from asd_jax.page import charts
@@ -26,22 +28,34 @@ _ABOVE = {
 _CURVES = 12  # of a figure
 
 
-def training_scores(rows: Iterable[TrainingRow]) -> dict[tuple[str, str], dict[str, float]]:
+class TrainingScores(NamedTuple):
+    """Mean scores over the seeds of a section's training clips.
+
+    Attributes:
+        scores: (clips,).
+        names: column (clips,).
+    """
+
+    scores: np.ndarray
+    names: Strings
+
+
+def training_scores(rows: Iterable[TrainingRow]) -> dict[tuple[str, str], TrainingScores]:
     """Mean score over the seeds of each training clip, by machine and section."""
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for row in rows:
-        found.setdefault((row.machine, row.section), {}).setdefault(row.clip, []).append(row.score)
-    return {
-        group: {name: float(np.mean(scores)) for name, scores in clips.items()}
-        for group, clips in found.items()
-    }
+    table = RowTable.of(rows, TrainingRow)
+    found = {}
+    for (machine, section), own in table.groups("machine", "section").items():
+        clips = over_seeds(table, own)
+        names = table.column("clip")[clips.first]
+        found[machine, section] = TrainingScores(clips.means(table.numbers("score")), names)
+    return found
 
 
 def threshold_chart(
     title: str,
     place: str,
-    clips: Sequence[ClipDecision],
-    training: Mapping[str, float],
+    clips: RowTable[ClipDecision],
+    training: np.ndarray,
     most_thresholds: int,
 ) -> ThresholdChart:
     """The histogram of a section's scores, and what each threshold would do.
@@ -50,15 +64,17 @@ def threshold_chart(
         title: what it is of.
         place: unique name within the page.
         clips: the section's test clips.
-        training: scores of its training clips.
+        training: (clips,) scores of its training clips.
         most_thresholds: bounds the size.
     """
-    threshold = float(np.mean([clip.threshold for clip in clips]))
-    scores = {"training": np.array([*training.values()], np.float64)} if training else {}
-    for name in ("normal", "anomalous", "unknown"):
-        own = [clip.score for clip in clips if _CLASSES.get(clip.label, "unknown") == name]
-        if own:
-            scores[name] = np.array(own)
+    threshold = float(np.mean(clips.numbers("threshold")))
+    scores = {"training": training} if len(training) else {}
+    score, label = clips.numbers("score"), clips.numbers("label")
+    kinds = {"normal": label == NORMAL, "anomalous": label == ANOMALY}
+    kinds["unknown"] = ~(kinds["normal"] | kinds["anomalous"])
+    for name, own in kinds.items():
+        if own.any():
+            scores[name] = score[own]
     axis = score_axis(np.concatenate([*scores.values()]), threshold)
     found = threshold_counts(scores, threshold, most=most_thresholds)
     decided = math.isfinite(threshold)
@@ -150,28 +166,28 @@ def roc_chart(
 
 
 def clips_table(
-    caption: str, clips: Sequence[ClipDecision], p_values: Mapping[Any, float], most: int
+    caption: str, clips: RowTable[ClipDecision], has_p_values: bool, most: int
 ) -> Table:
     """The clips with the highest scores.
 
     Args:
         caption: of the table.
         clips: of a machine, the highest scores first.
-        p_values: of clips, by `key_of`; may be empty.
+        has_p_values: whether p-values are shown.
         most: rows.
     """
-    several = len({clip.section for clip in clips}) > 1
-    labelled = any(clip.label in _CLASSES for clip in clips)
+    several = len(clips.column("section").distinct()) > 1
+    labelled = bool(clips.column("label").is_in(_CLASSES).any())
     header = ["recording", *["section"] * several, "score", "threshold", "called"]
-    header += ["label"] * labelled + ["p-value"] * bool(p_values)
+    header += ["label"] * labelled + ["p-value"] * has_p_values
     rows = []
     for clip in clips[:most]:
         row = [clip.name, *[clip.section] * several, f"{clip.score:.6g}", f"{clip.threshold:.6g}"]
         row.append(verdict_of(clip))
         if labelled:
             row.append(_CLASSES.get(clip.label, "–"))
-        if p_values:
-            row.append(f"{p_values.get(key_of(clip), math.nan):.3g}")
+        if has_p_values:
+            row.append(f"{clip.p_value:.3g}")
         rows.append(row)
     notes = []
     if len(clips) > most:

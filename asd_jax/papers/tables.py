@@ -16,7 +16,8 @@ import numpy as np
 from asd_jax.config import nearest, shipped_configs
 from asd_jax.data.synthetic.takes import sections_of
 from asd_jax.errors import UserError
-from asd_jax.evaluation.results import MEAN, ResultRow, number
+from asd_jax.evaluation.results import MEAN, ResultRow
+from asd_jax.evaluation.row_files import number
 from asd_jax.evaluation.tables import markdown, mean_std
 from asd_jax.papers.layouts import PAPERS, outliers_of
 from asd_jax.published import Published, load_published

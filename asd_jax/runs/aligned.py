@@ -15,6 +15,7 @@ from asd_jax.evaluation.results import (
     read_scores_csv,
     read_training_csv,
 )
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.fitting.layout import Group
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.report import finished_run
@@ -44,8 +45,8 @@ class RunScores(NamedTuple):
     """
 
     path: os.PathLike | str
-    test: dict[Group, dict[int, list[ScoreRow]]]
-    training: dict[Group, dict[int, list[TrainingRow]]]
+    test: dict[Group, dict[int, RowTable[ScoreRow]]]
+    training: dict[Group, dict[int, RowTable[TrainingRow]]]
     any_seed: bool = False
 
     @classmethod
@@ -165,7 +166,7 @@ def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> Aligne
     Raises:
         UserError: the run has scores of other seeds.
     """
-    parts: list[dict[int, list[Any]]] = [run.test.get(group, {}), run.training.get(group, {})]
+    parts: list[dict[int, Any]] = [run.test.get(group, {}), run.training.get(group, {})]
     if run.any_seed:
         parts = [_of_seeds(of_seeds, seeds) for of_seeds in parts]
     for of_seeds in parts:
@@ -182,16 +183,16 @@ def aligned_scores(group: Group, seeds: Sequence[int], run: RunScores) -> Aligne
     return AlignedScores(test, training)
 
 
-def _of_seeds(only: dict[int, list[Any]], seeds: Sequence[int]) -> dict[int, list[Any]]:
+def _of_seeds(only: dict[int, Any], seeds: Sequence[int]) -> dict[int, list[Any]]:
     """The rows of the only seed as those of each seed."""
     rows = [row for own in only.values() for row in own]
     return {seed: [row._replace(seed=seed) for row in rows] for seed in seeds if rows}
 
 
-def _by_group(rows: Iterable[_Row]) -> dict[Group, dict[int, list[_Row]]]:
-    groups: dict[Group, dict[int, list[_Row]]] = {}
-    for row in rows:
-        groups.setdefault((row.machine, row.section), {}).setdefault(row.seed, []).append(row)
+def _by_group(table: RowTable[_Row]) -> dict[Group, dict[int, RowTable[_Row]]]:
+    groups: dict[Group, dict[int, RowTable[_Row]]] = {}
+    for (machine, section, seed), own in table.groups("machine", "section", "seed").items():
+        groups.setdefault((machine, section), {})[seed] = table[own]
     return groups
 
 

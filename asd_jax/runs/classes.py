@@ -15,7 +15,7 @@ from asd_jax.data.clips import ClipTable
 from asd_jax.detectors.classes import class_names, sounds_of, with_sounds
 from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
-from asd_jax.evaluation.results import read_rows, write_rows
+from asd_jax.evaluation.row_files import read_rows, write_rows
 from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
 

@@ -28,6 +28,7 @@ from asd_jax.evaluation.results import (
     read_training_csv,
     write_training_csv,
 )
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.thresholds import fallback_lines
@@ -66,7 +67,7 @@ _CHOOSE = "choose"  # name of a choice in ensemble.json
 
 
 # Rows of the test and of the training clips, and their entries in `ensemble.json`.
-_Combined = tuple[list[ScoreRow], list[TrainingRow], dict[str, Any]]
+_Combined = tuple[RowTable[ScoreRow], RowTable[TrainingRow], dict[str, Any]]
 
 
 def combine_runs(
@@ -147,8 +148,8 @@ def load_members(
 
 def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]) -> _Combined:
     """Takes each machine type's rows from its member; returns them with `ensemble.json`'s part."""
-    rows: list[ScoreRow] = []
-    training: list[TrainingRow] = []
+    rows: list[RowTable[ScoreRow]] = []
+    training: list[RowTable[TrainingRow]] = []
     chosen = {}
     for group in groups_of(runs.values()):
         name = config.member_for(group[0])
@@ -156,10 +157,10 @@ def _chosen_scores(config: ChoiceConfig, runs: Mapping[str, RunScores]) -> _Comb
             continue
         check_there(group, [runs[name]])
         own = aligned_scores(group, config.seeds, runs[name])
-        rows += [row for seed_rows in own.test for row in seed_rows]
-        training += [row for seed_rows in own.training for row in seed_rows]
+        rows += [RowTable.of(of_seed, ScoreRow) for of_seed in own.test]
+        training += [RowTable.of(of_seed, TrainingRow) for of_seed in own.training]
         chosen[group[0]] = name
-    return rows, training, {"combine": _CHOOSE, "chosen": chosen, "scales": []}
+    return *_tables(rows, training), {"combine": _CHOOSE, "chosen": chosen, "scales": []}
 
 
 def _ensemble_scores(
@@ -167,8 +168,8 @@ def _ensemble_scores(
 ) -> _Combined:
     """Combines rows on a common scale; returns them with `ensemble.json`'s part."""
     by_name: dict[str, Threshold] = {}
-    rows: list[ScoreRow] = []
-    training: list[TrainingRow] = []
+    rows: list[RowTable[ScoreRow]] = []
+    training: list[RowTable[TrainingRow]] = []
     scales: list[dict[str, Any]] = []
     widened: list[str] = []
     for group in groups_of(runs.values()):
@@ -217,18 +218,23 @@ def _ensemble_scores(
             }
         )
         for s, (threshold, _) in enumerate(thresholds):
-            training += [
-                row._replace(score=score)
-                for row, score in zip(first.training[s], of_training[s], strict=True)
-            ]
-            rows += [
-                row._replace(score=score, threshold=threshold, decision=int(score > threshold))
-                for row, score in zip(first.test[s], of_test[s], strict=True)
-            ]
+            own_training = RowTable.of(first.training[s], TrainingRow)
+            training.append(own_training.replace(score=of_training[s]))
+            decided = {"threshold": threshold, "decision": (of_test[s] > threshold).astype(int)}
+            own_test = RowTable.of(first.test[s], ScoreRow)
+            rows.append(own_test.replace(score=of_test[s], **decided))
     for line in [*widened, *fallback_lines(by_name)]:  # when all runs are known to fit together
         report(line)
-    rows = with_p_values(rows, training)
-    return rows, training, {"combine": config.combine, "chosen": {}, "scales": scales}
+    how: dict[str, Any] = {"combine": config.combine, "chosen": {}, "scales": scales}
+    tests, trainings = _tables(rows, training)
+    return with_p_values(tests, trainings), trainings, how
+
+
+def _tables(
+    rows: Sequence[RowTable[ScoreRow]], training: Sequence[RowTable[TrainingRow]]
+) -> tuple[RowTable[ScoreRow], RowTable[TrainingRow]]:
+    """All rows of the test and of the training clips."""
+    return RowTable.concatenate(rows, ScoreRow), RowTable.concatenate(training, TrainingRow)
 
 
 def ensemble(

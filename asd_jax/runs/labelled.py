@@ -11,6 +11,7 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
 from asd_jax.evaluation.labelling import ScoredClip, check_truth, clips_of, labelled_rows
 from asd_jax.evaluation.results import ScoreRow, read_scores_csv
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.page import write_page
 from asd_jax.runs.report import finished_run, write_results
@@ -59,7 +60,7 @@ def _year_of(years: Sequence[int], path: os.PathLike | str) -> int | None:
 
 def labelled(
     run_dir: RunDirectory, truth: GroundTruth, rows: Sequence[ScoreRow]
-) -> tuple[ScoreRow, ...]:
+) -> RowTable[ScoreRow]:
     """Scores with the labels of a ground truth, which the run directory notes."""
     with atomic_write(run_dir.ground_truth) as file:
         file.write(json.dumps({"source": os.fspath(Path(truth.source).resolve())}) + "\n")

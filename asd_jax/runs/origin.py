@@ -24,6 +24,7 @@ from asd_jax.data.dcase2020 import TRAINING_CLIPS
 from asd_jax.data.synthetic.takes import machines_of, sections_of
 from asd_jax.data.years import YEARS
 from asd_jax.evaluation.results import MEAN, TrainingRow
+from asd_jax.evaluation.row_table import RowTable, over_seeds
 from asd_jax.published import Published
 
 _OF_2022 = {"source": 990, "target": 10}  # training clips by domain
@@ -67,10 +68,10 @@ def origins(rows: Iterable[TrainingRow], year: int, subset: str = "dev") -> dict
     Returns:
         Machine → what tells that; without the machines of other recordings.
     """
-    clips = {(row.machine, row.section, row.domain, row.clip) for row in rows}
+    table = RowTable.of(rows, TrainingRow)
     counts: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))
-    for machine, section, domain, _ in clips:
-        counts[machine][section][domain] += 1
+    for (machine, section, domain), own in table.groups("machine", "section", "domain").items():
+        counts[machine][section][domain] = len(over_seeds(table, own).first)
     found = {}
     for machine, sections in counts.items():
         if year not in YEARS or machine not in machines_of(year, subset):

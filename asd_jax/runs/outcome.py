@@ -17,6 +17,7 @@ from asd_jax.evaluation.results import (
     read_scores_csv,
     read_training_csv,
 )
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.runs.directory import RunDirectory
 
 
@@ -36,9 +37,14 @@ class Columns(Mapping[str, np.ndarray]):
 
     def __init__(self, rows: Sequence[Any], row_type: Any):
         kinds = row_type.__annotations__
-        self.n_rows = len(rows)
+        table = RowTable.of(rows, row_type)
+        self.n_rows = len(table)
         self._columns = {
-            name: np.array([getattr(row, name) for row in rows], object if kind is str else kind)
+            name: (
+                np.array(table.values(name), object)
+                if kind is str
+                else table.numbers(name).astype(kind)
+            )
             for name, kind in kinds.items()
         }
 
@@ -87,9 +93,8 @@ class RunResult:
     @functools.cached_property
     def scores(self) -> Columns:
         """The columns of scores.csv: `ScoreRow` of each test clip and seed."""
-        return Columns(
-            [row for run in self._runs() for row in read_scores_csv(run.scores_csv)], ScoreRow
-        )
+        tables = [read_scores_csv(run.scores_csv) for run in self._runs()]
+        return Columns(RowTable.concatenate(tables, ScoreRow), ScoreRow)
 
     @functools.cached_property
     def results(self) -> Columns:
@@ -101,10 +106,8 @@ class RunResult:
     @functools.cached_property
     def training_scores(self) -> Columns:
         """The columns of training_scores.csv: `TrainingRow` of each training clip and seed."""
-        return Columns(
-            [row for run in self._runs() for row in read_training_csv(run.training_csv)],
-            TrainingRow,
-        )
+        tables = [read_training_csv(run.training_csv) for run in self._runs()]
+        return Columns(RowTable.concatenate(tables, TrainingRow), TrainingRow)
 
     def _runs(self) -> list[RunDirectory]:
         return [RunDirectory(path) for path in self.parts or (self.path,)]

@@ -12,7 +12,7 @@ from asd_jax.config.types import channel_of
 from asd_jax.data.clips import OWN
 from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
-from asd_jax.evaluation.analysis import DECISIONS_LEGEND, decision_rows, decisions_of
+from asd_jax.evaluation.analysis import DECISIONS_LEGEND, decided, decision_rows, decisions_of
 from asd_jax.evaluation.decisions import ClipDecision, counted, ranked_clips
 from asd_jax.evaluation.promises import promise_lines
 from asd_jax.evaluation.results import (
@@ -25,6 +25,7 @@ from asd_jax.evaluation.results import (
     read_training_csv,
     score_groups,
 )
+from asd_jax.evaluation.row_table import RowTable
 from asd_jax.features.batches import table_clips
 from asd_jax.features.cut import span_of
 from asd_jax.features.table import Features
@@ -34,7 +35,7 @@ from asd_jax.fitting.recordings import score_files
 from asd_jax.metrics import domains_of
 from asd_jax.page import machines as parts
 from asd_jax.page.cards import REFERENCES, Shown, cards, chosen, reference_of
-from asd_jax.page.machines import key_of
+from asd_jax.page.machines import TrainingScores, key_of
 from asd_jax.page.render import Card, MachinePart, Page, Table, ThresholdChart, render
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.places import read_places
@@ -154,27 +155,29 @@ def _page(
     standing = standing_in(run_dir, stored, data, results)
     header, lines, legend = tables.results_table(results, year, intervals, published)
     ranked = ranked_clips(rows)
-    every = [clip for clips in ranked.values() for clip in clips]
     labelled = any(row.n_normal + row.n_anomaly for row in results)
-    lead = [f"{counted(every)} are called anomalous." if every else "There was nothing to score."]
-    if not labelled and every:
+    lead = [f"{counted(ranked)} are called anomalous." if ranked else "There was nothing to score."]
+    if not labelled and ranked:
         lead.append("No recording has a label, so there are no ROC curves.")
     results_tables = []
     if labelled:
         results_tables.append(Table("AUC and partial AUC", header, lines, [*filter(None, legend)]))
-        scored = [row for row in rows if not np.isnan([row.score, row.threshold]).any()]
-        heading, *counts = decision_rows(decisions_of(scored))
+        heading, *counts = decision_rows(decisions_of(decided(rows)))
         caption = "Decisions at the thresholds of the run"
         results_tables += [Table(caption, heading, counts, [DECISIONS_LEGEND])] * bool(counts)
-    training = read_training_csv(run_dir.training_csv)
-    promises = promise_lines(rows, training, data.get("clip_seconds", 0.0))
+    training_rows = read_training_csv(run_dir.training_csv)
+    promises = promise_lines(rows, training_rows, data.get("clip_seconds", 0.0))
+    training = parts.training_scores(training_rows)
+    del training_rows
     remarks = [*notes, *standing.notes, standing.line, *constant_scores(rows), *promises]
     return Page(
         title=run_dir.path.resolve().name,
         lead=lead,
-        about=_about(run_dir, stored, data, rows),
+        about=_about(run_dir, stored, data, ranked, training, len(rows.column("seed").distinct())),
         overview=["recordings", "called anomalous", *_auc_columns(year, labelled)],
-        machines=_machines(run_dir, stored, data, rows, ranked, intervals, report, explain, lines),
+        machines=_machines(
+            run_dir, stored, data, rows, ranked, training, intervals, report, explain, lines
+        ),
         tables=results_tables,
         notes=[note for note in remarks if note],
         details=_details(run_dir, stored),
@@ -185,8 +188,9 @@ def _machines(
     run_dir: RunDirectory,
     stored: dict,
     data: dict,
-    rows: Sequence[ScoreRow],
-    ranked: Mapping[str, Sequence[ClipDecision]],
+    rows: RowTable[ScoreRow],
+    ranked: Mapping[str, RowTable[ClipDecision]],
+    training: Mapping[tuple[str, str], TrainingScores],
     intervals: tables.Intervals,
     report: Callable[[str], None],
     explain: Explain | None,
@@ -194,40 +198,40 @@ def _machines(
 ) -> list[MachinePart]:
     """The machines' parts of the page."""
     year = data["year"]
-    training = parts.training_scores(read_training_csv(run_dir.training_csv))
-    groups = score_groups(rows, year)
-    p_values = _p_values(rows)
-    places = read_places(run_dir.recordings_csv)
-    found = _cards(run_dir, stored, ranked, training, p_values, places, report, explain)
-    n_groups = len({(row.machine, row.section) for row in rows})
+    has_p_values = bool(len(rows)) and not any(
+        np.isnan(clips.numbers("p_value")).any() for clips in ranked.values()
+    )
+    found = _cards(run_dir, stored, ranked, training, has_p_values, report, explain)
+    n_groups = len(rows.groups("machine", "section"))
     most_thresholds = max(32, min(_THRESHOLDS, _THRESHOLDS_OF_PAGE // max(n_groups, 1)))
     most_rows = max(5, min(_ROWS, _ROWS_OF_PAGE // max(len(ranked), 1)))
     made: list[MachinePart] = []
     n_charts = 0
     for number, (machine, clips) in enumerate(ranked.items(), 1):
         place = f"m{number}"
-        sections = list(dict.fromkeys(sorted(clip.section for clip in clips)))
+        of_sections = sorted(clips.groups("section").items())
         charts: list[ThresholdChart] = []
-        for i, section in enumerate(sections[: _CHARTS - n_charts]):
+        for i, ((section,), own) in enumerate(of_sections[: _CHARTS - n_charts]):
+            learned = training.get((machine, section))
             charts.append(
                 parts.threshold_chart(
-                    f"Scores of section {section}" if len(sections) > 1 else "Scores",
+                    f"Scores of section {section}" if len(of_sections) > 1 else "Scores",
                     f"{place}s{i}",
-                    [clip for clip in clips if clip.section == section],
-                    training.get((machine, section), {}),
+                    clips[own],
+                    np.zeros(0) if learned is None else learned.scores,
                     most_thresholds,
                 )
             )
         n_charts += len(charts)
         roc = None
-        if groups is not None and charts:
+        if charts and (groups := score_groups(rows[rows.where(machine=machine)], year)):
             roc = parts.roc_chart(machine, groups, year, intervals, f"{place}r")
         cells = _auc_cells(lines, machine, year)
-        called = str(sum(clip.is_anomalous for clip in clips))
+        called = str(int(clips.where(is_anomalous=True).sum()))
         caption = f"Recordings of {machine} by score"
-        table = parts.clips_table(caption, clips, p_values, most_rows)
+        table = parts.clips_table(caption, clips, has_p_values, most_rows)
         summary = [str(len(clips)), called, *cells]
-        left = len(sections) - len(charts)
+        left = len(of_sections) - len(charts)
         more = f"{left} more sections have no figure, as a page has {_CHARTS} at most." * (left > 0)
         made.append(MachinePart(machine, place, summary, charts, more, roc, *found[machine], table))
     return made
@@ -236,19 +240,26 @@ def _machines(
 def _cards(
     run_dir: RunDirectory,
     stored: dict,
-    ranked: Mapping[str, Sequence[ClipDecision]],
-    training: Mapping[tuple[str, str], Mapping[str, float]],
-    p_values: Mapping[_Key, float],
-    places: tuple[Mapping[_Key, str], Mapping[_Key, str]],
+    ranked: Mapping[str, RowTable[ClipDecision]],
+    training: Mapping[tuple[str, str], TrainingScores],
+    has_p_values: bool,
     report: Callable[[str], None],
     explain: Explain | None,
 ) -> dict[str, tuple[list[Card], str]]:
     """Cards of each machine's most anomalous clips, from `cards`."""
-    of_training, of_test = places
+    tests = chosen(ranked)
+    references = {
+        machine: reference_of(clips, training)
+        for machine, clips in tests.items()
+        if len(ranked) <= REFERENCES
+    }
+    wanted = [clip for clips in tests.values() for clip in clips]
+    wanted += filter(None, references.values())
+    of_training, of_test = read_places(run_dir.recordings_csv, {*map(key_of, wanted)})
     shown: dict[str, list[Shown]] = {}
-    for machine, clips in chosen(ranked).items():
+    for machine, clips in tests.items():
         shown[machine] = [Shown(clip, of_test.get(key_of(clip), "")) for clip in clips]
-        reference = reference_of(clips, training) if len(ranked) <= REFERENCES else None
+        reference = references.get(machine)
         if reference is not None and (path := of_training.get(key_of(reference))):
             shown[machine].append(Shown(reference, path, is_reference=True))
     explain = explain or _by_files(run_dir, of_test)
@@ -261,7 +272,7 @@ def _cards(
     of_run = _of_run(stored)
     front_end, number = of_run["front_end"], of_run["data"]["channel"]
     channel = channel_of(number, front_end.get("canceller", False))  # False before it was there
-    return cards(shown, explanations, p_values, front_end["sample_rate"], channel, report)
+    return cards(shown, explanations, has_p_values, front_end["sample_rate"], channel, report)
 
 
 def _of_run(stored: dict) -> dict:
@@ -269,17 +280,6 @@ def _of_run(stored: dict) -> dict:
     while "members" in stored:
         stored = next(iter(stored["members"].values()))
     return stored
-
-
-def _p_values(rows: Sequence[ScoreRow]) -> dict[_Key, float]:
-    """Mean p-value over the seeds of each clip; empty where the run has none."""
-    found: dict[_Key, list[float]] = {}
-    for row in rows:
-        value = getattr(row, "p_value", None)
-        if value is not None:
-            found.setdefault((row.machine, row.section, row.clip), []).append(value)
-    means = {key: float(np.mean(values)) for key, values in found.items()}
-    return means if not np.isnan([*means.values()]).all() else {}
 
 
 def _auc_columns(year: int, labelled: bool) -> list[str]:
@@ -296,16 +296,18 @@ def _auc_cells(lines: Sequence[Sequence[str]], machine: str, year: int) -> list[
 
 
 def _about(
-    run_dir: RunDirectory, stored: dict, data: dict, rows: Sequence[ScoreRow]
+    run_dir: RunDirectory,
+    stored: dict,
+    data: dict,
+    ranked: Mapping[str, RowTable[ClipDecision]],
+    training: Mapping[tuple[str, str], TrainingScores],
+    seeds: int,
 ) -> list[tuple[str, str]]:
     year = data["year"]
     kind = {OWN: "folders of one's own", 0: "MIMII"}.get(year, f"DCASE {year}")
     scored = datetime.datetime.fromtimestamp(run_dir.scores_csv.stat().st_mtime)
-    seeds = len({row.seed for row in rows})
-    n_test, n_training = (
-        len({(row.machine, row.section, row.clip) for row in part})
-        for part in (rows, read_training_csv(run_dir.training_csv))
-    )
+    n_test = sum(map(len, ranked.values()))
+    n_training = sum(len(own.scores) for own in training.values())
     about = [
         ("system", stored["name"]),
         ("data", f"{kind}{', synthetic' if data['synthetic'] else ''}"),

@@ -165,7 +165,7 @@ def table(
     training = read_training_csv(run_dir.training_csv)
     said: list[str] = []
     if false_alarms is not None:
-        rows = tuple(decided_anew(rows, training, false_alarms))
+        rows = decided_anew(rows, training, false_alarms)
         said = ["", *count_table(rows)] if year != OWN else []
     promises = promise_lines(rows, training, data.get("clip_seconds", 0.0))
     published, notes = comparison(run_dir, stored, data, results)

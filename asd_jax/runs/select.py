@@ -15,8 +15,8 @@ from asd_jax.audio.pseudo_anomalies import (
     PseudoAnomaly,
     pseudo_anomaly,
 )
+from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.groups import group_numbers
-from asd_jax.data.layouts import parse_clip
 from asd_jax.data.recordings import read_recordings
 from asd_jax.errors import UserError
 from asd_jax.evaluation.pseudo_auc import MachineMeasure, SectionScores, measure

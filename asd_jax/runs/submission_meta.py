@@ -11,7 +11,8 @@ from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config import Config, EnsembleConfig, MembersConfig
 from asd_jax.data.official_sets import official_sections
 from asd_jax.evaluation.printed import MEAN, SCORE, system_of
-from asd_jax.evaluation.results import ResultRow, read_rows
+from asd_jax.evaluation.results import ResultRow
+from asd_jax.evaluation.row_files import read_rows
 from asd_jax.evaluation.submission_form import FILL_IN, author, fill_in
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble

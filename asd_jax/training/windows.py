@@ -130,19 +130,24 @@ def schedule(fleet: FleetClips, row_bytes: int, table_bytes: int) -> Schedule:
 
 def _groups(parts: Sequence[Examples]) -> tuple[np.ndarray, ...]:
     """Clips of each model that no earlier model has, as ascending indices; none is empty."""
-    grouped, groups = np.zeros(0, np.int64), []
+    n_clips = max((int(clips.max()) + 1 for clips, _ in parts if len(clips)), default=0)
+    grouped, groups = np.zeros(n_clips, bool), []
     for clips, _ in parts:
-        own = np.setdiff1d(clips, grouped)
+        own = np.unique(clips[~grouped[clips]])
         if len(own):
             groups.append(own)
-            grouped = np.union1d(grouped, own)
+            grouped[own] = True
     return tuple(groups)
 
 
 def _runs(group: np.ndarray, count: int) -> list[np.ndarray]:
     """Cuts a group into runs of neighbours, enough for `count` windows to have equal shares."""
-    length = min(max(len(group) // (_RUNS * count), 1), _RUN_CLIPS)
-    return np.split(group, range(length, len(group), length))
+    return np.split(group, _run_starts(len(group), count)[1:])
+
+
+def _run_starts(n_clips: int, count: int) -> np.ndarray:
+    """First places of a group's runs."""
+    return np.arange(0, n_clips, min(max(n_clips // (_RUNS * count), 1), _RUN_CLIPS))
 
 
 def _deal(
@@ -190,7 +195,7 @@ def _fewest(
     count = max(1, min(-(-total // max(rows_allowed, 1)), most))
     # Runs have unequal lengths: add windows, by a sixteenth a step, until the worst deal fits.
     while True:
-        rows = sum(_largest(fleet.n_frames, group, count) for group in groups)
+        rows = sum(_largest(fleet.n_frames[group], count) for group in groups)
         if rows <= rows_allowed:
             break
         if count == most:
@@ -198,16 +203,26 @@ def _fewest(
         count = min(count + max(1, count // 16), most)
     # Likewise the views of each model, which may have only some of a group's clips.
     n_views = fleet.n_views()
+    group_of = np.zeros(len(n_views), np.int64)  # of each clip
+    for number, group in enumerate(groups):
+        group_of[group] = number
     width = 0
     for clips, _ in parts:
-        times = np.bincount(clips, minlength=len(n_views))  # a clip may occur twice
-        width = max(width, sum(_largest(n_views * times, group, count) for group in groups))
+        views = 0
+        own = group_of[clips]
+        for number in np.flatnonzero(np.bincount(own)).tolist():
+            group = groups[number]
+            places = np.searchsorted(group, clips[own == number])
+            times = np.bincount(places, minlength=len(group))  # a clip may occur twice
+            views += _largest(n_views[group] * times, count)
+        width = max(width, views)
     return count, rows, whole_batches(width, fleet.batch_size)
 
 
-def _largest(values: np.ndarray, group: np.ndarray, count: int) -> int:
-    """Largest sum of the clips' `values` that a window's share of a group can have."""
-    sums = np.sort([int(values[run].sum(dtype=np.int64)) for run in _runs(group, count)])[::-1]
+def _largest(values: np.ndarray, count: int) -> int:
+    """Largest sum of the `values` (clips,) of a group that a window's share of it can have."""
+    starts = _run_starts(len(values), count)
+    sums = np.sort(np.add.reduceat(values, starts, dtype=np.int64))[::-1]
     # A window gets the number of runs divided by `count`, rounded up; at worst the largest ones.
     return int(sums[: -(-len(sums) // count)].sum())
 

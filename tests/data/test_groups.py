@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from work import Counted
 
+from asd_jax.data import groups as module
 from asd_jax.data.clips import Clip, ClipTable
-from asd_jax.data.groups import group_numbers, hold_out, with_groups
+from asd_jax.data.groups import group_numbers, hold_out, members_of, with_groups
 from asd_jax.errors import UserError
 
 
@@ -66,3 +68,28 @@ def test_a_group_of_several_sections_is_held_out_of_all_that_is_learned_together
     assert len({groups[i] for i in np.flatnonzero(held)}) == 1 and held.sum() == 2
     apart = hold_out(clips, labels, 0.2, ("machine", "section"))
     assert [apart[:5].sum(), apart[5:].sum()] == [1, 1]
+
+
+def test_members_of_groups():
+    numbers = np.array([2, 0, 2, 1])
+    assert [own.tolist() for own in members_of(numbers, np.array([3, 5, 8, 9]))] == [
+        [5],
+        [9],
+        [3, 8],
+    ]
+    assert members_of(np.zeros(0, int)) == []
+
+
+@pytest.mark.parametrize("own_group", [True, False])
+def test_work_of_holding_out_grows_as_the_clips(monkeypatch, own_group):
+    """Clips that are groups of their own, and each of its own class, are the most of either."""
+    monkeypatch.setattr(module, "group_numbers", lambda clips: Counted.of(group_numbers(clips)))
+
+    def work(count):
+        clips = clips_of([str(i) if own_group else "" for i in range(count)])
+        labels = Counted.of(np.arange(count))
+        held = hold_out(clips, labels, 0.5)
+        assert not held.any()  # each is the last of its class
+        return Counted.elements
+
+    assert work(800) <= 2.2 * work(400)

@@ -6,8 +6,9 @@ import os
 import pytest
 from recordings import make
 
+from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.clips import ANOMALY, NORMAL, UNLABELLED
-from asd_jax.data.layouts import find_clips, parse_clip, scan
+from asd_jax.data.layouts import find_clips, scan
 from asd_jax.data.years import official_archives
 from asd_jax.errors import UserError
 

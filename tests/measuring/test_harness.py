@@ -1,5 +1,7 @@
 """The frame of the benchmarks, on comparisons that cost nothing; no figure is judged here."""
 
+import importlib
+
 import numpy as np
 import pytest
 from fake_comparison import comparison, measured
@@ -169,3 +171,39 @@ def test_products_are_counted_by_shapes(roofline):
     # (2, 4, 4, 4) outputs of nine taps each.
     x, k = jax.ShapeDtypeStruct((2, 8, 8, 4), "float32"), jnp.ones((3, 3, 1, 4))
     assert roofline.product_flops(depthwise, x, k) == 2 * 128 * 9
+
+
+@pytest.fixture
+def metadata():
+    return importlib.import_module("benchmarks.metadata")
+
+
+@pytest.mark.parametrize(
+    "stage", ["walk", "index", "summary", "choice", "cache", "description", "layout", "scores",
+              "training", "challenge", "evaluate", "bootstrap", "promises", "decisions",
+              "recordings", pytest.param("page", marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_each_stage_of_the_metadata_runs(metadata, stage):
+    measured = metadata.measure(stage, 1000)
+    assert measured["seconds"] > 0 and measured["peak"] >= measured["base"] > 0
+
+
+def test_the_metadata_are_a_run_s():
+    metadata = importlib.import_module("benchmarks.metadata_stages")
+    clips = metadata.make_table(2000)
+    assert len(clips) == 2000 and not [*clips.namesakes()]
+    assert clips.where(split="train").sum() == 1000
+    scores, training = metadata.make_scores(clips), metadata.make_training(clips)
+    assert len(scores) == len(training) == 2000 and len({*scores.values("clip")}) == 1000
+    assert training.where(unseen=1).sum() == 200
+    listed = sum(len(names) for _, names in metadata.listing(2000))
+    assert listed == 2000
+
+
+def test_steep_growth_is_marked(metadata):
+    sizes = (10, 100)
+    of_sizes = {
+        size: {"cpu": size**1.5, "peak": size + 5.0, "base": 5.0, "seconds": 0.0} for size in sizes
+    }
+    line = metadata.table_of({"index": of_sizes}, sizes)[-1]
+    assert line.endswith("| **1.50** | 1.00 |") and "1e+03 s, 105 MiB" in line

@@ -196,11 +196,9 @@ def test_recordings_that_were_moved_or_damaged_are_said(tmp_path):
     assert not page.all("audio") and "Without pictures and players" in page.text
 
 
-def test_a_p_value_is_shown_where_scores_have_one(tmp_path, monkeypatch):
-    from asd_jax.runs import page as module
-
-    run_dir = write_run(tmp_path / "run", score_rows([1.0, 5.0]))
-    monkeypatch.setattr(module, "_p_values", lambda rows: {("pump", "00", "1.wav"): 0.0125})
+def test_a_p_value_is_shown_where_scores_have_one(tmp_path):
+    rows = [row._replace(p_value=0.0125) for row in score_rows([1.0, 5.0])]
+    run_dir = write_run(tmp_path / "run", rows)
     write_page(run_dir.path, [].append, explain=lambda clips: {})
     assert "p-value 0.0125" in Parsed(run_dir.report_html.read_text()).text
 

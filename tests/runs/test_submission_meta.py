@@ -2,7 +2,8 @@
 
 import types
 
-from asd_jax.evaluation.results import ResultRow, write_rows
+from asd_jax.evaluation.results import ResultRow
+from asd_jax.evaluation.row_files import write_rows
 from asd_jax.runs.classes import ClassRow
 from asd_jax.runs.submission_meta import results_of, train_datasets
 

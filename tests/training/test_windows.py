@@ -6,6 +6,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from work import Counted
 
 from asd_jax.audio import ViewSpec
 from asd_jax.audio.views import view_starts
@@ -248,3 +249,19 @@ def test_views_are_those_of_every_clip_in_turn(length, hop):
         np.testing.assert_array_equal(found.starts[m, : len(expected)], expected)
         assert not found.starts[m, len(expected) :].any()
     assert found.starts.shape[1] % CONFIG.batch_size == 0
+
+
+def test_work_of_laying_out_windows_grows_as_the_clips_and_not_as_the_models():
+    def work(machines, each):
+        n_clips = machines * each
+        models = [FleetModel(f"machine {i}", "", 0) for i in range(machines)]
+        own = [(rows, np.zeros(each, np.int32)) for rows in np.split(np.arange(n_clips), machines)]
+        clips = fleet_clips(
+            models, own, Counted.of(np.full(n_clips, 9)), view_length=1, view_hop=1, config=CONFIG
+        )
+        # A sixteenth of the frames at once, or one clip of each machine.
+        plan = schedule(clips, 4 * MELS, 4 * MELS * max(n_clips * 9 // 16, 4 * machines * 9))
+        assert not plan.resident
+        return Counted.elements
+
+    assert work(64, 20) <= 1.5 * work(4, 320)
