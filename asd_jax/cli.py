@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -71,7 +72,8 @@ def _end(message: str, exit_status: int) -> NoReturn:
 
 
 def _exit(text: str, exit_status: int) -> NoReturn:
-    if _joined():
+    if _joined() or any(thread.name == "compile_ahead" for thread in threading.enumerate()):
+        # As above, what is under way in another thread.
         from asd_jax.runtime import distributed
 
         distributed.end(text, exit_status)

@@ -20,6 +20,7 @@ from asd_jax.features.embeddings import embedder_of
 from asd_jax.fitting.layout import fleet_of, lay_out
 from asd_jax.fitting.scores import score_clips
 from asd_jax.runs import page
+from asd_jax.runs.ahead import CompiledAhead
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.both_sets import BOTH, both_plans, run_both
@@ -140,7 +141,9 @@ def run(
     detector = detector.settled(clips)
     set_up([fleet_of(detector, clips)])
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
-    options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter)
+    ahead = CompiledAhead(detector, clips)
+    meanwhile = (lambda: None) if distributed.several() else ahead.start
+    options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter, meanwhile)
     with run_dir.lock() if writes else contextlib.nullcontext():
         if writes:
             run_dir.check(config)
@@ -173,7 +176,8 @@ def run(
                 write_places(run_dir.recordings_csv, training.clips + test.clips)
                 page.write_page(run_dir.path, reporter.line)
         else:
-            fitted = fit_run(detector, training, layout, run_dir, reporter)
+            programs = ahead.programs(layout, reporter)
+            fitted = fit_run(detector, training, layout, run_dir, reporter, programs)
             rows: Sequence[ScoreRow] = score_clips(fitted, test, reporter)
             if writes:
                 if truth:

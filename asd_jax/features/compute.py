@@ -50,6 +50,7 @@ def compute_features(
     fill_frames: int = 1,
     threads: int | None = None,
     verify: bool = False,
+    meanwhile: Callable[[], None] | None = None,
 ) -> FeatureSet:
     """Features of clips, from the cache or computed into it.
 
@@ -71,6 +72,7 @@ def compute_features(
         threads: files read at once; by default as many as cores, two at least.
         verify: whether to read every recording anew, even one whose size, times and inode are
             those under which it was read before.
+        meanwhile: called when recordings are about to be read, to start what can be done beside.
 
     Returns:
         Features of the clips that have some.
@@ -89,7 +91,7 @@ def compute_features(
     settings = FeatureSettings(front_end, channel, min_frames, fill_frames)
     place = str(cache_dir or default_cache_dir())
     threads = max(2, usable_cores()) if threads is None else threads
-    options = _Options(place, on_bad_clip, threads, verify)
+    options = _Options(place, on_bad_clip, threads, verify, meanwhile or _nothing)
     pieces = _pieces(clips)
     progress = progress or (lambda done: None)
     if distributed.several():
@@ -120,6 +122,7 @@ class _Options(NamedTuple):
     on_bad_clip: str
     threads: int
     verify: bool
+    meanwhile: Callable[[], None]
 
 
 class _Piece(NamedTuple):
@@ -158,6 +161,10 @@ def _pieces(clips: ClipTable) -> list[np.ndarray]:
 
 
 def _silent(line: str) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass
 
 
@@ -210,6 +217,7 @@ def _find_or_compute(
     request, piece = _find(clips, settings, options, report)
     if piece is not None:
         return piece
+    options.meanwhile()
     front_end = settings.front_end
     entry = Entry(options.cache_dir, request.table(), front_end.width, front_end.dtype)
     index, recordings = _fill(entry, request, options, report, progress)

@@ -23,6 +23,7 @@ from asd_jax.runtime import distributed
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import train
+from asd_jax.training.programs import Programs
 
 
 def fit_clips(
@@ -32,6 +33,7 @@ def fit_clips(
     *,
     reporter: Reporter | None = None,
     kept_dir: Path | None = None,
+    programs: Programs | None = None,
     **training_options: Any,
 ) -> FittedDetector:
     """Fits all models of a run to normal clips; `with_thresholds` adds thresholds.
@@ -43,6 +45,7 @@ def fit_clips(
         reporter: shows progress; none by default.
         kept_dir: folder that keeps what a model's clips were pooled to, as soon as they all are;
             what is there already is not computed again. For systems without training.
+        programs: of the training, if they are compiled already.
         **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
     reporter = reporter or Silent()
@@ -50,11 +53,12 @@ def fit_clips(
     weights: Any = {}
     if detector.config.detector.trains:
         weights = train(
-            detector.task(layout.n_labels),
+            programs.task if programs else detector.task(layout.n_labels),
             layout.fleet,
             features,
             layout.settings,
             reporter=reporter,
+            programs=programs,
             **training_options,
         )
     calibration = _calibrate(detector, features, layout, weights, reporter, kept_dir)

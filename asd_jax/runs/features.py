@@ -30,6 +30,7 @@ class FeatureOptions(NamedTuple):
         on_bad_clip: as in `compute_features`.
         verify: as in `compute_features`.
         reporter: shows progress.
+        meanwhile: as in `compute_features`.
     """
 
     embedder: Embedder | None
@@ -37,6 +38,7 @@ class FeatureOptions(NamedTuple):
     on_bad_clip: str
     verify: bool
     reporter: Reporter
+    meanwhile: Callable[[], None] = lambda: None
 
 
 def features_of(
@@ -201,6 +203,7 @@ def _compute(
             verify=options.verify,
             report=reporter.line,
             progress=reporter.advance,
+            meanwhile=options.meanwhile,
             **settings,
         )
     finally:

@@ -25,6 +25,7 @@ from asd_jax.runtime.interruption import stop_signals
 from asd_jax.runtime.progress import Reporter
 from asd_jax.training import Interrupted
 from asd_jax.training.checkpoints import Checkpoints
+from asd_jax.training.programs import Programs
 
 
 def fit_run(
@@ -33,6 +34,7 @@ def fit_run(
     layout: Layout,
     run_dir: RunDirectory,
     reporter: Reporter,
+    programs: Programs | None = None,
 ) -> FittedDetector:
     """Loads the fitted detector with its thresholds, or computes the missing parts.
 
@@ -49,8 +51,10 @@ def fit_run(
     else:
         for line in plan_lines(detector, training.clips):
             reporter.line(line)
-        fit = _train if detector.config.detector.trains else _fit_untrained
-        fitted = fit(detector, training, layout, run_dir, reporter)
+        if detector.config.detector.trains:
+            fitted = _train(detector, training, layout, run_dir, reporter, programs)
+        else:
+            fitted = _fit_untrained(detector, training, layout, run_dir, reporter)
     # A model that was trained anew after its loss, or imported, has no thresholds yet.
     lost = writes and not run_dir.training_csv.is_file()
     if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
@@ -69,6 +73,7 @@ def _train(
     layout: Layout,
     run_dir: RunDirectory,
     reporter: Reporter,
+    programs: Programs | None,
 ) -> FittedDetector:
     """Continues training from the last checkpoint, and saves the model."""
     if not distributed.is_primary():
@@ -87,6 +92,7 @@ def _train(
                 checkpoints=checkpoints,
                 log=log,
                 should_stop=lambda: bool(received),
+                programs=programs,
             )
     finally:
         log.close()

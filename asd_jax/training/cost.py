@@ -11,11 +11,12 @@ import numpy as np
 
 from asd_jax.config import TrainConfig
 from asd_jax.runtime.compilation import compiler_options
-from asd_jax.training import Batch, TrainingStatistics, fleet
-from asd_jax.training.models import FleetClips, FleetData, Views
+from asd_jax.training import Batch, fleet
+from asd_jax.training.models import FleetClips
+from asd_jax.training.programs import data_shapes
 from asd_jax.training.task import Learner, Task, count_values
 from asd_jax.training.trainer import table_bytes
-from asd_jax.training.windows import Schedule, schedule
+from asd_jax.training.windows import schedule
 
 
 class Cost(NamedTuple):
@@ -91,7 +92,7 @@ def estimate_cost(
     windows = schedule(fleet_clips, row_bytes, table_bytes(settings))
     at_once = 1 if windows.resident else 2  # the next window is read while one is trained on
     count = len(fleet_clips.models)
-    data = _data_shapes(count, windows, n_mels, task.crop)
+    data = data_shapes(count, windows, n_mels, task.crop)
     state = jax.eval_shape(lambda data: fleet.init_state(task, data, settings), data)
     learner = jax.tree.map(lambda leaf: _shape(*leaf.shape[1:], dtype=leaf.dtype), state.learner)
     batch = Batch(
@@ -137,21 +138,6 @@ def estimate_cost(
 def _shape(*axes: int, dtype: Any = jnp.int32) -> Any:
     """An array's shape and type; Any, as it stands where arrays do."""
     return jax.ShapeDtypeStruct(axes, dtype)
-
-
-def _data_shapes(count: int, windows: Schedule, n_mels: int, crop: bool) -> FleetData:
-    """Shapes of the data of `count` models."""
-    band = _shape(count, n_mels, dtype=jnp.float32)
-    training, validation = (
-        Views(*(_shape(count, width),) * 2, _shape(count), _shape(count, width) if crop else None)
-        for width in (windows.training_width, windows.validation_width)
-    )
-    return FleetData(
-        key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
-        statistics=TrainingStatistics(band, band, band, band, n_labels=_shape(count)),
-        training=training,
-        validation=validation,
-    )
 
 
 def _stacked(tree: Any, count: int) -> Any:

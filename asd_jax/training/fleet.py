@@ -21,33 +21,22 @@ from jax.sharding import Mesh, PartitionSpec
 
 from asd_jax.config import TrainConfig
 from asd_jax.runtime.compilation import compiler_options
-from asd_jax.training.batches import gather_batch, shuffled
 from asd_jax.training.models import FleetData
 from asd_jax.training.placement import DATA_AXIS, FLEET_AXIS
-from asd_jax.training.task import Learner, Task
+from asd_jax.training.steps import (
+    EpochProgress,
+    FleetState,
+    StepPrograms,
+    begin_epoch,
+    finish_epoch,
+    model_epoch,
+    step_programs,
+    train_window,
+    validate_window,
+)
+from asd_jax.training.task import Task
 
 _SHOWN_EVERY = 5.0  # seconds, of how far an epoch is
-
-
-class FleetState(NamedTuple):
-    """State of training, stacked on the first axis; the content of a checkpoint.
-
-    Attributes:
-        learner: the task's learners.
-        best: "params" and "model_state" of the lowest monitored loss; empty without
-            early stopping.
-        best_loss: (models,) that loss.
-        wait: (models,) epochs since then.
-        epoch: (models,) epochs trained.
-        stopped: (models,) true once frozen.
-    """
-
-    learner: Any
-    best: Any
-    best_loss: jax.Array
-    wait: jax.Array
-    epoch: jax.Array
-    stopped: jax.Array
 
 
 def init_state(task: Task, data: FleetData, config: TrainConfig) -> FleetState:
@@ -74,134 +63,6 @@ def weights(state: FleetState) -> dict[str, Any]:
     """Weights of the trained models: the best ones if they are kept, else the last."""
     kept = state.best or state.learner
     return {"params": kept["params"], **kept["model_state"]}
-
-
-# One model's epoch, in pieces shared by all drivers.
-
-
-class EpochProgress(NamedTuple):
-    """Progress within an epoch, of one model or stacked on the first axis.
-
-    Attributes:
-        learner: the learner so far.
-        steps: () optimiser steps done.
-        loss: () sum over the training views.
-        views: () number of training views done, as float32, which has no overflow.
-        validation_loss: () sum over the validation views.
-        validation_views: () number of validation views done.
-    """
-
-    learner: Learner
-    steps: jax.Array
-    loss: jax.Array
-    views: jax.Array
-    validation_loss: jax.Array
-    validation_views: jax.Array
-
-
-def begin_epoch(state: FleetState) -> EpochProgress:
-    """Progress before an epoch's first view, of one model or of all."""
-    # Separate arrays, since each is donated; made from the state's to share their sharding; not
-    # weakly typed, as they are not after a step, so that it compiles once.
-    zeros = (state.epoch * np.float32(0) for _ in range(4))
-    return EpochProgress(state.learner, state.epoch * 0, *zeros)
-
-
-def _train_step(
-    task, batch_size, table, key, epoch, views, index, progress: EpochProgress
-) -> EpochProgress:
-    """One optimiser step of one model, on its batch number `index`."""
-
-    def drawn(purpose: int) -> jax.Array:
-        of_epoch = jax.random.fold_in(jax.random.fold_in(key, purpose), epoch)
-        return jax.random.fold_in(of_epoch, progress.steps)
-
-    batch = gather_batch(table, views, index, task, batch_size, drawn(3))._replace(epoch=epoch)
-    learner, loss = task.step(progress.learner, batch, drawn(2))
-    count = jnp.sum(batch.mask)
-    return progress._replace(
-        learner=learner,
-        steps=progress.steps + 1,
-        loss=progress.loss + loss * count,
-        views=progress.views + count,
-    )
-
-
-def _validation_step(
-    task, batch_size, table, views, index, progress: EpochProgress
-) -> EpochProgress:
-    batch = gather_batch(table, views, index, task, batch_size)
-    count = jnp.sum(batch.mask)
-    return progress._replace(
-        validation_loss=progress.validation_loss + task.loss(progress.learner, batch) * count,
-        validation_views=progress.validation_views + count,
-    )
-
-
-def _finish_epoch(
-    patience: int, state: FleetState, progress: EpochProgress
-) -> tuple[FleetState, dict[str, jax.Array]]:
-    """Early stopping; a stopped model stays as it is. The state's learner is not used."""
-    learner = progress.learner
-    loss = progress.loss / progress.views
-    validation_loss = progress.validation_loss / progress.validation_views
-    trained = ~state.stopped
-    # Without validation views the quotient is NaN, and the training loss is monitored.
-    monitored = jnp.where(jnp.isnan(validation_loss), loss, validation_loss)
-    improved = trained & (monitored < state.best_loss)
-    wait = jnp.where(trained, jnp.where(improved, 0, state.wait + 1), state.wait)
-    best = state.best
-    if patience:
-        best = jax.tree.map(
-            functools.partial(jnp.where, improved), {k: learner[k] for k in best}, best
-        )
-    state = FleetState(
-        learner=learner,
-        best=best,
-        best_loss=jnp.where(improved, monitored, state.best_loss),
-        wait=wait,
-        epoch=state.epoch + trained,
-        stopped=state.stopped | (wait >= patience if patience else False),
-    )
-    nan = jnp.float32(jnp.nan)
-    return state, {
-        "loss": jnp.where(trained, loss, nan),
-        "validation_loss": jnp.where(trained, validation_loss, nan),
-    }
-
-
-def _train_window(task, batch_size, shared, model) -> EpochProgress:
-    """One model's steps on the views of one table; no array has the fleet's axis."""
-    (table, window, n_windows), (data, state, progress) = shared, model
-    views = shuffled(data, state.epoch * n_windows + window)
-
-    def train(index, progress):
-        return _train_step(task, batch_size, table, data.key, state.epoch, views, index, progress)
-
-    # The loop of a stopped model has no iterations.
-    steps = jnp.where(state.stopped, 0, -(-views.count // batch_size))
-    return jax.lax.fori_loop(0, steps, train, progress)
-
-
-def _validate_window(task, batch_size, shared, model) -> EpochProgress:
-    """One model's validation losses on the views of one table."""
-    (table,), (data, state, progress) = shared, model
-    held = data.validation
-
-    def validate(index, progress):
-        return _validation_step(task, batch_size, table, held, index, progress)
-
-    steps = jnp.where(state.stopped, 0, -(-held.count // batch_size))
-    return jax.lax.fori_loop(0, steps, validate, progress)
-
-
-def _model_epoch(task, config: TrainConfig, shared, model):
-    """One model's epoch if all its views are in one table."""
-    (table,), (data, state) = shared, model
-    size, progress = config.batch_size, begin_epoch(state)
-    progress = _train_window(task, size, (table, 0, 1), (data, state, progress))
-    progress = _validate_window(task, size, (table,), (data, state, progress))
-    return _finish_epoch(config.patience, state, progress)
 
 
 def choose_driver(config: TrainConfig, kind: str) -> str:
@@ -272,6 +133,7 @@ def make_epoch(
     config: TrainConfig,
     mesh: Mesh | None = None,
     on_step: Callable[[str], None] | None = None,
+    programs: StepPrograms | None = None,
 ):
     """Builds the function that trains all models for one epoch on one table.
 
@@ -281,6 +143,7 @@ def make_epoch(
         mesh: devices, from `placement.fleet_mesh`; the number of models must be a multiple of the
             size of its first axis.
         on_step: called now and then with a text on how far an epoch is, if driven step by step.
+        programs: of the steps, if they are compiled already.
 
     Returns:
         (table (frames, mels), FleetData, FleetState) → (FleetState, losses): "loss" and
@@ -289,7 +152,7 @@ def make_epoch(
     """
     driver = choose_driver(config, task.kind)
     if driver == "loop":
-        windows = _looped_epoch(task, config, on_step)
+        windows = _looped_epoch(task, config, on_step, programs)
 
         def looped(table, data, state):
             progress, state = begin_epoch(state), state._replace(learner={})
@@ -298,7 +161,7 @@ def make_epoch(
             return windows.finish(state, progress)
 
         return looped
-    epoch = _over_models(functools.partial(_model_epoch, task, config), driver, mesh)
+    epoch = _over_models(functools.partial(model_epoch, task, config), driver, mesh)
     return jax.jit(
         lambda table, data, state: epoch((table,), (data, state)),
         donate_argnums=2,
@@ -311,6 +174,7 @@ def make_windowed_epoch(
     config: TrainConfig,
     mesh: Mesh | None = None,
     on_step: Callable[[str], None] | None = None,
+    programs: StepPrograms | None = None,
 ) -> Epoch:
     """Builds the functions that train all models for an epoch of several tables.
 
@@ -318,11 +182,11 @@ def make_windowed_epoch(
     """
     driver = choose_driver(config, task.kind)
     if driver == "loop":
-        return _looped_epoch(task, config, on_step)
+        return _looped_epoch(task, config, on_step, programs)
     size = config.batch_size
-    train = _over_models(functools.partial(_train_window, task, size), driver, mesh)
-    validate = _over_models(functools.partial(_validate_window, task, size), driver, mesh)
-    finish = _over_models(lambda _, model: _finish_epoch(config.patience, *model), driver, mesh)
+    train = _over_models(functools.partial(train_window, task, size), driver, mesh)
+    validate = _over_models(functools.partial(validate_window, task, size), driver, mesh)
+    finish = _over_models(lambda _, model: finish_epoch(config.patience, *model), driver, mesh)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def finish_learner(learner, state, progress):
@@ -348,15 +212,14 @@ def make_windowed_epoch(
 
 
 def _looped_epoch(
-    task: Task, config: TrainConfig, on_step: Callable[[str], None] | None = None
+    task: Task,
+    config: TrainConfig,
+    on_step: Callable[[str], None] | None = None,
+    programs: StepPrograms | None = None,
 ) -> Epoch:
     """Drives the same pieces from Python, one step of one model at a time, on one device."""
     size = config.batch_size
-    in_order = jax.jit(shuffled)
-    jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
-    step = jit(functools.partial(_train_step, task, size), donate_argnums=5)
-    validation_step = jit(functools.partial(_validation_step, task, size), donate_argnums=3)
-    finish_one = jax.jit(functools.partial(_finish_epoch, config.patience))
+    in_order, step, validation_step, finish_one = programs or step_programs(task, config)
     under_way: dict[str, Any] = {"shown": time.monotonic(), "model": ""}
 
     def each(function, state, *stacked):

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from asd_jax.config import TrainConfig
 from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
-from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.cores import usable_memory
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.runtime.side_by_side import in_order
@@ -28,6 +28,7 @@ from asd_jax.training.models import (
     model_key,
 )
 from asd_jax.training.placement import Placement, fleet_mesh
+from asd_jax.training.programs import Programs
 from asd_jax.training.task import Task
 from asd_jax.training.windows import (
     Schedule,
@@ -61,6 +62,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     reporter: Reporter | None = None,
     devices: Sequence[jax.Device] | None = None,
+    programs: Programs | None = None,
 ) -> dict[str, Any]:
     """Trains all models and returns their weights.
 
@@ -77,6 +79,7 @@ def train(
         should_stop: called after each epoch; true saves a checkpoint and raises.
         reporter: shows progress; silent by default.
         devices: all devices by default.
+        programs: of this task and configuration, if they are compiled already.
 
     Returns:
         The weights, as NumPy arrays, stacked on the first axis: the best ones if the
@@ -88,10 +91,10 @@ def train(
     """
     reporter = reporter or Silent()
     models = clips.models
-    looped = fleet.choose_driver(config, task.kind) == "loop"
-    mesh = None if looped else fleet_mesh(len(models), config, devices)
-    placement = Placement(mesh, len(models))
-    first, data, state = _started(task, clips, source, config, checkpoints, placement)
+    if programs is None or programs.config != config:
+        programs = Programs(task, config, training_mesh(clips, config, task.kind, devices))
+    placement = Placement(programs.mesh, len(models))
+    first, data, state = _started(programs, clips, source, checkpoints, placement)
     if first:
         reporter.line(f"continuing after epoch {first} of {config.epochs}")
     run_epoch = None
@@ -105,7 +108,7 @@ def train(
             if not running.any():
                 break
             if run_epoch is None:  # frames are read only if an epoch is left to train
-                run_epoch = _epochs(task, clips, source, config, data, placement, first, reporter)
+                run_epoch = _epochs(programs, clips, source, data, placement, first, reporter)
             state, losses = run_epoch(state)
             losses, stopped = placement.fetch((losses, state.stopped))
             trained += int(running.sum())
@@ -151,16 +154,26 @@ def check_fit(clips: FleetClips, config: TrainConfig, row_bytes: int, kind: str)
     Raises:
         UserError: the settings do not fit.
     """
-    if fleet.choose_driver(config, kind) != "loop":
-        fleet_mesh(len(clips.models), config)
+    training_mesh(clips, config, kind)
     schedule(clips, row_bytes, table_bytes(config))
 
 
+def training_mesh(
+    clips: FleetClips,
+    config: TrainConfig,
+    kind: str,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh | None:
+    """The devices that models are trained on; None for one, and where Python drives each step."""
+    if fleet.choose_driver(config, kind) == "loop":
+        return None
+    return fleet_mesh(len(clips.models), config, devices)
+
+
 def _started(
-    task: Task,
+    programs: Programs,
     clips: FleetClips,
     source: Features,
-    config: TrainConfig,
     checkpoints: Checkpoints | None,
     placement: Placement,
 ) -> tuple[int, FleetData, fleet.FleetState]:
@@ -176,11 +189,7 @@ def _started(
         no_views,
         no_views,
     )
-    init = jax.jit(
-        lambda data: fleet.init_state(task, data, config),
-        compiler_options=compiler_options("init"),
-    )
-    state = jax.device_get(init(data))
+    state = jax.device_get(programs.init(data))
     first, state = _restored(checkpoints, state)
     # Padding models, so that all devices have equally many, are stopped from the start.
     data, state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), (data, state))
@@ -219,10 +228,9 @@ def _restored(
 
 
 def _epochs(
-    task: Task,
+    programs: Programs,
     clips: FleetClips,
     source: Features,
-    config: TrainConfig,
     data: FleetData,
     placement: Placement,
     first: int,
@@ -233,7 +241,7 @@ def _epochs(
     Returns:
         FleetState → (FleetState, losses), as in `fleet.make_epoch`.
     """
-    row_bytes = source.width * source.dtype.itemsize
+    config, row_bytes = programs.config, source.width * source.dtype.itemsize
     plan = schedule(clips, row_bytes, table_bytes(config))
     epochs = range(first, first + 1 if plan.resident else config.epochs)
     # The next window is read while one is trained on.
@@ -251,10 +259,10 @@ def _epochs(
 
     if plan.resident:
         _, table, whole = fetch_window()
-        epoch_function = fleet.make_epoch(task, config, placement.mesh, reporter.within)
+        epoch_function = programs.epoch(reporter.within)
         return lambda state: epoch_function(table, whole, state)
 
-    windows = fleet.make_windowed_epoch(task, config, placement.mesh, reporter.within)
+    windows = programs.windowed(reporter.within)
     reporter.line(
         f"frames are streamed through the device: {plan.n_training} windows of "
         f"{row_bytes * plan.rows / 2**20:.0f} MiB an epoch, and {plan.n_validation} to validate"

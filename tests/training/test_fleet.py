@@ -291,7 +291,7 @@ def test_all_models_are_one_program():
 def test_steps_from_python_are_one_program():
     """Also the first of an epoch, whose sums have no step's type of their own."""
     steps = [name for name in stopping("loop", 0, 1, 2)[2] if "_step" in name]
-    assert sorted(steps) == ["jit(_train_step)", "jit(_validation_step)"]
+    assert sorted(steps) == ["jit(train_step)", "jit(validation_step)"]
 
 
 DEVICES = """
