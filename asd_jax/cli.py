@@ -34,46 +34,51 @@ def main(argv: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # names of files may be of any bytes and script
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    own = argv is None  # whether the process is the command's own
     try:
         with _terminable():
             _dispatch(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
-        _end(str(error), error.exit_status)
+        _end(str(error), error.exit_status, own)
     except KeyboardInterrupt as interrupt:
         number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
         line = f"stopped by {number.name}; the same command continues from there"
-        if argv is None and _COMPUTING in sys.modules:
+        if own and _COMPUTING in sys.modules:
             # A computation may be under way in another thread, which would crash if Python shut
             # down and took the libraries from it.
             from asd_jax.runtime import distributed
 
             distributed.end(f"asd-jax: {line}", 128 + number)
-        _end(line, 128 + number)
+        _end(line, 128 + number, own)
     except BrokenPipeError:  # the reader of a pipe closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _end(f"{where}{error.strerror or error}", 1)
+        _end(f"{where}{error.strerror or error}", 1, own)
     except Exception as error:
         if _joined():
             from asd_jax.runtime import distributed
 
             if distributed.is_loss(error):
-                _end(distributed.LOST, 1)
+                _end(distributed.LOST, 1, own)
         if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
             traceback.print_exc()
-            _exit("", 1)
-        _end("out of memory; lower --config.train.batch_size, or train fewer machines or seeds", 1)
+            _exit("", 1, own)
+        _end(
+            "out of memory; lower --config.train.batch_size, or train fewer machines or seeds",
+            1,
+            own,
+        )
     sys.exit(0)
 
 
-def _end(message: str, exit_status: int) -> NoReturn:
-    _exit(f"asd-jax: {message}", exit_status)
+def _end(message: str, exit_status: int, own: bool) -> NoReturn:
+    _exit(f"asd-jax: {message}", exit_status, own)
 
 
-def _exit(text: str, exit_status: int) -> NoReturn:
-    if _joined() or any(thread.name == "compile_ahead" for thread in threading.enumerate()):
-        # As above, what is under way in another thread.
+def _exit(text: str, exit_status: int, own: bool) -> NoReturn:
+    compiling = any(each.name == "compile_ahead" for each in threading.enumerate())
+    if _joined() or (own and compiling):  # which Python's end would wait for
         from asd_jax.runtime import distributed
 
         distributed.end(text, exit_status)

@@ -15,7 +15,7 @@ from asd_jax.training.programs import Programs
 from asd_jax.training.trainer import table_bytes, training_mesh
 from asd_jax.training.windows import schedule
 
-THREAD = "compile_ahead"  # whose work must not be cut off by the interpreter's end
+_THREAD = "compile_ahead"
 
 
 class CompiledAhead:
@@ -37,7 +37,7 @@ class CompiledAhead:
         detector = self._detector
         found_by_sound = isinstance(detector, Joint) and detector.config.detector.pseudo_classes
         if self._thread is None and detector.config.detector.trains and not found_by_sound:
-            self._thread = threading.Thread(target=self._compile, name=THREAD, daemon=True)
+            self._thread = threading.Thread(target=self._compile, name=_THREAD)
             self._thread.start()
 
     def programs(self, layout: Layout, reporter: Reporter) -> Programs | None:
