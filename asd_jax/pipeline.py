@@ -28,6 +28,7 @@ from asd_jax.runs.channels import check_channels
 from asd_jax.runs.classes import with_classes, write_classes
 from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
 from asd_jax.runs.directory import RunDirectory
+from asd_jax.runs.drawing import Drawing
 from asd_jax.runs.ensemble import (
     MEMBERS,
     combine_runs,
@@ -178,11 +179,15 @@ def run(
         else:
             programs = ahead.programs(layout, reporter)
             fitted = fit_run(detector, training, layout, run_dir, reporter, programs)
-            rows: Sequence[ScoreRow] = score_clips(fitted, test, reporter)
+            with Drawing(run_dir.path, test, detector.front_end) as drawing:
+                after = drawing.begin if writes and truth is None else None
+                rows: Sequence[ScoreRow] = score_clips(fitted, test, reporter, after)
+                if writes:
+                    if truth:
+                        rows = labelled(run_dir, truth, rows)
+                    place, front_end = run_dir.path, detector.front_end
+                    write_analysis(place, rows, test, front_end, draw=drawing.draw)
             if writes:
-                if truth:
-                    rows = labelled(run_dir, truth, rows)
-                write_analysis(run_dir.path, rows, test, detector.front_end)
                 intervals = write_results(run_dir, rows, data)
                 write_places(run_dir.recordings_csv, training.clips + test.clips)
                 explain = page.by_features(fitted, test)

@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 
 from asd_jax import metrics
-from asd_jax.data.layouts import parse_clip
+from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.synthetic.machine_wear import CAUSES
 from asd_jax.data.synthetic.synthesis import ANOMALIES_FILE
 from asd_jax.errors import UserError

@@ -5,7 +5,7 @@ threshold from the training clips, and the spectrograms of wrong decisions besid
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -165,6 +165,7 @@ def write_analysis(
     rows: Iterable[ScoreRow],
     features: Features | None = None,
     front_end: ClipFrontEnd | None = None,
+    draw: Callable[..., None] | None = None,
 ) -> None:
     """Writes `analysis.md` and a picture for each machine that has labelled test clips.
 
@@ -173,6 +174,7 @@ def write_analysis(
         rows: scores of the run.
         features: the test clips' features; without, there are no pictures.
         front_end: their front end.
+        draw: draws a machine's pictures; `write_spectrograms` by default.
     """
     folder = Path(folder)
     table = RowTable.of(rows, ScoreRow)
@@ -197,11 +199,17 @@ def write_analysis(
         ]
     if features is not None and front_end is not None:
         for machine in machines:
-            picture = "spectrograms/" + fitting_name(machine, ".png")
-            write_spectrograms(folder / picture, rows, machine, features, front_end)
-            text += ["", f"![{machine}: wrong and right decisions]({quote(picture)})"]
+            picture = picture_of(folder, machine)
+            (draw or write_spectrograms)(picture, rows, machine, features, front_end)
+            link = quote(picture.relative_to(folder).as_posix())
+            text += ["", f"![{machine}: wrong and right decisions]({link})"]
     with atomic_write(folder / "analysis.md") as file:
         file.write("\n".join(text) + "\n")
+
+
+def picture_of(folder: Path, machine: str) -> Path:
+    """Where the pictures of a machine are in a run directory."""
+    return folder / "spectrograms" / fitting_name(machine, ".png")
 
 
 def write_spectrograms(

@@ -12,6 +12,8 @@ from asd_jax.evaluation.bootstrap import percentile_interval, resample_group
 from asd_jax.evaluation.row_files import read_rows, read_table, write_rows
 from asd_jax.evaluation.row_table import RowTable
 from asd_jax.metrics import RankingMetrics, domains_of, mean_over_sections
+from asd_jax.runtime.cores import usable_cores
+from asd_jax.runtime.side_by_side import in_order
 
 # The section of lines that average over a machine's sections.
 MEAN = "mean"
@@ -168,8 +170,12 @@ def bootstrap_results(
     of_sections: dict[tuple[str, str], list[list[np.ndarray]]] = {}
     groups = [*_groups(RowTable.of(rows, ScoreRow), year)]
     longest = max((len(group.labels) for group in groups), default=0)
-    for number, group in enumerate(groups):
-        values = group.resampled(n_resamples, seed, number, longest)
+    resampled = in_order(
+        lambda number: groups[number].resampled(n_resamples, seed, number, longest),
+        range(len(groups)),
+        threads=usable_cores(),
+    )
+    for group, values in zip(groups, resampled, strict=True):
         machine, _, domain = group.key
         intervals[group.key] = _interval(values)
         if (group.labels[group.own] >= 0).any():

@@ -1,5 +1,7 @@
 """Scores of the training clips, of those held out, and of the test clips."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from asd_jax.errors import UserError
@@ -93,13 +95,33 @@ def _rows(
 
 
 def score_clips(
-    fitted: FittedDetector, features: Features, reporter: Reporter
+    fitted: FittedDetector,
+    features: Features,
+    reporter: Reporter,
+    after: Callable[[str, RowTable[ScoreRow]], None] | None = None,
 ) -> RowTable[ScoreRow]:
-    """Scores test clips by all models that serve their machine and section."""
+    """Scores test clips by all models that serve their machine and section.
+
+    Args:
+        fitted: a fitted system, with thresholds.
+        features: of the test clips.
+        reporter: shows progress.
+        after: called with a machine and its rows, once all of them are there.
+    """
     groups = features.clips.groups("machine", "section")
     rows: list[RowTable[ScoreRow]] = []
+    own: list[RowTable[ScoreRow]] = []  # of the machine
+    before = ""
+
+    def machine_done() -> None:
+        if after is not None and own:
+            after(before, RowTable.concatenate(own, ScoreRow))
+
     reporter.start("scoring", len(groups))
     for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):
+        if machine != before:
+            machine_done()
+            before, own = machine, []
         try:
             group = fitted.resolve(machine, section)
         except UserError as error:
@@ -115,7 +137,7 @@ def score_clips(
         for m, row in zip(first, scores, strict=True):
             threshold, seed = float(fitted.thresholds[m]), fitted.models[m].seed
             row = np.asarray(row)
-            rows.append(
+            own.append(
                 RowTable.of_columns(
                     ScoreRow,
                     len(clips),
@@ -131,6 +153,8 @@ def score_clips(
                     p_value=p_values(row, fitted.group_reference(group, seed)),
                 )
             )
+            rows.append(own[-1])
         reporter.advance(done)
+    machine_done()
     reporter.stop()
     return RowTable.concatenate(rows, ScoreRow)

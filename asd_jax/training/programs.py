@@ -83,7 +83,8 @@ class Programs:
         placement = Placement(self.mesh, len(clips.models))
         count = len(clips.models) + placement.fill
         start = data_shapes(len(clips.models), plan, width, self.task.crop)
-        start = start._replace(training=None, validation=None)  # type: ignore[arg-type]
+        no_views: Any = None
+        start = start._replace(training=no_views, validation=no_views)
         state = jax.eval_shape(self.init, start)
         data = data_shapes(count, plan, width, self.task.crop)
         data, state = self._placed((data, _resized(state, count)))
@@ -99,16 +100,15 @@ class Programs:
     def _lower(self, table: Any, data: Any, state: Any, plan: Schedule) -> list[Callable[[], Any]]:
         """Functions that lower each program of an epoch."""
         if self._steps is not None:
-            one = _of_one(state)
-            progress = jax.eval_shape(begin_epoch, one)
-            own = _of_one(data)
-            index = np.int32(0)
-            train, validate = self._steps.train, self._steps.validate
-            lower = [lambda: train.lower(table, own.key, one.epoch, own.training, index, progress)]  # type: ignore[attr-defined]
+            one, own = _of_one(state), _of_one(data)
+            progress, index = jax.eval_shape(begin_epoch, one), np.int32(0)
+            steps: Any = self._steps
+            views = own.training, own.validation
+            lower = [
+                lambda: steps.train.lower(table, own.key, one.epoch, views[0], index, progress)
+            ]
             if self.config.validation_split:
-                lower.append(
-                    lambda: validate.lower(table, own.validation, index, progress)  # type: ignore[attr-defined]
-                )
+                lower.append(lambda: steps.validate.lower(table, views[1], index, progress))
             return lower
         if plan.resident:
             return [lambda: self._epoch.lower(table, data, state)]
