@@ -161,6 +161,8 @@ def run(
             if config.detector.trains:
                 row_bytes = training.width * training.dtype.itemsize
                 check_fit(layout.fleet, layout.settings, row_bytes, detector.kind)
+                if not distributed.several() and not run_dir.model.is_file():
+                    ahead.start(layout)
         if writes:
             used = training.clips + test.clips
             run_dir.claim(config, data, lambda: status_fingerprint(used))

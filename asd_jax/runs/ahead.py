@@ -32,12 +32,17 @@ class CompiledAhead:
         self._n_labels = 0
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begins, once; not where nothing is trained, or classes are yet to be found by sound."""
+    def start(self, layout: Layout | None = None) -> None:
+        """Begins, once; not where nothing is trained, or classes are yet to be found by sound.
+
+        Args:
+            layout: of the training; by default what the recordings' headers make.
+        """
         detector = self._detector
         found_by_sound = isinstance(detector, Joint) and detector.config.detector.pseudo_classes
-        if self._thread is None and detector.config.detector.trains and not found_by_sound:
-            self._thread = threading.Thread(target=self._compile, name=_THREAD)
+        unknown = found_by_sound and layout is None
+        if self._thread is None and detector.config.detector.trains and not unknown:
+            self._thread = threading.Thread(target=self._compile, args=(layout,), name=_THREAD)
             self._thread.start()
 
     def programs(self, layout: Layout, reporter: Reporter) -> Programs | None:
@@ -51,11 +56,12 @@ class CompiledAhead:
             return None
         return self._programs if self._programs.config == layout.settings else None
 
-    def _compile(self) -> None:
+    def _compile(self, layout: Layout | None) -> None:
         try:
             detector, clips = self._detector, self._clips
-            usable, n_frames = frames_of(detector, clips[~clips.where(split="test")])
-            layout = lay_out(detector, usable, n_frames)
+            if layout is None:
+                usable, n_frames = frames_of(detector, clips[~clips.where(split="test")])
+                layout = lay_out(detector, usable, n_frames)
             task, settings = detector.task(layout.n_labels), layout.settings
             front_end = detector.front_end
             row_bytes = front_end.width * np.dtype(front_end.dtype).itemsize

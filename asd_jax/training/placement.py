@@ -106,9 +106,10 @@ class Placement:
             tree = jax.tree.map(lambda leaf: leaf[share.start : share.stop], tree)
         if self.mesh is None:
             return jax.device_put(tree)
-        return jax.tree.map(
-            functools.partial(_put, NamedSharding(self.mesh, PartitionSpec(FLEET_AXIS))), tree
-        )
+        sharding = NamedSharding(self.mesh, PartitionSpec(FLEET_AXIS))
+        if not distributed.several():
+            return jax.device_put(tree, sharding)
+        return jax.tree.map(functools.partial(_put, sharding), tree)
 
     def read_table(self, n_rows: int, read: Callable[[int, int], np.ndarray]) -> jax.Array:
         """Reads a table of frames for `share_table`; each of several processes reads a part.
@@ -147,9 +148,7 @@ class Placement:
 
 
 def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
-    """Puts an array that all processes have alike on the devices of a sharding."""
-    if not distributed.several():
-        return jax.device_put(leaf, sharding)
+    """Puts an array that all of several processes have alike on the devices of a sharding."""
     # Typed keys are put as their plain numbers and wrapped again.
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _put(sharding, np.asarray(jax.random.key_data(leaf)))
