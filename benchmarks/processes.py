@@ -87,7 +87,9 @@ class Worker:
 def environment(package: Path) -> dict[str, str]:
     """The environment of a process that uses the package in a folder.
 
-    The compiled programs that a user keeps are not among what is measured.
+    The compiled programs that a user keeps are not among what is measured; Python keeps its own, as
+    it does by default.
     """
-    kept = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    left_out = ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if k not in left_out}
     return {**kept, "PYTHONPATH": str(package)}
