@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import librosa
 import numpy as np
 
 from asd_jax.audio import FrontEnd
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
+from benchmarks.peers.librosa_frontend import log_mel
 from benchmarks.processes import ROOT, Worker
 from benchmarks.roofline import Work
 
@@ -44,18 +44,7 @@ def _librosa_way(clips: np.ndarray) -> Way:
     """librosa with one thread a core; its FFT and products release the interpreter's lock."""
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
-    def one(clip):
-        mel = librosa.feature.melspectrogram(
-            y=clip,
-            sr=FRONT_END.sample_rate,
-            n_fft=FRONT_END.n_fft,
-            hop_length=FRONT_END.hop_length,
-            n_mels=FRONT_END.n_mels,
-            power=FRONT_END.power,
-            pad_mode="constant",
-        )
-        return librosa.power_to_db(mel, amin=FRONT_END.eps, top_db=None).T
-
+    one = functools.partial(log_mel, front_end=FRONT_END)
     return Way(lambda: np.stack(list(pool.map(one, clips))))
 
 

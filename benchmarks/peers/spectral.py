@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import librosa
 import numpy as np
 import soundfile
 from sklearn.covariance import LedoitWolf
@@ -20,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from asd_jax.audio import FrontEnd
 from asd_jax.data.clips import ANOMALY, Clip
+from benchmarks.peers.librosa_frontend import log_mel
 
 # Of log-mels, and of changes from frame to frame, as `spectral` has them.
 _RESOLUTION_DB, _LEAST_CHANGE_DB = 0.01, 1e-3
@@ -41,16 +41,7 @@ def log_mels(path: str, front_end: FrontEnd) -> np.ndarray:
     """librosa's log-mels (frames, mels) in dB of a recording of one channel."""
     waveform, rate = soundfile.read(path, dtype="float32")
     assert rate == front_end.sample_rate
-    mel = librosa.feature.melspectrogram(
-        y=waveform,
-        sr=rate,
-        n_fft=front_end.n_fft,
-        hop_length=front_end.hop_length,
-        n_mels=front_end.n_mels,
-        power=front_end.power,
-        pad_mode="constant",
-    )
-    return librosa.power_to_db(mel, amin=front_end.eps, top_db=None).T
+    return log_mel(waveform, front_end)
 
 
 def statistics(levels: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import librosa
 import numpy as np
 import soundfile
 import torch
@@ -20,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from asd_jax.config import Config
 from asd_jax.data.clips import ANOMALY, Clip
+from benchmarks.peers.librosa_frontend import log_mel
 from benchmarks.peers.torch_autoencoders import DenseAutoencoder
 
 
@@ -42,16 +42,7 @@ def features(path: str, config: Config) -> np.ndarray:
     front_end = config.front_end
     waveform, rate = soundfile.read(path, dtype="float32", always_2d=True)
     assert rate == front_end.sample_rate
-    mel = librosa.feature.melspectrogram(
-        y=waveform[:, config.data.channel],
-        sr=rate,
-        n_fft=front_end.n_fft,
-        hop_length=front_end.hop_length,
-        n_mels=front_end.n_mels,
-        power=front_end.power,
-        pad_mode="constant",
-    )
-    return librosa.power_to_db(mel, amin=front_end.eps, top_db=None).T
+    return log_mel(waveform[:, config.data.channel], front_end)
 
 
 def vectors(clips: Sequence[np.ndarray], frames: int, device: str) -> torch.Tensor:
