@@ -77,6 +77,7 @@ def _end(message: str, exit_status: int, own: bool) -> NoReturn:
 
 
 def _exit(text: str, exit_status: int, own: bool) -> NoReturn:
+    # The thread of `runs.ahead`.
     compiling = any(each.name == "compile_ahead" for each in threading.enumerate())
     if _joined() or (own and compiling):  # which Python's end would wait for
         from asd_jax.runtime import distributed

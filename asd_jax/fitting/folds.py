@@ -64,9 +64,8 @@ def leave_out(
             table[fold, : len(rows)] = leaf[rows]
         tables[name] = table
     for name in OF_SUPPLEMENTAL & fitted.calibration.keys():
-        tables[name] = np.stack(
-            [np.asarray(fitted.calibration[name][model])] * len(kept)
-        )  # none is left out
+        # Of these clips none is left out.
+        tables[name] = np.stack([np.asarray(fitted.calibration[name][model])] * len(kept))
     for state, groups_ in zip(tables["state"], tables["group"], strict=True):
         _renumber(state)
         _renumber(groups_)
