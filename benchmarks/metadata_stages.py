@@ -28,6 +28,7 @@ from asd_jax.evaluation.results import ScoreRow, TrainingRow
 from asd_jax.evaluation.row_table import RowTable
 from asd_jax.features import compute
 from asd_jax.features.cache import Entry, Index, read_file, write_file
+from asd_jax.features.entries import Piece
 from asd_jax.features.notes import Notes
 from asd_jax.features.request import FeatureSettings, Request
 from asd_jax.features.table import FeatureSet
@@ -245,7 +246,7 @@ def cache(clips: int, folder: Path) -> Callable[[], Any]:
             entry.commit(Index(entry.table, [_FRAMES] * len(rows), []))
         text = read_file(os.path.join(place, digest), "index.json")
         assert text is not None
-        return compute._Piece.of(entry, Index.parse(text, len(rows)), contents)
+        return Piece.of(entry, Index.parse(text, len(rows)), contents)
 
     def measured() -> None:
         pieces = compute._pieces(table)

@@ -139,8 +139,8 @@ def _blocks(
 
 @functools.lru_cache(maxsize=4)
 def _program(front_end: ClipFrontEnd) -> Callable[[Any], Any]:
-    """Waveforms (rows, samples) → (rows, frames, width), the rows divided among the devices."""
-    if jax.local_device_count() == 1:
+    """Waveforms (rows, samples) → (rows, frames, width)."""
+    if jax.local_device_count() == 1 or jax.default_backend() == "cpu":
         return front_end.of_padded  # which is compiled
     if isinstance(front_end, WithArrays):  # as arguments: in the program they would be constants
         program = over_devices(lambda arrays, rows: front_end.with_arrays(arrays).of_padded(rows))

@@ -1,4 +1,8 @@
-"""Work side by side: calls in threads with their results in order, and rows over devices."""
+"""Work side by side: calls in threads with their results in order, and rows over devices.
+
+CPU devices share one memory: there a call takes one device, and calls from several threads run side
+by side, on as many cores as there are threads. Accelerators divide the rows of a call.
+"""
 
 import collections
 import functools
@@ -52,22 +56,24 @@ def in_order(
 def dispatchers() -> int:
     """Threads that should call a compiled program with the batches of a stream.
 
-    One CPU device computes as many batches side by side as it has cores. Of several devices, each
-    batch takes all; then, and on an accelerator, one is computed while another is moved.
+    On a CPU, as many as it has cores; on an accelerator one batch is computed while another is
+    moved.
     """
-    one = jax.local_device_count() == 1 and jax.default_backend() == "cpu"
-    return max(2, usable_cores()) if one else 2
+    return max(2, usable_cores()) if jax.default_backend() == "cpu" else 2
 
 
-def over_devices(function: Callable[[Any, Any], Any], **options: Any) -> Callable[[Any, Any], Any]:
-    """Compiles a function of rows, which are divided among this process's devices.
+def over_devices(
+    function: Callable[[Any, Any], Any], *, divide: bool | None = None, **options: Any
+) -> Callable[[Any, Any], Any]:
+    """Compiles a function of rows, which are divided among this process's accelerators.
 
     Args:
         function: (shared arrays, arrays (rows, …)) → arrays (rows, …), each row's by itself.
+        divide: whether the devices divide the rows; by default where they are no CPU.
         **options: of `jax.jit`.
 
     Returns:
-        The same, compiled; its results are of NumPy, once there are several devices.
+        The same, compiled. Its results are of NumPy where rows are divided.
 
     Examples:
         >>> scaled = over_devices(lambda factor, rows: factor * rows)
@@ -75,8 +81,10 @@ def over_devices(function: Callable[[Any, Any], Any], **options: Any) -> Callabl
         [[2.0, 2.0], [2.0, 2.0], [2.0, 2.0]]
     """
     devices = jax.local_devices()
-    if len(devices) == 1:
-        return jax.jit(function, **options)
+    divide = jax.default_backend() != "cpu" if divide is None else divide
+    if len(devices) == 1 or not divide:
+        whole = jax.jit(function, **options)
+        return lambda shared, rows: whole(jax.tree.map(_together, shared), rows)
     by_rows = PartitionSpec(_ROWS)
     program = jax.jit(
         jax.shard_map(
@@ -95,6 +103,12 @@ def over_devices(function: Callable[[Any, Any], Any], **options: Any) -> Callabl
         return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], program(shared, padded))
 
     return divided
+
+
+def _together(leaf: Any) -> Any:
+    """An array that is on several devices as one of NumPy; others as they are."""
+    several = isinstance(leaf, jax.Array) and len(leaf.devices()) > 1
+    return np.asarray(leaf) if several else leaf
 
 
 def _filled(missing: int, rows: np.ndarray) -> np.ndarray:

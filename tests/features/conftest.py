@@ -3,7 +3,7 @@
 import pytest
 from recordings import FRONT_END, make_clip
 
-from asd_jax.features import compute as features
+from asd_jax.features import entries
 from asd_jax.features.compute import compute_features
 
 
@@ -16,13 +16,13 @@ def clips(tmp_path):
 @pytest.fixture
 def compute(tmp_path, monkeypatch):
     """compute_features on a cache of its own; .read counts the recordings read."""
-    read_recordings = features.read_recordings
+    read_recordings = entries.read_recordings
 
     def counting(paths, *args):
         run.read += len(paths)
         return read_recordings(paths, *args)
 
-    monkeypatch.setattr(features, "read_recordings", counting)
+    monkeypatch.setattr(entries, "read_recordings", counting)
 
     def run(clips, front_end=FRONT_END, **options):
         run.read, run.lines = 0, []

@@ -254,6 +254,25 @@ def test_features_that_are_not_finite_stay_out(clips, compute):
     assert len(found.clips) == 4 and np.isfinite(rows(found)).all()
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+@pytest.mark.parametrize("fault", ["missing", "too short", "not finite"])
+def test_what_comes_before_a_bad_clip_is_kept(clips, compute, tmp_path, fault):
+    front_end = Loudness(1e35)
+    later = [make_clip(tmp_path / "data", i, 16000, machine="pump") for i in range(3)]
+    bad = later[0].path
+    if fault == "missing":
+        os.rename(bad, bad + ".away")
+    else:
+        n_samples = 100 if fault == "too short" else 16000
+        soundfile.write(bad, np.full(n_samples, 9.0), 16000, subtype="FLOAT")
+    with pytest.raises(UserError, match=f"pump.*{fault}"):
+        compute([clips[0], clips[2], *later], front_end, min_frames=2)
+    compute([clips[0], clips[2]], front_end, min_frames=2)
+    assert compute.read == 0  # the fan's
+    compute(later[1:], front_end, min_frames=2)
+    assert compute.read == 2
+
+
 def test_an_interrupted_computation_is_not_a_finished_one(clips, compute):
     class Interruption(Exception):
         pass

@@ -26,7 +26,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from asd_jax.evaluation import analysis
-from asd_jax.features import compute as features
+from asd_jax.features import entries as features
 from asd_jax.training import trainer
 from asd_jax.cli import main
 noted, seconds = Path(sys.argv[1]), float(sys.argv[2])

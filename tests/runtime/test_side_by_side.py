@@ -6,10 +6,11 @@ import sys
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
-from asd_jax.runtime.side_by_side import in_order
+from asd_jax.runtime.side_by_side import in_order, over_devices
 
 # The log-mels of clips, and the scores of a run, by the devices that JAX has.
 PROGRAM = """
@@ -23,7 +24,7 @@ from asd_jax.runtime.side_by_side import over_devices
 rng = np.random.default_rng(0)
 clips = rng.normal(scale=0.1, size=(5, 20_000)).astype(np.float32)
 frames = frames_in_memory(clips, 16_000, FrontEnd(n_mels=32))
-sums = over_devices(lambda factor, rows: {"sum": factor * rows.sum(axis=1)})
+sums = over_devices(lambda factor, rows: {"sum": factor * rows.sum(axis=1)}, divide=True)
 found = sums(np.float32(2), clips)["sum"]
 np.savez(sys.argv[1], devices=jax.device_count(), frames=np.stack(frames), sums=found)
 """
@@ -92,3 +93,11 @@ def test_devices_divide_rows_and_change_no_result(tmp_path):
     np.testing.assert_allclose(three["frames"], one["frames"], atol=1e-4)
     # Sums of 20,000 values of float32 in another order.
     np.testing.assert_allclose(three["sums"], one["sums"], rtol=1e-4, atol=1e-3)
+
+
+def test_a_cpu_computes_rows_together():
+    shared = jax.device_put(np.float32(3))
+    thirds = over_devices(lambda factor, rows: rows / factor)
+    found = thirds(shared, np.ones((5, 2), np.float32))
+    assert found.devices() == {jax.devices()[0]}
+    np.testing.assert_allclose(found, 1 / 3, rtol=1e-6)  # a rounding of float32
