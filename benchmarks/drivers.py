@@ -28,7 +28,7 @@ from asd_jax.training import (
     fleet_clips,
     gradient_task,
 )
-from asd_jax.training.models import lay_out_views, model_key
+from asd_jax.training.models import entropy_of, lay_out_views, model_keys
 from asd_jax.training.windows import training_statistics
 from benchmarks.harness import Comparison, Difference, Prepared, Way, largest
 from benchmarks.roofline import training_work
@@ -70,7 +70,7 @@ def resident_data(clips: FleetClips, arrays: Sequence[np.ndarray]) -> FleetData:
     """Data of a fleet whose frames are all on the device, (frames, mels) a clip."""
     features = ArrayFeatures([Clip("", "", "train", "", "")] * len(arrays), arrays)
     return FleetData(
-        jnp.stack([model_key(model) for model in clips.models]),
+        model_keys(*entropy_of(clips.models)),
         training_statistics(features, clips),
         lay_out_views(clips, clips.training, features.offsets),
         lay_out_views(clips, clips.validation, features.offsets),

@@ -17,7 +17,8 @@ def shuffled(data: FleetData, turn: jax.Array) -> Views:
     """
     views = data.training
     width = views.starts.shape[-1]
-    key = jax.random.fold_in(jax.random.fold_in(data.key, 1), turn)
+    key = jax.random.fold_in(jax.random.wrap_key_data(data.key), 1)
+    key = jax.random.fold_in(key, turn)
     # Views are sorted by 31 random bits; padding has a larger number.
     bits = jax.random.bits(key, (width,)) >> 1
     bits = jnp.where(jnp.arange(width) < views.count, bits, jnp.uint32(1) << 31)

@@ -130,7 +130,7 @@ def estimate_cost(
     if driver == "vmap":
         step = jit(jax.vmap(task.step), donate_argnums=0)
         loss, turns = jit(jax.vmap(task.loss)), [max(column) for column in steps]
-        learner, batch, key = state.learner, _stacked(batch, count), data.key
+        learner, batch, key = state.learner, _stacked(batch, count), _stacked(key, count)
     seconds = _seconds_of_steps(step, loss, learner, batch, key)
     return cost._replace(seconds=settings.epochs * float(np.dot(turns, seconds)))
 

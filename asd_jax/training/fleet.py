@@ -44,7 +44,8 @@ def init_state(task: Task, data: FleetData, config: TrainConfig) -> FleetState:
 
     def one(start):
         key, statistics = start
-        learner = task.init(jax.random.fold_in(key, 0), statistics)
+        key = jax.random.fold_in(jax.random.wrap_key_data(key), 0)
+        learner = task.init(key, statistics)
         keep = {name: learner[name] for name in ("params", "model_state")}
         return FleetState(
             learner=learner,
@@ -211,6 +212,19 @@ def make_windowed_epoch(
     )
 
 
+# Programs for a whole tree: an operation on each leaf would compile one for each shape.
+@jax.jit
+def _one_of(stacked: Any, model: Any) -> Any:
+    """The arrays of one model."""
+    return jax.tree.map(lambda leaf: leaf[model], stacked)
+
+
+@jax.jit
+def _together(*models: Any) -> Any:
+    """The arrays of several models, stacked."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+
+
 def _looped_epoch(
     task: Task,
     config: TrainConfig,
@@ -227,9 +241,8 @@ def _looped_epoch(
         results = []
         for m, stopped in enumerate(np.asarray(state.stopped)):
             under_way["model"] = f"model {m + 1}/{len(state.stopped)}"
-            own = jax.tree.map(lambda leaf, m=m: leaf[m], (state, *stacked))
-            results.append(function(stopped, *own))
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+            results.append(function(stopped, *_one_of((state, *stacked), m)))
+        return _together(*results)
 
     def train(table, window, n_windows, data, state, progress):
         def one(stopped, state, data, progress):

@@ -68,7 +68,7 @@ class FleetData(NamedTuple):
     """Data of all models, stacked on the first axis, beside a table of frames.
 
     Attributes:
-        key: (models,) typed keys.
+        key: uint32 (models, words), the data of the models' keys, from `model_keys`.
         statistics: of the training frames.
         training: training views in that table.
         validation: validation views in it.
@@ -240,10 +240,23 @@ def whole_batches(views: int, batch_size: int) -> int:
     return max(1, -(-views // batch_size)) * batch_size
 
 
-def model_key(model: FleetModel) -> jax.Array:
-    """Key of a model's initial weights, shuffling and dropout."""
-    seed, name = model.entropy
-    return jax.random.fold_in(jax.random.key(seed), name)
+def entropy_of(models: Sequence[FleetModel]) -> tuple[np.ndarray, np.ndarray]:
+    """Arguments of `model_keys`: (models,) seeds, and (models,) numbers of the names."""
+    seeds, names = zip(*(model.entropy for model in models), strict=True)
+    integer = jax.dtypes.canonicalize_dtype(np.int64)  # to which a seed is cut off, as JAX does
+    return np.array(seeds, np.int64).astype(integer), np.array(names, np.uint32)
+
+
+def model_keys(seeds: jax.Array, names: jax.Array) -> jax.Array:
+    """Keys of the models' initial weights, shuffling and dropout, as `FleetData` has them.
+
+    Examples:
+        >>> models = [FleetModel("fan", "", 0), FleetModel("fan", "", 1)]
+        >>> model_keys(*entropy_of(models)).shape
+        (2, 2)
+    """
+    keys = jax.vmap(lambda seed, name: jax.random.fold_in(jax.random.key(seed), name))(seeds, names)
+    return jax.random.key_data(keys)
 
 
 def _pad(rows: Sequence[np.ndarray], width: int) -> np.ndarray:

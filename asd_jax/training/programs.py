@@ -14,9 +14,9 @@ from asd_jax.config import TrainConfig
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.side_by_side import in_order
 from asd_jax.training import fleet
-from asd_jax.training.models import FleetClips, FleetData, Views
+from asd_jax.training.models import FleetClips, FleetData, Views, entropy_of, model_keys
 from asd_jax.training.placement import FLEET_AXIS, Placement
-from asd_jax.training.steps import StepPrograms, begin_epoch, step_programs
+from asd_jax.training.steps import FleetState, StepPrograms, begin_epoch, step_programs
 from asd_jax.training.task import Task, TrainingStatistics
 from asd_jax.training.windows import Schedule
 
@@ -37,11 +37,14 @@ class Programs:
 
     @functools.cached_property
     def init(self) -> Any:
-        """FleetData without views → FleetState."""
-        return jax.jit(
-            lambda data: fleet.init_state(self.task, data, self.config),
-            compiler_options=compiler_options("init"),
-        )
+        """(seeds, names) of `entropy_of` and statistics → FleetData without views, FleetState."""
+
+        def init(entropy: Any, statistics: TrainingStatistics) -> tuple[FleetData, FleetState]:
+            no_views: Any = None
+            data = FleetData(model_keys(*entropy), statistics, no_views, no_views)
+            return data, fleet.init_state(self.task, data, self.config)
+
+        return jax.jit(init, compiler_options=compiler_options("init"))
 
     def epoch(self, on_step: Callable[[str], None] | None = None) -> Any:
         """As `fleet.make_epoch`."""
@@ -82,17 +85,16 @@ class Programs:
         """
         placement = Placement(self.mesh, len(clips.models))
         count = len(clips.models) + placement.fill
-        start = data_shapes(len(clips.models), plan, width, self.task.crop)
-        no_views: Any = None
-        start = start._replace(training=no_views, validation=no_views)
-        state = jax.eval_shape(self.init, start)
         data = data_shapes(count, plan, width, self.task.crop)
-        data, state = self._placed((data, _resized(state, count)))
+        entropy = jax.eval_shape(lambda: entropy_of([*clips.models[:1]] * count))
+        start = entropy, data.statistics
+        data, state = self._placed((data, jax.eval_shape(self.init, *start)[1]))
         table = jax.ShapeDtypeStruct((plan.rows, width), np.dtype(dtype))
         if self.mesh is not None:
             whole = NamedSharding(self.mesh, PartitionSpec())
             table = jax.ShapeDtypeStruct(table.shape, table.dtype, sharding=whole)
-        programs = [lambda: self.init.lower(start), *self._lower(table, data, state, plan)]
+        # The epoch takes longest to compile.
+        programs = [*self._lower(table, data, state, plan), lambda: self.init.lower(*start)]
         lowered = (lower() for lower in programs)
         for _ in in_order(lambda program: program.compile(), lowered, threads=2):
             pass
@@ -148,7 +150,9 @@ def data_shapes(count: int, windows: Schedule, width: int, crop: bool) -> FleetD
         for views in (windows.training_width, windows.validation_width)
     )
     return FleetData(
-        key=jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
+        key=jax.eval_shape(
+            lambda: jax.random.key_data(jax.random.split(jax.random.key(0), count))
+        ),
         statistics=TrainingStatistics(band, band, band, band, n_labels=_shape(count)),
         training=training,
         validation=validation,
@@ -158,12 +162,6 @@ def data_shapes(count: int, windows: Schedule, width: int, crop: bool) -> FleetD
 def _shape(*axes: int, dtype: Any = jnp.int32) -> Any:
     """An array's shape and type; Any, as it stands where arrays do."""
     return jax.ShapeDtypeStruct(axes, dtype)
-
-
-def _resized(tree: Any, count: int) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), tree
-    )
 
 
 def _narrowed(views: Views, width: int) -> Any:

@@ -74,10 +74,11 @@ def train_step(
     index: Any,
     progress: EpochProgress,
 ) -> EpochProgress:
-    """One optimiser step of one model, on its batch number `index`."""
+    """One optimiser step of one model, on its batch number `index`; its key as in `FleetData`."""
+    of_model = jax.random.wrap_key_data(key)
 
     def drawn(purpose: int) -> jax.Array:
-        of_epoch = jax.random.fold_in(jax.random.fold_in(key, purpose), epoch)
+        of_epoch = jax.random.fold_in(jax.random.fold_in(of_model, purpose), epoch)
         return jax.random.fold_in(of_epoch, progress.steps)
 
     batch = gather_batch(table, views, index, task, batch_size, drawn(3))._replace(epoch=epoch)

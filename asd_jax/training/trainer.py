@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -24,8 +23,8 @@ from asd_jax.training.models import (
     FleetData,
     FleetModel,
     Views,
+    entropy_of,
     lay_out_views,
-    model_key,
 )
 from asd_jax.training.placement import Placement, fleet_mesh
 from asd_jax.training.programs import Programs
@@ -181,19 +180,15 @@ def _started(
 
     The data have no views yet: these are rows of a table, which is read when an epoch begins.
     """
-    models = clips.models
-    no_views: Any = None
-    data = FleetData(
-        jnp.stack([model_key(model) for model in models]),
-        training_statistics(source, clips),
-        no_views,
-        no_views,
-    )
-    state = jax.device_get(programs.init(data))
-    first, state = _restored(checkpoints, state)
+    count = len(clips.models)
+    # All on the host: whatever is done to an array on a device compiles a program.
+    start = entropy_of(clips.models), training_statistics(source, clips)
+    start = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), start)
+    data, state = jax.device_get(programs.init(*start))
+    first, state = _restored(checkpoints, jax.tree.map(lambda leaf: leaf[:count], state))
     # Padding models, so that all devices have equally many, are stopped from the start.
-    data, state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), (data, state))
-    state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= len(models)))
+    state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), state)
+    state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= count))
     data, state = placement.put_models((data, state))
     return first, data, state
 
@@ -322,7 +317,7 @@ def table_bytes(config: TrainConfig) -> int:
     return int(memory * _TABLE_SHARE)
 
 
-def _repeat_last(leaf: jax.Array, times: int) -> jax.Array:
+def _repeat_last(leaf: np.ndarray, times: int) -> np.ndarray:
     """Appends copies of the last row."""
     return leaf[np.minimum(np.arange(len(leaf) + times), len(leaf) - 1)] if times else leaf
 

@@ -15,7 +15,7 @@ from asd_jax.features.table import ArrayFeatures
 from asd_jax.fitting.layout import lay_out
 from asd_jax.runs import plan as module
 from asd_jax.training import FleetData, cost, fleet
-from asd_jax.training.models import lay_out_views
+from asd_jax.training.models import entropy_of, lay_out_views, model_keys
 from asd_jax.training.windows import training_statistics
 
 SETTINGS = {
@@ -46,7 +46,7 @@ def test_bytes_and_steps_are_those_of_the_fleet_itself():
     detector = make_detector(CONFIG)
     layout = lay_out(detector, clips, features.n_frames)
     clips_of_fleet, settings = layout.fleet, layout.settings
-    keys = jax.random.split(jax.random.key(0), len(clips_of_fleet.models))
+    keys = model_keys(*entropy_of(clips_of_fleet.models))
     statistics = training_statistics(features, clips_of_fleet)
     data = FleetData(keys, statistics, None, None)
     state = fleet.init_state(detector.task(), data, settings)

@@ -24,7 +24,7 @@ from asd_jax.training import (
     train,
 )
 from asd_jax.training.batches import shuffled
-from asd_jax.training.models import FleetData, Views, model_key, split_clips
+from asd_jax.training.models import FleetData, Views, entropy_of, model_keys, split_clips
 
 LENGTH, MELS = 2, 3
 CONFIG = TrainConfig(epochs=4, batch_size=8, learning_rate=0.05, validation_split=0.3)
@@ -182,6 +182,11 @@ def test_the_ways_of_driving_agree(driver):
             )
 
 
+def key_of(model):
+    seed, name = model.entropy
+    return jax.random.fold_in(jax.random.key(seed), name)
+
+
 def test_training_equals_a_plain_loop():
     """One model against optax called step by step on batches made by hand."""
     table, offsets, n_frames = make_clips()
@@ -197,7 +202,7 @@ def test_training_equals_a_plain_loop():
         return np.repeat(clips % 2, n_frames[clips] - LENGTH + 1)
 
     starts, held_starts = views(training), views(held)
-    key = model_key(model)
+    key = key_of(model)
     frames = np.concatenate([table[offsets[c] : offsets[c] + n_frames[c]] for c in training])
     statistics = TrainingStatistics(frames.mean(0), frames.std(0), frames.min(0), frames.max(0))
     step, loss_of = jax.jit(task.step), jax.jit(task.loss)
@@ -244,9 +249,15 @@ def test_early_stopping_keeps_the_best_weights_and_freezes():
     assert len({*map(epochs_of, curves)}) > 1, "models should stop at different epochs here"
 
 
-def test_every_view_is_used_once_an_epoch_whatever_the_padding():
-    key = model_key(MODELS[0])
+def test_keys_of_all_models_are_those_of_each():
+    models = [FleetModel("fan", "", 0), FleetModel("fan", "01", 2**31 - 1, 1), *MODELS]
+    models.append(FleetModel("fan", "", 2**32 + 5))  # of which JAX takes the low half
+    found = model_keys(*entropy_of(models))
+    assert found.tolist() == [jax.random.key_data(key_of(model)).tolist() for model in models]
 
+
+def test_every_view_is_used_once_an_epoch_whatever_the_padding():
+    (key,) = model_keys(*entropy_of(MODELS[:1]))
     shuffle = jax.jit(shuffled)
 
     def order(width, epoch):
@@ -281,10 +292,6 @@ def test_without_validation_clips_the_training_loss_is_watched():
 def test_all_models_are_one_program():
     (_, (alone,), of_one), (_, curves, of_three) = stopping("map", 0), stopping("map", 0, 1, 2)
     assert epochs_of(alone) < max(map(epochs_of, curves))
-    # JAX 0.10.0 has a program of its own that joins the keys of several models.
-    of_one, of_three = (
-        [name for name in names if name != "jit(concatenate)"] for names in (of_one, of_three)
-    )
     assert 0 < len(of_one) == len(of_three), "compilations grow with models or epochs"
 
 
