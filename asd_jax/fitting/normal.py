@@ -118,17 +118,20 @@ def with_normal(fitted: "FittedDetector", features: Features, layout: Layout) ->
     detector = fitted.detector
     # Levels do not depend on the network, so that models of the same clips share them.
     levels_only = detector.by_gradient or not detector.config.detector.trains
-    of_group: dict[Group, Usual] = {}
-    usual = []
-    for m, model in enumerate(fitted.models):
-        group = model.machine, model.section
-        if group not in of_group or not levels_only:
-            indices = _evenly(layout.groups[group], _USUAL_CLIPS)
-            weights = take(fitted.weights, fitted.networks_of([m])[0])
-            of_group[group] = _usual(detector, weights, features, indices)
-        usual.append(of_group[group])
-    groups = {group: _clips(detector, features, layout.groups[group]) for group in of_group}
-    normal = Normal(Usual(*(np.stack(leaves) for leaves in zip(*usual, strict=True))), groups)
+    groups = [(model.machine, model.section) for model in fitted.models]
+    first = {group: groups.index(group) for group in groups}  # a model of each group
+
+    def of_model(m: int) -> Usual:
+        indices = _evenly(layout.groups[groups[m]], _USUAL_CLIPS)
+        weights = take(fitted.weights, fitted.networks_of([m])[0])
+        return _usual(detector, weights, features, indices)
+
+    models = [*first.values()] if levels_only else [*range(len(groups))]
+    with contextlib.closing(in_order(of_model, models, dispatchers())) as found:
+        of = dict(zip(models, found, strict=True))
+    usual = [of[first[group] if levels_only else m] for m, group in enumerate(groups)]
+    clips = {group: _clips(detector, features, layout.groups[group]) for group in first}
+    normal = Normal(Usual(*(np.stack(leaves) for leaves in zip(*usual, strict=True))), clips)
     return dataclasses.replace(fitted, normal=normal)
 
 

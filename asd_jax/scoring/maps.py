@@ -59,10 +59,15 @@ def usual_of(cells: np.ndarray) -> Usual:
         >>> [leaf.round(6).tolist() for leaf in usual]  # (2 · 25 / 5)^½ and (2 · 5 / 5)^½
         [[0.0], [3.162278], [1.414214]]
     """
-    middle = np.median(cells, axis=0)
-    apart = cells - middle
+    # Levels are of float32, whose columns NumPy sorts in a third of the time of a median.
+    columns = np.ascontiguousarray(np.moveaxis(np.asarray(cells, np.float32), 0, -1))
+    columns.sort(axis=-1)  # (..., bands, frames)
+    half = columns.shape[-1] // 2
+    middle = columns[..., half - 1 + columns.shape[-1] % 2 : half + 1].mean(-1, dtype=np.float64)
+    columns -= middle[..., None]
     above, below = (
-        np.sqrt(2 * np.mean(np.maximum(side, 0) ** 2, axis=0)) for side in (apart, -apart)
+        np.sqrt(2 * np.mean(np.square(side(columns, 0)), axis=-1, dtype=np.float64))
+        for side in (np.maximum, np.minimum)
     )
     return Usual(middle, above, below)
 

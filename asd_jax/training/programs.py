@@ -150,9 +150,7 @@ def data_shapes(count: int, windows: Schedule, width: int, crop: bool) -> FleetD
         for views in (windows.training_width, windows.validation_width)
     )
     return FleetData(
-        key=jax.eval_shape(
-            lambda: jax.random.key_data(jax.random.split(jax.random.key(0), count))
-        ),
+        key=jax.eval_shape(lambda: jax.random.key_data(jax.random.split(jax.random.key(0), count))),
         statistics=TrainingStatistics(band, band, band, band, n_labels=_shape(count)),
         training=training,
         validation=validation,
