@@ -8,6 +8,7 @@ entries before its own are finished.
 import collections
 import contextlib
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple
@@ -123,8 +124,8 @@ class _Computation:
         self._found: list[Piece | None] = []
         self._open: collections.deque[_Filling] = collections.deque()  # in the stream's order
         self._started = False
-        # The first problem that ends the run, and the entry that it keeps from being finished.
-        self._failure: tuple[UserError, _Filling | None] | None = None
+        # Place of the first piece that cannot be finished, and the problem, which ends the run.
+        self._failure: tuple[int, UserError] | None = None
 
     def of(self, pieces: Iterable[ClipTable]) -> list[Piece]:
         """Finds or computes the pieces."""
@@ -138,21 +139,19 @@ class _Computation:
                     leave_out=self._leave_out,
                 )
                 for number, blocks in frames:
-                    while number not in self._open[0].numbers:
-                        self._finish()
+                    if not self._finish(number):
+                        break
                     for block in blocks:
                         self._open[0].append(number, block)
                     self._progress(number + 1)
-            unfinished = self._failure and self._failure[1]
-            while self._open and self._open[0] is not unfinished:
-                self._finish()
+            self._finish()
         except UserError as error:
-            raise (self._failure[0] if self._failure else error) from None
+            raise (self._failure[1] if self._failure else error) from None
         finally:
             for filling in self._open:
                 filling.close()
         if self._failure:
-            raise self._failure[0]
+            raise self._failure[1]
         return [piece for piece in self._found if piece is not None]
 
     def _waveforms(
@@ -179,7 +178,13 @@ class _Computation:
                     self._progress(first + len(clips))
                 first += len(clips)
         except UserError as error:
-            self._failure = self._failure or (error, filling)
+            self._fail(error, filling)
+
+    def _fail(self, error: UserError, filling: "_Filling | None") -> None:
+        """Takes a problem that ends the run; that of an earlier entry may be found later."""
+        place = len(self._found) if filling is None else filling.place
+        if self._failure is None or place < self._failure[0]:
+            self._failure = place, error
 
     def _filling(self, first: int, clip: Clip, request: Request) -> "_Filling":
         """Begins the entry of the last piece."""
@@ -192,14 +197,19 @@ class _Computation:
         filling = next(own for own in self._open if number in own.numbers)
         line = f"{filling.path(number)}: {problem}"
         if self._options.on_bad_clip == "stop":
-            self._failure = self._failure or (UserError(line), filling)
+            self._fail(UserError(line), filling)
         else:
             filling.report(f"left out: {line}")
 
-    def _finish(self) -> None:
-        filling = self._open.popleft()
-        with contextlib.closing(filling):
-            self._found[filling.place] = filling.finished()
+    def _finish(self, before: float = math.inf) -> bool:
+        """Finishes the entries of recordings before a number; false at one that cannot be."""
+        while self._open and self._open[0].numbers.stop <= before:
+            if self._failure and self._open[0].place >= self._failure[0]:
+                return False
+            filling = self._open.popleft()
+            with contextlib.closing(filling):
+                self._found[filling.place] = filling.finished()
+        return True
 
 
 class _Filling:

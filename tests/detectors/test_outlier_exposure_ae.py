@@ -95,6 +95,7 @@ def test_a_batch_of_outliers_alone_is_no_end_of_training():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learner["params"]))
 
 
+@pytest.mark.slow
 def test_exposure_raises_the_score_of_outliers():
     """Unseen clips of the outliers' kind score higher than by the same training without.
 

@@ -139,6 +139,7 @@ def test_an_installed_system_runs_by_name_and_is_loaded_in_a_new_process(
     )
 
 
+@pytest.mark.slow
 def test_the_contract_runs_on_it_in_two_lines(site, tmp_path):
     (tmp_path / "test_stranger.py").write_text(CONTRACT, encoding="utf-8")
     done = in_new_process([site], "pytest", "-q", "-p", "no:xdist", tmp_path, cwd=tmp_path)

@@ -207,6 +207,7 @@ def test_strings_of_sparse_rows_are_decoded_alone():
     assert column[rows[:0]].tolist() == [] and len(column[rows[:0]].ranks()) == 0
 
 
+@pytest.mark.slow
 def test_memory_of_a_row(tmp_path):
     """Ten million rows of scores.csv in 2 GiB as they are written and read: 214 bytes each."""
     count = 4 * BLOCK
@@ -226,6 +227,7 @@ def test_memory_of_a_row(tmp_path):
     assert texts(read[-1:])[0][4] == texts(table[-1:])[0][4]
 
 
+@pytest.mark.slow
 def test_memory_of_sections_of_unlike_sizes():
     """A section of many clips beside many of few: what is padded to it is no more than itself."""
     few = [row for i in range(200) for row in rows_of((f"{i:03}",), 6, (0,))]

@@ -265,12 +265,30 @@ def test_what_comes_before_a_bad_clip_is_kept(clips, compute, tmp_path, fault):
     else:
         n_samples = 100 if fault == "too short" else 16000
         soundfile.write(bad, np.full(n_samples, 9.0), 16000, subtype="FLOAT")
+    after = [make_clip(tmp_path / "data", i, 16000, machine="valve") for i in range(3)]
+    chosen = [clips[0], clips[2], *later, *after]
     with pytest.raises(UserError, match=f"pump.*{fault}"):
-        compute([clips[0], clips[2], *later], front_end, min_frames=2)
+        compute(chosen, front_end, min_frames=2)
     compute([clips[0], clips[2]], front_end, min_frames=2)
     assert compute.read == 0  # the fan's
-    compute(later[1:], front_end, min_frames=2)
-    assert compute.read == 2
+    found = compute(chosen, front_end, min_frames=2, on_bad_clip="skip")
+    assert len(found.clips) == 7 and len(compute.lines) == 1 and bad in compute.lines[0]
+    assert compute.read == 6
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_of_two_bad_clips_none_is_left_out_in_silence(clips, compute, tmp_path):
+    """A file is missed while it is read, values when they are computed, which may be later."""
+    front_end = Loudness(1e35)
+    soundfile.write(clips[0].path, np.full(16000, 9.0), 16000, subtype="FLOAT")
+    missing = make_clip(tmp_path / "data", 0, 16000, machine="pump")
+    os.remove(missing.path)
+    others = [make_clip(tmp_path / "data", i, 16000, machine="pump") for i in range(1, 3)]
+    chosen = [*clips[:1], missing, *others]
+    with pytest.raises(UserError, match="fan.*not finite"):
+        compute(chosen, front_end)
+    assert len(compute(chosen, front_end, on_bad_clip="skip").clips) == 2
+    assert [line.split(":")[0] for line in sorted(compute.lines)] == ["left out"] * 2
 
 
 def test_an_interrupted_computation_is_not_a_finished_one(clips, compute):

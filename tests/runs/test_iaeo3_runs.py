@@ -57,6 +57,7 @@ def test_it_runs_by_the_errors_alone(single, cache, tmp_path, capsys):
     assert np.isfinite([*scores.values()]).all()
 
 
+@pytest.mark.slow
 def test_it_runs_with_edgel3(shared, single, cache, tmp_path, capsys):
     """The real weights: clips left out leave the others their embeddings, and a file of the
     test clips scored by itself has the score of the run.

@@ -65,6 +65,7 @@ def test_the_bound_of_single_clips_is_clopper_and_pearsons():
         assert promise.rate == (1 + above) / 51
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sessions", [False, True])
 def test_rates_hold_for_new_clips(sessions):
     """Of 4,000 machines, seeded; three standard errors of a rate of 0.2 are 0.019.
