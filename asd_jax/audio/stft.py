@@ -11,6 +11,8 @@ about 60 dB below the strongest band of its frame. Gradients are those of the fl
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.custom_batching
@@ -19,6 +21,11 @@ import numpy as np
 
 from asd_jax.audio.mel import MelScale, mel_bands
 from asd_jax.errors import UserError
+
+# Values that a CPU transforms together: 64 frames of 1,024.
+_AT_ONCE = 2**16
+
+_OfFrames = Callable[[jax.Array], jax.Array]  # (..., n_fft) → (..., bands)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,30 +53,33 @@ def transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
         (..., frames, bands), in the unit of magnitude ** power.
     """
 
-    def in_float64(x: jax.Array) -> jax.Array:  # (..., samples) → (..., frames, bands)
+    def in_float64(frames: jax.Array) -> jax.Array:  # (..., n_fft) → (..., bands)
         with jax.enable_x64(True):
-            squared = _squared(_spectrum(x.astype(jnp.float64), settings)).astype(x.dtype)
+            squared = _squared(_spectrum(frames.astype(jnp.float64))).astype(frames.dtype)
         return _to_bands(_magnitude_power(squared, settings.power), settings)
 
-    def in_float32(x: jax.Array) -> jax.Array:
-        squared = _squared(_spectrum(x, settings))
+    def in_float32(frames: jax.Array) -> jax.Array:
+        squared = _squared(_spectrum(frames))
         return _to_bands(_magnitude_power(squared, settings.power), settings)
 
     in_precision = in_float64 if settings.precision == "float64" else in_float32
 
-    def clip_by_clip(x: jax.Array) -> jax.Array:
-        # One clip's frames fit into the processor's cache, those of a whole batch do not.
-        # Unrolling four clips keeps all cores busy.
-        flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])  # (clips, samples)
-        _, bands = jax.lax.scan(lambda _, clip: (None, in_precision(clip)), None, flat, unroll=4)
-        return bands.reshape(x.shape[:-1] + bands.shape[1:])
+    def together(of_frames: _OfFrames, x: jax.Array) -> jax.Array:  # (..., samples)
+        return of_frames(_frames(_padded(x, settings), settings))
+
+    def piece_by_piece(x: jax.Array) -> jax.Array:
+        return _piece_by_piece(in_precision, _padded(x, settings), settings)
 
     # JAX's own batching rule of the FFT would run outside the float64 context, and round. As the
     # functions above take any leading axes, batching needs no more than the batched array.
     @jax.custom_batching.custom_vmap
     def bands(x: jax.Array) -> jax.Array:
         return jax.lax.platform_dependent(
-            x, cpu=clip_by_clip, cuda=in_precision, rocm=in_precision, default=in_float32
+            x,
+            cpu=piece_by_piece,
+            cuda=functools.partial(together, in_precision),
+            rocm=functools.partial(together, in_precision),
+            default=functools.partial(together, in_float32),
         )
 
     @bands.def_vmap
@@ -86,8 +96,9 @@ def _transform_jvp(
     # Differentiating the float64 transform would need x64 in the backward pass, outside the
     # context; a gradient has no use for its precision.
     (waveforms,), (direction,) = primals, tangents
-    spectrum = _spectrum(waveforms, settings)  # (..., frames, n_fft // 2 + 1)
-    along = _spectrum(direction, settings)  # the transform is linear: its own derivative
+    spectrum, along = (  # (..., frames, n_fft // 2 + 1); the transform is linear
+        _spectrum(_frames(_padded(each, settings), settings)) for each in (waveforms, direction)
+    )
     squared = _squared(spectrum)
     # The derivative of |X|², and for another power that of (|X|²) ** (power / 2) by the chain
     # rule; its slope at X = 0 is taken as 0.
@@ -99,21 +110,60 @@ def _transform_jvp(
     return transform(waveforms, settings), _to_bands(slope, settings)
 
 
-def _spectrum(waveforms: jax.Array, settings: Settings) -> jax.Array:
-    """Short-time Fourier transform (..., frames, n_fft // 2 + 1), in the waveforms' precision."""
-    n_fft, hop_length = settings.n_fft, settings.hop_length
-    n_frames = count_frames(waveforms.shape[-1], n_fft, hop_length, settings.center)
-    if settings.center:
-        widths = [(0, 0)] * (waveforms.ndim - 1) + [(n_fft // 2, n_fft // 2)]
-        waveforms = jnp.pad(waveforms, widths)
-    frames = _frames(waveforms, n_frames, n_fft, hop_length)  # (..., frames, n_fft)
+def _piece_by_piece(of_frames: _OfFrames, waveforms: jax.Array, settings: Settings) -> jax.Array:
+    """Spectra of padded waveforms (..., samples) on a CPU, of some frames at a time.
+
+    These fit into the processor's cache, where those of a batch or a clip do not.
+    """
+    leading, n_samples = waveforms.shape[:-1], waveforms.shape[-1]
+    flat = waveforms.reshape(math.prod(leading), n_samples)  # (clips, samples)
+    n_frames = count_frames(n_samples, settings.n_fft, settings.hop_length, center=False)
+    n_pieces = -(-n_frames // max(1, _AT_ONCE // settings.n_fft))
+    in_piece = -(-n_frames // n_pieces)
+    starts = settings.hop_length * np.arange(n_pieces * in_piece, dtype=np.int32)
+    clips = np.repeat(np.arange(len(flat), dtype=np.int32), n_pieces)  # (clips · pieces,)
+    places: Any = clips, np.tile(starts.reshape(n_pieces, in_piece), (len(flat), 1))
+    if not len(flat):
+        flat = jnp.zeros((1, n_samples), flat.dtype)  # for the shapes alone
+
+    def of_piece(_: None, place: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        clip, starts = place
+
+        def frame_at(start: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(flat, (clip, start), (1, settings.n_fft))[0]
+
+        # What fills up the last piece, and begins too late, repeats the last frames.
+        return None, of_frames(jax.vmap(frame_at)(starts))  # (in_piece, bands)
+
+    # Unrolling four pieces keeps all cores busy.
+    _, bands = jax.lax.scan(of_piece, None, places, unroll=4)
+    return bands.reshape(*leading, n_pieces * in_piece, bands.shape[-1])[..., :n_frames, :]
+
+
+def _padded(waveforms: jax.Array, settings: Settings) -> jax.Array:
+    """Waveforms (..., samples) with zeros on both sides, where frames are centred.
+
+    Raises:
+        UserError: they are too short for a frame.
+    """
+    n_fft = settings.n_fft
+    count_frames(waveforms.shape[-1], n_fft, settings.hop_length, settings.center)
+    half = n_fft // 2 if settings.center else 0
+    return jnp.pad(waveforms, [(0, 0)] * (waveforms.ndim - 1) + [(half, half)])
+
+
+def _spectrum(frames: jax.Array) -> jax.Array:
+    """Fourier transform (..., n_fft // 2 + 1) of frames (..., n_fft), in their precision."""
+    n_fft = frames.shape[-1]
     # The periodic Hann window.
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     return jnp.fft.rfft(frames * window.astype(frames.dtype))
 
 
-def _frames(waveforms: jax.Array, n_frames: int, n_fft: int, hop_length: int) -> jax.Array:
-    """Overlapping frames (..., n_frames, n_fft) of waveforms (..., samples)."""
+def _frames(waveforms: jax.Array, settings: Settings) -> jax.Array:
+    """Overlapping frames (..., n_frames, n_fft) of padded waveforms (..., samples)."""
+    n_fft, hop_length = settings.n_fft, settings.hop_length
+    n_frames = count_frames(waveforms.shape[-1], n_fft, hop_length, center=False)
     if n_fft % hop_length:
         index = np.arange(n_frames)[:, None] * hop_length + np.arange(n_fft)  # (n_frames, n_fft)
         return waveforms[..., index]
