@@ -172,8 +172,8 @@ class Writer:
         self._place = entry.place
         with _cache_errors("write", self._place):
             self._store = entry.open(create=True)
-        fill = np.nan if np.dtype(entry.dtype).kind == "f" else 0
-        self._chunk = np.full((_CHUNK_FRAMES, entry.width), fill, entry.dtype)
+        self._fill = np.nan if np.dtype(entry.dtype).kind == "f" else 0
+        self._chunk = np.empty((_CHUNK_FRAMES, entry.width), entry.dtype)
         self._filled = 0
         self._chunks_written = 0
         self._under_way: ts.WriteFutures | None = None
@@ -191,6 +191,7 @@ class Writer:
     def flush(self) -> None:
         """Writes the last, incomplete chunk and waits until all chunks are on disk."""
         if self._filled:
+            self._chunk[self._filled :] = self._fill
             self._write()
         self._wait()
 
@@ -206,8 +207,7 @@ class Writer:
             raise UserError(f"{self._place}: more than {MAX_FRAMES} frames: take fewer clips")
         with _cache_errors("write", self._place):
             self._under_way = self._store[first : first + _CHUNK_FRAMES].write(self._chunk)
-        fill = np.nan if self._chunk.dtype.kind == "f" else 0
-        self._chunk = np.full_like(self._chunk, fill)
+        self._chunk = np.empty_like(self._chunk)
         self._filled = 0
         self._chunks_written += 1
 

@@ -137,7 +137,8 @@ def batches(pieces: Iterable[Piece], size: int) -> Iterator[PieceBatch]:
     while chosen := [*itertools.islice(pieces, size)]:
         rows = size if rows else _few_rows(len(chosen), size)
         first = chosen[0].values
-        values = np.zeros((rows, *first.shape), first.dtype)
+        values = np.empty((rows, *first.shape), first.dtype)
+        values[len(chosen) :] = 0
         n_values = np.zeros(rows, np.int32)
         for row, piece in enumerate(chosen):
             values[row], n_values[row] = piece.values, piece.n_values
