@@ -119,7 +119,9 @@ def with_normal(fitted: "FittedDetector", features: Features, layout: Layout) ->
     # Levels do not depend on the network, so that models of the same clips share them.
     levels_only = detector.by_gradient or not detector.config.detector.trains
     groups = [(model.machine, model.section) for model in fitted.models]
-    first = {group: groups.index(group) for group in groups}  # a model of each group
+    first: dict[Group, int] = {}  # a model of each group
+    for m, group in enumerate(groups):
+        first.setdefault(group, m)
 
     def of_model(m: int) -> Usual:
         indices = _evenly(layout.groups[groups[m]], _USUAL_CLIPS)

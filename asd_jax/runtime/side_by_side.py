@@ -84,7 +84,7 @@ def over_devices(
     divide = jax.default_backend() != "cpu" if divide is None else divide
     if len(devices) == 1 or not divide:
         whole = jax.jit(function, **options)
-        return lambda shared, rows: whole(jax.tree.map(_together, shared), rows)
+        return lambda shared, rows: whole(jax.tree.map(_on_one, shared), rows)
     by_rows = PartitionSpec(_ROWS)
     program = jax.jit(
         jax.shard_map(
@@ -105,7 +105,7 @@ def over_devices(
     return divided
 
 
-def _together(leaf: Any) -> Any:
+def _on_one(leaf: Any) -> Any:
     """An array that is on several devices as one of NumPy; others as they are."""
     several = isinstance(leaf, jax.Array) and len(leaf.devices()) > 1
     return np.asarray(leaf) if several else leaf
