@@ -149,10 +149,6 @@ class Placement:
 
 def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
     """Puts an array that all of several processes have alike on the devices of a sharding."""
-    # Typed keys are put as their plain numbers and wrapped again.
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _put(sharding, np.asarray(jax.random.key_data(leaf)))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     leaf = np.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
