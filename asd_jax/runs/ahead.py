@@ -11,6 +11,7 @@ from asd_jax.detectors.joint import Joint
 from asd_jax.fitting.layout import Layout, lay_out
 from asd_jax.runs.plan import frames_of
 from asd_jax.runtime.progress import Reporter
+from asd_jax.runtime.traces import Traces
 from asd_jax.training.programs import Programs
 from asd_jax.training.trainer import table_bytes, training_mesh
 from asd_jax.training.windows import schedule
@@ -67,8 +68,16 @@ class CompiledAhead:
             row_bytes = front_end.width * np.dtype(front_end.dtype).itemsize
             plan = schedule(layout.fleet, row_bytes, table_bytes(settings))
             mesh = training_mesh(layout.fleet, settings, task.kind)
-            programs = Programs(task, settings, mesh)
+            programs = Programs(task, settings, mesh, _traces(detector, layout))
             programs.compile(layout.fleet, plan, front_end.width, front_end.dtype)
         except Exception:  # what is wrong, the run itself says
             return
         self._programs, self._n_labels = programs, layout.n_labels
+
+
+def _traces(detector: Detector, layout: Layout) -> Traces | None:
+    """Where its programs' traces are; None for a plug-in's system, whose source is elsewhere."""
+    packages = {of.__module__.partition(".")[0] for of in type(detector).__mro__}
+    if packages - {"asd_jax", "abc", "builtins"}:
+        return None
+    return Traces.of(detector.config, layout.settings, layout.n_labels)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+_COMPILED = "compiled"
 # Options of XLA on CPUs by kind of program; other kinds keep its defaults.
 _CPU_OPTIONS = {
     # Operations left to YNNPACK.
@@ -36,9 +37,16 @@ def keep_compiled(cache_dir: os.PathLike | str) -> None:
     if settings.jax_compilation_cache_dir or "://" in os.fspath(cache_dir):
         return
     kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]
-    jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir) / "compiled" / kind))
+    jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir) / _COMPILED / kind))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def traces_folder() -> Path | None:
+    """Where traced programs are kept: beside what `keep_compiled` keeps; None without it."""
+    settings: Any = jax.config
+    folder = Path(settings.jax_compilation_cache_dir or "")
+    return folder.with_name("traced") if folder.parent.name == _COMPILED else None
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from asd_jax.config import TrainConfig
 from asd_jax.errors import UserError
@@ -99,17 +99,30 @@ class Placement:
         places = self.mesh.shape[FLEET_AXIS] if self.mesh else jax.process_count()
         return -self.n_models % places
 
+    @functools.cached_property
+    def by_model(self) -> Sharding:
+        """Of arrays with an axis of all models, padding included."""
+        return self._sharding(PartitionSpec(FLEET_AXIS))
+
+    @functools.cached_property
+    def whole(self) -> Sharding:
+        """Of arrays that each device has."""
+        return self._sharding(PartitionSpec())
+
+    def _sharding(self, spec: PartitionSpec) -> Sharding:
+        if self.mesh is None:
+            (default,) = jax.device_put(np.float32(0)).devices()
+            return SingleDeviceSharding(default)
+        return NamedSharding(self.mesh, spec)
+
     def put_models(self, tree: Any) -> Any:
         """Puts arrays with an axis of all models, padding included, on their devices."""
         if self._by_process:
             share = distributed.share_of(self.n_models + self.fill)
             tree = jax.tree.map(lambda leaf: leaf[share.start : share.stop], tree)
-        if self.mesh is None:
-            return jax.device_put(tree)
-        sharding = NamedSharding(self.mesh, PartitionSpec(FLEET_AXIS))
-        if not distributed.several():
-            return jax.device_put(tree, sharding)
-        return jax.tree.map(functools.partial(_put, sharding), tree)
+        if self.mesh is None or not distributed.several():
+            return jax.device_put(tree, self.by_model)
+        return jax.tree.map(functools.partial(_put, self.by_model), tree)
 
     def read_table(self, n_rows: int, read: Callable[[int, int], np.ndarray]) -> jax.Array:
         """Reads a table of frames for `share_table`; each of several processes reads a part.
@@ -118,11 +131,8 @@ class Placement:
             n_rows: rows of the table.
             read: (first row, row behind the last one) → those rows.
         """
-        if self.mesh is None:
-            return jax.device_put(read(0, n_rows))
-        whole = NamedSharding(self.mesh, PartitionSpec())
-        if not distributed.several():
-            return jax.device_put(read(0, n_rows), whole)
+        if self.mesh is None or not distributed.several():
+            return jax.device_put(read(0, n_rows), self.whole)
         n_rows += -n_rows % self.mesh.size
         share = distributed.share_of(n_rows)
         rows = read(share.start, share.stop)
@@ -133,27 +143,27 @@ class Placement:
         """Copies the table to every device; several processes exchange their parts."""
         if self.mesh is None or table.is_fully_replicated:
             return table
-        return _replicate(NamedSharding(self.mesh, PartitionSpec()))(table)
+        return _replicate(self.whole)(table)
 
     def fetch(self, tree: Any) -> Any:
         """NumPy copies of arrays with an axis of all models, without padding."""
         if self._by_process:
             tree = multihost_utils.process_allgather(tree, tiled=True)
         elif self.mesh is not None and distributed.several():
-            tree = _replicate(NamedSharding(self.mesh, PartitionSpec()))(tree)
+            tree = _replicate(self.whole)(tree)
         # Sliced on the host: slicing an array that lies on several devices compiles a program
         # with exchanges between them, for each array. And copied: the arrays are donated to the
         # next epoch, perhaps before they are on the disk.
         return jax.tree.map(lambda leaf: np.array(leaf)[: self.n_models], tree)
 
 
-def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
+def _put(sharding: Sharding, leaf: Any) -> jax.Array:
     """Puts an array that all of several processes have alike on the devices of a sharding."""
     leaf = np.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
 
 @functools.cache
-def _replicate(sharding: NamedSharding) -> Callable[[Any], Any]:
+def _replicate(sharding: Sharding) -> Callable[[Any], Any]:
     """The identity that replicates a tree; cached, so that it compiles once for each form."""
     return jax.jit(lambda tree: tree, out_shardings=sharding)

@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, Sharding
 
 from asd_jax.config import TrainConfig
-from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.side_by_side import in_order
+from asd_jax.runtime.traces import Program, Traces
 from asd_jax.training import fleet
 from asd_jax.training.models import FleetClips, FleetData, Views, entropy_of, model_keys
-from asd_jax.training.placement import FLEET_AXIS, Placement
+from asd_jax.training.placement import Placement
 from asd_jax.training.steps import FleetState, StepPrograms, begin_epoch, step_programs
 from asd_jax.training.task import Task, TrainingStatistics
 from asd_jax.training.windows import Schedule
@@ -29,11 +29,13 @@ class Programs:
         task: the models' task.
         config: training settings.
         mesh: devices, as of `fleet.make_epoch`.
+        traces: where traces of the programs are kept; None for nowhere.
     """
 
     task: Task
     config: TrainConfig
     mesh: Mesh | None
+    traces: Traces | None = None
 
     @functools.cached_property
     def init(self) -> Any:
@@ -44,7 +46,10 @@ class Programs:
             data = FleetData(model_keys(*entropy), statistics, no_views, no_views)
             return data, fleet.init_state(self.task, data, self.config)
 
-        return jax.jit(init, compiler_options=compiler_options("init"))
+        def result(*start: Any) -> tuple[FleetData, FleetState]:
+            return jax.eval_shape(init, *start)
+
+        return Program("init", init, result, kind="init", traces=self.traces)
 
     def epoch(self, on_step: Callable[[str], None] | None = None) -> Any:
         """As `fleet.make_epoch`."""
@@ -62,15 +67,15 @@ class Programs:
     def _steps(self) -> StepPrograms | None:
         if fleet.choose_driver(self.config, self.task.kind) != "loop":
             return None
-        return step_programs(self.task, self.config)
+        return step_programs(self.task, self.config, self.traces)
 
     @functools.cached_property
     def _epoch(self) -> Any:
-        return fleet.make_epoch(self.task, self.config, self.mesh)
+        return fleet.make_epoch(self.task, self.config, self.mesh, traces=self.traces)
 
     @functools.cached_property
     def _windowed(self) -> fleet.Epoch:
-        return fleet.make_windowed_epoch(self.task, self.config, self.mesh)
+        return fleet.make_windowed_epoch(self.task, self.config, self.mesh, traces=self.traces)
 
     def compile(self, clips: FleetClips, plan: Schedule, width: int, dtype: str) -> None:
         """Compiles for frames that are not there yet, the first state and an epoch side by side.
@@ -88,22 +93,23 @@ class Programs:
         data = data_shapes(count, plan, width, self.task.crop)
         entropy = jax.eval_shape(lambda: entropy_of([*clips.models[:1]] * count))
         start = entropy, data.statistics
-        data, state = self._placed((data, jax.eval_shape(self.init, *start)[1]))
-        table = jax.ShapeDtypeStruct((plan.rows, width), np.dtype(dtype))
-        if self.mesh is not None:
-            whole = NamedSharding(self.mesh, PartitionSpec())
-            table = jax.ShapeDtypeStruct(table.shape, table.dtype, sharding=whole)
+        data, state = _placed((data, self.init.result(*start)[1]), placement.by_model)
+        table = jax.ShapeDtypeStruct((plan.rows, width), np.dtype(dtype), sharding=placement.whole)
         # The epoch takes longest to compile.
-        programs = [*self._lower(table, data, state, plan), lambda: self.init.lower(*start)]
+        of_epoch = self._lower(table, data, state, plan, placement.by_model)
+        programs = [*of_epoch, lambda: self.init.lower(*start)]
         lowered = (lower() for lower in programs)
         for _ in in_order(lambda program: program.compile(), lowered, threads=2):
             pass
 
-    def _lower(self, table: Any, data: Any, state: Any, plan: Schedule) -> list[Callable[[], Any]]:
+    def _lower(
+        self, table: Any, data: Any, state: Any, plan: Schedule, sharding: Sharding
+    ) -> list[Callable[[], Any]]:
         """Functions that lower each program of an epoch."""
         if self._steps is not None:
             one, own = _of_one(state), _of_one(data)
-            progress, index = jax.eval_shape(begin_epoch, one), np.int32(0)
+            progress = _placed(jax.eval_shape(begin_epoch, one), sharding)
+            index = np.int32(0)
             steps: Any = self._steps
             views = own.training, own.validation
             lower = [
@@ -114,7 +120,7 @@ class Programs:
             return lower
         if plan.resident:
             return [lambda: self._epoch.lower(table, data, state)]
-        progress = self._placed(jax.eval_shape(begin_epoch, state))
+        progress = _placed(jax.eval_shape(begin_epoch, state), sharding)
         state = state._replace(learner={})
         # A window without views of a kind has one batch of padding.
         of_training = data._replace(validation=_narrowed(data.validation, self.config.batch_size))
@@ -125,14 +131,12 @@ class Programs:
             lower.append(lambda: validate.lower(table, held_out, state, progress))
         return lower
 
-    def _placed(self, tree: Any) -> Any:
-        """Shapes of arrays with an axis of all models, on their devices."""
-        if self.mesh is None:
-            return tree
-        models = NamedSharding(self.mesh, PartitionSpec(FLEET_AXIS))
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=models), tree
-        )
+
+def _placed(tree: Any, sharding: Sharding) -> Any:
+    """Shapes of arrays on their devices."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
 
 
 def data_shapes(count: int, windows: Schedule, width: int, crop: bool) -> FleetData:
@@ -173,5 +177,7 @@ def _narrowed(views: Views, width: int) -> Any:
 
 
 def _of_one(tree: Any) -> Any:
-    """Shapes of one model's arrays."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)
+    """Shapes of one model's arrays, on one device."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=leaf.sharding), tree
+    )

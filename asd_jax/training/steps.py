@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.config import TrainConfig
-from asd_jax.runtime.compilation import compiler_options
+from asd_jax.runtime.traces import Program, Traces
 from asd_jax.training.batches import gather_batch, shuffled
 from asd_jax.training.models import Views
 from asd_jax.training.task import Learner, Task
@@ -188,12 +188,23 @@ class StepPrograms(NamedTuple):
     finish: Callable[..., Any]
 
 
-def step_programs(task: Task, config: TrainConfig) -> StepPrograms:
+def step_programs(task: Task, config: TrainConfig, traces: Traces | None = None) -> StepPrograms:
     """The programs of one model; compiled when they are called, or lowered, for the first time."""
-    jit = functools.partial(jax.jit, compiler_options=compiler_options(task.kind))
+
+    def program(function: Callable[..., EpochProgress], progress: int) -> Program:
+        of_task = functools.partial(function, task, config.batch_size)
+        return Program(
+            function.__name__,
+            of_task,
+            lambda *arguments: arguments[progress],
+            kind=task.kind,
+            donate=progress,
+            traces=traces,
+        )
+
     return StepPrograms(
         jax.jit(shuffled),
-        jit(functools.partial(train_step, task, config.batch_size), donate_argnums=5),
-        jit(functools.partial(validation_step, task, config.batch_size), donate_argnums=3),
+        program(train_step, 5),
+        program(validation_step, 3),
         jax.jit(functools.partial(finish_epoch, config.patience)),
     )

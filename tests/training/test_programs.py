@@ -8,6 +8,7 @@ import pytest
 
 from asd_jax.config import TrainConfig
 from asd_jax.features.table import ArrayFeatures
+from asd_jax.runtime.traces import Traces
 from asd_jax.training import FleetModel, fleet_clips, gradient_task, train
 from asd_jax.training.programs import Programs
 from asd_jax.training.windows import schedule
@@ -44,7 +45,8 @@ def compiled():
 
 @pytest.mark.parametrize("driver", ["map", "vmap", "loop"])
 @pytest.mark.parametrize("table_mib", [0.0, 0.006])
-def test_training_calls_what_was_compiled_ahead(driver, table_mib, compiled):
+@pytest.mark.parametrize("kept", [False, True])
+def test_training_calls_what_was_compiled_ahead(driver, table_mib, kept, compiled, tmp_path):
     config = TrainConfig(
         batch_size=16, epochs=2, driver=driver, validation_split=0.25, table_mib=table_mib
     )
@@ -61,7 +63,8 @@ def test_training_calls_what_was_compiled_ahead(driver, table_mib, compiled):
     )
     task = linear_task()
     alone = train(task, clips, source, config)
-    programs = Programs(task, config, None)
+    traces = Traces(tmp_path, "") if kept else None
+    programs = Programs(task, config, None, traces)
     row_bytes = 4 * WIDTH
     limit = int(table_mib * 2**20) or 2**30
     programs.compile(clips, schedule(clips, row_bytes, limit), WIDTH, "float32")
@@ -69,5 +72,19 @@ def test_training_calls_what_was_compiled_ahead(driver, table_mib, compiled):
     together = train(task, clips, source, config, programs=programs)
     jax.tree.map(np.testing.assert_array_equal, together, alone)
     # What is left is small: orders of views, the end of an epoch, stacks of arrays.
-    large = ("train_step", "init", "validation_step", "<lambda>")
+    large = ("train_step", "init", "validation_step", "<lambda>", "call")
     assert not [name for name in compiled[known:] if any(part in name for part in large)]
+    if kept:
+        again = Programs(never_traced(task), config, None, traces)
+        again.compile(clips, schedule(clips, row_bytes, limit), WIDTH, "float32")
+        together = train(task, clips, source, config, programs=again)
+        jax.tree.map(np.testing.assert_array_equal, together, alone)
+
+
+def never_traced(task):
+    """The task, whose steps and losses cannot be traced."""
+
+    def fail(*arguments):
+        raise AssertionError("traced again")
+
+    return task._replace(step=fail, loss=fail)
