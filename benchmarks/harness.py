@@ -112,7 +112,7 @@ class Comparison:
         peers: by name, a function for the reason why the peer cannot run here; "" if it can.
         setup: (quick, names of the peers that can run) → the prepared comparison.
         goals: (backend, peer) → the intended ratio; backends are "cpu" and "gpu".
-        rounds: default number of timed rounds.
+        rounds: default number of timed rounds; 0 where the first turn counts.
         brief: included in `--quick` without names.
     """
 
