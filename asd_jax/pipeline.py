@@ -28,7 +28,6 @@ from asd_jax.runs.channels import check_channels
 from asd_jax.runs.classes import with_classes, write_classes
 from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
 from asd_jax.runs.directory import RunDirectory
-from asd_jax.runs.drawing import Drawing
 from asd_jax.runs.ensemble import (
     MEMBERS,
     combine_runs,
@@ -42,6 +41,7 @@ from asd_jax.runs.fleets import fleets_of
 from asd_jax.runs.labelled import label_run, labelled, truth_of
 from asd_jax.runs.lengths import check_lengths
 from asd_jax.runs.loading import load as load
+from asd_jax.runs.machine_by_machine import MachineByMachine
 from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.places import write_places
 from asd_jax.runs.plan import plan_run
@@ -181,16 +181,17 @@ def run(
         else:
             programs = ahead.programs(layout, reporter)
             fitted = fit_run(detector, training, layout, run_dir, reporter, programs)
-            with Drawing(run_dir.path, test, detector.front_end) as drawing:
-                after = drawing.begin if writes and truth is None else None
+            front_end = detector.front_end
+            with MachineByMachine(run_dir.path, test, front_end, data["year"]) as made:
+                after = made.begin if writes and truth is None else None
                 rows: Sequence[ScoreRow] = score_clips(fitted, test, reporter, after)
                 if writes:
                     if truth:
                         rows = labelled(run_dir, truth, rows)
-                    place, front_end = run_dir.path, detector.front_end
-                    write_analysis(place, rows, test, front_end, draw=drawing.draw)
+                    write_analysis(run_dir.path, rows, test, front_end, draw=made.draw)
+                    intervals = made.intervals(rows)
             if writes:
-                intervals = write_results(run_dir, rows, data)
+                write_results(run_dir, rows, data, intervals)
                 write_places(run_dir.recordings_csv, training.clips + test.clips)
                 explain = page.by_features(fitted, test)
                 page.write_page(run_dir.path, reporter.line, explain=explain, intervals=intervals)

@@ -23,6 +23,7 @@ from asd_jax.evaluation import results
 from asd_jax.evaluation.analysis import write_analysis
 from asd_jax.evaluation.challenge import write_challenge_files
 from asd_jax.evaluation.decisions import decision_markdown
+from asd_jax.evaluation.intervals import bootstrap_results
 from asd_jax.evaluation.promises import promise_lines, with_p_values
 from asd_jax.evaluation.results import ScoreRow, TrainingRow
 from asd_jax.evaluation.row_table import RowTable
@@ -326,7 +327,7 @@ def evaluation(clips: int, folder: Path) -> Callable[[], Any]:
 def intervals(clips: int, folder: Path) -> Callable[[], Any]:
     """Bootstrap intervals by 1,000 resamples."""
     rows = make_scores(make_table(clips))
-    return lambda: results.bootstrap_results(rows, _YEAR)
+    return lambda: bootstrap_results(rows, _YEAR)
 
 
 def promises(clips: int, folder: Path) -> Callable[[], Any]:

@@ -219,6 +219,14 @@ class Detector(abc.ABC):
         """
 
     @property
+    def of_settings_alone(self) -> bool:
+        """Whether its task is made of its configuration, and of no file that this names.
+
+        Traces of such a task's programs can be kept from one run to the next.
+        """
+        return True
+
+    @property
     def kind(self) -> str:
         """Kind of its programs, see `Task.kind`."""
         return self.task().kind

@@ -211,6 +211,11 @@ class PictureMobileNetDetector(Detector):
             chosen = outliers.draw(rng, own, self.settings.clips)
         return outliers.with_outliers(rng, chosen, clips, self.settings.outliers)
 
+    @property
+    def of_settings_alone(self) -> bool:
+        """Not where initial weights are a file's."""
+        return not self.settings.weights
+
     def task(self, n_labels: int = 1) -> Task:
         """Cross-entropy of the machine against outliers, minimised by Adam."""
 

@@ -134,7 +134,7 @@ def resample_group(
     if not positive.size or not negative.size:
         return RankingMetrics(*values)
     rng = np.random.default_rng(seed)
-    block = max(1, min(n_resamples, _BLOCK // longest))
+    block = resamples_at_once(n_resamples, longest)
     for start in range(0, n_resamples, block):
         count = min(block, n_resamples - start)
         draws_pos = _draw(rng, positive.size, count)
@@ -145,6 +145,11 @@ def resample_group(
                 clip_scores[positive], clip_scores[negative], draws_pos, draws_neg, max_fpr
             )
     return RankingMetrics(*values)
+
+
+def resamples_at_once(n_resamples: int, longest: int) -> int:
+    """Resamples that are drawn at a time where the longest group has so many clips."""
+    return max(1, min(n_resamples, _BLOCK // max(longest, 1)))
 
 
 def _draw(rng: np.random.Generator, n: int, n_resamples: int) -> np.ndarray:

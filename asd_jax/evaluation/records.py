@@ -61,7 +61,7 @@ def metric_records(
 
     Args:
         run: the run.
-        intervals: from `results.bootstrap_results`.
+        intervals: from `intervals.bootstrap_results`.
         published: from `published.load_published`, of the run's system and year; the first number
             for a line and metric counts.
     """

@@ -8,12 +8,10 @@ import numpy as np
 
 from asd_jax import metrics
 from asd_jax.errors import UserError
-from asd_jax.evaluation.bootstrap import percentile_interval, resample_group
+from asd_jax.evaluation.bootstrap import resample_group
 from asd_jax.evaluation.row_files import read_rows, read_table, write_rows
 from asd_jax.evaluation.row_table import RowTable
-from asd_jax.metrics import RankingMetrics, domains_of, mean_over_sections
-from asd_jax.runtime.cores import usable_cores
-from asd_jax.runtime.side_by_side import in_order
+from asd_jax.metrics import RankingMetrics, domains_of
 
 # The section of lines that average over a machine's sections.
 MEAN = "mean"
@@ -146,55 +144,6 @@ def _results_of(groups: "ScoreGroups") -> Iterator[ResultRow]:
             yield ResultRow(*key, seed, *counted, *(float(v[g, s]) for v in values))
 
 
-def bootstrap_results(
-    rows: Iterable[ScoreRow],
-    year: int,
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> dict[tuple[str, str, str], RankingMetrics]:
-    """Computes 95 % bootstrap intervals of the mean over the seeds, for every line of the tables.
-
-    Args:
-        rows: as in `evaluate`.
-        year: challenge year.
-        n_resamples: as in `bootstrap`; the seeds share the resamples.
-        seed: of the resamples.
-
-    Returns:
-        (machine, section, domain) → (low, high) of each metric. The section `MEAN` has the
-        intervals of a machine's mean over its sections.
-    """
-    intervals: dict[tuple[str, str, str], RankingMetrics] = {}
-    # Each metric's values (seeds, resamples) of every labelled section, by machine and domain.
-    of_sections: dict[tuple[str, str], list[list[np.ndarray]]] = {}
-    groups = [*_groups(RowTable.of(rows, ScoreRow), year)]
-    longest = max((len(group.labels) for group in groups), default=0)
-    resampled = in_order(
-        lambda number: groups[number].resampled(n_resamples, seed, number, longest),
-        range(len(groups)),
-        threads=usable_cores(),
-    )
-    for group, values in zip(groups, resampled, strict=True):
-        machine, _, domain = group.key
-        intervals[group.key] = _interval(values)
-        if (group.labels[group.own] >= 0).any():
-            of_sections.setdefault((machine, domain), []).append(values)
-    # Every machine's mean over its labelled sections, resample by resample.
-    for (machine, domain), sections in of_sections.items():
-        means = [
-            mean_over_sections([*of_metric], year, axis=0)
-            for of_metric in zip(*sections, strict=True)
-        ]
-        intervals[machine, MEAN, domain] = _interval(means)
-    return intervals
-
-
-def _interval(metric_values: Iterable[np.ndarray]) -> RankingMetrics:
-    """Intervals of the means over the seeds, from each metric's values (seeds, resamples)."""
-    return RankingMetrics(*(percentile_interval(v.mean(0)) for v in metric_values))
-
-
 def constant_scores(rows: Iterable[ScoreRow]) -> list[str]:
     """One line a machine and section all of whose test clips get the same score.
 
@@ -247,11 +196,11 @@ def score_groups(rows: Iterable[ScoreRow], year: int) -> ScoreGroups | None:
     Raises:
         UserError: a clip is scored twice, or by some seeds only.
     """
-    groups = [*_groups(RowTable.of(rows, ScoreRow), year)]
+    groups = [*groups_of(RowTable.of(rows, ScoreRow), year)]
     return _padded(groups) if groups else None
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """The scores of a machine, section and domain.
 
     Attributes:
@@ -285,7 +234,7 @@ class _Group(NamedTuple):
         return [ranked.auc, own.pauc, own.pauc_mcclish]
 
 
-def _groups(table: RowTable[ScoreRow], year: int) -> Iterator[_Group]:
+def groups_of(table: RowTable[ScoreRow], year: int) -> Iterator[Group]:
     """The groups of a year's results, ascending; errors as of `score_groups`."""
     seeds = tuple(table.column("seed").distinct())
     label, decision, score = (table.numbers(name) for name in ("label", "decision", "score"))
@@ -300,7 +249,7 @@ def _groups(table: RowTable[ScoreRow], year: int) -> Iterator[_Group]:
                 ranked = own | (labels == 1) if year >= 2022 else own
                 key = (machine, section, reported)
                 values = score[of_seeds], decision[of_seeds]
-                yield _Group(key, seeds, labels, *values, ranked, own)
+                yield Group(key, seeds, labels, *values, ranked, own)
 
 
 def _aligned(table: RowTable[ScoreRow], rows: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
@@ -332,9 +281,9 @@ def _aligned(table: RowTable[ScoreRow], rows: np.ndarray, seeds: Sequence[int]) 
 
 def _parts(rows: Iterable[ScoreRow], year: int) -> Iterator[ScoreGroups]:
     """Groups that are evaluated together, so that their padding needs little memory."""
-    part: list[_Group] = []
+    part: list[Group] = []
     longest = 0
-    for group in _groups(RowTable.of(rows, ScoreRow), year):
+    for group in groups_of(RowTable.of(rows, ScoreRow), year):
         longest = max(longest, group.scores.size)
         if part and longest * (len(part) + 1) > _TOGETHER:
             yield _padded(part)
@@ -344,7 +293,7 @@ def _parts(rows: Iterable[ScoreRow], year: int) -> Iterator[ScoreGroups]:
         yield _padded(part)
 
 
-def _padded(groups: Sequence[_Group]) -> ScoreGroups:
+def _padded(groups: Sequence[Group]) -> ScoreGroups:
     """Groups as arrays, padded to the longest."""
     length = max(len(group.labels) for group in groups)
 

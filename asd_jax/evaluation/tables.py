@@ -59,7 +59,7 @@ def format_table(
     Args:
         results: rows of one run.
         year: challenge year.
-        intervals: from `results.bootstrap_results`; None for none.
+        intervals: from `intervals.bootstrap_results`; None for none.
         published: from `published.load_published`, of the run's system and year. The first
             number for a line and metric is shown.
         notes: lines to add below.

@@ -76,8 +76,8 @@ class CompiledAhead:
 
 
 def _traces(detector: Detector, layout: Layout) -> Traces | None:
-    """Where its programs' traces are; None for a plug-in's system, whose source is elsewhere."""
+    """Where its programs' traces are; None where source or files of others make them."""
     packages = {of.__module__.partition(".")[0] for of in type(detector).__mro__}
-    if packages - {"asd_jax", "abc", "builtins"}:
+    if packages - {"asd_jax", "abc", "builtins"} or not detector.of_settings_alone:
         return None
     return Traces.of(detector.config, layout.settings, layout.n_labels)

@@ -14,11 +14,11 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
 from asd_jax.evaluation.analysis import DECISIONS_LEGEND, decided, decision_rows, decisions_of
 from asd_jax.evaluation.decisions import ClipDecision, counted, ranked_clips
+from asd_jax.evaluation.intervals import bootstrap_results
 from asd_jax.evaluation.promises import promise_lines
 from asd_jax.evaluation.results import (
     MEAN,
     ScoreRow,
-    bootstrap_results,
     constant_scores,
     read_results_csv,
     read_scores_csv,

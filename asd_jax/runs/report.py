@@ -16,12 +16,12 @@ from asd_jax.evaluation.decisions import (
     decision_table,
 )
 from asd_jax.evaluation.differences import difference_lines, differences
+from asd_jax.evaluation.intervals import bootstrap_results
 from asd_jax.evaluation.promises import decided_anew, promise_lines
 from asd_jax.evaluation.records import MetricRecord, metric_records
 from asd_jax.evaluation.results import (
     ResultRow,
     ScoreRow,
-    bootstrap_results,
     constant_scores,
     evaluate,
     read_results_csv,
@@ -38,16 +38,22 @@ from asd_jax.runs.standing import Standing, standing_of
 from asd_jax.runtime.files import atomic_write
 
 
-def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -> tables.Intervals:
+def write_results(
+    run_dir: RunDirectory,
+    rows: Sequence[ScoreRow],
+    data: dict,
+    intervals: tables.Intervals | None = None,
+) -> tables.Intervals:
     """Writes scores and results; results.md comes last and marks the run as finished.
 
     Args:
         run_dir: the run directory, which has the configuration.
         rows: scores of the test clips.
         data: the run directory's description of its recordings.
+        intervals: from `bootstrap_results`, where they are known.
 
     Returns:
-        The intervals of the table, from `bootstrap_results`.
+        The intervals.
     """
     year = data["year"]
     write_scores_csv(run_dir.scores_csv, rows)
@@ -62,7 +68,8 @@ def write_results(run_dir: RunDirectory, rows: Sequence[ScoreRow], data: dict) -
     if standing.markdown:
         with atomic_write(run_dir.published_md) as file:
             file.write(standing.markdown)
-    intervals = bootstrap_results(rows, year)
+    if intervals is None:
+        intervals = bootstrap_results(rows, year)
     tables.write_results_md(
         run_dir.results_md,
         results,

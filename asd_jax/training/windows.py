@@ -96,7 +96,9 @@ def schedule(fleet: FleetClips, row_bytes: int, table_bytes: int) -> Schedule:
         UserError: these are not enough for one clip of each machine.
     """
     training, validation = (_groups(parts) for parts in (fleet.training, fleet.validation))
-    used = np.unique(np.concatenate([*training, *validation]))
+    used = np.zeros(len(fleet.n_frames), bool)
+    for group in (*training, *validation):
+        used[group] = True
     total = int(fleet.n_frames[used].sum(dtype=np.int64))
     rows_allowed = min(table_bytes // row_bytes, _MOST_ROWS)
     if total <= rows_allowed:
@@ -140,13 +142,8 @@ def _groups(parts: Sequence[Examples]) -> tuple[np.ndarray, ...]:
     return tuple(groups)
 
 
-def _runs(group: np.ndarray, count: int) -> list[np.ndarray]:
-    """Cuts a group into runs of neighbours, enough for `count` windows to have equal shares."""
-    return np.split(group, _run_starts(len(group), count)[1:])
-
-
 def _run_starts(n_clips: int, count: int) -> np.ndarray:
-    """First places of a group's runs."""
+    """First places of a group's runs of neighbours, enough for equal shares of `count` windows."""
     return np.arange(0, n_clips, min(max(n_clips // (_RUNS * count), 1), _RUN_CLIPS))
 
 
@@ -156,14 +153,18 @@ def _deal(
     """Deals each group's runs out among `count` windows; yields each one's ascending indices."""
     if not count:
         return
-    dealt: list[list[np.ndarray]] = [[] for _ in range(count)]
+    windows = [np.zeros(0, np.int64)]  # of each group's clips
     for group in groups:
-        runs = _runs(group, count)
-        order = np.arange(len(runs)) if rng is None else rng.permutation(len(runs))
-        for place, run in enumerate(order):
-            dealt[place % count].append(runs[run])
-    for runs in dealt:
-        yield np.sort(np.concatenate([np.zeros(0, np.int64), *runs]))
+        starts = _run_starts(len(group), count)
+        places = np.arange(len(starts))
+        of_runs = np.empty(len(starts), np.int64)
+        of_runs[places if rng is None else rng.permutation(len(starts))] = places % count
+        windows.append(np.repeat(of_runs, np.diff(starts, append=len(group))))
+    clips, of_clips = (np.concatenate(parts) for parts in ([windows[0], *groups], windows))
+    ends = np.cumsum(np.bincount(of_clips, minlength=count))
+    n_clips = 1 + int(clips.max(initial=0))
+    by_window = np.sort(of_clips * n_clips + clips) % n_clips
+    yield from np.split(by_window, ends[:-1])
 
 
 def _width(fleet: FleetClips, parts: Sequence[Examples]) -> int:

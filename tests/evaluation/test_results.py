@@ -6,11 +6,11 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from asd_jax.errors import UserError
 from asd_jax.evaluation import results as module
+from asd_jax.evaluation.intervals import bootstrap_results
 from asd_jax.evaluation.results import (
     MEAN,
     ResultRow,
     ScoreRow,
-    bootstrap_results,
     constant_scores,
     evaluate,
     read_results_csv,

@@ -11,11 +11,11 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation import results
 from asd_jax.evaluation.challenge import write_challenge_files
 from asd_jax.evaluation.decisions import ranked_clips
+from asd_jax.evaluation.intervals import bootstrap_results
 from asd_jax.evaluation.promises import numbered, promise_lines
 from asd_jax.evaluation.results import (
     ScoreRow,
     TrainingRow,
-    bootstrap_results,
     evaluate,
     read_scores_csv,
     write_scores_csv,
