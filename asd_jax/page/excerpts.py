@@ -19,7 +19,8 @@ HIGHEST_RATE = 16_000
 _N_FFT, _N_MELS = 1024, 128
 _COLUMNS = 320  # of a picture, at most
 _RANGE_DB = 70.0  # from the loudest to black
-_STEP = 0.1  # seconds, at which an excerpt may begin
+# Seconds at which an excerpt may begin: excerpts that begin alike share the picture of their axes.
+_STEP = 0.5
 
 
 class Excerpt(NamedTuple):
@@ -112,7 +113,9 @@ def _excerpt(
     if length < waveform.n_samples:
         step = max(1, round(_STEP * sample_rate))
         weights = _weights(waveform, step, own_map)
-        start = min(best_window(weights, length // step) * step, waveform.n_samples - length)
+        start = min(
+            best_window(weights, max(1, length // step)) * step, waveform.n_samples - length
+        )
     parts, at = [], 0
     for block in waveform.blocks:
         parts.append(block[max(0, start - at) : max(0, start + length - at)])
