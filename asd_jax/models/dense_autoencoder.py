@@ -11,6 +11,19 @@ import jax.numpy as jnp
 _BATCH_NORM: dict[str, Any] = {"momentum": 0.99, "epsilon": 1e-3, "use_fast_variance": False}
 
 
+class _DenseBeforeNorm(nn.Dense):
+    """A dense layer whose bias stays as it is, as the normalisation behind takes it off again.
+
+    The bias's gradient is zero but for rounding, of which Adam makes steps of full size. Running
+    means lag behind these, so that scores of a training would depend on the order of its sums.
+    """
+
+    def param(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """A parameter of the layer, the bias without a gradient."""
+        value = super().param(name, *arguments, **options)
+        return jax.lax.stop_gradient(value) if name == "bias" else value
+
+
 class DenseAutoencoder(nn.Module):
     """Dense → batch normalisation → ReLU layers around a narrow one, then a linear layer.
 
@@ -53,14 +66,15 @@ class DenseAutoencoder(nn.Module):
         values = x.shape[-1]
         widths = (*self.hidden, self.latent, *reversed(self.hidden))
         mask = None if mask is None else mask[:, None]
-        dense = functools.partial(
-            nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.glorot_uniform()
-        )
+        initial = nn.initializers.glorot_uniform()
+        settings: dict[str, Any] = {"dtype": self.dtype, "kernel_init": initial}
         normalise = functools.partial(
             nn.BatchNorm, dtype=self.dtype, use_running_average=not train, **_BATCH_NORM
         )
         for i, width in enumerate(widths):
-            x = nn.relu(normalise()(dense(width)(x), mask=mask))
+            dense = _DenseBeforeNorm(width, name=f"Dense_{i}", **settings)
+            x = nn.relu(normalise()(dense(x), mask=mask))
             if i == len(self.hidden):
                 self.sow("intermediates", "latent", x.astype(jnp.float32))
-        return dense(values)(x).astype(jnp.float32)
+        last = nn.Dense(values, name=f"Dense_{len(widths)}", **settings)
+        return last(x).astype(jnp.float32)

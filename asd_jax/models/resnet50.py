@@ -68,9 +68,13 @@ class ResNet50(nn.Module):
             padding: Padding = "SAME",
         ) -> jax.Array:
             """A convolution and its normalisation."""
-            x = Convolution(
-                features, kernel_size, stride, padding, dtype=self.dtype, name=f"{name}_conv"
-            )(x)
+            layer = Convolution(
+                *(features, kernel_size, stride, padding),
+                dtype=self.dtype,
+                learn_bias=False,
+                name=f"{name}_conv",
+            )
+            x = layer(x)
             return BatchNorm(self.momentum, 1.001e-5, name=f"{name}_bn")(x, train, mask)
 
         def block(x: jax.Array, features: int, stride: int, first: bool, name: str) -> jax.Array:

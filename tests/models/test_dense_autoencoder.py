@@ -110,6 +110,18 @@ def test_training_steps_equal_keras(keras):
         np.testing.assert_allclose(loss, expected, rtol=1e-3)
 
 
+def test_biases_before_a_normalisation_stay_as_they_are():
+    """Their gradients would be rounding, which other sums give another sign."""
+    task = make_detector(load_config("dense_ae", {"detector.hidden": "8,"})).task()
+    before = start(task, seed=3)
+    views = np.random.default_rng(0).normal(-30, 10, (32, 5, 128)).astype(np.float32)
+    after, _ = jax.jit(task.step)(before, batch_of(views), jax.random.key(0))
+    changed = jax.tree.map(lambda a, b: bool((a != b).all()), before["params"], after["params"])
+    biases = [changed[f"Dense_{i}"]["bias"] for i in range(4)]
+    assert biases == [False, False, False, True]
+    assert all(changed[f"Dense_{i}"]["kernel"] for i in (0, 3))
+
+
 def test_masked_rows_have_no_effect():
     """Whatever they hold, the others and what is learned stay the same."""
     module = DenseAutoencoder((12,), 4)

@@ -18,7 +18,9 @@ class Convolution(nn.Module):
         kernel_size: height and width of the kernel.
         strides: of both directions, or of each.
         padding: as described in `operations`.
-        use_bias: add a learned bias.
+        use_bias: add a bias.
+        learn_bias: train the bias. Before a batch normalisation, which takes it off again, its
+            gradient is rounding alone, of which Adam makes steps of full size.
         kernel_init: initial kernel; Keras's by default.
         bias_init: initial bias.
         dtype: of the computation and its output; weights are float32.
@@ -39,6 +41,7 @@ class Convolution(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.glorot_uniform()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
     dtype: jnp.dtype = jnp.float32
+    learn_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -47,7 +50,7 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         y = convolve(x, kernel, self.strides, self.padding)
-        return _add_bias(self, y) if self.use_bias else y
+        return _add_bias(self, y, self.learn_bias) if self.use_bias else y
 
 
 class DepthwiseConvolution(nn.Module):
@@ -132,5 +135,8 @@ class ConvolutionAlong(nn.Module):
         return seen @ kernel
 
 
-def _add_bias(layer: Convolution | DepthwiseConvolution, y: jax.Array) -> jax.Array:
-    return y + layer.param("bias", layer.bias_init, y.shape[-1:]).astype(y.dtype)
+def _add_bias(
+    layer: Convolution | DepthwiseConvolution, y: jax.Array, learn: bool = True
+) -> jax.Array:
+    bias = layer.param("bias", layer.bias_init, y.shape[-1:]).astype(y.dtype)
+    return y + (bias if learn else jax.lax.stop_gradient(bias))

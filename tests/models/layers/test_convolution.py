@@ -253,3 +253,18 @@ def test_variance_far_from_zero_is_not_lost():
     np.testing.assert_allclose(found["var"], np.float64(x).var((0, 1, 2)), rtol=1e-4)
     fast = np.square(x).mean((0, 1, 2)) - np.square(x.mean((0, 1, 2)))
     assert np.abs(fast - 1).max() > 0.1
+
+
+@pytest.mark.parametrize("learn_bias", [True, False])
+def test_a_bias_that_is_not_learned_is_added_and_has_no_gradient(learn_bias):
+    layer = Convolution(3, (3, 3), bias_init=nn.initializers.ones, learn_bias=learn_bias)
+    images = jnp.ones((2, 4, 5, 2))
+    weights = layer.init(jax.random.key(0), images)
+    without = jax.tree.map(jnp.zeros_like, weights["params"]["bias"])
+    shifted = layer.apply(weights, images) - layer.apply(
+        {"params": {**weights["params"], "bias": without}}, images
+    )
+    np.testing.assert_allclose(shifted, 1, rtol=1e-5)
+    gradient = jax.grad(lambda weights: layer.apply(weights, images).sum())(weights)["params"]
+    np.testing.assert_allclose(gradient["bias"], 40 * learn_bias)
+    assert (np.abs(gradient["kernel"]) > 0).all()
