@@ -19,8 +19,8 @@ Decided here:
     It steers nothing unless `train.patience` is set.
     The last batch of an epoch may be short; it is kept, as Keras does.
     Biases before a normalisation, which takes them off again, stay at zero: their gradient is
-    rounding alone, of which Adam makes steps of full size, so that scores would depend on the
-    order of sums, by up to a hundredth.
+    rounding alone, of which Adam makes steps of full size, so that scores would depend more than
+    they do on the order of sums.
 """
 
 import dataclasses

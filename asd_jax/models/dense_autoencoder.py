@@ -15,7 +15,7 @@ class _DenseBeforeNorm(nn.Dense):
     """A dense layer whose bias stays as it is, as the normalisation behind takes it off again.
 
     The bias's gradient is zero but for rounding, of which Adam makes steps of full size. Running
-    means lag behind these, so that scores of a training would depend on the order of its sums.
+    means lag behind these, so that scores of a training would depend more on the order of its sums.
     """
 
     def param(self, name: str, *arguments: Any, **options: Any) -> Any:
