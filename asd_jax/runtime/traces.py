@@ -153,7 +153,7 @@ class Program:
 
 
 def _shape(leaf: Any) -> tuple[Any, ...]:
-    return np.shape(leaf), str(getattr(leaf, "dtype", type(leaf).__name__))
+    return np.shape(leaf), getattr(leaf, "dtype", type(leaf))
 
 
 def _shapes(arguments: Any) -> tuple[Any, ...]:
