@@ -92,4 +92,6 @@ def environment(package: Path) -> dict[str, str]:
     """
     left_out = ("JAX_COMPILATION_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")
     kept = {k: v for k, v in os.environ.items() if k not in left_out}
-    return {**kept, "PYTHONPATH": str(package)}
+    # First the package, then where other modules may be.
+    searched = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(searched)}
