@@ -18,10 +18,14 @@ def magnitude_spectrum(waveforms: jax.Array) -> jax.Array:
     Returns:
         (..., samples / 2 + 1), from 0 Hz to half the sample rate.
 
+    Raises:
+        UserError: this version of jaxlib would hang.
+
     Examples:
         >>> magnitude_spectrum(jnp.ones((1, 4))).tolist()
         [[4.0, 0.0, 0.0]]
     """
+    stft.check_jaxlib()
     return jnp.abs(jnp.fft.rfft(waveforms))
 
 

@@ -17,10 +17,15 @@ from typing import Any
 import jax
 import jax.custom_batching
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 
 from asd_jax.audio.mel import MelScale, mel_bands
 from asd_jax.errors import UserError
+
+# A large transform waits for the threads that run the program also where it is on one of them:
+# on a CPU, several at once wait for ever. Excluded in setup.cfg too.
+_HANGING = ("0.11.1", "0.11.2")
 
 # Values that a CPU transforms together: 64 frames of 1,024.
 _AT_ONCE = 2**16
@@ -51,7 +56,11 @@ def transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
 
     Returns:
         (..., frames, bands), in the unit of magnitude ** power.
+
+    Raises:
+        UserError: they are too short for a frame, or this version of jaxlib would hang.
     """
+    check_jaxlib()
 
     def in_float64(frames: jax.Array) -> jax.Array:  # (..., n_fft) → (..., bands)
         with jax.enable_x64(True):
@@ -87,6 +96,15 @@ def transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
         return bands(x), True
 
     return bands(waveforms)
+
+
+def check_jaxlib() -> None:
+    """Raises UserError where Fourier transforms on a CPU may never end."""
+    if jaxlib.__version__ in _HANGING and jax.default_backend() == "cpu":
+        raise UserError(
+            f"jaxlib {jaxlib.__version__} hangs in Fourier transforms on CPUs; "
+            "install another version: pip install --upgrade jax"
+        )
 
 
 @transform.__wrapped__.defjvp  # type: ignore[attr-defined]  # jit's type lacks the function

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asd_jax.audio import FrontEnd, log_mel, mel_spectrogram, spectrogram
+from asd_jax.audio import FrontEnd, log_mel, mel_spectrogram, spectrogram, stft
+from asd_jax.audio.spectra import magnitude_spectrum
 from asd_jax.errors import UserError
 
 # What is asked of the front end; librosa rounds to float32 itself, and we measure 3e-5 dB.
@@ -268,6 +270,17 @@ def test_waveforms_that_cannot_be_transformed_are_named():
         log_mel(np.zeros(2000, np.int16))
     with pytest.raises(UserError, match=r"shape \(\)"):
         log_mel(jnp.float32(0))
+
+
+@pytest.mark.parametrize("version", stft._HANGING)
+def test_a_jaxlib_that_hangs_is_refused_and_not_installed(version, monkeypatch):
+    sounds = jnp.zeros(1024 + len(version))  # of a length that no program is compiled for
+    monkeypatch.setattr("jaxlib.__version__", version)
+    for hear in (FrontEnd(), magnitude_spectrum):
+        with pytest.raises(UserError, match=f"jaxlib {version} hangs .* pip install --upgrade jax"):
+            hear(sounds)
+    requirements = (Path(__file__).parents[2] / "setup.cfg").read_text("utf-8")
+    assert f",!={version}" in next(line for line in requirements.split() if "jax>" in line)
 
 
 def test_import_needs_no_audio_library():
