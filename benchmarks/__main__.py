@@ -76,9 +76,9 @@ _GROUPS = (
 
 # What --gpu measures, in this order, and for how long it starts new ones.
 _ON_GPU = (
-    *("frontend", "metrics", "steps.dense_ae", "steps.interpolation_ae", "fleets", "mixtures"),
-    *("left_out", "steps.group_made", "steps.lstm_ae", "steps.mobilenet_v2", "steps.resnet50"),
-    *("features", "lstm_layers", "end_to_end", "steps.ganomaly", "joint", "drivers"),
+    *("frontend", "end_to_end", "steps.dense_ae", "fleets", "metrics", "joint", "features"),
+    *("steps.mobilenet_v2", "steps.resnet50", "steps.interpolation_ae", "steps.group_made"),
+    *("steps.lstm_ae", "lstm_layers", "steps.ganomaly", "drivers", "mixtures", "left_out"),
 )
 _GPU_SECONDS, _GPU_ROUNDS = 480, 3
 _UNFINISHED = 3

@@ -115,7 +115,7 @@ _held: dict[str, list[Any]] = {}  # parts of waveforms by their file, and the la
 def log_mels(waveforms: str, settings: dict[str, Any], batches: int) -> dict[str, Any]:
     """Log-mels of waveforms in memory, one batch after another, the same one each time.
 
-    Each device computes its share of a batch, called by a thread of its own; a single one is called
+    Each device computes its share of a batch, called by a thread of its own; a single CPU is called
     by as many threads as the package uses for it.
 
     Args:
@@ -129,7 +129,7 @@ def log_mels(waveforms: str, settings: dict[str, Any], batches: int) -> dict[str
     from asd_jax.audio import FrontEnd
 
     devices = jax.local_devices()
-    if len(devices) == 1:
+    if len(devices) == 1 and jax.default_backend() == "cpu":
         devices = devices * _threads()
     if waveforms not in _held:
         parts = np.array_split(np.load(waveforms), len(devices))
