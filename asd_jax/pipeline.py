@@ -2,9 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asd_jax.config import Config, MembersConfig
 from asd_jax.data.clips import ClipTable
@@ -14,11 +13,9 @@ from asd_jax.data.own_folders import OwnFolders
 from asd_jax.detectors import Detector, make_detector
 from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
-from asd_jax.evaluation.analysis import write_analysis
-from asd_jax.evaluation.results import ScoreRow
 from asd_jax.features.embeddings import embedder_of
-from asd_jax.fitting.layout import fleet_of, lay_out
-from asd_jax.fitting.scores import score_clips
+from asd_jax.features.table import Features
+from asd_jax.fitting.layout import Layout, fleet_of, lay_out
 from asd_jax.runs import page
 from asd_jax.runs.ahead import CompiledAhead
 from asd_jax.runs.aligned import check_same_data
@@ -36,16 +33,15 @@ from asd_jax.runs.ensemble import (
     member_runs,
     members_on,
 )
+from asd_jax.runs.evaluating import complete, score_and_evaluate
 from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.fleets import fleets_of
-from asd_jax.runs.labelled import label_run, labelled, truth_of
+from asd_jax.runs.labelled import label_run, truth_of
 from asd_jax.runs.lengths import check_lengths
 from asd_jax.runs.loading import load as load
-from asd_jax.runs.machine_by_machine import MachineByMachine
 from asd_jax.runs.outcome import RunResult
-from asd_jax.runs.places import write_places
 from asd_jax.runs.plan import plan_run
-from asd_jax.runs.report import table, write_results
+from asd_jax.runs.report import table
 from asd_jax.runs.training import fit_run
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
@@ -111,44 +107,60 @@ def run(
             width=width,
         )  # fmt: skip
     run_dir = RunDirectory(out_dir)
+    options = _Options(ground_truth, cache_dir, on_bad_clip, verify)
     if isinstance(config, MembersConfig):
-        if distributed.several():
-            raise UserError(
-                "an ensemble is combined by one process: run its members by several, into "
-                "--members_dir, then this"
-            )
-        members_dir = Path(members_dir or run_dir.path / MEMBERS)
-        settings = {
-            "ground_truth": ground_truth,
-            "cache_dir": cache_dir,
-            "on_bad_clip": on_bad_clip,
-            "verify": verify,
-            "reporter": reporter,
-        }
-        _run_members(config, data_dir, run_dir, members_dir, reporter, settings)
-        if ground_truth is not None:
-            with run_dir.lock():
-                label_run(run_dir.path, ground_truth, lambda _: None, on_bad_clip=on_bad_clip)
+        _run_ensemble(config, data_dir, run_dir, members_dir, options, reporter)
         return RunResult(run_dir.path, table(out_dir, width))
     writes = distributed.is_primary()
-    if not writes:
-        reporter = Silent()
+    _run_system(config, data_dir, run_dir, options, reporter if writes else Silent())
+    return RunResult(run_dir.path, table(out_dir, width) if writes else "")
+
+
+class _Options(NamedTuple):
+    """Arguments of `run` that concern recordings."""
+
+    ground_truth: os.PathLike | str | None
+    cache_dir: os.PathLike | str | None
+    on_bad_clip: str
+    verify: bool
+
+
+def _run_system(
+    config: Config,
+    data_dir: DataSource,
+    run_dir: RunDirectory,
+    options: _Options,
+    reporter: Reporter,
+) -> None:
+    """Runs one system, in this process or in several, of which the first one writes."""
+    writes = distributed.is_primary()
     detector = make_detector(config)
-    clips = find_chosen(detector, data_dir, reporter.line, on_bad_clip)
+    clips = find_chosen(detector, data_dir, reporter.line, options.on_bad_clip)
     truth = None
-    if ground_truth is not None:
-        truth = truth_of(ground_truth, clips, reporter.line, on_bad_clip=on_bad_clip)
-    check_channels(config, clips, on_bad_clip)  # one that is skipped is named when it is read
+    if options.ground_truth is not None:
+        truth = truth_of(
+            options.ground_truth, clips, reporter.line, on_bad_clip=options.on_bad_clip
+        )
+    # One that is skipped is named when it is read.
+    check_channels(config, clips, options.on_bad_clip)
     detector = detector.settled(clips)
     set_up([fleet_of(detector, clips)])
-    embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
+    # Whose weights are read before anything is written.
+    pretrained = config.embedding.pretrained
+    embedder = embedder_of(config, options.cache_dir) if pretrained else None
     ahead = CompiledAhead(detector, clips)
     meanwhile = (lambda: None) if distributed.several() else ahead.start
-    options = FeatureOptions(embedder, cache_dir, on_bad_clip, verify, reporter, meanwhile)
     with run_dir.lock() if writes else contextlib.nullcontext():
         if writes:
             run_dir.check(config)
-        training, test = features_of(detector, clips, options)
+        training, test = features_of(
+            detector,
+            clips,
+            FeatureOptions(
+                *(embedder, options.cache_dir, options.on_bad_clip, options.verify),
+                *(reporter, meanwhile),
+            ),
+        )
         data = describe_data(data_dir, training, test, detector.front_end)
         outdated = writes and run_dir.is_outdated(data)
         if outdated:
@@ -157,46 +169,56 @@ def run(
         if not finished:
             if isinstance(detector, Joint):
                 training = with_classes(detector, training, run_dir.classes)
-            layout = lay_out(detector, training.clips, training.n_frames)
-            if config.detector.trains:
-                row_bytes = training.width * training.dtype.itemsize
-                check_fit(layout.fleet, layout.settings, row_bytes, detector.kind)
-                if not distributed.several() and not run_dir.model.is_file():
-                    ahead.start(layout)
+            layout = _fitting_layout(detector, training, run_dir, ahead)
+        used = training.clips + test.clips
         if writes:
-            used = training.clips + test.clips
             run_dir.claim(config, data, lambda: status_fingerprint(used))
             if isinstance(detector, Joint) and not run_dir.classes.is_file() and not finished:
                 write_classes(run_dir.classes, detector, training.clips)
-        if finished:
-            again = "its scores are evaluated by the ground truth" if truth else "nothing to do"
-            reporter.line(f"{run_dir.path} is finished; {again}")
-            if writes and truth:
-                label_run(run_dir.path, truth, lambda _: None, on_bad_clip=on_bad_clip)
-            elif (
-                writes and not run_dir.report_html.is_file()
-            ):  # interrupted, or of a version before
-                write_places(run_dir.recordings_csv, training.clips + test.clips)
-                page.write_page(run_dir.path, reporter.line)
-        else:
+        if not finished:
             programs = ahead.programs(layout, reporter)
             fitted = fit_run(detector, training, layout, run_dir, reporter, programs)
-            front_end = detector.front_end
-            with MachineByMachine(run_dir.path, test, front_end, data["year"]) as made:
-                after = made.begin if writes and truth is None else None
-                rows: Sequence[ScoreRow] = score_clips(fitted, test, reporter, after)
-                if writes:
-                    if truth:
-                        rows = labelled(run_dir, truth, rows)
-                    write_analysis(run_dir.path, rows, test, front_end, draw=made.draw)
-                    intervals = made.intervals(rows)
-            if writes:
-                write_results(run_dir, rows, data, intervals)
-                write_places(run_dir.recordings_csv, training.clips + test.clips)
-                explain = page.by_features(fitted, test)
-                page.write_page(run_dir.path, reporter.line, explain=explain, intervals=intervals)
+            score_and_evaluate(fitted, test, run_dir, data, used, truth, reporter)
+        elif writes:
+            complete(run_dir, used, truth, options.on_bad_clip, reporter)
         reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
-    return RunResult(run_dir.path, table(out_dir, width) if writes else "")
+
+
+def _fitting_layout(
+    detector: Detector, training: Features, run_dir: RunDirectory, ahead: CompiledAhead
+) -> Layout:
+    """The layout of the training, which fits into memory; its programs begin to be compiled."""
+    layout = lay_out(detector, training.clips, training.n_frames)
+    if detector.config.detector.trains:
+        row_bytes = training.width * training.dtype.itemsize
+        check_fit(layout.fleet, layout.settings, row_bytes, detector.kind)
+        if not distributed.several() and not run_dir.model.is_file():
+            ahead.start(layout)
+    return layout
+
+
+def _run_ensemble(
+    config: MembersConfig,
+    data_dir: DataSource,
+    run_dir: RunDirectory,
+    members_dir: os.PathLike | str | None,
+    options: _Options,
+    reporter: Reporter,
+) -> None:
+    """Runs an ensemble's members, combines them, and evaluates by labels."""
+    if distributed.several():
+        raise UserError(
+            "an ensemble is combined by one process: run its members by several, into "
+            "--members_dir, then this"
+        )
+    folder = Path(members_dir or run_dir.path / MEMBERS)
+    settings = {**options._asdict(), "reporter": reporter}
+    _run_members(config, data_dir, run_dir, folder, reporter, settings)
+    if options.ground_truth is not None:
+        with run_dir.lock():
+            label_run(
+                run_dir.path, options.ground_truth, lambda _: None, on_bad_clip=options.on_bad_clip
+            )
 
 
 def _run_members(
