@@ -31,6 +31,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ["KERAS_BACKEND"] = "jax"
 
 from asd_jax.errors import UserError
+from asd_jax.runtime.cores import usable_cores
 from benchmarks import (
     against,
     baselines,
@@ -142,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="timed rounds; by default 3 to 7, and with --quick only the first turn",
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of PyTorch")
     parser.add_argument(
         "--against",
         metavar="STATE",

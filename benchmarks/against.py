@@ -7,7 +7,6 @@ What they do is what both offer: the command `asd-jax run`, and the functions th
 
 import contextlib
 import functools
-import os
 import shutil
 import subprocess
 import tarfile
@@ -26,6 +25,7 @@ from asd_jax.data.synthetic.takes import machines_of
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.runs.plan import plan_clips
+from asd_jax.runtime.cores import usable_cores
 from benchmarks.features import make_recordings, our_way
 from benchmarks.frontend import FRONT_END, LogMels, log_mel_work, make_clips
 from benchmarks.harness import Comparison, Difference, Prepared, Way, largest
@@ -84,7 +84,7 @@ def setup_features(folder: Path, quick: bool, peers: Sequence[str]) -> Prepared:
         make_recordings(place / "data", quick)
         ways, devices = {}, []
         for name, package in (("ours", ROOT), *((peer, folder) for peer in peers)):
-            worker = Worker(os.cpu_count() or 1, package)
+            worker = Worker(usable_cores(), package)
             stack.callback(worker.close)
             ways[name] = our_way(worker, place / "data", place, name)
             devices.append(f"{name} on {worker.devices}")

@@ -18,6 +18,7 @@ import soundfile
 from asd_jax.audio import FrontEnd
 from asd_jax.data.layouts import find_clips
 from asd_jax.data.synthetic.synthesis import synthesize
+from asd_jax.runtime.cores import usable_cores
 from benchmarks.frontend import SECONDS, log_mel_work
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.processes import Worker
@@ -106,7 +107,7 @@ def setup(quick: bool, peers: Sequence[str]) -> Prepared:
         place = Path(temporary.name)
         make_recordings(place / "data", quick)
         paths = [clip.path for clip in find_clips(place / "data", report=lambda line: None)]
-        worker = Worker(os.cpu_count() or 1)
+        worker = Worker(usable_cores())
         stack.callback(worker.close)
         close = stack.pop_all().close
     names = [os.path.relpath(path, place / "data") for path in paths]

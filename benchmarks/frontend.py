@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from asd_jax.audio import FrontEnd
+from asd_jax.runtime.cores import usable_cores
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.peers.librosa_frontend import log_mel
 from benchmarks.processes import ROOT, Worker
@@ -47,7 +47,7 @@ def _librosa_way(clips: np.ndarray) -> Way:
 
     Of a batch as large as accelerators have, it computes the first clips.
     """
-    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    pool = concurrent.futures.ThreadPoolExecutor(usable_cores())
     first = clips[:_CLIPS]
     one = functools.partial(log_mel, front_end=FRONT_END)
     return Way(lambda: np.stack(list(pool.map(one, first))), scale=len(clips) / len(first))
@@ -161,7 +161,7 @@ class LogMels:
         self._file = str(Path(self._folder.name) / "waveforms.npy")
         np.save(self._file, clips)
         self._request = {"waveforms": self._file, "settings": dict(settings), "batches": batches}
-        self._worker = Worker(os.cpu_count() or 1, package)
+        self._worker = Worker(usable_cores(), package)
         self.devices = self._worker.devices
 
     def run(self) -> "LogMels":
@@ -221,7 +221,7 @@ def setup(
         work,
         notes=[
             f"ours on {ours.devices}, in a process of its own",
-            f"librosa and audioFlux in {os.cpu_count()} threads on the processor, also where there "
+            f"librosa and audioFlux in {usable_cores()} threads on the processor, also where there "
             "is a GPU",
         ],
     )

@@ -11,13 +11,13 @@ Ways:
 """
 
 import functools
-import os
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from asd_jax.runtime.cores import usable_cores
 from asd_jax.scoring.states import fit_states, leave_out
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.roofline import Work
@@ -56,7 +56,7 @@ def sklearns(values: np.ndarray, every: int, threads: int | None) -> np.ndarray:
         )
 
 
-_THREADS = {"sklearn": os.cpu_count(), "sklearn one thread": 1}
+_THREADS = {"sklearn": usable_cores(), "sklearn one thread": 1}
 
 
 def setup(quick: bool, peers: Sequence[str], *, cold: bool = False) -> Prepared:

@@ -12,7 +12,6 @@ Ways:
 """
 
 import functools
-import os
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from asd_jax.runtime.cores import usable_cores
 from asd_jax.scoring.mixture import GaussianMixture, fit_mixture
 from benchmarks.harness import Comparison, Difference, Prepared, Way, installed, largest
 from benchmarks.roofline import Work
@@ -69,14 +69,14 @@ def _loop(values: np.ndarray, threads: int) -> Fits:
 def _processes(values: np.ndarray) -> Fits:
     import joblib
 
-    share = joblib.Parallel(n_jobs=os.cpu_count())
+    share = joblib.Parallel(n_jobs=usable_cores())
     return Fits(
         *map(np.array, zip(*share(joblib.delayed(fit_sklearn)(v) for v in values), strict=True))
     )
 
 
 _WAYS = {
-    "sklearn": functools.partial(_loop, threads=os.cpu_count()),
+    "sklearn": functools.partial(_loop, threads=usable_cores()),
     "sklearn one thread": functools.partial(_loop, threads=1),
     "sklearn processes": _processes,
 }

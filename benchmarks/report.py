@@ -14,6 +14,7 @@ import jax
 from threadpoolctl import threadpool_info
 
 from asd_jax.runs.directory import commit, versions_of
+from asd_jax.runtime.cores import usable_cores
 from asd_jax.runtime.files import atomic_write
 from benchmarks.harness import OURS
 
@@ -53,7 +54,7 @@ def environment(threads: int) -> dict[str, Any]:
         "commit": commit(),
         "device": f"{len(jax.devices())} × {device.device_kind} ({device.platform})",
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": {
             "torch": threads,
             **{pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()},

@@ -22,6 +22,7 @@ from asd_jax.config import TrainConfig, load_config
 from asd_jax.data.clips import Clip
 from asd_jax.detectors import make_detector
 from asd_jax.features.table import ArrayFeatures
+from asd_jax.runtime.cores import usable_cores
 from asd_jax.training import FleetModel, fleet_clips, train
 from benchmarks.harness import Comparison, Difference, Prepared, Way, WrongAnswer, largest
 from benchmarks.roofline import training_work
@@ -83,7 +84,7 @@ def _train_there(name: str, models: int, clips: int, devices: int, settings: dic
 def _enough() -> str:
     """The reason to skip a comparison of two devices; "" for none."""
     cpu = jax.default_backend() == "cpu"
-    count = (os.cpu_count() or 1) if cpu else len(jax.devices())
+    count = usable_cores() if cpu else len(jax.devices())
     return "" if count > 1 else f"needs two {'cores' if cpu else 'devices'}"
 
 

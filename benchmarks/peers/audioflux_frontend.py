@@ -6,13 +6,13 @@ a library of Fourier transforms. The functions here are called by that process.
 
 import concurrent.futures
 import multiprocessing
-import os
 import threading
 from typing import Any
 
 import numpy as np
 
 from asd_jax.audio import FrontEnd
+from asd_jax.runtime.cores import usable_cores
 
 _held: dict[str, Any] = {}
 
@@ -49,7 +49,7 @@ def _hold(clips: np.ndarray, front_end: FrontEnd) -> None:
     pad = front_end.n_fft // 2
     _held["clips"] = np.pad(clips, ((0, 0), (pad, pad)))
     _held["front_end"] = front_end
-    _held["threads"] = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    _held["threads"] = concurrent.futures.ThreadPoolExecutor(usable_cores())
     _held["own"] = threading.local()  # a transform has buffers
 
 

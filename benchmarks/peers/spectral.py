@@ -7,7 +7,6 @@ does beside that is left out: scores of the training clips, thresholds, interval
 """
 
 import csv
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from asd_jax.audio import FrontEnd
 from asd_jax.data.clips import ANOMALY, Clip
+from asd_jax.runtime.cores import usable_cores
 from benchmarks.peers.librosa_frontend import log_mel
 
 # Of log-mels, and of changes from frame to frame, as `spectral` has them.
@@ -67,7 +67,7 @@ def in_processes(function: Callable, paths: Sequence[str], front_end: FrontEnd) 
     """
     import joblib
 
-    with joblib.parallel_config("loky", n_jobs=os.cpu_count(), inner_max_num_threads=1):
+    with joblib.parallel_config("loky", n_jobs=usable_cores(), inner_max_num_threads=1):
         share = joblib.Parallel(batch_size=16)
         return list(share(joblib.delayed(function)(path, front_end) for path in paths))
 

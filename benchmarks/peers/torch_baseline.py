@@ -7,7 +7,6 @@ its loss computed every epoch, as ours does.
 
 import concurrent.futures
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from asd_jax.config import Config
 from asd_jax.data.clips import ANOMALY, Clip
+from asd_jax.runtime.cores import usable_cores
 from benchmarks.peers.librosa_frontend import log_mel
 from benchmarks.peers.torch_autoencoders import DenseAutoencoder
 
@@ -63,7 +63,7 @@ def run(config: Config, clips: Sequence[Clip], out_dir: Path, seed: int) -> Outc
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
     frames, outcome = config.detector.frames, Outcome({}, {}, 0)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(usable_cores()) as pool:
         for machine in sorted({clip.machine for clip in clips}):
             chosen = [clip for clip in clips if clip.machine == machine]
             paths = [clip.path for clip in chosen]

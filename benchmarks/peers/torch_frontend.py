@@ -2,13 +2,13 @@
 
 import concurrent.futures
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 
 import librosa
 import torch
 
 from asd_jax.audio import FrontEnd
+from asd_jax.runtime.cores import usable_cores
 
 
 class Bands(torch.nn.Module):
@@ -55,7 +55,7 @@ def threads_a_core() -> Iterator[Callable]:
     torch.set_num_threads(1)
     try:
         with concurrent.futures.ThreadPoolExecutor(
-            os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)
+            usable_cores(), initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
             yield pool.map
     finally:

@@ -44,6 +44,7 @@ from asd_jax.data.synthetic.takes import (
 from asd_jax.data.years import SETTINGS_FILE, YEARS
 from asd_jax.errors import UserError
 from asd_jax.runtime import files
+from asd_jax.runtime.cores import usable_cores
 
 DIFFICULTIES = {"easy": 6.0, "default": 0.0, "hard": -6.0}  # dB added to the faults' levels
 HALLS = ("own", "factory", "loudspeaker")
@@ -144,7 +145,7 @@ def synthesize(
         (('fan',), 18, 8)
     """
     started = time.monotonic()
-    workers = os.cpu_count() or 1 if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     _check_whole("workers", workers, 1)
     unchecked: dict[str, Any] = {"machines": machines, "sections": sections}
     unchecked["supplemental"] = supplemental
