@@ -17,7 +17,6 @@ that of a process that has only imported the package. 1 is in proportion to the 
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from asd_jax.config import load_config
 from asd_jax.detectors import make_detector
+from benchmarks.memory import high_water
 from benchmarks.metadata_stages import STAGES
 from benchmarks.report import environment
 
@@ -36,22 +36,17 @@ _STEEP = 1.15  # exponent above which a stage is marked
 _MOST_FILES = 1_000_000  # of "walk", which makes them
 
 
-def _peak() -> float:
-    """Most memory that was resident in this process, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def measure(stage: str, clips: int) -> dict[str, float]:
     """Runs a stage in this process: `seconds` and those on a core, `peak` and `base` in MiB."""
     make_detector(load_config("spectral"))  # imports what every run imports
-    base = _peak()
+    base = high_water()
     with tempfile.TemporaryDirectory(prefix="asd_jax_metadata_") as place:
         folder = Path(place)
         measured = STAGES[stage][1](clips, folder)
         begin, busy = time.perf_counter(), time.process_time()
         measured()
         seconds, busy = time.perf_counter() - begin, time.process_time() - busy
-        peak = _peak()
+        peak = high_water()
     return {"seconds": seconds, "cpu": busy, "peak": peak, "base": base}
 
 
