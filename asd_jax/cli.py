@@ -16,6 +16,7 @@ from absl import flags
 
 from asd_jax.commands import COMMANDS, CONFIG, PATHS, Command
 from asd_jax.errors import UserError, nearest
+from asd_jax.runtime.interruption import end_at_once, is_importing, stopped_line, stopping
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,20 +37,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     own = argv is None  # whether the process is the command's own
     try:
-        with _terminable():
+        with _terminable(own):
             _dispatch(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         _end(str(error), error.exit_status, own)
     except KeyboardInterrupt as interrupt:
-        number = signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT
-        line = f"stopped by {number.name}; the same command continues from there"
+        number = interrupt.number if isinstance(interrupt, _Stopped) else signal.SIGINT
+        line = stopped_line(number)
         if own and _COMPUTING in sys.modules:
             # A computation may be under way in another thread, which would crash if Python shut
             # down and took the libraries from it.
             from asd_jax.runtime import distributed
 
-            distributed.end(f"asd-jax: {line}", 128 + number)
-        _end(line, 128 + number, own)
+            distributed.end(line, 128 + number)
+        _exit(line, 128 + number, own)
     except BrokenPipeError:  # the reader of a pipe closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -84,7 +85,8 @@ def _exit(text: str, exit_status: int, own: bool) -> NoReturn:
 
         distributed.end(text, exit_status)
     if text:
-        print(text, file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            print(text, file=sys.stderr)
     sys.exit(exit_status)
 
 
@@ -101,22 +103,37 @@ def _joined() -> bool:
     return distributed.joined()
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+class _Stopped(KeyboardInterrupt):
+    """A signal that asks to stop, as SIGTERM.
+
+    Attributes:
+        number: the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = signal.Signals(number)
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Ends with a line at SIGTERM, as at SIGINT."""
+def _terminable(own: bool) -> Iterator[None]:
+    """Ends with a line at each signal that asks to stop.
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
+    Args:
+        own: whether the process is the command's own.
+    """
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    def stop(number: int, frame: FrameType | None) -> None:
+        if own and is_importing(frame):
+            end_at_once(number, frame)
+        raise _Stopped(number)
+
+    before = {each: signal.signal(each, stop) for each in stopping()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _dispatch(arguments: list[str]) -> None:

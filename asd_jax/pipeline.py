@@ -17,6 +17,7 @@ from asd_jax.features.embeddings import embedder_of
 from asd_jax.features.table import Features
 from asd_jax.fitting.layout import Layout, fleet_of, lay_out
 from asd_jax.runs import page
+from asd_jax.runs.agreeing import found_alike
 from asd_jax.runs.ahead import CompiledAhead
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
@@ -135,7 +136,7 @@ def _run_system(
     """Runs one system, in this process or in several, of which the first one writes."""
     writes = distributed.is_primary()
     detector = make_detector(config)
-    clips = find_chosen(detector, data_dir, reporter.line, options.on_bad_clip)
+    clips = found_alike(lambda: find_chosen(detector, data_dir, reporter.line, options.on_bad_clip))
     truth = None
     if options.ground_truth is not None:
         truth = truth_of(

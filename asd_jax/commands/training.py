@@ -1,10 +1,13 @@
 """Commands that train: run, reproduce."""
 
-from typing import Any
+import os
+import sys
+from typing import Any, NoReturn
 
 from absl import flags
 
 from asd_jax.commands.base import (
+    CONFIG,
     Command,
     define_cores,
     define_ground_truth,
@@ -14,6 +17,10 @@ from asd_jax.commands.base import (
     source_of,
 )
 from asd_jax.errors import UserError
+
+# Flags of `run` that its processes must have alike; paths may differ from host to host.
+_ALIKE = ("on_bad_clip", "verify")
+_LONGEST_WAIT = 86_400  # seconds
 
 
 def _define_run(values: flags.FlagValues) -> None:
@@ -57,7 +64,10 @@ def _define_run(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "num_processes", None, "how many there are (or JAX_NUM_PROCESSES)", flag_values=values
+        "num_processes",
+        None,
+        "how many there are (or JAX_NUM_PROCESSES); alone, so many are started on this machine",
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "process_id", None, "which one this is, from 0 (or JAX_PROCESS_ID)", flag_values=values
@@ -66,6 +76,12 @@ def _define_run(values: flags.FlagValues) -> None:
         "distributed",
         False,
         "find the processes out from Slurm, Open MPI, Kubernetes or a TPU pod",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "wait",
+        120.0,
+        "seconds that processes of a run wait for one another when they start",
         flag_values=values,
     )
     define_cores(values)
@@ -77,21 +93,33 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
     from asd_jax.runtime import distributed
     from asd_jax.runtime.text_tables import terminal_width
 
-    source = source_of(values)
-    config = load_config(
-        values.config or "spectral", overrides
-    )  # without, there are recordings of one's own
     place = None
     if not values.dry_run:
         place = distributed.place_of(
             values.coordinator, values.num_processes, values.process_id, values.distributed
         )
+    if place == distributed.HERE:
+        _launch(values, overrides)
+    if not 1 <= values.wait <= _LONGEST_WAIT:  # also of NaN
+        raise UserError(f"--wait is {values.wait}; it must be 1 to {_LONGEST_WAIT} seconds")
     if place is not None:
         distributed.supervise()
-        distributed.join(place)
+    try:
+        source = source_of(values)
+        # Without a configuration there are recordings of one's own.
+        config = load_config(values.config or "spectral", overrides)
+    except UserError as error:
+        if place is not None:
+            distributed.tell(place, str(error), _say)
+        raise
+    prepare_jax(values.cache_dir, values.cores, alone=place is None)
+    if place is not None:
+        from asd_jax.runs.agreeing import states_of
+
+        options = {f"--{name}": str(values[name].value) for name in _ALIKE}
+        distributed.join(place, states_of(config, options), values.wait, _say)
     from asd_jax import pipeline
 
-    prepare_jax(values.cache_dir, values.cores, alone=place is None)
     if values.dry_run:
         shown = pipeline.dry_run(
             config, source, ground_truth=values.ground_truth, on_bad_clip=values.on_bad_clip
@@ -114,6 +142,23 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         print(result)
     if place is not None:
         distributed.leave()
+
+
+def _launch(values: flags.FlagValues, overrides: dict[str, str]) -> NoReturn:
+    """Starts the run's processes on this machine, which share its cores, and ends as they do."""
+    from asd_jax.runtime.cores import usable_cores
+    from asd_jax.runtime.launching import launch
+
+    given = {name: values[name].value for name in values if values[name].present}
+    count = given.pop("num_processes", None) or int(os.environ["JAX_NUM_PROCESSES"])
+    given.setdefault("cores", max(1, usable_cores() // count))
+    arguments = [f"--{name}={value}" for name, value in given.items()]
+    arguments += [f"{CONFIG}{key}={text}" for key, text in overrides.items()]
+    sys.exit(launch(["run", *arguments], count))
+
+
+def _say(line: str) -> None:
+    print(f"asd-jax: {line}", file=sys.stderr, flush=True)
 
 
 def _define_reproduce(values: flags.FlagValues) -> None:

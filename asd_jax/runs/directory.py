@@ -20,7 +20,7 @@ from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
 from asd_jax.runtime.files import atomic_write, disk_errors
 
-_PACKAGES = (
+PACKAGES = (
     "asd-jax",
     "jax",
     "jaxlib",
@@ -301,7 +301,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions_of([*_PACKAGES, *plugins.packages()]),
+        "packages": versions_of([*PACKAGES, *plugins.packages()]),
         "backend": jax.default_backend(),
         "devices": [device.device_kind for device in jax.devices()],
         "cpu_count": os.cpu_count(),

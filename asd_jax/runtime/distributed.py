@@ -6,14 +6,16 @@ first process writes. With one process every function here is the identity.
 """
 
 import collections
+import contextlib
 import io
+import json
 import os
 import re
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -21,10 +23,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from asd_jax.errors import UserError
+from asd_jax.runtime import meeting
+from asd_jax.runtime.agreement import difference
+from asd_jax.runtime.interruption import stopping
 
-# Seconds without a heartbeat after which a process counts as lost; and seconds that processes
-# wait for one another at the end, while the first one writes the results.
-_HEARTBEAT, _PATIENCE = 30, 7 * 86_400
+# Seconds without a heartbeat after which a process counts as lost; those that processes which have
+# met take to connect; and those that they wait for one another at the end, while the first one
+# writes the results.
+_HEARTBEAT, _CONNECTING, _PATIENCE = 30, 30, 7 * 86_400
+_TELLING = 10.0  # seconds in which others are told why this process cannot start
+_MOST = 100_000  # processes
+_DEVICES_FLAG = "xla_force_host_platform_device_count"
 # Messages for processes that did not find one another, and for the loss of one.
 UNMET = (
     "the processes of the run did not meet; start all of them at about the same time, with the "
@@ -131,6 +140,10 @@ class Place(NamedTuple):
     index: int | None = None  # type: ignore[assignment]  # hides the method of tuples
 
 
+# Of a process that is to start all processes of the run on this machine.
+HERE = Place("here")
+
+
 def place_of(
     coordinator: str | None, processes: int | None, index: int | None, detect: bool
 ) -> Place | None:
@@ -143,7 +156,7 @@ def place_of(
         detect: let JAX detect missing values in the cluster's own environment.
 
     Returns:
-        The place; None for a run of one process.
+        The place; None for a run of one process; `HERE` if there is a number of processes alone.
 
     Raises:
         UserError: some of the three are missing, or contradict one another.
@@ -163,7 +176,8 @@ def place_of(
     missing = [f"{flag} or {name}" for flag, name, _ in options if values[flag] in (None, "")]
     if len(missing) == 3 and not detect:
         return None
-    if missing and not detect:
+    here = len(missing) == 2 and values["--num_processes"] not in (None, "") and not detect
+    if missing and not detect and not here:
         raise UserError(f"a run by several processes also needs {missing[0]}")
     numbers: list[int | None] = []
     for flag, _, _ in options[1:]:
@@ -173,32 +187,102 @@ def place_of(
         except ValueError:
             raise UserError(f"{flag} is {value!r}; it must be a whole number") from None
     address, (processes, index) = values["--coordinator"], numbers
-    if address and not re.fullmatch(r".+:\d+", address):
-        raise UserError(f"--coordinator is {address!r}; it must be HOST:PORT")
+    if address:
+        meeting.address_of(address)
+    if processes is not None and not 1 <= processes <= _MOST:
+        raise UserError(f"--num_processes is {processes}; it must be from 1 to {_MOST}")
     if processes is not None and index is not None and not missing and not 0 <= index < processes:
         raise UserError(
             f"--process_id is {index}; with --num_processes={processes} it must be "
             f"from 0 to {processes - 1}"
         )
-    return Place(address, processes, index)
+    return HERE if here else Place(address, processes, index)
 
 
-def join(place: Place) -> None:
+def join(place: Place, states: Mapping[str, str], wait: float, say: Callable[[str], None]) -> None:
     """Joins the other processes of the run; must be called before JAX is used.
 
+    On CPUs, all processes use as many devices as the one that has the fewest.
+
+    Args:
+        place: of this process.
+        states: key → text of what all processes must have alike.
+        wait: seconds until which all must be there.
+        say: called with lines about waiting, and about devices that are not used.
+
     Raises:
-        UserError: the others cannot be reached.
+        UserError: the others cannot be reached, or are not about to do the same.
     """
+    told = None not in place
+    if told:
+        own = _cpu_devices()
+        address = meeting.address_of(str(place.coordinator))
+        fewest = meeting.meet(address, *_numbers(place), states, own, wait, say)
+        if fewest < own:
+            say(f"this process has {own} devices, another one {fewest}; each uses {fewest}")
+            _use_cpu_devices(fewest)
     try:
         jax.distributed.initialize(
             place.coordinator,
             place.processes,
             place.index,
+            initialization_timeout=_CONNECTING if told else max(1, round(wait)),
             heartbeat_timeout_seconds=_HEARTBEAT,
             shutdown_timeout_seconds=_PATIENCE,
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{UNMET} ({str(error).splitlines()[0][:200]})", exit_status=1) from error
+    if not told:
+        agree(states)
+
+
+def tell(place: Place, problem: str, say: Callable[[str], None]) -> None:
+    """Tells the other processes why this one cannot start, where they wait for it."""
+    if None not in place:
+        address = meeting.address_of(str(place.coordinator))
+        with contextlib.suppress(UserError):
+            meeting.meet(address, *_numbers(place), {meeting.PROBLEM: problem}, 1, _TELLING, say)
+
+
+def _numbers(place: Place) -> tuple[int, int]:
+    processes, index = place[1:]
+    assert processes is not None and index is not None
+    return processes, index
+
+
+def _cpu_devices() -> int:
+    """Devices of this process, if they are CPUs; JAX need not have started."""
+    flag = re.search(rf"{_DEVICES_FLAG}=([0-9]+)", os.environ.get("XLA_FLAGS", ""))
+    return max(1, jax.config.values["jax_num_cpu_devices"], int(flag[1]) if flag else 1)
+
+
+def _use_cpu_devices(count: int) -> None:
+    flags = re.sub(rf"--{_DEVICES_FLAG}=[0-9]+", "", os.environ.get("XLA_FLAGS", ""))
+    os.environ["XLA_FLAGS"] = flags
+    jax.config.update("jax_num_cpu_devices", count)
+
+
+def agree(states: Mapping[str, str]) -> None:
+    """Checks that all processes have the same, at a point that all of them reach.
+
+    Args:
+        states: key → text; `meeting.PROBLEM` of a process that cannot go on.
+
+    Raises:
+        UserError: they differ, or one cannot go on.
+    """
+    if not several():
+        return
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        each = ", ".join(f"{count} in process {i}" for i, count in sorted(counts.items()))
+        raise UserError(f"the processes of this run have unequal numbers of devices: {each}")
+    everything = [json.loads(data) for data in gather_bytes(json.dumps(dict(states)).encode())]
+    for i, each in enumerate(everything):
+        if i != jax.process_index() and (problem := each.get(meeting.PROBLEM)):
+            raise UserError(f"process {i} of this run cannot go on: {problem}")
+    if meeting.PROBLEM not in states and (problem := difference(everything)):
+        raise UserError(problem)
 
 
 def joined() -> bool:
@@ -258,7 +342,7 @@ def supervise() -> None:
 
 def _wait_for(child: int, log: int) -> NoReturn:
     """Passes signals on to the child, waits for its end, and reports it."""
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in stopping():
         signal.signal(each, lambda number, frame: os.kill(child, number))
     with os.fdopen(log, "rb") as file:
         output = b"".join(collections.deque(file, maxlen=1000))  # the last lines

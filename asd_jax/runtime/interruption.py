@@ -1,15 +1,48 @@
-"""Defers SIGTERM and SIGINT so that training can stop at a checkpoint."""
+"""Signals that ask a command to stop, deferred so that training can stop at a checkpoint."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+
+# A terminal that is closed, a batch system before the time is up, a limit of seconds of a core.
+# SIGKILL and SIGSTOP reach no program, SIGPIPE and SIGXFSZ are errors where they occur.
+_NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGALRM", "SIGQUIT")
+
+
+def stopping() -> list[signal.Signals]:
+    """Signals that ask this process to stop; none that it was started to ignore, as by nohup."""
+    known = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    return [each for each in known if signal.getsignal(each) is not signal.SIG_IGN]
+
+
+def stopped_line(number: int) -> str:
+    """What a command says that a signal stopped."""
+    name = signal.Signals(number).name
+    return f"asd-jax: stopped by {name}; the same command continues from there"
+
+
+def end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    """Handles a signal while there is nothing to save: says so, and ends this process."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{stopped_line(number)}\n".encode())
+    os._exit(128 + number)
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported, which may swallow an exception, or be left half made."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collects SIGTERM and SIGINT instead of exiting; a second signal exits as usual.
+    """Collects signals that ask to stop instead of exiting; a second signal exits as usual.
 
     Yields:
         The signals received so far.
@@ -31,7 +64,7 @@ def stop_signals() -> Iterator[list[signal.Signals]]:
             signal.signal(each, handler)
 
     try:
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in stopping():
             before[each] = signal.signal(each, receive)
     except ValueError:  # only the main thread may handle signals; elsewhere the caller does
         pass

@@ -1,6 +1,8 @@
 """Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import math
+import os
 import sys
 import time
 from typing import IO
@@ -12,6 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def is_terminal(stream: IO) -> bool:
     """True if the stream is a terminal."""
     return hasattr(stream, "isatty") and stream.isatty()
+
+
+def discard(stream: IO) -> None:
+    """Sends what is written to a stream, and waits to be, nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class Reporter:
@@ -39,13 +49,18 @@ class Reporter:
         self._shown = -math.inf
         self._label, self._total, self._begin, self._first, self._last = "", 0, 0.0, 0, 0
         self._done = 0
+        self._closed = False
 
     def line(self, text: str) -> None:
         """Writes one line; a bar in progress stays below it."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=self._stream, flush=True)
+        elif not self._closed:
+            try:
+                print(text, file=self._stream, flush=True)
+            except OSError:  # whoever read a pipe has ended; the work goes on
+                self._closed = True
+                discard(self._stream)
 
     def start(self, label: str, total: int, done: int = 0) -> None:
         """Begins a stage of `total` equal parts, with `done` parts done already."""

@@ -1,7 +1,9 @@
 """Runs that are stopped, killed or out of disk end with the bytes of one that was not."""
 
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +78,50 @@ def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(
     assert (tmp_path / "run" / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
+def test_other_signals_save_as_well(data, cache, tmp_path, number):
+    """A terminal that is closed, a batch system, Ctrl+backslash."""
+    process = start(
+        *run_arguments(data, cache, tmp_path / "run", "--config.train.checkpoint_every=100"),
+        program=("-c", SLOW),
+    )
+    wait_for(tmp_path / "run" / "log.jsonl", process)
+    while not last_epoch(tmp_path / "run"):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == 128 + number, err
+    assert f"stopped by {number.name} after epoch" in err.splitlines()[-1]
+    epoch = last_epoch(tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / str(epoch)).is_dir()
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.3])
+def test_a_signal_while_it_starts_is_one_line(data, cache, tmp_path, seconds):
+    """Modules are being imported then, which may swallow an exception."""
+    number = random.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU])
+    process = start(*run_arguments(data, cache, tmp_path / "run"))
+    time.sleep(seconds)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    line = f"asd-jax: stopped by {number.name}; the same command continues from there\n"
+    assert (process.returncode, out, err) == (128 + number, "", line)
+
+
+def test_a_closed_pipe_ends_the_lines_and_not_the_work(data, cache, finished, tmp_path):
+    """As `asd-jax run … 2>&1 | head -1`; of a finished run, whose page is made again."""
+    run_dir = shutil.copytree(finished, tmp_path / "run")
+    (run_dir / "report.html").unlink(missing_ok=True)
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "asd_jax", *map(str, run_arguments(data, cache, run_dir))]
+    done = subprocess.run(command, stdout=write, stderr=write)
+    os.close(write)
+    assert done.returncode == 0
+    assert (run_dir / "report.html").is_file()
 
 
 def last_epoch(run_dir):

@@ -237,6 +237,7 @@ def test_a_place_is_told_by_flags_or_by_the_environment(monkeypatch):
     assert distributed.place_of(None, None, None, False) is None
     assert distributed.place_of(None, None, None, True) == (None, None, None)
     assert distributed.place_of("a:1", 2, 0, False) == ("a:1", 2, 0)
+    assert distributed.place_of(None, 2, None, False) is distributed.HERE
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "b:2")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "3")
     monkeypatch.setenv("JAX_PROCESS_ID", "2")
@@ -253,6 +254,9 @@ def test_a_place_is_told_by_flags_or_by_the_environment(monkeypatch):
         (("a:1", 2, 2), "--process_id is 2; with --num_processes=2 it must be from 0 to 1"),
         (("a:1", 2, -1), "--process_id is -1"),
         (("a:1", "two", 0), "--num_processes is 'two'; it must be a whole number"),
+        (("a:1", 0, 0), "--num_processes is 0; it must be from 1 to 100000"),
+        ((None, 10**9, None), "--num_processes is 1000000000; it must be from 1"),
+        ((None, None, 1), "--coordinator or JAX_COORDINATOR_ADDRESS"),
     ],
 )
 def test_a_wrong_place_is_one_line(told, said, monkeypatch):

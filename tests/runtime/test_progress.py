@@ -1,6 +1,7 @@
 """Progress in a log: lines now and then, within a long part, too."""
 
 import io
+import os
 
 from asd_jax.runtime import progress
 
@@ -21,3 +22,15 @@ def test_a_part_that_takes_long_is_shown_three_times_as_seldom(monkeypatch):
         "epoch 2/4: step 31",
         "epoch 2/4: step 62",
     ]
+
+
+def test_lines_end_with_the_pipe_that_took_them():
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        reporter = progress.Reporter(stream, every=0)
+        reporter.line("one")
+        os.close(read)
+        reporter.start("epoch", total=9)
+        for done in range(1, 10):
+            reporter.advance(done)
+        reporter.stop()
