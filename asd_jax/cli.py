@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -44,12 +43,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as interrupt:
         number = interrupt.number if isinstance(interrupt, _Stopped) else signal.SIGINT
         line = stopped_line(number)
-        if own and _COMPUTING in sys.modules:
-            # A computation may be under way in another thread, which would crash if Python shut
-            # down and took the libraries from it.
-            from asd_jax.runtime import distributed
-
-            distributed.end(line, 128 + number)
         _exit(line, 128 + number, own)
     except BrokenPipeError:  # the reader of a pipe closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,9 +71,9 @@ def _end(message: str, exit_status: int, own: bool) -> NoReturn:
 
 
 def _exit(text: str, exit_status: int, own: bool) -> NoReturn:
-    # The thread of `runs.ahead`.
-    compiling = any(each.name == "compile_ahead" for each in threading.enumerate())
-    if _joined() or (own and compiling):  # which Python's end would wait for
+    # Threads of libraries may be at work, for which Python's end would wait, for ever after some
+    # errors. What ends with an error has nothing left to save.
+    if _joined() or (own and _COMPUTING in sys.modules):
         from asd_jax.runtime import distributed
 
         distributed.end(text, exit_status)

@@ -188,9 +188,10 @@ class RunDirectory:
             with atomic_write(self.data) as file:
                 file.write(json.dumps(data, indent=2) + "\n")
             return
+        # The configuration first: a folder that has it alone, on a full disk, is known as a run's.
         for path, text in (
-            (self.data, json.dumps(data, indent=2) + "\n"),
             (self.config, configs.to_json(config)),
+            (self.data, json.dumps(data, indent=2) + "\n"),
         ):
             with atomic_write(path) as file:
                 file.write(text)

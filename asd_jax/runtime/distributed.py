@@ -302,10 +302,12 @@ def is_loss(error: BaseException) -> bool:
 
 def end(message: str, exit_status: int) -> NoReturn:
     """Ends this process at once; the usual exit would wait for the other processes."""
-    if message:
-        print(message, file=sys.stderr)
-    sys.stderr.flush()
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # of a pipe that nobody reads any more
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        if message:
+            print(message, file=sys.stderr)
+        sys.stderr.flush()
     os._exit(exit_status)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-import shutil
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Bytes of a checkpoint beside its arrays, a generous estimate.
 _OVERHEAD = 1 << 20
+# Files and folders of a checkpoint, and of one before that is not removed yet, likewise.
+_INODES = 64
 
 
 class Checkpoints:
@@ -65,14 +67,26 @@ class Checkpoints:
         Raises:
             UserError: this checkpoint or the one before could not be written.
         """
-        # Checked beforehand, because a failing writer thread prints a traceback.
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD
-        if shutil.disk_usage(self.folder).free < needed:
-            raise _no_space(self.folder)
+        self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD)
         with disk_errors(self.folder), _orbax_errors(self.folder):
             import orbax.checkpoint as ocp
 
             self._manager.save(epoch, args=ocp.args.StandardSave(state))
+
+    def _check_room(self, needed: int) -> None:
+        """Raises UserError where so many bytes have no room.
+
+        Checked beforehand, because a writer thread that fails prints a traceback, or never ends.
+        """
+        with disk_errors(self.folder):
+            system = os.statvfs(self.folder)
+        if system.f_bavail * system.f_frsize < needed:
+            raise _no_space(self.folder)
+        if system.f_files and system.f_favail < _INODES:
+            raise _no_space(self.folder, f"the file system has inodes for {system.f_favail} files")
+        longest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if longest != resource.RLIM_INFINITY and longest < needed:
+            raise _no_space(self.folder, f"files may have {longest} bytes (ulimit -f)")
 
     def restore(self, epoch: int, like: Any) -> Any:
         """Reads the state of a checkpoint.
@@ -125,9 +139,9 @@ def _orbax_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _no_space(folder: Path) -> UserError:
+def _no_space(folder: Path, reason: str = "no space left on the disk") -> UserError:
     return UserError(
-        f"checkpoints in {folder}: no space left on the disk; free some and run the same command "
+        f"checkpoints in {folder}: {reason}; free or allow more and run the same command "
         "again, it continues from the last complete checkpoint",
         exit_status=1,
     )
