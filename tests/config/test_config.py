@@ -81,7 +81,7 @@ def test_override_reads_text_by_the_type_of_the_field(key, text, expected):
         ("threshold_deviations", "2", "threshold is gamma, not mean"),
         ("threshold", "conformal", "train.threshold_split is 0; set it"),
         ("train.patience", "-1", "0 (off) or more"),
-        ("threshold_quantile", "1", "between 0 and 1"),
+        ("threshold_quantile", "1", "above 0, below 1"),
         ("detector.latent", "0", "must be 1 or more"),
     ],
 )
