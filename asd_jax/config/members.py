@@ -5,7 +5,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from asd_jax.config.types import QUANTILE, Config, DataConfig
+from asd_jax.config.types import QUANTILE, Config, DataConfig, check_names
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import composed
 from asd_jax.runtime.bounds import SEED, Between, OneOf, check_numbers
@@ -158,6 +158,7 @@ class ChoiceConfig(MembersConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_names("choices", self.choices)
         object.__setattr__(self, "choices", tuple(map(composed, self.choices)))
         machines = [choice.partition(":")[0] for choice in self.choices]
         if len(set(machines)) < len(machines):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import composed
-from asd_jax.runtime.bounds import SEED, Between, OneOf, check_numbers
+from asd_jax.runtime.bounds import SEED, Between, OneOf, check_numbers, shown
 
 QUANTILE = 0.9  # of the challenge's decision thresholds
 
@@ -20,11 +20,13 @@ class NoEffectError(UserError):
     Args:
         message: as in `UserError`.
         field: the setting's name in its group.
+        group: the group's name; "" for none.
     """
 
-    def __init__(self, message: str, field: str):
+    def __init__(self, message: str, field: str, group: str = ""):
         super().__init__(message)
         self.field = field
+        self.group = group
 
 
 def check_no_effect(group: str, settings: Any, names: Sequence[str], why: str) -> None:
@@ -44,7 +46,14 @@ def check_no_effect(group: str, settings: Any, names: Sequence[str], why: str) -
                 f"{key} is {getattr(settings, name)}, which has no effect: {why}; leave it at "
                 f"{defaults[name]!r}",
                 name,
+                group,
             )
+
+
+def check_names(key: str, names: Any) -> None:
+    """Raises UserError for what is no tuple of texts."""
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{key} is {shown(names)}; give a tuple of names")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +88,7 @@ class DataConfig:
     clip_seconds: Annotated[float, Between(0, 10**6, at_low="whole")] = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.machines, str):
-            raise UserError(f"data.machines is {self.machines!r}; give a tuple of names")
+        check_names("data.machines", self.machines)
         check_numbers("data", self)
         object.__setattr__(self, "machines", tuple(map(composed, self.machines)))
         if "(" in self.group:
@@ -254,11 +262,11 @@ class Config:
     FORMER_NAMES: typing.ClassVar[Mapping[str, str]] = {"detector.group": "data.group"}
 
     def __post_init__(self) -> None:
+        check_numbers("", self)
         if not self.seeds:
             raise UserError("seeds is empty; name at least one, as in seeds=0,")
         if not isinstance(self.seeds, tuple) or not all(type(seed) is int for seed in self.seeds):
             raise UserError(f"seeds is {self.seeds!r}; it must be a tuple of whole numbers")
-        check_numbers("", self)
         if len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"seeds is {self.seeds}; they must differ")
         if dataclasses.is_dataclass(self.detector):

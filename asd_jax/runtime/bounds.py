@@ -104,12 +104,21 @@ def bounds_of(cls: type) -> dict[str, Bounds]:
 
 
 class _Number(typing.NamedTuple):
-    """What a field's numbers may be, and whether a range was declared, or None is as well."""
+    """What a field's numbers may be.
+
+    Attributes:
+        bounds: their range.
+        whole: whether they are whole.
+        declared: whether the field's type has a range.
+        optional: whether None is allowed in place of one.
+        many: whether the field is a tuple.
+    """
 
     bounds: Bounds = ANY
     whole: bool = False
     declared: bool = False
     optional: bool = False
+    many: bool = False
 
 
 @functools.cache
@@ -132,7 +141,12 @@ def _number(hint: Any, bounds: Bounds | None = None) -> _Number | None:
     if origin in (typing.Union, types.UnionType, tuple, list):
         inner = (_number(argument, bounds) for argument in arguments)
         number = next((number for number in inner if number is not None), None)
-        return number and number._replace(optional=type(None) in arguments)
+        if number is None:
+            return None
+        return number._replace(
+            optional=number.optional or type(None) in arguments,
+            many=number.many or origin in (tuple, list),
+        )
     if hint not in (int, float):
         return None
     return _Number(bounds or ANY, hint is int, bounds is not None)
@@ -160,6 +174,9 @@ def check_numbers(group: str, settings: Any) -> None:
         number = known.get(field.name, _Number())
         value = getattr(settings, field.name)
         key = f"{group}.{field.name}" if group else field.name
+        if number.declared and isinstance(value, tuple | list) != number.many and value is not None:
+            wanted = "a tuple of numbers" if number.many else f"one number, {number.bounds}"
+            raise UserError(f"{key} is {shown(value)}; it must be {wanted}")
         for each in _leaves(value):
             if number.declared:
                 _check_kind(key, value, each, number)

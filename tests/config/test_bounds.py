@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asd_jax.audio.frontend import FrontEnd
-from asd_jax.config import Config, TrainConfig, load_config, override, shipped_configs
+from asd_jax.config import Config, DataConfig, TrainConfig, load_config, override, shipped_configs
 from asd_jax.config.reference import reference
 from asd_jax.detectors.ganomaly import GANomalyConfig
 from asd_jax.detectors.mel_mahalanobis import MelMahalanobisConfig
@@ -92,6 +92,22 @@ def test_a_line_says_key_value_and_range():
         (
             lambda: GANomalyConfig(latent_weight=float("nan")),
             "detector.latent_weight is nan; it must be 0 or more, at most 10^6",
+        ),
+        (
+            lambda: TrainConfig(epochs=(1, 2)),
+            "train.epochs is (1, 2); it must be one number, 1 or more, at most 10^6",
+        ),
+        (
+            lambda: load_config("twfr_gmm").detector.__class__(r=0.5),
+            "detector.r is 0.5; name one or more, as in detector.r=0.9,",
+        ),
+        (
+            lambda: load_config("dense_ae").detector.__class__(hidden=64),
+            "detector.hidden is 64; it must be a tuple of numbers",
+        ),
+        (
+            lambda: DataConfig(machines=(1,)),
+            "data.machines is (1,); give a tuple of names",
         ),
     ]:
         assert refusal(call) == line

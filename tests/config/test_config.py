@@ -160,6 +160,17 @@ def test_a_stored_setting_without_an_effect_is_read_as_its_default():
     assert configs.from_dict(stored, CLASSES) == config
 
 
+def test_a_stored_setting_that_the_system_has_no_use_for_is_read_as_its_default():
+    """Of a group, which only the whole configuration knows not to matter."""
+    config = load_config("spectral")
+    stored = configs.to_dict(config)
+    stored["train"] |= {"epochs": 7, "learning_rate": 0.5}
+    assert configs.from_dict(stored, CLASSES) == config
+    stored["seeds"] = [5]
+    with pytest.raises(UserError, match="seeds is .*, which has no effect"):
+        configs.from_dict(stored, CLASSES)
+
+
 def test_settings_that_have_an_effect_are_taken():
     quantile = {"threshold_quantile": "0.8", "threshold": "zero", "backend": "knn"}
     assert load_config("dense_ae", quantile).threshold_quantile == 0.8
