@@ -91,6 +91,29 @@ def test_float32_stays_exact_with_many_clips(levels):
     np.testing.assert_allclose(few, [expected], atol=JAX_TOLERANCE)
 
 
+def test_the_largest_group_of_32_bits():
+    """As exact as NumPy's 64 bits; one clip more is refused, also by a trace."""
+    most = 2**21 - 1
+    rng = np.random.default_rng(4)
+    labels = np.arange(most) % 2
+    scores = (rng.integers(0, 5000, most) + 4000 * labels).astype(np.float32)
+    expected = ranking_metrics(labels, scores, None, 0.1)
+    found = ranking_metrics(jnp.asarray(labels), jnp.asarray(scores), None, 0.1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=JAX_TOLERANCE)
+    more = jax.ShapeDtypeStruct((3, most + 1), jnp.float32)
+    with pytest.raises(UserError, match="2097152 clips in a group are too many for JAX"):
+        jax.eval_shape(metrics.auc, more, more)
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_the_number_of_highest_normal_clips_is_exact(array):
+    """0.123 * 8813 is 1083.999: a slack of 1e-6 made 1084 of it."""
+    labels = np.repeat([0, 1], [8813, 1])
+    scores = np.concatenate([np.arange(8813)[::-1], [8813 - 1083 - 0.5]]).astype(np.float32)
+    # Below all of the 1083 highest, and above the next.
+    assert metrics.pauc(array(labels), array(scores), max_fpr=0.123, standardized=False) == 0
+
+
 @pytest.mark.parametrize("levels", [2, 5, 10**6])
 @pytest.mark.parametrize("p", [0.1, 0.29])
 def test_unstandardised_pauc_is_the_papers_sum(levels, p):

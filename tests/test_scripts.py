@@ -46,6 +46,12 @@ def test_shares_of_maps_by_hand():
     assert on_frames[:, 0].tolist() == [1.0, 1.0, 2.0, 2.0, 0.0]
 
 
+def test_random_settings_are_accepted_or_refused(capsys):
+    assert script("fuzz_settings").main(["--seed=3", "--count=100"]) == 0
+    out, err = capsys.readouterr()
+    assert not err and "wrong" in out.splitlines()[0]
+
+
 def row(section, seed, clip, label, score):
     return ScoreRow("fan", section, "", seed, clip, label, score, 0.0, 0)
 

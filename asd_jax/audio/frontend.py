@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ import numpy as np
 from asd_jax.audio.mel import MelScale, empty_bands
 from asd_jax.audio.stft import Settings, count_frames, transform
 from asd_jax.errors import UserError
+from asd_jax.runtime.bounds import Between, check_numbers
 
 FLOAT64_EPS = float(np.finfo(np.float64).eps)
 
@@ -63,33 +64,24 @@ class FrontEnd:
         (2, 32, 64)
     """
 
-    sample_rate: int = 16000
-    n_fft: int = 1024
-    hop_length: int = 512
-    n_mels: int = 128
-    power: float = 2.0
+    sample_rate: Annotated[int, Between(1, 10**6)] = 16000
+    n_fft: Annotated[int, Between(1, 2**20)] = 1024
+    hop_length: Annotated[int, Between(1, 2**20)] = 512
+    n_mels: Annotated[int, Between(1, 10**5)] = 128
+    power: Annotated[float, Between(0, 100, above=True)] = 2.0
     _: dataclasses.KW_ONLY
     scale: str = "slaney"
     norm: str | None = "slaney"
-    fmin: float = 0.0
-    fmax: float | None = None
+    fmin: Annotated[float, Between(0, 10**6)] = 0.0
+    fmax: Annotated[float | None, Between(0, 10**6, above=True)] = None
     center: bool = True
     db: str = "max"
-    eps: float = FLOAT64_EPS
+    eps: Annotated[float, Between(0, 10**6, above=True)] = FLOAT64_EPS
     precision: str = "float64"
     canceller: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "n_fft", "hop_length", "n_mels"):
-            _require(
-                _is_integer(getattr(self, name)) and getattr(self, name) > 0,
-                f"front end: {name} {getattr(self, name)!r} must be a positive integer",
-            )
-        for name in ("power", "eps"):
-            _require(
-                _is_finite(getattr(self, name)) and getattr(self, name) > 0,
-                f"front end: {name} {getattr(self, name)!r} must be a positive number",
-            )
+        check_numbers("front_end", self)
         for name, choices in _CHOICES.items():
             _require(
                 getattr(self, name) in choices,

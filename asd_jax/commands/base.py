@@ -1,11 +1,12 @@
 """The record of a command, and flags and services that several commands share."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from absl import flags
 
 from asd_jax.errors import UserError
+from asd_jax.runtime.bounds import Between
 
 if TYPE_CHECKING:
     from asd_jax.data.layouts import DataSource
@@ -58,6 +59,51 @@ def with_progress(label: str, work: Callable[[Callable[[int, int], None]], _T]) 
         return work(progress)
     finally:
         reporter.stop()
+
+
+YEAR = Between(0, 9999)  # of whatever layout; the commands know which there are
+
+
+class _Number(flags.ArgumentParser):
+    """Reads a number in a range; the library's own bounds let NaN through."""
+
+    def __init__(self, parser: Any, bounds: Between) -> None:
+        super().__init__()
+        self._parser, self._bounds = parser, bounds
+
+    def parse(self, argument: Any) -> float:
+        try:
+            number = self._parser.parse(argument)
+        except (ValueError, OverflowError):
+            raise ValueError(f"it must be {self._wanted()}") from None
+        if number not in self._bounds:
+            raise ValueError(f"it must be {self._wanted()}")
+        return number
+
+    def _wanted(self) -> str:
+        whole = "a whole number, " if self.flag_type() == "int" else "a number, "
+        return f"{whole}{self._bounds}"
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
+
+
+def define_whole(
+    values: flags.FlagValues, name: str, default: int | None, help_: str, bounds: Between
+) -> None:
+    """Adds a flag that is a whole number in a range."""
+    parser = _Number(flags.IntegerParser(), bounds)
+    serializer: Any = flags.ArgumentSerializer()
+    flags.DEFINE(parser, name, default, help_, values, serializer)
+
+
+def define_real(
+    values: flags.FlagValues, name: str, default: float | None, help_: str, bounds: Between
+) -> None:
+    """Adds a flag that is a number in a range; neither NaN nor an infinity is in any."""
+    parser = _Number(flags.FloatParser(), bounds)
+    serializer: Any = flags.ArgumentSerializer()
+    flags.DEFINE(parser, name, default, help_, values, serializer)
 
 
 def define_on_bad_clip(values: flags.FlagValues) -> None:
@@ -153,9 +199,8 @@ def source_of(values: flags.FlagValues) -> "DataSource | None":
 
 def define_cores(values: flags.FlagValues) -> None:
     """Adds --cores."""
-    flags.DEFINE_integer(
-        "cores", None, "cores to use; all that this process may by default", flag_values=values
-    )
+    text = "cores to use; all that this process may by default"
+    define_whole(values, "cores", None, text, Between(1, 10**6))
 
 
 def prepare_jax(

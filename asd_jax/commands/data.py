@@ -9,13 +9,17 @@ from absl import flags
 
 from asd_jax.commands.base import (
     CONFIG,
+    YEAR,
     Command,
+    define_real,
     define_source,
+    define_whole,
     source_of,
     with_progress,
 )
 from asd_jax.commands.output import define_format, print_csv, print_json
 from asd_jax.errors import UserError
+from asd_jax.runtime.bounds import SEED, Between
 
 if TYPE_CHECKING:
     from asd_jax.config import Config, MembersConfig
@@ -30,7 +34,7 @@ _COUNTS = ("train", "normal", "anomaly", "unlabelled", "seconds")
 
 
 def _define_download(values: flags.FlagValues) -> None:
-    flags.DEFINE_integer("year", None, "challenge year, 2020 to 2026", flag_values=values)
+    define_whole(values, "year", None, "challenge year, 2020 to 2026", YEAR)
     flags.DEFINE_list("machines", [], "machine types; all by default", flag_values=values)
     flags.DEFINE_enum(
         "subset", None, ["dev", "eval"], "which set; both by default", flag_values=values
@@ -49,15 +53,15 @@ def _download(values: flags.FlagValues, words: list[str], overrides: dict[str, s
 
 def _define_synth(values: flags.FlagValues) -> None:
     flags.DEFINE_string("out_dir", None, "folder to make", flag_values=values)
-    flags.DEFINE_integer("year", 2020, "layout: 2020 to 2026, or 0 for MIMII", flag_values=values)
+    define_whole(values, "year", 2020, "layout: 2020 to 2026, or 0 for MIMII", YEAR)
     flags.DEFINE_enum("subset", "dev", ["dev", "eval", "both"], "which set", flag_values=values)
     flags.DEFINE_list("machines", [], "machine types; three by default", flag_values=values)
-    flags.DEFINE_integer(
-        "sections", None, "sections or ids a machine; all by default", flag_values=values
+    define_whole(
+        values, "sections", None, "sections or ids a machine; all by default", Between(1, 1000)
     )
-    flags.DEFINE_integer("clips", 40, "training clips a section", flag_values=values)
-    flags.DEFINE_float("duration", 10.0, "seconds a clip", flag_values=values)
-    flags.DEFINE_integer("sample_rate", 16000, "Hz", flag_values=values)
+    define_whole(values, "clips", 40, "training clips a section", Between(1, 10**6))
+    define_real(values, "duration", 10.0, "seconds a clip", Between(2, 86400))
+    define_whole(values, "sample_rate", 16000, "Hz", Between(8000, 10**6))
     flags.DEFINE_enum(
         "difficulty",
         "default",
@@ -73,17 +77,19 @@ def _define_synth(values: flags.FlagValues) -> None:
         "which all microphones hear",
         flag_values=values,
     )
-    flags.DEFINE_float(
+    define_real(
+        values,
         "far_db",
         -6.0,
         "with --year=2026: level of the machine at the far microphone, re the near one",
-        flag_values=values,
+        Between(-200, 0),
     )
-    flags.DEFINE_integer(
+    define_whole(
+        values,
         "supplemental",
         None,
         "with --year=2025: supplemental clips a machine; a tenth of the training clips by default",
-        flag_values=values,
+        Between(0, 10**6),
     )
     flags.DEFINE_enum(
         "faults",
@@ -92,7 +98,7 @@ def _define_synth(values: flags.FlagValues) -> None:
         "sounds that come on top, or also changes of the machine's own sound",
         flag_values=values,
     )
-    flags.DEFINE_integer("seed", 0, "of all that is random", flag_values=values)
+    define_whole(values, "seed", 0, "of all that is random", SEED)
 
 
 def _synth(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
@@ -126,7 +132,7 @@ def _synth(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
 
 def _define_index(values: flags.FlagValues) -> None:
     define_source(values)
-    flags.DEFINE_integer("year", None, "challenge year, if not told", flag_values=values)
+    define_whole(values, "year", None, "challenge year, if not told", YEAR)
     flags.DEFINE_bool(
         "headers_only",
         False,

@@ -16,6 +16,7 @@ from asd_jax.commands.base import (
     define_cores,
     define_ground_truth,
     define_on_bad_clip,
+    define_real,
     prepare_jax,
 )
 from asd_jax.commands.output import (
@@ -26,6 +27,7 @@ from asd_jax.commands.output import (
     print_remarks,
 )
 from asd_jax.errors import UserError
+from asd_jax.runtime.bounds import Between
 
 if TYPE_CHECKING:
     from asd_jax.fitting.recordings import FileScore
@@ -54,11 +56,12 @@ def _define_score(values: flags.FlagValues) -> None:
 
 
 def _define_false_alarms(values: flags.FlagValues) -> None:
-    flags.DEFINE_float(
+    define_real(
+        values,
         "false_alarms",
         None,
         "decide by thresholds that keep this rate of false alarms, as 0.01, in place of the run's",
-        flag_values=values,
+        Between(0, 1, above=True, below=True),
     )
 
 

@@ -27,7 +27,7 @@ _FIELDS = (
     *("system", "title", "paper", "scope", "joint", "configuration", "parameters"),
     *("combine", "members"),
 )
-_KEY_FIELDS = ("key", "type", "choices", "default", "value", "meaning")
+_KEY_FIELDS = ("key", "type", "choices", "range", "default", "value", "meaning")
 _DATA_FIELDS = ("configuration", "system", "runs", "reason", "remarks")
 
 
@@ -35,7 +35,7 @@ def _define_list(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "config",
         None,
-        "path or name of a configuration: list its keys, with type, default, value and meaning",
+        "path or name of a configuration: list its keys, with type, range, value and meaning",
         flag_values=values,
     )
     define_source(values)
@@ -176,6 +176,7 @@ def _print_keys(values: flags.FlagValues, overrides: dict[str, str]) -> None:
             "key": key.key,
             "type": key.kind,
             "choices": key.choices,
+            "range": key.range,
             "default": None if key.default is missing else key.default,
             "value": key.value,
             "meaning": key.meaning,
@@ -204,7 +205,7 @@ def _print_keys(values: flags.FlagValues, overrides: dict[str, str]) -> None:
                 key.key,
                 as_text(key.value),
                 "–" if key.default is missing else as_text(key.default),
-                key.kind,
+                f"{key.kind}: {key.range}" if key.range else key.kind,
                 key.meaning,
             ]
             for key in keys

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from asd_jax.commands.base import Command, define_cores, prepare_jax
+from asd_jax.commands.base import Command, define_cores, define_real, define_whole, prepare_jax
 from asd_jax.commands.output import define_format, print_csv, print_json
+from asd_jax.runtime.bounds import SEED, Between
 
 if TYPE_CHECKING:
     from asd_jax.evaluation.selection import Selection
@@ -28,15 +29,16 @@ _LEGEND = (
 
 def _define_select(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("run_dir", [], "finished run; two or more", flag_values=values)
-    flags.DEFINE_integer(
-        "clips", 90, "pseudo-anomalies of each machine, at each strength", flag_values=values
+    define_whole(
+        values, "clips", 90, "pseudo-anomalies of each machine, at each strength", Between(1, 10**6)
     )
-    flags.DEFINE_integer("seed", 0, "of all that is drawn", flag_values=values)
-    flags.DEFINE_float(
+    define_whole(values, "seed", 0, "of all that is drawn", SEED)
+    define_real(
+        values,
         "least",
         0.5,
         "probability of being the best of all below which the choice is undecided",
-        flag_values=values,
+        Between(0, 1),
     )
     define_cores(values)
     define_format(values)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from asd_jax.commands.base import Command
+from asd_jax.commands.base import YEAR, Command, define_whole
 from asd_jax.errors import UserError
+from asd_jax.runtime.bounds import SEED
 
 if TYPE_CHECKING:
     from asd_jax.evaluation.submission_check import SubmissionCheck
@@ -31,8 +32,8 @@ def _define_submission(values: flags.FlagValues) -> None:
         "last name, institute, task and number of the system, as Smith_ABC_task2_1",
         flag_values=values,
     )
-    flags.DEFINE_integer(
-        "seed", None, "submit this seed alone, in place of the mean over all", flag_values=values
+    define_whole(
+        values, "seed", None, "submit this seed alone, in place of the mean over all", SEED
     )
     flags.DEFINE_string(
         "dev_run",
@@ -53,10 +54,13 @@ def _define_submission(values: flags.FlagValues) -> None:
         "with --check: recordings of the evaluation set, by which clips are compared",
         flag_values=values,
     )
-    flags.DEFINE_integer(
-        "year", None, "with --check: challenge year, where the files' names do not show it",
-        flag_values=values,
-    )  # fmt: skip
+    define_whole(
+        values,
+        "year",
+        None,
+        "with --check: challenge year, where the files' names do not show it",
+        YEAR,
+    )
 
 
 def _submission(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:

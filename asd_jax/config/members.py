@@ -3,11 +3,12 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from asd_jax.config.types import QUANTILE, Config, DataConfig, check_quantile
+from asd_jax.config.types import QUANTILE, Config, DataConfig, check_names
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import composed
+from asd_jax.runtime.bounds import SEED, Between, OneOf, check_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +23,13 @@ class MemberTrainConfig:
             keeps each member's own.
     """
 
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    threshold_split: float | None = None
+    epochs: Annotated[int | None, Between(1, 10**6)] = None
+    batch_size: Annotated[int | None, Between(1, 10**6)] = None
+    learning_rate: Annotated[float | None, Between(0, 1000, above=True)] = None
+    threshold_split: Annotated[float | None, Between(0, 1, below=True)] = None
+
+    def __post_init__(self) -> None:
+        check_numbers("train", self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +48,13 @@ class MemberEmbeddingConfig:
     kind: Literal["", "none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = ""
     weights: str = ""
     sha256: str = ""
-    size: int | None = None
-    hop: float | None = None
+    size: Annotated[int | None, OneOf(512, 6144)] = None
+    hop: Annotated[float | None, Between(0, 10**4, above=True)] = None
 
     SHORT_FOR: typing.ClassVar[str] = "kind"
+
+    def __post_init__(self) -> None:
+        check_numbers("embedding", self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +77,11 @@ class MembersConfig:
     train: MemberTrainConfig = MemberTrainConfig()
     embedding: MemberEmbeddingConfig = MemberEmbeddingConfig()
     precision: Literal["", "float32", "bfloat16"] = ""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...], SEED] = (0, 1, 2)
     name: str = ""
 
     def __post_init__(self) -> None:
+        check_numbers("", self)
         if not self.members:
             raise UserError("members is empty; an ensemble needs one or more")
         self.member_configs()
@@ -125,7 +133,7 @@ class EnsembleConfig(MembersConfig):
     """
 
     combine: Literal["mean", "max"] = "mean"
-    threshold_quantile: float = QUANTILE
+    threshold_quantile: Annotated[float, Between(0, 1, above=True, below=True)] = QUANTILE
 
     def __new__(cls, *args: Any, **settings: Any) -> Any:
         """An `EnsembleConfig`; a `ChoiceConfig` where combine="choose", its former name."""
@@ -133,10 +141,6 @@ class EnsembleConfig(MembersConfig):
             del settings["combine"]
             return ChoiceConfig(*args, **settings)
         return super().__new__(cls)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_quantile(self.threshold_quantile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +158,7 @@ class ChoiceConfig(MembersConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_names("choices", self.choices)
         object.__setattr__(self, "choices", tuple(map(composed, self.choices)))
         machines = [choice.partition(":")[0] for choice in self.choices]
         if len(set(machines)) < len(machines):

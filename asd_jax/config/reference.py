@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from asd_jax.config.text import OF_ENSEMBLE
+from asd_jax.runtime.bounds import bounds_of
 
 _NAMES = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 
@@ -20,6 +21,7 @@ class Key(NamedTuple):
         key: dotted, as in "train.epochs".
         kind: type in words.
         choices: the values it may have, where these are few; empty where they are not.
+        range: of a number, or of each of a list; empty of what is no number.
         default: value of its class; `dataclasses.MISSING` where it has none.
         value: value in the configuration.
         meaning: from the docstring of its class.
@@ -28,6 +30,7 @@ class Key(NamedTuple):
     key: str
     kind: str
     choices: tuple[str, ...]
+    range: str
     default: Any
     value: Any
     meaning: str
@@ -45,8 +48,11 @@ def reference(config: Any, prefix: str = "") -> Iterator[Key]:
         >>> found = {each.key: each for each in reference(load_config("dense_ae"))}
         >>> found["detector.latent"].kind, found["detector.latent"].value
         ('whole number', 8)
+        >>> found["detector.latent"].range
+        '1 or more, at most 10^5'
     """
     hints, meant = typing.get_type_hints(type(config)), meanings(type(config))
+    ranges = bounds_of(type(config))
     for field in dataclasses.fields(config):
         value, key = getattr(config, field.name), f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
@@ -58,7 +64,8 @@ def reference(config: Any, prefix: str = "") -> Iterator[Key]:
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
             kind, choices = _described(hints[field.name])
-            yield Key(key, kind, choices, default, value, meant.get(field.name, ""))
+            allowed = str(ranges.get(field.name, ""))
+            yield Key(key, kind, choices, allowed, default, value, meant.get(field.name, ""))
 
 
 def _of_members(members: Mapping[str, Any], prefix: str) -> Iterator[Key]:

@@ -135,7 +135,9 @@ def _parse(text: str, kind: Any, flag: str) -> Any:
         return _parse(text, next(a for a in arguments if a is not type(None)), flag)
     if origin is Literal:
         if text not in arguments:
-            raise UserError(f"{flag}={text}: must be one of {', '.join(map(str, arguments))}")
+            raise UserError(
+                f"{flag}={_clipped(text)}: must be one of {', '.join(map(str, arguments))}"
+            )
         return text
     if origin is tuple:
         inner = text.strip()
@@ -147,15 +149,20 @@ def _parse(text: str, kind: Any, flag: str) -> Any:
         return tuple(_parse(item, arguments[0], flag) for item in items)
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):
-            raise UserError(f"{flag}={text}: must be true or false")
+            raise UserError(f"{flag}={_clipped(text)}: must be true or false")
         return text.lower() in ("true", "1")
     if kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             wanted = "a whole number" if kind is int else "a number"
-            raise UserError(f"{flag}={text}: must be {wanted}") from None
+            raise UserError(f"{flag}={_clipped(text)}: must be {wanted}") from None
     return text
+
+
+def _clipped(text: str) -> str:
+    """A text for a message, of a moderate length."""
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def to_json(config: Config | MembersConfig) -> str:
@@ -281,7 +288,14 @@ def _build(cls: type[_Group], values: Mapping[str, Any], where: str = "config") 
         try:
             return cls(**values)
         except NoEffectError as error:  # earlier versions accepted it
-            del values[error.field]
+            if error.group in values:
+                group = values[error.group]
+                default = {f.name: f.default for f in dataclasses.fields(group)}[error.field]
+                values[error.group] = dataclasses.replace(group, **{error.field: default})
+            elif error.field in values:
+                del values[error.field]
+            else:
+                raise
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

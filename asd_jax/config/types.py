@@ -4,11 +4,12 @@ import dataclasses
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from asd_jax.audio.frontend import FrontEnd
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import composed
+from asd_jax.runtime.bounds import SEED, Between, OneOf, check_numbers, shown
 
 QUANTILE = 0.9  # of the challenge's decision thresholds
 
@@ -19,11 +20,13 @@ class NoEffectError(UserError):
     Args:
         message: as in `UserError`.
         field: the setting's name in its group.
+        group: the group's name; "" for none.
     """
 
-    def __init__(self, message: str, field: str):
+    def __init__(self, message: str, field: str, group: str = ""):
         super().__init__(message)
         self.field = field
+        self.group = group
 
 
 def check_no_effect(group: str, settings: Any, names: Sequence[str], why: str) -> None:
@@ -43,7 +46,14 @@ def check_no_effect(group: str, settings: Any, names: Sequence[str], why: str) -
                 f"{key} is {getattr(settings, name)}, which has no effect: {why}; leave it at "
                 f"{defaults[name]!r}",
                 name,
+                group,
             )
+
+
+def check_names(key: str, names: Any) -> None:
+    """Raises UserError for what is no tuple of texts."""
+    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{key} is {shown(names)}; give a tuple of names")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +81,15 @@ class DataConfig:
 
     machines: tuple[str, ...] = ()
     subset: Literal["auto", "dev", "eval", "both"] = "auto"
-    year: int = 0
-    channel: int = 0
+    year: Annotated[int, Between(0, 9999)] = 0
+    channel: Annotated[int, Between(-1, 10**4)] = 0
     group: str = ""
     hidden_attributes: str = ""
-    clip_seconds: float = 0.0
+    clip_seconds: Annotated[float, Between(0, 10**6, at_low="whole")] = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.machines, str):
-            raise UserError(f"data.machines is {self.machines!r}; give a tuple of names")
-        if not 0 <= self.clip_seconds < float("inf"):
-            raise UserError(f"data.clip_seconds is {self.clip_seconds}; it must be 0 or more")
+        check_names("data.machines", self.machines)
+        check_numbers("data", self)
         object.__setattr__(self, "machines", tuple(map(composed, self.machines)))
         if "(" in self.group:
             self._check_expression()
@@ -118,16 +126,13 @@ class EmbeddingConfig:
     kind: Literal["none", "log_mel", "openl3_mel128", "openl3_mel256", "edgel3"] = "none"
     weights: str = ""
     sha256: str = ""
-    size: int = 512
-    hop: float = 0.1
+    size: Annotated[int, OneOf(512, 6144)] = 512
+    hop: Annotated[float, Between(0, 10**4, above=True)] = 0.1
 
     SHORT_FOR: typing.ClassVar[str] = "kind"
 
     def __post_init__(self) -> None:
-        if self.size not in (512, 6144):
-            raise UserError(f"embedding.size is {self.size}; it must be 512 or 6144")
-        if not self.hop > 0:
-            raise UserError(f"embedding.hop is {self.hop}; it must be above 0, in seconds")
+        check_numbers("embedding", self)
         if not self.pretrained:
             names = ("weights", "sha256", "size", "hop")
             check_no_effect("embedding", self, names, f"embedding is {self.kind}")
@@ -158,14 +163,13 @@ class BackendConfig:
     """
 
     kind: Literal["own", "knn", "mahalanobis"] = "own"
-    neighbours: int = 1
+    neighbours: Annotated[int, Between(1, 10**6)] = 1
     metric: Literal["cosine", "euclidean"] = "cosine"
 
     SHORT_FOR: typing.ClassVar[str] = "kind"
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1:
-            raise UserError(f"backend.neighbours is {self.neighbours}; it must be 1 or more")
+        check_numbers("backend", self)
         if self.kind != "knn":
             names = ("neighbours", "metric")
             check_no_effect("backend", self, names, f"backend is {self.kind}, not knn")
@@ -196,35 +200,21 @@ class TrainConfig:
             windows, see `asd_jax.training.windows`. 0 takes half of the device's memory.
     """
 
-    epochs: int = 100
-    batch_size: int = 512
-    learning_rate: float = 1e-3
-    validation_split: float = 0.1
-    threshold_split: float = 0.0
-    patience: int = 0
-    checkpoint_every: int = 10
+    epochs: Annotated[int, Between(1, 10**6)] = 100
+    batch_size: Annotated[int, Between(1, 10**6)] = 512
+    learning_rate: Annotated[float, Between(0, 1000, above=True)] = 1e-3
+    validation_split: Annotated[float, Between(0, 1, below=True)] = 0.1
+    threshold_split: Annotated[float, Between(0, 1, below=True)] = 0.0
+    patience: Annotated[int, Between(0, 10**6, at_low="off")] = 0
+    checkpoint_every: Annotated[int, Between(1, 10**6)] = 10
     driver: Literal["auto", "vmap", "map", "loop"] = "auto"
-    data_devices: int = 0
-    table_mib: float = 0.0
+    data_devices: Annotated[int, Between(0, 10**5)] = 0
+    table_mib: Annotated[float, Between(0, 10**7)] = 0.0
 
     FORMER_NAMES: typing.ClassVar[Mapping[str, str]] = {"members": "driver"}
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"train.{name} is {getattr(self, name)}; it must be 1 or more")
-        if not self.learning_rate > 0:
-            raise UserError(f"train.learning_rate is {self.learning_rate}; it must be above 0")
-        for name in ("validation_split", "threshold_split"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(
-                    f"train.{name} is {getattr(self, name)}; it must be 0 or more, below 1"
-                )
-        for name in ("data_devices", "table_mib"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"train.{name} is {getattr(self, name)}; it must be 0 or more")
-        if self.patience < 0:
-            raise UserError(f"train.patience is {self.patience}; it must be 0 (off) or more")
+        check_numbers("train", self)
         if self.patience and not self.validation_split:
             raise UserError("train.patience needs a validation set; raise train.validation_split")
         if self.driver == "loop":
@@ -263,25 +253,25 @@ class Config:
     embedding: EmbeddingConfig = EmbeddingConfig()
     backend: BackendConfig = BackendConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...], SEED] = (0, 1, 2)
     threshold: Literal["gamma", "conformal", "quantile", "mean", "zero"] = "gamma"
-    threshold_quantile: float = QUANTILE
-    threshold_deviations: float = 0.0
+    threshold_quantile: Annotated[float, Between(0, 1, above=True, below=True)] = QUANTILE
+    threshold_deviations: Annotated[float, Between(0, 1000)] = 0.0
     name: str = ""
 
     FORMER_NAMES: typing.ClassVar[Mapping[str, str]] = {"detector.group": "data.group"}
 
     def __post_init__(self) -> None:
+        check_numbers("", self)
         if not self.seeds:
             raise UserError("seeds is empty; name at least one, as in seeds=0,")
         if not isinstance(self.seeds, tuple) or not all(type(seed) is int for seed in self.seeds):
             raise UserError(f"seeds is {self.seeds!r}; it must be a tuple of whole numbers")
-        if (
-            len(set(self.seeds)) != len(self.seeds)
-            or not 0 <= min(self.seeds) <= max(self.seeds) < 2**32
-        ):
-            raise UserError(f"seeds is {self.seeds}; they must differ and be 0 or more, below 2^32")
-        check_quantile(self.threshold_quantile)
+        if len(set(self.seeds)) != len(self.seeds):
+            raise UserError(f"seeds is {self.seeds}; they must differ")
+        if dataclasses.is_dataclass(self.detector):
+            # Those of other packages may have checks of their own only.
+            check_numbers("detector", self.detector)
         if not getattr(self.detector, "trains", True):
             self._check_untrained()
         if getattr(self.detector, "hears_waveforms", False):
@@ -305,10 +295,6 @@ class Config:
 
     def _check_threshold(self) -> None:
         """Raises UserError for settings of the threshold that cannot be, or have no effect."""
-        if self.threshold_deviations < 0:
-            raise UserError(
-                f"threshold_deviations is {self.threshold_deviations}; it must be 0 or more"
-            )
         why = f"threshold is {self.threshold}, not "
         if self.threshold != "mean":
             check_no_effect("", self, ("threshold_deviations",), why + "mean")
@@ -345,9 +331,3 @@ def channel_of(channel: int, canceller: bool) -> int | str:
     if canceller:
         return "canceller"
     return "mean" if channel < 0 else channel
-
-
-def check_quantile(quantile: float) -> None:
-    """Raises UserError for a quantile outside (0, 1)."""
-    if not 0 < quantile < 1:
-        raise UserError(f"threshold_quantile is {quantile}; it must be between 0 and 1")

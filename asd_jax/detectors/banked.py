@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.base import DetectorConfig
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring.banks import (
     BankSettings,
     FittedBank,
@@ -36,12 +37,12 @@ class BankedConfig(DetectorConfig):
     """
 
     own_score: ClassVar[tuple[str, ...]] = BankSettings._fields
-    neighbours: int = 1
+    neighbours: Annotated[int, Between(1, 10**6)] = 1
     metric: Literal["cosine", "euclidean"] = "cosine"
     normalisation: Literal["none", "ldn", "varmin", "ldn_varmin", "domain"] = "none"
-    density_neighbours: int = 0
+    density_neighbours: Annotated[int, Between(0, 10**6)] = 0
     oversampling: Literal["none", "smote", "memmixup"] = "smote"
-    centres: int = 0
+    centres: Annotated[int, Between(0, 10**6)] = 0
 
     def check_bank(self) -> None:
         """Raises UserError for settings that do not exist, are out of range, or have no effect."""

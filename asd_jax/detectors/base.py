@@ -21,6 +21,7 @@ from asd_jax.detectors.networks import standardisation as standardisation
 from asd_jax.detectors.training_clips import TrainingClips as TrainingClips
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ClipFacts, ClipInput, Features
+from asd_jax.runtime.bounds import check_numbers
 from asd_jax.scoring.explanation import Part, map_of
 from asd_jax.scoring.pooling import Pool
 from asd_jax.training.task import Task
@@ -49,6 +50,10 @@ class DetectorConfig:
     trains: ClassVar[bool] = True
     hears_waveforms: ClassVar[bool] = False
     own_score: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the numbers by their ranges; those that check more call it first."""
+        check_numbers("detector", self)
 
 
 class Detector(abc.ABC):

@@ -25,7 +25,7 @@ Decided here:
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +37,9 @@ from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.networks import mean_latent
-from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.models import DenseAutoencoder
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import mahalanobis, pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
@@ -56,16 +56,10 @@ class DenseAutoencoderConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "dense_ae"
-    frames: int = 5
-    hidden: tuple[int, ...] = (128, 128, 128, 128)
-    latent: int = 8
+    frames: Annotated[int, Between(1, 10**5)] = 5
+    hidden: Annotated[tuple[int, ...], Between(1, 10**5)] = (128, 128, 128, 128)
+    latent: Annotated[int, Between(1, 10**5)] = 8
     score: Literal["mse", "mahalanobis"] = "mse"
-
-    def __post_init__(self) -> None:
-        if self.frames < 1 or self.latent < 1 or any(width < 1 for width in self.hidden):
-            raise UserError(
-                "detector.frames, detector.hidden and detector.latent must be 1 or more"
-            )
 
 
 class DenseAutoencoderDetector(Detector):

@@ -38,7 +38,7 @@ Decided here:
 """
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,7 @@ from asd_jax.detectors.cells import Cells
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import GANomalyDiscriminator, GANomalyGenerator
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Learner, Task, TrainingStatistics, variables
 
@@ -72,25 +73,19 @@ class GANomalyConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "ganomaly"
-    frames: int = 312
-    width: int = 128
+    frames: Annotated[int, Between(8, 10**5)] = 312
+    width: Annotated[int, Between(1, 10**5)] = 128
     activation: Literal["tanh", "relu"] = "tanh"
     adversarial: Literal["probability", "features"] = "probability"
-    latent_weight: float = 1.0
-    reconstruction_weight: float = 50.0
-    adversarial_weight: float = 1.0
-    momentum: float = 0.9
+    latent_weight: Annotated[float, Between(0, 10**6)] = 1.0
+    reconstruction_weight: Annotated[float, Between(0, 10**6)] = 50.0
+    adversarial_weight: Annotated[float, Between(0, 10**6)] = 1.0
+    momentum: Annotated[float, Between(0, 1, below=True)] = 0.9
 
     def __post_init__(self) -> None:
-        if self.frames < 8 or self.frames % 8:
+        super().__post_init__()
+        if self.frames % 8:
             raise UserError(f"detector.frames is {self.frames}; it must be a multiple of 8")
-        if self.width < 1:
-            raise UserError(f"detector.width is {self.width}; it must be 1 or more")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"detector.momentum is {self.momentum}; it must be in [0, 1)")
-        weights = (self.latent_weight, self.reconstruction_weight, self.adversarial_weight)
-        if min(weights) < 0:
-            raise UserError("detector.*_weight must not be negative")
 
 
 class GANomalyDetector(Detector):

@@ -32,7 +32,7 @@ Decided here, where the report is silent:
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +47,12 @@ from asd_jax.detectors.networks import standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models.group_made import GroupMADE, log_densities
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.scoring.explanation import Part, map_of
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
+
+_WIDTH = Between(1, 10**5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +69,13 @@ class GroupMADEConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "group_made"
-    order: tuple[int, ...] = (0, 1, 3, 4, 2)
-    hidden: tuple[int, ...] = (128, 128, 128, 128, 32, 128, 128, 128, 128)
-    components: int = 10
+    order: Annotated[tuple[int, ...], Between(0, 10**5)] = (0, 1, 3, 4, 2)
+    hidden: Annotated[tuple[int, ...], _WIDTH] = (128, 128, 128, 128, 32, 128, 128, 128, 128)
+    components: Annotated[int, Between(1, 10**5)] = 10
     score: Literal["all", "last"] = "all"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.order) < 2 or sorted(self.order) != list(range(len(self.order))):
             raise UserError(
                 f"detector.order is {self.order}; name each frame of a view once, counted from 0, "
@@ -82,8 +86,6 @@ class GroupMADEConfig(DetectorConfig):
                 f"detector.hidden is {self.hidden}; name widths of {len(self.order) - 1} or more, "
                 "one unit for each frame that others are conditioned on"
             )
-        if self.components < 1:
-            raise UserError(f"detector.components is {self.components}; it must be 1 or more")
 
 
 class GroupMADEDetector(Detector):

@@ -25,7 +25,7 @@ Decided here, where the report is silent:
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ from asd_jax.detectors.base import DetectorConfig, TrainingClips
 from asd_jax.detectors.interpolation_ae import InterpolationDetector, check_shape
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.scoring.mixture import GaussianMixture, fit_mixture, log_likelihood
 from asd_jax.scoring.pooling import Pool
@@ -58,18 +59,16 @@ class IAEO3Config(DetectorConfig):
 
     name: ClassVar[str] = "iaeo3"
     uses_embedding: ClassVar[bool] = True
-    frames: int = 5
-    encoder: tuple[int, ...] = (256, 128, 64, 32)
-    trainings: int = 5
-    principal: int = 50
+    frames: Annotated[int, Between(3, 10**5)] = 5
+    encoder: Annotated[tuple[int, ...], Between(1, 10**5)] = (256, 128, 64, 32)
+    trainings: Annotated[int, Between(1, 1000)] = 5
+    principal: Annotated[int, Between(1, 10**5)] = 50
     predictor: Literal["mixture", "max"] = "mixture"
-    components: int = 3
+    components: Annotated[int, Between(1, 10**5)] = 3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_shape(self.frames, self.encoder)
-        for name in ("trainings", "principal", "components"):
-            if getattr(self, name) < 1:
-                raise UserError(f"detector.{name} is {getattr(self, name)}; it must be 1 or more")
         if self.predictor == "max":
             names = ("principal", "components")
             check_no_effect("detector", self, names, "detector.predictor=max has no mixture")

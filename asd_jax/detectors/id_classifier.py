@@ -31,7 +31,7 @@ Decided here, where the reports are silent:
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,7 @@ from asd_jax.features.table import ClipInput
 from asd_jax.losses import arcface_logits
 from asd_jax.models import MobileNetV2, ResNet50
 from asd_jax.models.layers import heads
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
@@ -83,34 +84,29 @@ class IdClassifierConfig(DetectorConfig):
 
     name: ClassVar[str] = "id_classifier"
     network: Literal["mobilenet_v2", "resnet50"] = "mobilenet_v2"
-    width: float = 0.5
-    stages: int = 0
-    momentum: float = 0.99
-    frames: int = 64
-    hop: int = 8
+    width: Annotated[float, Between(0, 100, above=True)] = 0.5
+    stages: Annotated[int, Between(0, len(MobileNetV2.stages), at_low="all")] = 0
+    momentum: Annotated[float, Between(0, 1, below=True)] = 0.99
+    frames: Annotated[int, Between(1, 10**5)] = 64
+    hop: Annotated[int, Between(1, 10**5)] = 8
     scaling: Literal["standard", "none"] = "standard"
     head: Literal["softmax", "arcface"] = "softmax"
-    margin: float = 0.5
-    scale: float = 30.0
+    margin: Annotated[float, Between(0, np.pi, below=True)] = 0.5
+    scale: Annotated[float, Between(0, 10**6, above=True)] = 30.0
     mix: Literal["none", "power", "log", "both"] = "none"
-    warp: float = 0.0
-    resample: tuple[float, ...] = ()
+    warp: Annotated[float, Between(0, 1, below=True, at_low="off")] = 0.0
+    resample: Annotated[tuple[float, ...], Between(0.01, 100)] = ()
     score: Literal["probability", "log_odds", "cosine"] = "probability"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+
         def require(condition: bool, name: str, wanted: str) -> None:
             if not condition:
                 raise UserError(f"detector.{name} is {getattr(self, name)}; it must be {wanted}")
 
-        require(self.width > 0, "width", "above 0")
         n_stages = len(_NETWORKS[self.network].stages)
         require(0 <= self.stages <= n_stages, "stages", f"0 to {n_stages}")
-        require(0 <= self.momentum < 1, "momentum", "0 or more, below 1")
-        require(self.frames >= 1, "frames", "1 or more")
-        require(self.hop >= 1, "hop", "1 or more")
-        require(0 <= self.margin < np.pi, "margin", "0 or more, below π")
-        require(self.scale > 0, "scale", "above 0")
-        require(0 <= self.warp < 1, "warp", "0 (off) or more, below 1")
         require(
             len(set(self.resample) | {1.0}) == len(self.resample) + 1,
             "resample",

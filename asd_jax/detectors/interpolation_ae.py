@@ -20,7 +20,7 @@ Decided here, where the report is silent:
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ from asd_jax.detectors.networks import mean_latent
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import InterpolationAutoencoder
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.scoring.pooling import Pool
 from asd_jax.training.task import Batch, Task, gradient_task
@@ -50,19 +51,20 @@ class InterpolationAutoencoderConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "interpolation_ae"
-    frames: int = 5
-    encoder: tuple[int, ...] = (256, 128, 64, 32)
+    frames: Annotated[int, Between(3, 10**5)] = 5
+    encoder: Annotated[tuple[int, ...], Between(1, 10**5)] = (256, 128, 64, 32)
     pooling: Literal["mean", "max"] = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_shape(self.frames, self.encoder)
 
 
 def check_shape(frames: int, encoder: tuple[int, ...]) -> None:
     """Raises UserError where an interpolation autoencoder cannot have these settings."""
-    if frames < 3 or frames % 2 == 0:
+    if frames % 2 == 0:
         raise UserError(f"detector.frames is {frames}; it must be odd, 3 or more")
-    if not encoder or min(encoder) < 1:
+    if not encoder:
         raise UserError(f"detector.encoder is {encoder}; name widths of 1 or more")
 
 

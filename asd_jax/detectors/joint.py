@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,7 @@ from asd_jax.detectors.classes import (
 )
 from asd_jax.errors import UserError
 from asd_jax.features.table import Features
+from asd_jax.runtime.bounds import Between
 from asd_jax.training.task import Batch
 
 # Seconds of a recording by year, as in ASDKit; the challenges' longest clips.
@@ -36,6 +37,9 @@ _SHORTEST = 10  # a clip has at least such a part of the length
 
 
 _KNOWN: tuple[By, ...] = ("machine", "section", "attributes", "domain")
+
+
+SECONDS = Between(0, 10**6, at_low="by the challenge's year")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +62,9 @@ class JointConfig(DetectorConfig):
     """
 
     hears_waveforms: ClassVar[bool] = True
-    seconds: float = 0.0
+    seconds: Annotated[float, SECONDS] = 0.0
     classes: tuple[str, ...] = ("machine", "section", "attributes", "domain")
-    pseudo_classes: int = 0
+    pseudo_classes: Annotated[int, Between(0, 10**5, at_low="off")] = 0
     both_sets: bool = True
     noise: Literal["none", "mix", "class"] = "none"
     noise_names: str = NOISE
@@ -72,15 +76,13 @@ class JointConfig(DetectorConfig):
 
     def check_classes(self) -> None:
         """Raises UserError for settings of what is heard and told apart that cannot be."""
-        finite = 0 <= self.seconds < float("inf")
-        self.require(finite, "seconds", "0 (by the challenge's year) or more")
         right = bool(self.classes) and set(self.classes) <= {*_KNOWN}
         self.require(
             right and len(set(self.classes)) == len(self.classes),
             "classes",
             "some of machine,section,attributes,domain",
         )
-        several = self.pseudo_classes == 0 or self.pseudo_classes > 1
+        several = self.pseudo_classes != 1
         self.require(several, "pseudo_classes", "0 (off), or 2 or more")
         if "attributes" not in self.classes:
             why = "detector.classes does not have attributes"

@@ -33,7 +33,7 @@ Decided here, where the report is silent:
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ from asd_jax.detectors.networks import mean_latent, standardisation
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import LSTMAutoencoder
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
@@ -65,21 +66,16 @@ class LSTMAutoencoderConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "lstm_ae"
-    frames: int = 15
-    encoder: tuple[int, ...] = (128, 128, 128, 8)
-    dropout: float = 0.2
-    decay: float = 0.01
+    frames: Annotated[int, Between(1, 10**5)] = 15
+    encoder: Annotated[tuple[int, ...], Between(1, 10**5)] = (128, 128, 128, 8)
+    dropout: Annotated[float, Between(0, 1, below=True)] = 0.2
+    decay: Annotated[float, Between(0, 10**6)] = 0.01
     scaling: Literal["standard", "none"] = "standard"
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise UserError(f"detector.frames is {self.frames}; it must be 1 or more")
-        if not self.encoder or min(self.encoder) < 1:
-            raise UserError(f"detector.encoder is {self.encoder}; name widths of 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"detector.dropout is {self.dropout}; it must be 0 or more, below 1")
-        if not self.decay >= 0:
-            raise UserError(f"detector.decay is {self.decay}; it must be 0 or more")
+        super().__post_init__()
+        if not self.encoder:
+            raise UserError("detector.encoder is empty; name widths of 1 or more")
 
 
 def decaying_rmsprop(learning_rate: float, decay: float) -> optax.GradientTransformation:

@@ -48,6 +48,7 @@ class MelKnnConfig(BankedConfig, UntrainedConfig):
     name: ClassVar[str] = "mel_knn"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_bank()
         check_no_effect("detector", self, ("states",), "clips are compared with clips")
 

@@ -29,7 +29,7 @@ Decided here:
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,7 @@ from asd_jax.losses import (
     sub_centre_log_probabilities,
 )
 from asd_jax.models.multibranch import FEWEST, FEWEST_BINS, Multibranch
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.scoring.banks import fit_banks
 from asd_jax.scoring.neighbours import Bank
@@ -91,45 +92,40 @@ class MultibranchConfig(BankedConfig, JointConfig):
 
     name: ClassVar[str] = "multibranch"
     spectrum: bool = True
-    n_ffts: tuple[int, ...] = (256, 1024, 4096)
-    fmin: float = 200.0
+    n_ffts: Annotated[tuple[int, ...], Between(64, 2**20)] = (256, 1024, 4096)
+    fmin: Annotated[float, Between(0, 8000, below=True)] = 200.0
     center: bool = True
     subtract_mean: bool = False
-    width: int = 128
-    values: int = 0
+    width: Annotated[int, Between(8, 10**5)] = 128
+    values: Annotated[int, Between(0, 10**5, at_low="as many as detector.width")] = 0
     double: bool = False
     sections: Literal["together", "apart"] = "together"
     loss: Literal["sub_centres", "subspaces"] = "sub_centres"
-    sub_centres: int = 16
+    sub_centres: Annotated[int, Between(1, 10**5)] = 16
     learned_centres: bool = True
     scale: Literal["fixed", "dynamic"] = "fixed"
-    mix: float = 0.5
-    exchange: float = 0.0
+    mix: Annotated[float, Between(0, 1, at_low="off")] = 0.5
+    exchange: Annotated[float, Between(0, 1, at_low="off")] = 0.0
     optimizer: Literal["adamw", "adam"] = "adamw"
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Between(0, 1000, at_low="off")] = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require = self.require
         self.check_bank()
         self.check_classes()
-        powers = all(n >= 64 and n & (n - 1) == 0 for n in self.n_ffts)
+        powers = all(n & (n - 1) == 0 for n in self.n_ffts)
         distinct = len(set(self.n_ffts)) == len(self.n_ffts)
         require(powers and distinct, "n_ffts", "different powers of two from 64 on")
         require(
             self.spectrum or bool(self.n_ffts), "n_ffts", "at least one without detector.spectrum"
         )
-        require(0 <= self.fmin < 8000, "fmin", "0 or more, below 8000 Hz")
-        require(self.values >= 0, "values", "0 (as many as detector.width) or more")
         if not self.n_ffts:
             why = "detector.n_ffts names no spectrogram"
             check_no_effect("detector", self, ("fmin", "center", "subtract_mean"), why)
-        require(self.width >= 8 and self.width % 8 == 0, "width", "a multiple of 8")
-        require(self.sub_centres >= 1, "sub_centres", "1 or more")
-        require(0 <= self.mix <= 1, "mix", "0 (off) to 1")
-        require(0 <= self.exchange <= 1, "exchange", "0 (off) to 1")
+        require(self.width % 8 == 0, "width", "a multiple of 8")
         if self.exchange and self.spectrum + len(self.n_ffts) < 2:
             raise UserError("detector.exchange needs two branches, whose parts are exchanged")
-        require(self.weight_decay >= 0, "weight_decay", "0 (off) or more")
 
 
 class MultibranchDetector(Joint):

@@ -30,7 +30,7 @@ Decided here, where the report is silent:
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,9 @@ from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.networks import mean_latent, standardisation
-from asd_jax.errors import UserError
 from asd_jax.features.table import ClipInput
 from asd_jax.models import DenseAutoencoder
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
@@ -67,9 +67,9 @@ class OutlierExposureConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "outlier_exposure_ae"
-    frames: int = 5
-    hidden: tuple[int, ...] = (128, 128, 128, 128)
-    latent: int = 8
+    frames: Annotated[int, Between(1, 10**5)] = 5
+    hidden: Annotated[tuple[int, ...], Between(1, 10**5)] = (128, 128, 128, 128)
+    latent: Annotated[int, Between(1, 10**5)] = 8
     outliers: tuple[str, ...] = (
         "ToyCar:gearbox",
         "ToyTrain:slider",
@@ -79,21 +79,12 @@ class OutlierExposureConfig(DetectorConfig):
         "slider:valve",
         "valve:slider",
     )
-    clips: int = 3000
-    outlier_weight: float = 1.0
+    clips: Annotated[int, Between(1, 10**9)] = 3000
+    outlier_weight: Annotated[float, Between(0, 10**6)] = 1.0
     standardise: bool = False
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.latent < 1 or any(width < 1 for width in self.hidden):
-            raise UserError(
-                "detector.frames, detector.hidden and detector.latent must be 1 or more"
-            )
-        if self.clips < 1:
-            raise UserError(f"detector.clips is {self.clips}; it must be 1 or more")
-        if not self.outlier_weight >= 0:
-            raise UserError(
-                f"detector.outlier_weight is {self.outlier_weight}; it must be 0 or more"
-            )
+        super().__post_init__()
         object.__setattr__(self, "outliers", outliers.checked_pairs(self.outliers))
 
 

@@ -35,7 +35,7 @@ Decided here, where the report is silent:
 import dataclasses
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,7 @@ from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.models import MobileNetV2
 from asd_jax.models.pretrained.imported import load_imagenet_mobilenet
 from asd_jax.models.pretrained.weights import weights_file
+from asd_jax.runtime.bounds import Between
 from asd_jax.runtime.extras import check_installed
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
@@ -88,11 +89,11 @@ class PictureMobileNetConfig(DetectorConfig):
     weights: str = ""
     weights_sha256: str = ""
     from_scratch: bool = False
-    width: float = 1.0
-    stages: int = 0
-    momentum: float = 0.99
-    frames: int = 79
-    size: int = 320
+    width: Annotated[float, Between(0, 100, above=True)] = 1.0
+    stages: Annotated[int, Between(0, len(MobileNetV2.stages), at_low="all")] = 0
+    momentum: Annotated[float, Between(0, 1, below=True)] = 0.99
+    frames: Annotated[int, Between(1, 10**5)] = 79
+    size: Annotated[int, Between(1, 10**5)] = 320
     outliers: tuple[str, ...] = (
         "ToyCar:gearbox",
         "ToyTrain:slider",
@@ -102,26 +103,12 @@ class PictureMobileNetConfig(DetectorConfig):
         "slider:valve",
         "valve:slider",
     )
-    clips: int = 500
-    copies: int = 2
-    alpha: float = 0.04
+    clips: Annotated[int, Between(1, 10**9)] = 500
+    copies: Annotated[int, Between(0, 10**4)] = 2
+    alpha: Annotated[float, Between(0, 1, below=True)] = 0.04
 
     def __post_init__(self) -> None:
-        for name in ("frames", "size", "clips"):
-            if getattr(self, name) < 1:
-                raise UserError(f"detector.{name} is {getattr(self, name)}; it must be 1 or more")
-        if self.copies < 0:
-            raise UserError(f"detector.copies is {self.copies}; it must be 0 or more")
-        if not 0 <= self.alpha < 1:
-            raise UserError(f"detector.alpha is {self.alpha}; it must be 0 or more, below 1")
-        if not self.width > 0:
-            raise UserError(f"detector.width is {self.width}; it must be above 0")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"detector.momentum is {self.momentum}; it must be 0 or more, below 1")
-        if not 0 <= self.stages <= len(MobileNetV2.stages):
-            raise UserError(
-                f"detector.stages is {self.stages}; it must be 0 to {len(MobileNetV2.stages)}"
-            )
+        super().__post_init__()
         if self.weights and (self.width != 1 or self.stages):
             raise UserError(
                 "detector.weights are of the whole MobileNetV2 1.0; leave detector.width and "

@@ -39,7 +39,7 @@ How the defaults were chosen: on machines of `asd-jax synth` that no other resul
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,7 @@ from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring.explanation import Part, part_of
 from asd_jax.scoring.outlying import usual_rows
 from asd_jax.scoring.pooling import array_module
@@ -87,10 +88,11 @@ class SpectralConfig(UntrainedConfig):
     name: ClassVar[str] = "spectral"
     statistics: tuple[str, ...] = ("level", "change", "peak")
     combine: Literal["mean", "max"] = "mean"
-    level_db: float = 0.0
+    level_db: Annotated[float, Between(0, 1000)] = 0.0
     supplemental: Literal["none", "shrink", "subtract"] = "none"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.statistics, str) or not self.statistics:
             raise UserError(
                 f"detector.statistics is {self.statistics!r}; name one or more of "
@@ -103,8 +105,6 @@ class SpectralConfig(UntrainedConfig):
                 )
         if len(set(self.statistics)) < len(self.statistics):
             raise UserError(f"detector.statistics names one twice: {', '.join(self.statistics)}")
-        if not 0 <= self.level_db < float("inf"):
-            raise UserError(f"detector.level_db is {self.level_db}; it must be 0 or more, in dB")
         if self.level_db and not {"level", "peak"} & set(self.statistics):
             raise UserError(
                 f"detector.level_db is {self.level_db}, which has no effect: a gain does not "

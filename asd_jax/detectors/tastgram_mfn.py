@@ -31,7 +31,7 @@ four ids alone. Give it all machines together.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +43,13 @@ from asd_jax.audio.augmentation import draw_pairs, mix
 from asd_jax.audio.waveform_blocks import samples_of
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import TrainingClips
-from asd_jax.detectors.joint import Joint, JointConfig
+from asd_jax.detectors.joint import SECONDS, Joint, JointConfig
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.losses import centre_cosines, init_centres, margin_cross_entropies, noisy_arcmix
 from asd_jax.models import TASTgramMFN
 from asd_jax.models.tastgram_mfn import HOP
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
@@ -76,30 +77,23 @@ class TASTgramMFNConfig(JointConfig):
 
     name: ClassVar[str] = "tastgram_mfn"
     own_score: ClassVar[tuple[str, ...]] = ("score_margin",)
-    seconds: float = 10.0
-    n_mels: int = 128
-    width: int = 128
-    stages: int = 3
+    seconds: Annotated[float, SECONDS] = 10.0
+    n_mels: Annotated[int, Between(1, 10**5)] = 128
+    width: Annotated[int, Between(2, 10**5)] = 128
+    stages: Annotated[int, Between(0, 3)] = 3
     classes: tuple[str, ...] = ("machine", "section")
     mix: bool = True
-    margin: float = 0.7
-    scale: float = 30.0
-    warm_up: int = 20
-    last_rate: float = 0.1
-    weight_decay: float = 0.01
+    margin: Annotated[float, Between(0, np.pi, below=True)] = 0.7
+    scale: Annotated[float, Between(0, 10**6, above=True)] = 30.0
+    warm_up: Annotated[int, Between(0, 10**6, at_low="off")] = 20
+    last_rate: Annotated[float, Between(0, 1)] = 0.1
+    weight_decay: Annotated[float, Between(0, 1000, at_low="off")] = 0.01
     score_margin: bool = True
 
     def __post_init__(self) -> None:
-        require = self.require
+        super().__post_init__()
         self.check_classes()
-        require(self.n_mels >= 1, "n_mels", "1 or more")
-        require(self.width >= 2 and self.width % 2 == 0, "width", "a multiple of 2")
-        require(0 <= self.stages <= 3, "stages", "0 to 3")
-        require(0 <= self.margin < np.pi, "margin", "0 or more, below π")
-        require(self.scale > 0, "scale", "above 0")
-        require(self.warm_up >= 0, "warm_up", "0 (off) or more")
-        require(0 <= self.last_rate <= 1, "last_rate", "0 to 1 (off)")
-        require(self.weight_decay >= 0, "weight_decay", "0 (off) or more")
+        self.require(self.width % 2 == 0, "width", "a multiple of 2")
 
 
 class TASTgramMFNDetector(Joint):

@@ -30,7 +30,7 @@ Decided here:
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.runtime.bounds import Between
 from asd_jax.scoring.explanation import Part, part_of_mixture
 from asd_jax.scoring.minority import smote, wanted_children
 from asd_jax.scoring.mixture import GaussianMixture, component_log_densities, fit_mixture
@@ -63,17 +64,16 @@ class TwfrGmmConfig(UntrainedConfig):
     """
 
     name: ClassVar[str] = "twfr_gmm"
-    r: tuple[float, ...] = (0.0, 0.9, 0.98, 1.0)
-    components: int = 2
+    r: Annotated[tuple[float, ...], Between(0, 1)] = (0.0, 0.9, 0.98, 1.0)
+    components: Annotated[int, Between(1, 10**5)] = 2
     oversampling: Literal["none", "smote"] = "none"
 
     def __post_init__(self) -> None:
         if not isinstance(self.r, tuple) or not self.r:
             raise UserError(f"detector.r is {self.r!r}; name one or more, as in detector.r=0.9,")
-        if not all(0 <= base <= 1 for base in self.r) or len(set(self.r)) < len(self.r):
-            raise UserError(f"detector.r is {self.r}; they must differ and be from 0 to 1")
-        if self.components < 1:
-            raise UserError(f"detector.components is {self.components}; it must be 1 or more")
+        super().__post_init__()
+        if len(set(self.r)) < len(self.r):
+            raise UserError(f"detector.r is {self.r}; they must differ")
         if self.oversampling not in ("none", "smote"):
             raise UserError(
                 f"detector.oversampling is {self.oversampling!r}; there are none, smote"

@@ -17,8 +17,10 @@ from asd_jax.errors import UserError
 
 Array = np.ndarray | jax.Array
 
-# Guards max_fpr * n_normal against rounding before it is floored.
-FLOOR_SLACK = 1 + 1e-6
+# Guards max_fpr * n_normal, in float64, against rounding before it is floored.
+FLOOR_SLACK = 1 + 1e-12
+# Clips of a group from which on sums of int32 could overflow, see `_twice_area`.
+_TOO_MANY_OF_32_BITS = 2**21
 
 
 class RankingMetrics(NamedTuple):
@@ -49,8 +51,10 @@ def auc(labels: Any, scores: Any, mask: Any = None) -> Array:
 
     Returns:
         (...) values in [0, 1]; NaN, with a warning outside `jit`, where only one class is
-        present or a score is NaN. Exact to rounding for up to 10^6 clips in a group, also
-        in float32.
+        present or a score is NaN. Exact to rounding, also in float32.
+
+    Raises:
+        UserError: JAX arrays have 2^21 clips in a group, or more, and no integers of 64 bits.
 
     Examples:
         Two groups of four clips; one anomaly of the second scores below a normal clip.
@@ -91,7 +95,7 @@ def pauc(
         score is NaN, or (standardized=False) K is 0.
 
     Raises:
-        UserError: max_fpr is outside (0, 1].
+        UserError: max_fpr is outside (0, 1], or as `auc`.
 
     Examples:
         Half of the ten normal clips count. The anomaly scores above three of these five.
@@ -126,7 +130,7 @@ def ranking_metrics(
         The metrics, each (...).
 
     Raises:
-        UserError: max_fpr is outside (0, 1].
+        UserError: max_fpr is outside (0, 1], or as `auc`.
 
     Examples:
         >>> values = ranking_metrics([0] * 10 + [1], [*range(10), 7.5], max_fpr=0.5)
@@ -160,6 +164,12 @@ def _ranking_metrics(
     true_pos = xp.cumsum(xp.take_along_axis(positive, order, axis=-1).astype(int), axis=-1)
     false_pos = xp.cumsum(xp.take_along_axis(negative, order, axis=-1).astype(int), axis=-1)
     n_pos, n_neg = true_pos[..., -1], false_pos[..., -1]  # (...)
+    clips = scores.shape[-1]
+    if n_pos.dtype.itemsize < 8 and clips >= _TOO_MANY_OF_32_BITS:
+        raise UserError(
+            f"{clips} clips in a group are too many for JAX's integers of 32 bits, which count up "
+            f"to {_TOO_MANY_OF_32_BITS - 1}: give NumPy arrays, or set JAX_ENABLE_X64"
+        )
 
     # The ROC curve has a corner after the last clip of every run of equal scores.
     corner = xp.concatenate(
@@ -174,7 +184,7 @@ def _ranking_metrics(
         tp1=true_pos,
     )
     limit = max_fpr * n_neg.astype(float)  # false positives up to max_fpr, a fraction
-    n_top = xp.floor(limit * FLOOR_SLACK)  # and as whole clips, K in the papers
+    n_top = _whole(xp, max_fpr, clips)[n_neg]  # and as whole clips, K in the papers
     full, _ = _twice_area(curve, n_neg.astype(float))
     _, interpolated = _twice_area(curve, limit)
     stepped, _ = _twice_area(curve, n_top)
@@ -192,6 +202,16 @@ def _ranking_metrics(
 
 
 _ranking_metrics_jax = jax.jit(functools.partial(_ranking_metrics, jnp), static_argnums=3)
+
+
+def _whole(xp: Any, max_fpr: float, clips: int) -> Array:
+    """(clips + 1,) floor(max_fpr * n) for every number n of normal clips.
+
+    It is computed in float64 whatever the metrics are: in float32 it is off by one from some
+    thousand clips on.
+    """
+    floors = np.floor(max_fpr * np.arange(clips + 1) * FLOOR_SLACK)
+    return floors if xp is np else xp.asarray(floors, float)
 
 
 class _Curve(NamedTuple):

@@ -237,20 +237,20 @@ def test_x64_is_as_the_caller_left_it():
 @pytest.mark.parametrize(
     "settings, named",
     [
-        ({"n_fft": 0}, "n_fft 0"),
-        ({"hop_length": -1}, "hop_length -1"),
-        ({"n_mels": 12.5}, "n_mels 12.5"),
-        ({"sample_rate": "fast"}, "sample_rate 'fast'"),
-        ({"power": 0}, "power 0"),
-        ({"power": float("nan")}, "power nan"),
-        ({"eps": 0.0}, "eps 0.0"),
+        ({"n_fft": 0}, "n_fft is 0; it must be "),
+        ({"hop_length": -1}, "hop_length is -1; it must be "),
+        ({"n_mels": 12.5}, "n_mels is 12.5; it must be "),
+        ({"sample_rate": "fast"}, "sample_rate is 'fast'; it must be "),
+        ({"power": 0}, "power is 0; it must be "),
+        ({"power": float("nan")}, "power is nan; it must be "),
+        ({"eps": 0.0}, "eps is 0.0; it must be "),
         ({"scale": "bark"}, "scale 'bark'"),
         ({"norm": "peak"}, "norm 'peak'"),
         ({"db": "top"}, "db 'top'"),
         ({"precision": "float16"}, "precision 'float16'"),
         ({"fmax": 9000.0}, "fmax 9000.0"),
         ({"fmin": 8000.0}, "fmin 8000.0"),
-        ({"fmin": -1.0}, "fmin -1.0"),
+        ({"fmin": -1.0}, "fmin is -1.0; it must be "),
     ],
 )
 def test_a_senseless_setting_is_named(settings, named):

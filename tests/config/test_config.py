@@ -81,7 +81,7 @@ def test_override_reads_text_by_the_type_of_the_field(key, text, expected):
         ("threshold_deviations", "2", "threshold is gamma, not mean"),
         ("threshold", "conformal", "train.threshold_split is 0; set it"),
         ("train.patience", "-1", "0 (off) or more"),
-        ("threshold_quantile", "1", "between 0 and 1"),
+        ("threshold_quantile", "1", "above 0, below 1"),
         ("detector.latent", "0", "must be 1 or more"),
     ],
 )
@@ -158,6 +158,17 @@ def test_a_stored_setting_without_an_effect_is_read_as_its_default():
     stored = configs.to_dict(config)
     stored |= {"threshold_quantile": 0.8, "backend": {**stored["backend"], "neighbours": 3}}
     assert configs.from_dict(stored, CLASSES) == config
+
+
+def test_a_stored_setting_that_the_system_has_no_use_for_is_read_as_its_default():
+    """Of a group, which only the whole configuration knows not to matter."""
+    config = load_config("spectral")
+    stored = configs.to_dict(config)
+    stored["train"] |= {"epochs": 7, "learning_rate": 0.5}
+    assert configs.from_dict(stored, CLASSES) == config
+    stored["seeds"] = [5]
+    with pytest.raises(UserError, match="seeds is .*, which has no effect"):
+        configs.from_dict(stored, CLASSES)
 
 
 def test_settings_that_have_an_effect_are_taken():

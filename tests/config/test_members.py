@@ -123,7 +123,7 @@ def test_members_of_members_are_reached():
             {"threshold_quantile": "0.8"},
             "no such key; did you mean members.",
         ),
-        ("giri2020_system2", {"embedding.hop": "0"}, "embedding.hop: no member has an embedding"),
+        ("giri2020_system2", {"embedding.hop": "0.2"}, "embedding.hop: no member has an embedding"),
         (
             "kazakova2022_system3",
             {"choices": "fan:outlier_exposure_ae,fan:picture_mobilenet"},

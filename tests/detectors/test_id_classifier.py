@@ -303,7 +303,7 @@ def test_a_machine_of_fewer_ids_is_what_it_is_alone():
     ("settings", "message"),
     [
         ({"width": 0}, "detector.width is 0.0; it must be above 0"),
-        ({"stages": 9}, "detector.stages is 9; it must be 0 to 7"),
+        ({"stages": 9}, r"detector.stages is 9; it must be 0 \(all\) or more, at most 7"),
         ({"momentum": 1}, "detector.momentum"),
         ({"frames": 0}, "detector.frames"),
         ({"hop": 0}, "detector.hop"),

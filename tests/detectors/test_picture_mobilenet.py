@@ -175,7 +175,7 @@ def test_its_own_pictures_upside_down_serve_where_there_is_no_other_machine():
         ({"alpha": 1}, "detector.alpha"),
         ({"width": 0}, "detector.width"),
         ({"momentum": 1}, "detector.momentum"),
-        ({"stages": 8}, "detector.stages is 8; it must be 0 to 7"),
+        ({"stages": 8}, r"detector.stages is 8; it must be 0 \(all\) or more, at most 7"),
         ({"weights": "x.npz"}, "leave detector.width and detector.stages"),
         ({"outliers": "fan:fan"}, "two different types"),
     ],

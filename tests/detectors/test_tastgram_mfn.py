@@ -230,7 +230,7 @@ def test_the_plan_names_the_classes():
         ("seconds", "0.1", "detector.seconds is 0.1; a frame of 2048 samples needs 0.128"),
         ("classes", "machine,id", "it must be some of machine,section,attributes,domain"),
         ("margin", "4", "detector.margin is 4.0; it must be 0 or more, below π"),
-        ("stages", "4", "detector.stages is 4; it must be 0 to 3"),
+        ("stages", "4", "detector.stages is 4; it must be 0 or more, at most 3"),
     ],
 )
 def test_settings_out_of_range_are_one_line(name, value, message):

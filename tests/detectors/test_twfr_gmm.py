@@ -123,7 +123,7 @@ def test_training_scores_are_those_of_fits_without_the_part():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"r": "0.5,1.5"}, r"detector.r is \(0.5, 1.5\); they must differ and be from 0 to 1"),
+        ({"r": "0.5,1.5"}, r"detector.r is \(0.5, 1.5\); each must be 0 or more, at most 1"),
         ({"r": "0.5,0.5"}, r"detector.r is \(0.5, 0.5\); they must differ"),
         ({"r": ""}, "detector.r"),
         ({"components": "0"}, "detector.components is 0; it must be 1 or more"),

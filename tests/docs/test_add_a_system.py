@@ -103,5 +103,5 @@ def test_the_score_is_that_of_numpy(config_path):
 
 
 def test_its_settings_are_checked(config_path):
-    with pytest.raises(UserError, match=r"detector\.frames must be 2 or more"):
+    with pytest.raises(UserError, match=r"detector\.frames is 1; it must be 2 or more"):
         asd_jax.load_config(str(config_path), {"detector.frames": "1"})

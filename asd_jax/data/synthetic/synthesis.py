@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import io
 import json
-import math
 import numbers
 import os
 import time
@@ -44,6 +43,7 @@ from asd_jax.data.synthetic.takes import (
 from asd_jax.data.years import SETTINGS_FILE, YEARS
 from asd_jax.errors import UserError
 from asd_jax.runtime import files
+from asd_jax.runtime.bounds import shown
 from asd_jax.runtime.cores import usable_cores
 
 DIFFICULTIES = {"easy": 6.0, "default": 0.0, "hard": -6.0}  # dB added to the faults' levels
@@ -113,7 +113,7 @@ def synthesize(
         sections: number of ids or sections of each machine; None for all of the set.
         clips: training clips of each section.
         seed: whole number from 0.
-        duration: length of a clip in seconds, at least 2; for some machines 0.6 to 1.2 times it.
+        duration: length of a clip in seconds, 2 to 86400; for some machines 0.6 to 1.2 times it.
         sample_rate: in Hz, at least 8000.
         difficulty: "easy": faults 6 dB louder than by "default"; "hard": 6 dB fainter. Changes of
             a machine's own sound are doubled or halved.
@@ -192,8 +192,8 @@ def synthesize(
 
 
 def _check_whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, numbers.Integral) or value < least:
-        raise UserError(f"{name}={value}: give a whole number, at least {least}")
+    if not isinstance(value, numbers.Integral) or not least <= int(value) < 2**32:
+        raise UserError(f"{name}={value}: give a whole number, at least {least} and below 2^32")
 
 
 def _checked(settings: Settings) -> Settings:
@@ -224,8 +224,8 @@ def _checked(settings: Settings) -> Settings:
             )
     if settings.far_db != FAR_DB and year != 2026:
         raise UserError(f"far_db={settings.far_db} has no effect: only year=2026 has two channels")
-    if not (isinstance(settings.far_db, numbers.Real) and -math.inf < settings.far_db <= 0):
-        raise UserError(f"far_db={settings.far_db}: give dB, at most 0")
+    if not (isinstance(settings.far_db, numbers.Real) and -200 <= settings.far_db <= 0):
+        raise UserError(f"far_db={settings.far_db}: give dB, at most 0 and at least -200")
     if settings.hall == "loudspeaker" and len(settings.microphones_db) == 1:
         raise UserError(
             f"hall=loudspeaker is what several microphones hear, and year {year} has one: give "
@@ -235,8 +235,8 @@ def _checked(settings: Settings) -> Settings:
         if name != "sections" or settings.sections is not None:
             _check_whole(name, getattr(settings, name), least)
     duration = settings.duration
-    if not (isinstance(duration, numbers.Real) and 2 <= duration < math.inf):
-        raise UserError(f"duration={duration}: give seconds, at least 2")
+    if not (isinstance(duration, numbers.Real) and 2 <= duration <= 86400):
+        raise UserError(f"duration={shown(duration)}: give seconds, at least 2 and at most 86400")
 
     machines, sections = settings.machines, settings.sections
     if isinstance(machines, str):
