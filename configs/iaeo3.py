@@ -10,6 +10,7 @@ Published for the development set of DCASE 2020 (Table 2; AUC / pAUC in percent)
 ToyConveyor 78.0/62.3, fan 77.4/63.2, pump 84.0/70.8, slider 90.9/70.8, valve 98.1/93.1.
 """
 
+from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config import Config, EmbeddingConfig, TrainConfig
 from asd_jax.detectors.iaeo3 import IAEO3Config
 
@@ -18,6 +19,7 @@ def get_config() -> Config:
     """The report's settings."""
     return Config(
         detector=IAEO3Config(),
+        front_end=FrontEnd(pad_mode="reflect"),
         embedding=EmbeddingConfig(kind="openl3_mel128"),
         train=TrainConfig(epochs=30, batch_size=512, learning_rate=1e-3, validation_split=0.0),
         seeds=(0, 1, 2),

@@ -24,6 +24,7 @@ weights; momentum 0.9; the discriminator minimises the cross-entropy of real and
 input (minimising the report's total loss would train it to see no difference); losses are means.
 
 Decided here:
+    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
     Input is scaled to the output's range, −1 to 1 or 0 to 1, by the smallest and the largest
     value of the training frames: no tanh or ReLU can give decibels.
     The discriminator learns from the reconstruction made before the generator's step.

@@ -20,6 +20,7 @@ Decided here, where the report is silent:
     past the clips' rank are 0. The errors enter the mixture as they are. The mixture has
     the defaults of scikit-learn at that time: k-means, one start, full covariances, 1e-6 on
     their diagonals.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa 0.7.2.
     For valves, too, the smallest of five trainings' scores counts.
 """
 

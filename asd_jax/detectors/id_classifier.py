@@ -25,6 +25,7 @@ Decided here, where the reports are silent:
     say. For Giri et al.: bands are standardised by the training frames; Adam at 1e-3, batches
     of 32, 20 epochs, no clip held out; half of the images are mixed, half of them warped. The
     report does not assign augmentations to machines, so each has its configuration.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
     ArcFace's margin 0.5 and scale 30.
     Each of the two labels of a mixed image has the margin in its own share of the loss.
 """

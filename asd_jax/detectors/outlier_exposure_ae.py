@@ -15,6 +15,7 @@ Decided here, where the report is silent:
         v over the training frames: between 0 and 1, and 1/2 for a model that predicts the mean.
         The error alone is unbounded, and |1 − e| would train the model to reconstruct distant
         outliers better. Training minimises the mean of |loss_true − loss_pred|.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
     Log-mels in dB as they are, as in the baseline. `standardise` subtracts each band's mean and
         divides by its standard deviation instead; then v is 1.
     Batch normalisation takes its statistics from the machine's own views alone, as only such
