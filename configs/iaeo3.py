@@ -1,7 +1,10 @@
 """IAEO3 of Grollmisch et al. 2020, the same for all machines.
 
     asd-jax run --config=configs/iaeo3.py --data_dir=DATA --out_dir=RUN \\
-        --config.embedding.weights=openl3_audio_mel128_env.h5
+        --config.embedding.weights=openl3_audio_mel256_env.h5
+
+The report does not name OpenL3's input; 256 mel bands were its library's default. For 128:
+`--config.embedding=openl3_mel128`, with the weights of that network.
 
 Without OpenL3's weights: `--config.embedding=none` for the autoencoder's errors alone, or
 `--config.embedding=log_mel` for statistics of the spectrogram in place of OpenL3.
@@ -20,7 +23,7 @@ def get_config() -> Config:
     return Config(
         detector=IAEO3Config(),
         front_end=FrontEnd(pad_mode="reflect"),
-        embedding=EmbeddingConfig(kind="openl3_mel128"),
+        embedding=EmbeddingConfig(kind="openl3_mel256"),
         train=TrainConfig(epochs=30, batch_size=512, learning_rate=1e-3, validation_split=0.0),
         seeds=(0, 1, 2),
     )

@@ -1,7 +1,7 @@
 """IAEO3_opt of Grollmisch et al. 2020, section 3.2: settings by machine type, Table 1.
 
     asd-jax run --config=configs/iaeo3_opt.py --data_dir=DATA --out_dir=RUN \\
-        --config.embedding.weights=openl3_audio_mel128_env.h5
+        --config.embedding.weights=openl3_audio_mel256_env.h5
 
 Without OpenL3's weights, see iaeo3. The report chose the settings by its results on the
 development set. Machine types that it does not name have those of iaeo3.
