@@ -2,7 +2,7 @@
 
     asd-jax run --config=configs/outlier_exposure_ae.py --data_dir=DATA --out_dir=RUN
 
-Without exposure, for comparison: --config.detector.outlier_weight=0
+Without exposure, the "clear" autoencoder of Table 1: --config.detector.outlier_weight=0
 
 Published for the development set of DCASE 2022 (Table 2; AUC / pAUC in percent): ToyCar 56.6/53.2,
 ToyTrain 52.4/52.8, bearing 48.8/53.8, fan 58.9/54.6, gearbox 50.2/53.1, slider 52.3/56.4,
