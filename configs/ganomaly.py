@@ -16,6 +16,7 @@ over the three sections of the report's tables: fan .617/.650, gearbox .707/.693
 slide rail .746/.649, ToyCar .647/.615, ToyTrain .559/.540, valve .572/.570.
 """
 
+from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config import Config, TrainConfig
 from asd_jax.detectors.ganomaly import GANomalyConfig
 
@@ -24,6 +25,7 @@ def get_config() -> Config:
     """The report's settings."""
     return Config(
         detector=GANomalyConfig(),
+        front_end=FrontEnd(pad_mode="reflect"),
         train=TrainConfig(
             epochs=300,
             batch_size=64,

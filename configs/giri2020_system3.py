@@ -3,7 +3,11 @@
     asd-jax run --config=configs/giri2020_system3.py --data_dir=DATA --out_dir=RUN
 
 Published for the development set of DCASE 2020 (Table 1): the mean of the standardised scores,
-as here, and the largest, `--config.combine=max`. See giri2020_system1 for the augmentation.
+as here, and the largest, `--config.combine=max`. See giri2020_system1 for the augmentation of the
+first member. The one with ArcFace learns from ids as they are, so that the two differ by more than
+the loss; the same mixtures for it:
+
+    --config.members.mobilenet_v2_arcface.detector.mix=both
 """
 
 from asd_jax.config import EnsembleConfig, load_config

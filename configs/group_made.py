@@ -8,6 +8,7 @@ pump 75.68, 68.97; slider 93.29, 83.46; valve 89.68, 70.95. How long it was trai
 clip's score comes from its views, it does not say.
 """
 
+from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config import Config, TrainConfig
 from asd_jax.detectors.group_made import GroupMADEConfig
 
@@ -16,6 +17,7 @@ def get_config() -> Config:
     """The report's settings."""
     return Config(
         detector=GroupMADEConfig(),
+        front_end=FrontEnd(pad_mode="reflect"),
         train=TrainConfig(epochs=20, batch_size=512, learning_rate=1e-3, validation_split=0.0),
         seeds=(0, 1, 2),
     )

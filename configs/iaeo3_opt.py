@@ -1,7 +1,7 @@
 """IAEO3_opt of Grollmisch et al. 2020, section 3.2: settings by machine type, Table 1.
 
     asd-jax run --config=configs/iaeo3_opt.py --data_dir=DATA --out_dir=RUN \\
-        --config.embedding.weights=openl3_audio_mel128_env.h5
+        --config.embedding.weights=openl3_audio_mel256_env.h5
 
 Without OpenL3's weights, see iaeo3. The report chose the settings by its results on the
 development set. Machine types that it does not name have those of iaeo3.
@@ -13,7 +13,6 @@ ToyConveyor 80.0/64.7, fan 79.6/67.6, pump 84.8/72.2, slider 90.9/70.8, valve 99
 import dataclasses
 from typing import Any
 
-from asd_jax.audio import FrontEnd
 from asd_jax.config import ChoiceConfig, Config, EmbeddingConfig, load_config
 
 
@@ -23,7 +22,8 @@ def get_config() -> ChoiceConfig:
     assert isinstance(general, Config)
 
     def spectrogram(**settings: Any) -> Config:
-        return dataclasses.replace(general, front_end=FrontEnd(**settings))
+        front_end = dataclasses.replace(general.front_end, **settings)
+        return dataclasses.replace(general, front_end=front_end)
 
     fan = spectrogram(n_mels=256, sample_rate=4000)
     largest_error = dataclasses.replace(general.detector, predictor="max")

@@ -6,6 +6,7 @@ The report has results for it alone on the development set of DCASE 2020 for val
 largest error of a clip (--config.detector.pooling=max).
 """
 
+from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config import Config, TrainConfig
 from asd_jax.detectors.interpolation_ae import InterpolationAutoencoderConfig
 
@@ -14,6 +15,7 @@ def get_config() -> Config:
     """The report's general settings."""
     return Config(
         detector=InterpolationAutoencoderConfig(),
+        front_end=FrontEnd(pad_mode="reflect"),
         train=TrainConfig(epochs=30, batch_size=512, learning_rate=1e-3, validation_split=0.0),
         seeds=(0, 1, 2),
     )

@@ -7,6 +7,7 @@ report's tables 1 to 6): ToyCar .756/.664, ToyConveyor .708/.576, fan .673/.521,
 slider .850/.675, valve .678/.511.
 """
 
+from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config import Config, TrainConfig
 from asd_jax.detectors.lstm_ae import LSTMAutoencoderConfig
 
@@ -15,6 +16,7 @@ def get_config() -> Config:
     """The report's settings."""
     return Config(
         detector=LSTMAutoencoderConfig(),
+        front_end=FrontEnd(pad_mode="reflect"),
         train=TrainConfig(
             epochs=100, batch_size=32, learning_rate=1e-4, validation_split=0.1, patience=20
         ),

@@ -11,6 +11,7 @@ The report combines label augmentations and does not say which serves which mach
 Published only as part of the report's ensembles.
 """
 
+from asd_jax.audio.frontend import FrontEnd
 from asd_jax.config import Config, TrainConfig
 from asd_jax.detectors.id_classifier import IdClassifierConfig
 
@@ -19,6 +20,7 @@ def get_config() -> Config:
     """The report's settings, and ours where it names none."""
     return Config(
         detector=IdClassifierConfig(),
+        front_end=FrontEnd(pad_mode="reflect"),
         train=TrainConfig(epochs=20, batch_size=32, learning_rate=1e-3, validation_split=0.0),
         seeds=(0, 1, 2),
     )

@@ -19,7 +19,14 @@ def get_config() -> Config:
     """The report's settings, and ours where it names none."""
     return Config(
         detector=PictureMobileNetConfig(),
-        front_end=FrontEnd(n_fft=4096, hop_length=2048, n_mels=320, scale="linear", norm=None),
+        front_end=FrontEnd(
+            n_fft=4096,
+            hop_length=2048,
+            n_mels=320,
+            scale="linear",
+            norm=None,
+            pad_mode="reflect",
+        ),
         train=TrainConfig(epochs=10, batch_size=32, learning_rate=1e-4, validation_split=0.0),
         seeds=(0, 1, 2),
         threshold="zero",

@@ -43,6 +43,7 @@ class Settings:
     center: bool
     mel: MelScale | None
     precision: str
+    pad_mode: str = "constant"
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -159,7 +160,7 @@ def _piece_by_piece(of_frames: _OfFrames, waveforms: jax.Array, settings: Settin
 
 
 def _padded(waveforms: jax.Array, settings: Settings) -> jax.Array:
-    """Waveforms (..., samples) with zeros on both sides, where frames are centred.
+    """Waveforms (..., samples), longer on both sides where frames are centred.
 
     Raises:
         UserError: they are too short for a frame.
@@ -167,7 +168,8 @@ def _padded(waveforms: jax.Array, settings: Settings) -> jax.Array:
     n_fft = settings.n_fft
     count_frames(waveforms.shape[-1], n_fft, settings.hop_length, settings.center)
     half = n_fft // 2 if settings.center else 0
-    return jnp.pad(waveforms, [(0, 0)] * (waveforms.ndim - 1) + [(half, half)])
+    sides = [(0, 0)] * (waveforms.ndim - 1) + [(half, half)]
+    return jnp.pad(waveforms, sides, mode=settings.pad_mode)
 
 
 def _spectrum(frames: jax.Array) -> jax.Array:

@@ -3,14 +3,14 @@
 Source: Hassankhani, Dini and Drossos 2021 (DCASE), sections 2 and 3, after Akcay et al. 2018.
 
 As there:
-    Input: 312 frames of 128 log-mels, one a clip, cut from its beginning.
-    Networks: two encoders of one architecture, a smaller decoder, a larger discriminator;
-        15,588,096 and 4,551,297 parameters.
+    Input: 312 frames of 128 log-mels, one a clip.
+    Networks: two encoders of one architecture with four convolutions each, a smaller decoder with
+        three transposed ones, a larger discriminator with five; all 5 × 5 with a padding of 2.
     Losses of the generator: squared difference of the two latents (weight 1), absolute
         difference of input and reconstruction (50), adversarial (1).
     Training: one model a machine and section, about 300 epochs of batches of 64, stochastic
         gradient descent.
-    Score: mean squared difference of the two latents.
+    Score: difference of the two latents.
 
 Where the report and its authors' published program differ, there is a setting for both:
     `activation`: the output is a tanh in the report and a ReLU in the program.
@@ -19,22 +19,37 @@ Where the report and its authors' published program differ, there is a setting f
         ("features", the program).
     `train.learning_rate`: 1e-6 in the program; the report names none.
 
-Taken from the program, where the report is silent: strides, widths and normalisation; initial
-weights; momentum 0.9; the discriminator minimises the cross-entropy of real and reconstructed
-input (minimising the report's total loss would train it to see no difference); losses are means.
+Taken from the program, where the report is silent: a clip is cut from its beginning; widths, and
+no bias of convolutions, which make 15,588,096 and 4,551,297 parameters; initial weights of
+convolutions and normalisations; momentum 0.9; the discriminator minimises the cross-entropy of real
+and reconstructed input (minimising the report's total loss would train it to see no difference);
+losses and score are means.
 
 Decided here:
+    Where the report and the program differ in the networks, they are the program's:
+        Strides: 2 everywhere in the report, by which an encoder would halve lengths four times and
+        the decoder double them three times only. In the program the second convolution of an
+        encoder, and of the discriminator, has 1, and transposed ones an output padding of 1.
+        Order in the decoder: normalisation, then ReLU; the report has the ReLU first. Encoders and
+        discriminator have the leaky ReLU first in both.
+        Normalisation: none after an encoder's last convolution and the discriminator's fifth; the
+        report has one after each.
+        The discriminator ends in a linear layer to one value; the report says that it has one.
+    That linear layer's weights start with variance 1 / inputs and its bias at 0, as in Flax;
+        PyTorch's default draws both with a third of that variance.
+    The last batch of an epoch may be short; it is kept.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
     Input is scaled to the output's range, −1 to 1 or 0 to 1, by the smallest and the largest
-    value of the training frames: no tanh or ReLU can give decibels.
+        value of the training frames: no tanh or ReLU can give decibels.
     The discriminator learns from the reconstruction made before the generator's step.
     Batch normalisation uses its running statistics for scores; the program normalises
-    by the batch, which makes a clip's score depend on its neighbours.
+        by the batch, which makes a clip's score depend on its neighbours.
     The learning rate is 1e-3, the largest power of ten at which the generator's loss on
         training clips falls steadily from the first step (at 1e-2 it rises again).
     No clip is held out and the last epoch's weights are kept; the program keeps those of the
-    best test AUC.
+        best test AUC.
     A clip of more than 312 frames is read in whole pieces; its score is their mean. An
-    incomplete last piece is not read.
+        incomplete last piece is not read.
 """
 
 import dataclasses

@@ -15,11 +15,13 @@ As there:
         (`predictor="max"`).
 
 Decided here, where the report is silent:
+    OpenL3's input has 256 mel bands, the default of its library at that time.
     Standardisation and principal components are fitted to the training clips of the model's
     machine and id: "all files" would let test clips in. With fewer clips than components, those
     past the clips' rank are 0. The errors enter the mixture as they are. The mixture has
     the defaults of scikit-learn at that time: k-means, one start, full covariances, 1e-6 on
     their diagonals.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa 0.7.2.
     For valves, too, the smallest of five trainings' scores counts.
 """
 

@@ -18,14 +18,18 @@ As in Giri et al.:
 
 As in the baseline of 2021 and 2022 (configuration mobilenet_v2_baseline):
     The same images and network, sections as classes, Adam at 1e-5, 20 epochs, batches of 32.
-    Score: log(1 − p) − log(p) of the clip's own section, averaged (`score="log_odds"`).
+    Score: log(1 − p) − log(p) of the clip's own section, averaged (`score="log_odds"`), with both
+        at least 2.2e-16, the rounding of float64: an image's is within ±36.04.
 
 Decided here, where the reports are silent:
     Images are repeated to three channels, as in the baseline and as Keras's parameter counts
     say. For Giri et al.: bands are standardised by the training frames; Adam at 1e-3, batches
     of 32, 20 epochs, no clip held out; half of the images are mixed, half of them warped. The
     report does not assign augmentations to machines, so each has its configuration.
-    ArcFace's margin 0.5 and scale 30.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
+    Both probabilities of the log odds come from the logits. The baseline's program has p in
+        float32, where 1 − p is 0, and so at the floor, if it is below 3e-8.
+    ArcFace's margin 0.5 and scale 30; no augmentation with it, by default.
     Each of the two labels of a mixed image has the margin in its own share of the loss.
 """
 
@@ -56,6 +60,8 @@ from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
 _SHARE = 0.5  # share of the images that are mixed, and share of those that are warped
+# Of log(1 − p) − log(p) with the baseline's floor under both probabilities, sys.float_info.epsilon.
+_LARGEST_LOG_ODDS = -float(np.log(np.finfo(np.float64).eps))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,5 +323,6 @@ class IdClassifierDetector(Detector):
             others = jnp.where(jnp.arange(logits.shape[-1]) == clip.label, -jnp.inf, logits)
             log_odds = logsumexp(others, axis=-1) - logits[:, clip.label]  # log(1 − p) − log(p)
             probability = self.settings.score == "probability"
-            values = jax.nn.sigmoid(log_odds) if probability else log_odds
+            bounded = jnp.clip(log_odds, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)
+            values = jax.nn.sigmoid(log_odds) if probability else bounded
         return pooling.Mean.of(values, mask)

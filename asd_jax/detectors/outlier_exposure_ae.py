@@ -15,6 +15,7 @@ Decided here, where the report is silent:
         v over the training frames: between 0 and 1, and 1/2 for a model that predicts the mean.
         The error alone is unbounded, and |1 − e| would train the model to reconstruct distant
         outliers better. Training minimises the mean of |loss_true − loss_pred|.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
     Log-mels in dB as they are, as in the baseline. `standardise` subtracts each band's mean and
         divides by its standard deviation instead; then v is 1.
     Batch normalisation takes its statistics from the machine's own views alone, as only such
@@ -25,7 +26,8 @@ Decided here, where the report is silent:
         outliers with their mel bands in reverse order.
     Learning rate, epochs and batches as in the baseline.
 
-`outlier_weight=0` is the report's comparison, the same program without exposure.
+`outlier_weight=0` is the "clear" autoencoder of the report's Table 1, the same program without
+exposure: the loss is then that of the machine's own views alone.
 """
 
 import dataclasses

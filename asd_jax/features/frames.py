@@ -150,9 +150,31 @@ def _program(front_end: ClipFrontEnd) -> Callable[[Any], Any]:
 
 def _padded(waveform: Waveform, front_end: ClipFrontEnd) -> Iterator[np.ndarray]:
     before, behind = front_end.padding(waveform.n_samples)
+    if getattr(front_end, "pad_mode", "constant") == "reflect":
+        yield from _reflected(waveform.blocks, before, behind)
+        return
     yield np.zeros(before, np.float32)
     yield from waveform.blocks
     yield np.zeros(behind, np.float32)
+
+
+def _reflected(blocks: Iterable[np.ndarray], before: int, behind: int) -> Iterator[np.ndarray]:
+    """Blocks with their reflection on both sides, as of `numpy.pad` of all of them."""
+    blocks = iter(blocks)
+    head = np.zeros(0, np.float32)
+    while len(head) <= max(before, behind):
+        block = next(blocks, None)
+        if block is None:  # reflected more than once
+            yield np.pad(head, (before, behind), mode="reflect")
+            return
+        head = np.concatenate([head, block])
+    yield head[before:0:-1]
+    last = np.zeros(0, np.float32)
+    for block in itertools.chain([head], blocks):
+        yield block
+        # Enough for the end, whose blocks may be shorter than that.
+        last = np.concatenate([last, block[-behind - 1 :]])[-behind - 1 :]
+    yield last[-2::-1]
 
 
 def _collected(

@@ -18,7 +18,8 @@ class ClipFrontEnd(Protocol):
 
     A frozen dataclass whose fields, of JSON's types, are all that the features depend on. A frame
     sees `n_fft` samples, the next one begins `hop_length` later. Waveforms are padded with zeros,
-    cut into pieces of some frames, and the pieces go through `of_padded`.
+    or reflected where the front end has a `pad_mode` of "reflect", cut into pieces of some frames,
+    and the pieces go through `of_padded`.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -58,7 +59,7 @@ class ClipFrontEnd(Protocol):
         ...
 
     def padding(self, n_samples: int) -> tuple[int, int]:
-        """Zeros before and behind a waveform of so many samples."""
+        """Samples to be added before and behind a waveform of so many."""
         ...
 
     def of_padded(self, waveforms: Any) -> Any:
@@ -134,6 +135,8 @@ class Request:
         channel = "mean" if channel is None else channel
         fields = dataclasses.asdict(front_end)
         fields.pop("canceller", None)  # the channel says it
+        if fields.get("pad_mode") == "constant":  # as of entries from before it was a setting
+            del fields["pad_mode"]
         depends_on: list[Any] = [_FORMAT, fields, channel, min_frames, files]
         if any(self.perturbations):
             depends_on.append(self.perturbations)

@@ -117,12 +117,19 @@ _QUICK_FIRST = (
     "ganomaly",
 )
 
+# What a run changes in the configuration of its system's name, by the name's suffix.
+_CHANGES: Mapping[str, Mapping[str, str]] = {
+    "mean": {"combine": "mean"},
+    "max": {"combine": "max"},
+    "clear": {"detector.outlier_weight": "0", "detector.outliers": ""},
+}
+
 
 def needed(paper: str) -> tuple[NeededRun, ...]:
     """The runs that a report's tables need, quick ones first.
 
     Runs of one configuration differ by how an ensemble combines its members (Giri et al.), or
-    by the outliers of a machine (Kazakova et al., Table 1).
+    by the outliers of a machine or that there are none (Kazakova et al., Table 1).
     """
     places = {name: place for place, name in enumerate(_QUICK_FIRST)}
     runs = _runs(paper).values()
@@ -161,13 +168,12 @@ def _configuration_of(published: Published) -> tuple[str, dict[str, str]]:
     """Configuration of a number's system, and what a run changes in it.
 
     Raises:
-        UserError: the system is neither a configuration nor, for an ensemble, CONFIGURATION_mean
-            or CONFIGURATION_max.
+        UserError: the system is neither a configuration nor one with a suffix of `_CHANGES`.
     """
-    configuration, _, combine = published.system.rpartition("_")
-    overrides = {"combine": combine}
-    if combine not in ("mean", "max"):
-        configuration, overrides = published.system, {}
+    configuration, _, suffix = published.system.rpartition("_")
+    overrides = dict(_CHANGES.get(suffix, {}))
+    if not overrides:
+        configuration = published.system
     known = shipped_configs()
     if configuration not in known:
         raise UserError(

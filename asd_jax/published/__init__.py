@@ -2,7 +2,8 @@
 
 Official scores of whole sets, one number a system, are in `published.scores`.
 
-Columns: source, table and row locate the printed number; system is the name of our configuration;
+Columns: source, table and row locate the printed number; system is the name of our configuration,
+perhaps with a suffix for what is changed in it ("_mean", "_max", "_clear", see `papers.tables`);
 section "mean" is a machine's mean over its sections, machine "mean" one over all machines; metric
 is a column of results.csv; percent is the number as printed.
 

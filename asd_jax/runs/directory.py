@@ -286,15 +286,19 @@ def _read_json(path: Path, needed: Sequence[str]) -> dict[str, Any]:
 
 
 def stored_differences(path: os.PathLike | str, config: Config | MembersConfig) -> list[str]:
-    """Keys in which a stored configuration differs from this one, with both values.
+    """Keys in which a stored configuration differs from this one, with both values."""
+    return configs.difference(configs.to_dict(config), completed(read_config(path)))
 
-    Settings that its version did not have are at their defaults; a new setting must have one that
+
+def completed(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stored configuration with all settings of this version.
+
+    Those that its own version did not have are at their defaults; a new setting must have one that
     changes nothing.
     """
-    stored = read_config(path)
     with contextlib.suppress(UserError):  # settings that this version lacks are differences
-        stored = configs.to_dict(configs.from_dict(stored, config_classes()))
-    return configs.difference(configs.to_dict(config), stored)
+        return configs.to_dict(configs.from_dict(stored, config_classes()))
+    return stored
 
 
 def environment() -> dict[str, Any]:

@@ -28,7 +28,7 @@ from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.runs.both_sets import sets_in
 from asd_jax.runs.complexity import complexity_of
-from asd_jax.runs.directory import RunDirectory
+from asd_jax.runs.directory import RunDirectory, completed
 from asd_jax.runs.loading import load
 from asd_jax.runs.report import finished_run
 from asd_jax.runs.submission_meta import meta_of, results_of, write_meta
@@ -202,7 +202,7 @@ def _read_dev(path: Path, run: _Run) -> _Run:
     names = [each.stored["detector"]["name"] for each in (dev, run)]
     if names[0] != names[1]:
         raise UserError(f"--dev_run={path} is of {names[0]}, and {run.path} of {names[1]}")
-    differences = configs.difference(_system(run.stored), _system(dev.stored))
+    differences = configs.difference(*(_system(completed(each.stored)) for each in (run, dev)))
     if differences:
         raise UserError(
             f"--dev_run={path} is of another system than {run.path}: {'; '.join(differences[:3])}"

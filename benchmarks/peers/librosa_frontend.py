@@ -15,6 +15,6 @@ def log_mel(waveform: np.ndarray, front_end: FrontEnd) -> np.ndarray:
         hop_length=front_end.hop_length,
         n_mels=front_end.n_mels,
         power=front_end.power,
-        pad_mode="constant",
+        pad_mode=front_end.pad_mode,
     )
     return librosa.power_to_db(mel, amin=front_end.eps, top_db=None).T

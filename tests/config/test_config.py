@@ -171,6 +171,33 @@ def test_a_stored_setting_that_the_system_has_no_use_for_is_read_as_its_default(
         configs.from_dict(stored, CLASSES)
 
 
+def test_reports_of_2020_to_2022_reflect_waveforms_at_their_ends():
+    """As librosa did by default; a stored configuration without the setting pads with zeros."""
+    names = {name for name in configs.shipped_configs() if name not in ENSEMBLES}
+    found = {name for name in names if load_config(name).front_end.pad_mode == "reflect"}
+    classifiers = {"mobilenet_v2_arcface", "mobilenet_v2_baseline", "mobilenet_v2_id"}
+    classifiers |= {f"mobilenet_v2_id_{change}" for change in ("mix", "resample", "warp")}
+    others = {"ganomaly", "group_made", "iaeo3", "interpolation_ae", "lstm_ae", "resnet50_id"}
+    assert found == classifiers | others | {"outlier_exposure_ae", "picture_mobilenet"}
+    for name in ENSEMBLES:
+        members = load_config(name).member_configs().values()
+        assert {member.front_end.pad_mode for member in members} == {"reflect"}, name
+    stored = configs.to_dict(load_config("lstm_ae"))
+    del stored["front_end"]["pad_mode"]
+    read = configs.from_dict(stored, CLASSES)
+    assert read == load_config("lstm_ae", {"front_end.pad_mode": "constant"})
+
+
+def test_a_changed_padding_needs_centring():
+    changes = {"front_end.center": "false"}
+    with pytest.raises(UserError, match="pad_mode is 'reflect', which has no effect: center is"):
+        load_config("lstm_ae", changes)
+    config = load_config("lstm_ae", changes | {"front_end.pad_mode": "constant"})
+    assert not config.front_end.center
+    with pytest.raises(UserError, match="pad_mode is reflect, which has no effect: .*waveforms"):
+        load_config("multibranch", {"front_end.pad_mode": "reflect"})
+
+
 def test_settings_that_have_an_effect_are_taken():
     quantile = {"threshold_quantile": "0.8", "threshold": "zero", "backend": "knn"}
     assert load_config("dense_ae", quantile).threshold_quantile == 0.8

@@ -1,6 +1,7 @@
 """The classifier of machine ids: labels, losses, scores, and machines of different size."""
 
 import functools
+import sys
 
 import flax.linen as nn
 import jax
@@ -205,6 +206,32 @@ def test_a_clip_s_score_equals_a_direct_computation(score):
     np.testing.assert_allclose(found, expected.mean(), rtol=1e-4, atol=1e-6)
     # The other ids would have other scores.
     assert abs(found - made.score(weights, {}, ClipInput(clip, 30, 1))) > 1e-3
+
+
+@with_small_network
+def test_log_odds_have_the_baseline_s_floor():
+    """To 1e-6 relative, float32: by the logits alone, as every image has the same.
+
+    Of two classes with the logits 0 and b, log(1 − p) − log(p) is b for the first; beyond
+    52 log 2, one of the probabilities is below 2^-52.
+    """
+    made = programs(score="log_odds", of_fleet=2)
+    weights = jax.device_get(variables(made.learner))
+    clip = ClipInput(np.zeros((16, MELS), np.float32), 16, 0)
+    largest = 52 * np.log(2)
+    for bias, expected in ((0, 0), (20, 20), (36, 36), (37, largest), (500, largest)):
+        for sign in (1, -1):
+            head = {**weights["params"]["head"], "bias": np.array([0, sign * bias], np.float32)}
+            head["kernel"] = 0 * head["kernel"]
+            labels = {"count": np.int32(2)}
+            moved = {**weights, "params": {**weights["params"], "head": head}, "labels": labels}
+            found = made.score(moved, {}, clip)
+            np.testing.assert_allclose(found, sign * expected, rtol=1e-6)
+            # As the baseline's program writes it, but for the rounding of 1 − p.
+            p, rest = (1 / (1 + np.exp(np.float64(s * bias))) for s in (sign, -sign))
+            eps = sys.float_info.epsilon
+            written = np.log(max(rest, eps)) - np.log(max(p, eps))
+            np.testing.assert_allclose(found, written, rtol=1e-6, atol=1e-12)
 
 
 @with_small_network

@@ -193,6 +193,7 @@ def test_every_setting_has_an_entry_of_its_own(clips, compute, monkeypatch):
         "db": "add",
         "eps": 1e-10,
         "precision": "float32",
+        "pad_mode": "reflect",
     }
     fields = {field.name for field in dataclasses.fields(FrontEnd)}
     assert set(changes) == fields - {"canceller"}  # which the channel says

@@ -200,7 +200,8 @@ def test_a_run_that_cannot_be_done_is_named_and_the_others_go_on(later, tmp_path
         for name, (config, _) in done.items()
     }
     # valve is without its outliers, slider; the other types that fan is exposed to are not there.
-    assert found["dense_ae"] == (("fan",), ())
+    assert found["outlier_exposure_ae_clear"][0] == ("fan",)
+    assert done["outlier_exposure_ae_clear"][0].detector.outlier_weight == 0
     assert found["outlier_exposure_ae-fan-gearbox"] == (("fan",), ("fan:gearbox",))
     assert found["outlier_exposure_ae"][0] == ("gearbox",)
     assert "gearbox:fan" in found["outlier_exposure_ae"][1]
@@ -216,23 +217,24 @@ def test_a_run_that_cannot_be_done_is_named_and_the_others_go_on(later, tmp_path
 
 def test_errors_of_a_run(later, tmp_path, faked):
     _, ends = faked
+    name = "outlier_exposure_ae_clear"
     settings = {"picture_mobilenet.detector.from_scratch": "true"}
 
     def again():
         return reproduce("kazakova2022", later, tmp_path, overrides=settings, reporter=Silent())
 
     assert again().failed == ()
-    ends["dense_ae"] = UserError("a recording is bad; see --config.data.channel")
+    ends[name] = UserError("a recording is bad; see --config.data.channel")
     outcome = again()
-    assert outcome.failed == ("dense_ae",)
-    assert "dense_ae could not be run: a recording is bad; see --config.dense_ae.data.channel" in (
+    assert outcome.failed == (name,)
+    assert f"{name} could not be run: a recording is bad; see --config.{name}.data.channel" in (
         outcome.text
     )
     assert "60.00" in outcome.text  # the others are there
     ends["picture_mobilenet"] = UserError("the weights are of another network")
-    assert again().failed == ("dense_ae", "picture_mobilenet")
+    assert again().failed == (name, "picture_mobilenet")
     assert "of another network" in (tmp_path / "tables.md").read_text()
-    ends["dense_ae"] = UserError("stopped by SIGTERM", exit_status=143)
+    ends[name] = UserError("stopped by SIGTERM", exit_status=143)
     with pytest.raises(UserError, match="SIGTERM") as raised:
         again()
     assert raised.value.exit_status == 143

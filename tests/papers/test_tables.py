@@ -189,7 +189,7 @@ def test_the_runs_of_each_paper():
     }
     exposed = {"gearbox", "bearing", "ToyCar", "ToyTrain", "valve"}
     assert set(names["kazakova2022"]) == {
-        "dense_ae",
+        "outlier_exposure_ae_clear",
         "outlier_exposure_ae",
         "picture_mobilenet",
     } | {f"outlier_exposure_ae-fan-{other}" for other in exposed}
@@ -200,7 +200,9 @@ def test_the_runs_of_each_paper():
         assert of_cells == runs.keys()
     runs = {run.name: run for run in needed("kazakova2022")}
     assert runs["outlier_exposure_ae-fan-valve"].machines == {"fan": "valve"}
-    assert runs["dense_ae"].machines == {"fan": ""}
+    clear = runs["outlier_exposure_ae_clear"]
+    assert clear.configuration == "outlier_exposure_ae" and clear.machines == {"fan": ""}
+    assert clear.overrides == {"detector.outlier_weight": "0", "detector.outliers": ""}
     assert len(runs["picture_mobilenet"].machines) == 7
 
 
@@ -211,7 +213,8 @@ def test_the_outliers_of_a_run_are_the_report_s(name):
             detector = make_detector(load_config(run.configuration, run.overrides))
             for machine, other in run.machines.items():
                 everything = ["ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve"]
-                assert detector.other_machine(machine, everything) == other
+                # The autoencoder without exposure makes no use of them.
+                assert not other or detector.other_machine(machine, everything) == other
             if run.name == name:
                 assert set(load_config(name).detector.outliers) == set(detector.settings.outliers)
 

@@ -41,7 +41,7 @@ def test_without_weights_nothing_is_done(single, tmp_path, capsys, weights):
     more = [f"--config.embedding.weights={tmp_path / weights}"] if weights else []
     status, out, err = run(capsys, single, tmp_path / "cache", tmp_path / "run", *more)
     assert status == 2 and not out
-    (line,) = [line for line in err.splitlines() if "openl3_audio_mel128_env" in line]
+    (line,) = [line for line in err.splitlines() if "openl3_audio_mel256_env" in line]
     assert line == err.splitlines()[-1]
     assert "--config.embedding.weights=PATH" in line
     assert weights in line

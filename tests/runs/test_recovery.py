@@ -16,6 +16,7 @@ from shared_runs import rows_of, run_arguments
 
 import asd_jax
 from asd_jax.data.synthetic.synthesis import synthesize
+from asd_jax.runs.directory import completed
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,11 @@ def test_a_run_of_a_version_with_fewer_settings_goes_on(data, cache, copied, cap
     """They are at their defaults; one that this version lacks is another configuration."""
     path = copied / "config.json"
     stored = json.loads(path.read_text())
+    complete = json.loads(path.read_text())
     assert stored["train"].pop("table_mib") == 0
+    assert stored["front_end"].pop("pad_mode") == "constant"
     del stored["threshold"]
+    assert completed(stored) == complete
     path.write_text(json.dumps(stored))
     status, _, err = run_cli(capsys, *run_arguments(data, cache, copied))
     assert status == 0 and "is finished; nothing to do" in err
