@@ -118,11 +118,8 @@ _QUICK_FIRST = (
 )
 
 # What a run changes in the configuration of its system's name, by the name's suffix.
-_CHANGES: Mapping[str, Mapping[str, str]] = {
-    "mean": {"combine": "mean"},
-    "max": {"combine": "max"},
-    "clear": {"detector.outlier_weight": "0", "detector.outliers": ""},
-}
+_CHANGES = {by: {"combine": by} for by in ("mean", "max")}
+_CHANGES["clear"] = {"detector.outlier_weight": "0", "detector.outliers": ""}
 
 
 def needed(paper: str) -> tuple[NeededRun, ...]:
@@ -170,10 +167,9 @@ def _configuration_of(published: Published) -> tuple[str, dict[str, str]]:
     Raises:
         UserError: the system is neither a configuration nor one with a suffix of `_CHANGES`.
     """
-    configuration, _, suffix = published.system.rpartition("_")
+    name, _, suffix = published.system.rpartition("_")
     overrides = dict(_CHANGES.get(suffix, {}))
-    if not overrides:
-        configuration = published.system
+    configuration = name if overrides else published.system
     known = shipped_configs()
     if configuration not in known:
         raise UserError(
