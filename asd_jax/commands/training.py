@@ -12,15 +12,18 @@ from asd_jax.commands.base import (
     define_cores,
     define_ground_truth,
     define_on_bad_clip,
+    define_real,
     define_source,
+    define_whole,
     prepare_jax,
     source_of,
 )
 from asd_jax.errors import UserError
+from asd_jax.runtime.bounds import Between
+from asd_jax.runtime.launching import MOST_PROCESSES
 
 # Flags of `run` that its processes must have alike; paths may differ from host to host.
 _ALIKE = ("on_bad_clip", "verify")
-_LONGEST_WAIT = 86_400  # seconds
 
 
 def _define_run(values: flags.FlagValues) -> None:
@@ -63,14 +66,19 @@ def _define_run(values: flags.FlagValues) -> None:
         "of a run by several processes: HOST:PORT of the first (or JAX_COORDINATOR_ADDRESS)",
         flag_values=values,
     )
-    flags.DEFINE_integer(
+    define_whole(
+        values,
         "num_processes",
         None,
         "how many there are (or JAX_NUM_PROCESSES); alone, so many are started on this machine",
-        flag_values=values,
+        Between(1, MOST_PROCESSES),
     )
-    flags.DEFINE_integer(
-        "process_id", None, "which one this is, from 0 (or JAX_PROCESS_ID)", flag_values=values
+    define_whole(
+        values,
+        "process_id",
+        None,
+        "which one this is, from 0 (or JAX_PROCESS_ID)",
+        Between(0, MOST_PROCESSES - 1),
     )
     flags.DEFINE_bool(
         "distributed",
@@ -78,11 +86,12 @@ def _define_run(values: flags.FlagValues) -> None:
         "find the processes out from Slurm, Open MPI, Kubernetes or a TPU pod",
         flag_values=values,
     )
-    flags.DEFINE_float(
+    define_real(
+        values,
         "wait",
         120.0,
         "seconds that processes of a run wait for one another when they start",
-        flag_values=values,
+        Between(1, 86_400),
     )
     define_cores(values)
     define_on_bad_clip(values)
@@ -100,8 +109,6 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         )
     if place == distributed.HERE:
         _launch(values, overrides)
-    if not 1 <= values.wait <= _LONGEST_WAIT:  # also of NaN
-        raise UserError(f"--wait is {values.wait}; it must be 1 to {_LONGEST_WAIT} seconds")
     if place is not None:
         distributed.supervise()
     try:

@@ -26,13 +26,13 @@ from asd_jax.errors import UserError
 from asd_jax.runtime import meeting
 from asd_jax.runtime.agreement import difference
 from asd_jax.runtime.interruption import stopping
+from asd_jax.runtime.launching import MOST_PROCESSES
 
 # Seconds without a heartbeat after which a process counts as lost; those that processes which have
 # met take to connect; and those that they wait for one another at the end, while the first one
 # writes the results.
 _HEARTBEAT, _CONNECTING, _PATIENCE = 30, 30, 7 * 86_400
 _TELLING = 10.0  # seconds in which others are told why this process cannot start
-_MOST = 100_000  # processes
 _DEVICES_FLAG = "xla_force_host_platform_device_count"
 # Messages for processes that did not find one another, and for the loss of one.
 UNMET = (
@@ -189,8 +189,8 @@ def place_of(
     address, (processes, index) = values["--coordinator"], numbers
     if address:
         meeting.address_of(address)
-    if processes is not None and not 1 <= processes <= _MOST:
-        raise UserError(f"--num_processes is {processes}; it must be from 1 to {_MOST}")
+    if processes is not None and not 1 <= processes <= MOST_PROCESSES:
+        raise UserError(f"--num_processes is {processes}; it must be from 1 to {MOST_PROCESSES}")
     if processes is not None and index is not None and not missing and not 0 <= index < processes:
         raise UserError(
             f"--process_id is {index}; with --num_processes={processes} it must be "

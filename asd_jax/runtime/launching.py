@@ -13,6 +13,8 @@ from types import FrameType
 from asd_jax.errors import UserError
 from asd_jax.runtime.interruption import stopping
 
+MOST_PROCESSES = 100_000  # of a run
+
 
 def launch(arguments: Sequence[str], count: int) -> int:
     """Runs a command by several processes of this machine, and waits for them.

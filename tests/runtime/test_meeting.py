@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from command_line import run_cli
 
 from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.errors import UserError
@@ -243,10 +242,3 @@ def test_commands_that_differ_end_with_one_line_and_nothing_written(tmp_path, po
         "--on_bad_clip is stop in process 0 and skip in process 1, train.learning_rate" in said[0]
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
-
-
-@pytest.mark.parametrize("wait", ["0", "nan", "inf", "-1", "1e30"])
-def test_a_wait_that_cannot_be(capsys, wait):
-    places = ("--data_dir=a", "--out_dir=b")
-    status, _, err = run_cli(capsys, "run", "--config=dense_ae", *places, f"--wait={wait}")
-    assert status == 2 and err.startswith("asd-jax: --wait is ") and len(err.splitlines()) == 1
