@@ -75,7 +75,9 @@ def _problem(host: str, port: int, bracketed: bool) -> str:
             number = ipaddress.ip_address(host)
         except ValueError:
             return f"{host} is no address"
-        if number.is_unspecified or number.is_multicast or number.is_reserved:
+        if not number.is_loopback and (
+            number.is_unspecified or number.is_multicast or number.is_reserved
+        ):
             return f"{host} is no address of a machine"
         return ""
     labels = host.removesuffix(".").split(".")
