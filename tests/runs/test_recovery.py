@@ -185,7 +185,7 @@ def test_scores_that_are_not_numbers_end_in_nan(data, cache, tmp_path, capsys):
 
     And a batch of more views than any memory holds is one of all views.
     """
-    settings = ("--config.train.learning_rate=1000", "--config.train.batch_size=1000000")
+    settings = ("--config.train.learning_rate=1e20", "--config.train.batch_size=1000000")
     with np.errstate(all="ignore"):
         status, _, err = run_cli(capsys, *run_arguments(data, cache, tmp_path / "run", *settings))
     assert status == 0 and "the training loss is not finite" in err
