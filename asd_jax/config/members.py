@@ -25,7 +25,7 @@ class MemberTrainConfig:
 
     epochs: Annotated[int | None, Between(1, 10**6)] = None
     batch_size: Annotated[int | None, Between(1, 10**6)] = None
-    learning_rate: Annotated[float | None, Between(0, 1e20, above=True)] = None
+    learning_rate: Annotated[float | None, Between(0, 10**20, above=True)] = None
     threshold_split: Annotated[float | None, Between(0, 1, below=True)] = None
 
     def __post_init__(self) -> None:

@@ -202,7 +202,7 @@ class TrainConfig:
 
     epochs: Annotated[int, Between(1, 10**6)] = 100
     batch_size: Annotated[int, Between(1, 10**6)] = 512
-    learning_rate: Annotated[float, Between(0, 1e20, above=True)] = 1e-3
+    learning_rate: Annotated[float, Between(0, 10**20, above=True)] = 1e-3
     validation_split: Annotated[float, Between(0, 1, below=True)] = 0.1
     threshold_split: Annotated[float, Between(0, 1, below=True)] = 0.0
     patience: Annotated[int, Between(0, 10**6, at_low="off")] = 0

@@ -166,7 +166,7 @@ def check_numbers(group: str, settings: Any) -> None:
         >>> from asd_jax.config import TrainConfig
         >>> TrainConfig(learning_rate=float("inf"))
         Traceback (most recent call last):
-        asd_jax.errors.UserError: train.learning_rate is inf; it must be above 0, at most 1000
+        asd_jax.errors.UserError: train.learning_rate is inf; it must be above 0, at most 10^20
     """
     cls: type = type(settings)
     known = _numbers_of(cls)

@@ -75,7 +75,7 @@ def test_a_line_says_key_value_and_range():
     for call, line in [
         (
             lambda: TrainConfig(learning_rate=INFINITE),
-            "train.learning_rate is inf; it must be above 0, at most 1e+20",
+            "train.learning_rate is inf; it must be above 0, at most 10^20",
         ),
         (
             lambda: TrainConfig(patience=2**63),
