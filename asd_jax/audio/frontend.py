@@ -358,10 +358,6 @@ def _checked(waveforms: jax.Array) -> jax.Array:
     return waveforms if waveforms.dtype == wanted else waveforms.astype(wanted)
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
