@@ -15,7 +15,7 @@ from absl import flags
 
 from asd_jax.commands import COMMANDS, CONFIG, PATHS, Command
 from asd_jax.errors import UserError, nearest
-from asd_jax.runtime.interruption import end_at_once, is_importing, stopped_line, stopping
+from asd_jax.runtime.interruption import end_at_once, handled_by, is_importing, stopped_line
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -121,12 +121,8 @@ def _terminable(own: bool) -> Iterator[None]:
             end_at_once(number, frame)
         raise _Stopped(number)
 
-    before = {each: signal.signal(each, stop) for each in stopping()}
-    try:
+    with handled_by(stop):
         yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _dispatch(arguments: list[str]) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -16,6 +16,20 @@ def stopping() -> list[signal.Signals]:
     """Signals that ask this process to stop; none that it was started to ignore, as by nohup."""
     known = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     return [each for each in known if signal.getsignal(each) is not signal.SIG_IGN]
+
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+@contextlib.contextmanager
+def handled_by(handler: Handler) -> Iterator[None]:
+    """Has each signal that asks to stop call `handler`, and restores what was there."""
+    before = {each: signal.signal(each, handler) for each in stopping()}
+    try:
+        yield
+    finally:
+        for each, own in before.items():
+            signal.signal(each, own)
 
 
 def stopped_line(number: int) -> str:

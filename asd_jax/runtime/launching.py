@@ -2,16 +2,15 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import FrameType
 
 from asd_jax.errors import UserError
-from asd_jax.runtime.interruption import stopping
+from asd_jax.runtime.interruption import handled_by
 
 MOST_PROCESSES = 100_000  # of a run
 
@@ -39,7 +38,13 @@ def launch(arguments: Sequence[str], count: int) -> int:
     with contextlib.ExitStack() as stack:
         said = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, count)]
         children: list[subprocess.Popen] = []
-        stack.enter_context(_passed_on(children))
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    child.send_signal(number)
+
+        stack.enter_context(handled_by(pass_on))
         try:
             for i in range(count):
                 output = said[i - 1] if i else None
@@ -67,23 +72,6 @@ def launch(arguments: Sequence[str], count: int) -> int:
     failed = [status for status in statuses if status]
     status = statuses[0] or (failed[0] if failed else 0)
     return 128 - status if status < 0 else status
-
-
-@contextlib.contextmanager
-def _passed_on(children: Sequence[subprocess.Popen]) -> Iterator[None]:
-    """Passes signals on to the children."""
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                child.send_signal(number)
-
-    before = {each: signal.signal(each, pass_on) for each in stopping()}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _free_port() -> int:
