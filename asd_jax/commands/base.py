@@ -92,18 +92,21 @@ def define_whole(
     values: flags.FlagValues, name: str, default: int | None, help_: str, bounds: Between
 ) -> None:
     """Adds a flag that is a whole number in a range."""
-    parser = _Number(flags.IntegerParser(), bounds)
-    serializer: Any = flags.ArgumentSerializer()
-    flags.DEFINE(parser, name, default, help_, values, serializer)
+    _define_number(flags.IntegerParser(), values, name, default, help_, bounds)
 
 
 def define_real(
     values: flags.FlagValues, name: str, default: float | None, help_: str, bounds: Between
 ) -> None:
     """Adds a flag that is a number in a range; neither NaN nor an infinity is in any."""
-    parser = _Number(flags.FloatParser(), bounds)
+    _define_number(flags.FloatParser(), values, name, default, help_, bounds)
+
+
+def _define_number(
+    parser: Any, values: flags.FlagValues, name: str, default: Any, help_: str, bounds: Between
+) -> None:
     serializer: Any = flags.ArgumentSerializer()
-    flags.DEFINE(parser, name, default, help_, values, serializer)
+    flags.DEFINE(_Number(parser, bounds), name, default, help_, values, serializer)
 
 
 def define_on_bad_clip(values: flags.FlagValues) -> None:
