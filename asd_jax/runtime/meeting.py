@@ -17,7 +17,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from asd_jax.errors import UserError
@@ -137,41 +137,11 @@ def _host(
             f"({(error.strerror or str(error)).lower()}); choose another one",
             exit_status=1,
         ) from error
-    connections: list[socket.socket] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(listener)
-        here: dict[int, dict] = {0: own}
-        answer: dict[str, Any] = {}
-        found, said = 0.0, False
-        while len(here) < own["count"]:
-            with contextlib.suppress(TimeoutError):
-                connection = stack.enter_context(_probed(listener.accept()[0]))
-                if (told := _heard(connection)) is not None:
-                    connections.append(connection)
-                    answer = answer or _unfit(told, here)
-                    here.setdefault(told["process"], told)
-            answer = answer or _told(here.values())
-            if answer:
-                found = found or time.monotonic()
-                if time.monotonic() - found > _AFTER:
-                    break
-                continue
-            missing = [str(i) for i in range(own["count"]) if i not in here]
-            left = until - time.monotonic()
-            if any(map(_is_closed, connections)):
-                answer = {"problem": LOST, "status": 1}
-            elif missing and left < 0:
-                answer = {"problem": _absent(missing, wait), "status": 1}
-            elif missing and not said and left < wait - 2:
-                say(f"waiting for {_named(missing)}, {wait:.0f} s at most")
-                said = True
-        answer = answer or _told(here.values())
-        if not answer:
-            everything = [told for _, told in sorted(here.items())]
-            answer = {
-                "problem": difference([each["states"] for each in everything]),
-                "devices": min(each["devices"] for each in everything),
-            }
+        connections: list[socket.socket] = []
+        accepted = _accepted(listener, stack, connections)
+        answer = _answer_of(accepted, connections, own, until, wait, say)
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.settimeout(5.0)
@@ -179,11 +149,60 @@ def _host(
     return answer
 
 
-def _told(here: Iterable[dict]) -> dict[str, Any]:
-    """The problem that some process tells, as an answer for all; empty if none does."""
-    for each in here:
-        if problem := each["states"].get(PROBLEM):
-            return {"problem": f"process {each['process']} of this run cannot start: {problem}"}
+def _accepted(
+    listener: socket.socket, stack: contextlib.ExitStack, connections: list[socket.socket]
+) -> Iterator[dict[str, Any] | None]:
+    """What each process says that comes; None when a moment has passed without one."""
+    while True:
+        told = None
+        with contextlib.suppress(TimeoutError):
+            connection = stack.enter_context(_probed(listener.accept()[0]))
+            if (told := _heard(connection)) is not None:
+                connections.append(connection)
+        yield told
+
+
+def _answer_of(
+    accepted: Iterator[dict[str, Any] | None],
+    connections: Sequence[socket.socket],
+    own: dict,
+    until: float,
+    wait: float,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The answer for all, once all are here, or one has a problem, is lost or does not come."""
+    here: dict[int, dict] = {0: own}
+    answer: dict[str, Any] = _told(own)
+    found, said = 0.0, False
+    while len(here) < own["count"]:
+        if (told := next(accepted)) is not None:
+            answer = answer or _told(told) or _unfit(told, here)
+            here.setdefault(told["process"], told)
+        if answer:  # also for those who come a little later
+            found = found or time.monotonic()
+            if time.monotonic() - found > _AFTER:
+                break
+            continue
+        missing = [str(i) for i in range(own["count"]) if i not in here]
+        left = until - time.monotonic()
+        if any(map(_is_closed, connections)):
+            answer = {"problem": LOST, "status": 1}
+        elif missing and left < 0:
+            answer = {"problem": _absent(missing, wait), "status": 1}
+        elif missing and not said and left < wait - 2:
+            say(f"waiting for {_named(missing)}, {wait:.0f} s at most")
+            said = True
+    everything = [told for _, told in sorted(here.items())]
+    return answer or {
+        "problem": difference([each["states"] for each in everything]),
+        "devices": min(each["devices"] for each in everything),
+    }
+
+
+def _told(of: dict) -> dict[str, Any]:
+    """The problem that a process tells, as an answer for all; empty if it has none."""
+    if problem := of["states"].get(PROBLEM):
+        return {"problem": f"process {of['process']} of this run cannot start: {problem}"}
     return {}
 
 
