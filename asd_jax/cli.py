@@ -16,6 +16,7 @@ from absl import flags
 from asd_jax.commands import COMMANDS, CONFIG, PATHS, Command
 from asd_jax.errors import UserError, nearest
 from asd_jax.runtime.interruption import end_at_once, handled_by, is_importing, stopped_line
+from asd_jax.runtime.streams import discard
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with _terminable(own):
             _dispatch(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
     except UserError as error:
         _end(str(error), error.exit_status, own)
     except KeyboardInterrupt as interrupt:
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         line = stopped_line(number)
         _exit(line, 128 + number, own)
     except BrokenPipeError:  # the reader of a pipe closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _end(f"{where}{error.strerror or error}", 1, own)

@@ -1,8 +1,6 @@
 """Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
-import contextlib
 import math
-import os
 import sys
 import time
 from typing import IO
@@ -10,18 +8,12 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asd_jax.runtime.streams import discard
+
 
 def is_terminal(stream: IO) -> bool:
     """True if the stream is a terminal."""
     return hasattr(stream, "isatty") and stream.isatty()
-
-
-def discard(stream: IO) -> None:
-    """Sends what is written to a stream, and waits to be, nowhere."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 class Reporter:

@@ -154,7 +154,7 @@ def test_a_process_lost_while_waiting_is_noticed_at_once(port, lost):
         "address = meeting.Address('127.0.0.1', port); "
         "meeting.meet(address, 3, index, {}, 1, 60.0, print)"
     )
-    command = [sys.executable, "-c", program, str(port), str(lost)]
+    command = [sys.executable, "-u", "-c", program, str(port), str(lost)]
     with (
         ThreadPoolExecutor(1) as pool,
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim,
