@@ -80,7 +80,14 @@ def test_sigterm_saves_and_a_second_run_is_refused_meanwhile(
     assert [json.loads(line)["epoch"] for line in log] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGHUP,
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGQUIT, marks=pytest.mark.slow),
+    ],
+)
 def test_other_signals_save_as_well(data, cache, tmp_path, number):
     """A terminal that is closed, a batch system, Ctrl+backslash."""
     process = start(
