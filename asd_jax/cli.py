@@ -16,7 +16,8 @@ from absl import flags
 from asd_jax.commands import COMMANDS, CONFIG, PATHS, Command
 from asd_jax.errors import UserError, nearest
 from asd_jax.runtime.interruption import end_at_once, handled_by, is_importing, stopped_line
-from asd_jax.runtime.streams import discard
+from asd_jax.runtime.memory import exhausted, is_exhausted, supervised
+from asd_jax.runtime.streams import discard, end
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     own = argv is None  # whether the process is the command's own
     try:
         with _terminable(own):
+            if own:
+                supervised()
             _dispatch(list(sys.argv[1:] if argv is None else argv))
             sys.stdout.flush()
     except UserError as error:
@@ -49,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe closed it
         discard(sys.stdout)
     except OSError as error:
+        if is_exhausted(error):
+            _out_of_memory(error, own)
         where = f"{error.filename}: " if error.filename else ""
         _end(f"{where}{error.strerror or error}", 1, own)
     except Exception as error:
@@ -57,14 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             if distributed.is_loss(error):
                 _end(distributed.LOST, 1, own)
-        if "RESOURCE_EXHAUSTED" not in str(error) and not isinstance(error, MemoryError):
-            traceback.print_exc()
-            _exit("", 1, own)
-        _end(
-            "out of memory; lower --config.train.batch_size, or train fewer machines or seeds",
-            1,
-            own,
-        )
+        if is_exhausted(error):
+            _out_of_memory(error, own)
+        traceback.print_exc()
+        _exit("", 1, own)
     sys.exit(0)
 
 
@@ -72,13 +73,19 @@ def _end(message: str, exit_status: int, own: bool) -> NoReturn:
     _exit(f"asd-jax: {message}", exit_status, own)
 
 
+def _out_of_memory(error: Exception, own: bool) -> NoReturn:
+    try:
+        line = str(exhausted(error, "this command", "allow more, or give it less at once"))
+    except MemoryError:
+        line = "out of memory; allow more"
+    _end(line, 1, own)
+
+
 def _exit(text: str, exit_status: int, own: bool) -> NoReturn:
     # Threads of libraries may be at work, for which Python's end would wait, for ever after some
     # errors. What ends with an error has nothing left to save.
     if _joined() or (own and _COMPUTING in sys.modules):
-        from asd_jax.runtime import distributed
-
-        distributed.end(text, exit_status)
+        end(text, exit_status)
     if text:
         with contextlib.suppress(OSError):  # nobody reads it any more
             print(text, file=sys.stderr)

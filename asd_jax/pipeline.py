@@ -136,6 +136,7 @@ def _run_system(
     """Runs one system, in this process or in several, of which the first one writes."""
     writes = distributed.is_primary()
     detector = make_detector(config)
+    detector.cache_dir = options.cache_dir
     clips = found_alike(lambda: find_chosen(detector, data_dir, reporter.line, options.on_bad_clip))
     truth = None
     if options.ground_truth is not None:
@@ -151,7 +152,7 @@ def _run_system(
     embedder = embedder_of(config, options.cache_dir) if pretrained else None
     ahead = CompiledAhead(detector, clips)
     meanwhile = (lambda: None) if distributed.several() else ahead.start
-    with run_dir.lock() if writes else contextlib.nullcontext():
+    with run_dir.lock(reporter.line) if writes else contextlib.nullcontext():
         if writes:
             run_dir.check(config)
         training, test = features_of(
@@ -231,7 +232,7 @@ def _run_members(
     options: dict[str, Any],
 ) -> None:
     """Runs the unfinished members, then combines all."""
-    with run_dir.lock():
+    with run_dir.lock(reporter.line):
         run_dir.check(config, but_for=(MEMBERS,))
         wanted = member_runs(config, data_dir, members_dir, reporter.line)
         set_up(fleets_of((member for _, member in wanted.values()), data_dir))

@@ -1,5 +1,6 @@
 """The record of a command, and flags and services that several commands share."""
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -206,19 +207,30 @@ def define_cores(values: flags.FlagValues) -> None:
     define_whole(values, "cores", None, text, Between(1, 10**6))
 
 
+def define_cache_dir(values: flags.FlagValues, what: str) -> None:
+    """Adds --cache_dir, which `prepare_jax` takes."""
+    text = f"for {what}; in your cache folder by default"
+    flags.DEFINE_string("cache_dir", None, text, flag_values=values)
+
+
 def prepare_jax(
     cache_dir: str | None = None, cores: int | None = None, *, alone: bool = True
 ) -> None:
     """Keeps compiled programs, and lets JAX's devices be chosen by the cores.
 
     Args:
-        cache_dir: folder of the programs; the user's by default.
+        cache_dir: of this process, for the programs and for all that has no other place given; the
+            user's by default.
         cores: as of `runtime.cores.claim`.
         alone: as there.
     """
     from asd_jax.features.cache import default_cache_dir
     from asd_jax.runtime.compilation import keep_compiled
-    from asd_jax.runtime.cores import claim
+    from asd_jax.runtime.cores import claim, usable_cores
+    from asd_jax.runtime.memory import check_limits
 
     claim(cores, alone=alone)
-    keep_compiled(cache_dir or default_cache_dir())
+    check_limits(usable_cores())
+    if cache_dir:
+        os.environ["ASD_JAX_CACHE"] = cache_dir
+    keep_compiled(default_cache_dir())

@@ -13,6 +13,7 @@ from absl import flags
 from asd_jax.commands.base import (
     CONFIG,
     Command,
+    define_cache_dir,
     define_cores,
     define_ground_truth,
     define_on_bad_clip,
@@ -50,6 +51,7 @@ def _define_score(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     _define_false_alarms(values)
+    define_cache_dir(values, "compiled programs and fetched weights")
     define_cores(values)
     define_on_bad_clip(values)
     define_format(values)
@@ -71,7 +73,7 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     from asd_jax import pipeline
     from asd_jax.fitting import recordings
 
-    prepare_jax(cores=values.cores)
+    prepare_jax(values.cache_dir, values.cores)
     rows = recordings.score_files(
         pipeline.load(values.run_dir),
         _files(words),

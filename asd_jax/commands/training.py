@@ -9,6 +9,7 @@ from absl import flags
 from asd_jax.commands.base import (
     CONFIG,
     Command,
+    define_cache_dir,
     define_cores,
     define_ground_truth,
     define_on_bad_clip,
@@ -36,12 +37,7 @@ def _define_run(values: flags.FlagValues) -> None:
     define_source(values)
     define_ground_truth(values)
     flags.DEFINE_string("out_dir", None, "run directory to make or continue", flag_values=values)
-    flags.DEFINE_string(
-        "cache_dir",
-        None,
-        "for features and compiled programs; a folder of yours",
-        flag_values=values,
-    )
+    define_cache_dir(values, "features, compiled programs and fetched weights")
     flags.DEFINE_string(
         "members_dir",
         None,
@@ -100,6 +96,7 @@ def _define_run(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.config import load_config
     from asd_jax.runtime import distributed
+    from asd_jax.runtime.supervision import supervise
     from asd_jax.runtime.text_tables import terminal_width
 
     place = None
@@ -110,7 +107,7 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
     if place == distributed.HERE:
         _launch(values, overrides)
     if place is not None:
-        distributed.supervise()
+        supervise(distributed.why_ended)
     try:
         source = source_of(values)
         # Without a configuration there are recordings of one's own.
@@ -185,12 +182,7 @@ def _define_reproduce(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "out_dir", None, "folder for the runs and tables, or to go on in", flag_values=values
     )
-    flags.DEFINE_string(
-        "cache_dir",
-        None,
-        "for features and compiled programs; a folder of yours",
-        flag_values=values,
-    )
+    define_cache_dir(values, "features, compiled programs and fetched weights")
     flags.DEFINE_bool(
         "dry_run",
         False,

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -82,6 +83,7 @@ class Detector(abc.ABC):
             a machine or section (`scope`) is then that network with a calibration of its own.
         float64: whether clips are pooled and scored in float64, on any device.
         by_gradient: whether a place of a map counts by how strongly the score depends on it, too.
+        cache_dir: where weights that are fetched are kept; in the user's cache by default.
     """
 
     Config: ClassVar[type[DetectorConfig]]
@@ -91,6 +93,7 @@ class Detector(abc.ABC):
     joint: ClassVar[bool] = False
     float64: ClassVar[bool] = False
     by_gradient: ClassVar[bool] = True
+    cache_dir: os.PathLike | str | None = None
 
     def __init__(self, config: RunConfig):
         self.config = config

@@ -50,7 +50,7 @@ from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.errors import UserError
-from asd_jax.features.cache import default_cache_dir
+from asd_jax.features.cache import folder_of
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.models import MobileNetV2
 from asd_jax.models.pretrained.imported import load_imagenet_mobilenet
@@ -215,7 +215,7 @@ class PictureMobileNetDetector(Detector):
                     weights_file(
                         self.settings.weights,
                         self.settings.weights_sha256,
-                        cache_dir=default_cache_dir(),
+                        cache_dir=folder_of(self.cache_dir),
                     )
                 )
                 variables = {name: {**variables[name], **loaded[name]} for name in variables}

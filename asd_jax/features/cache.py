@@ -31,6 +31,10 @@ _DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "OUT_OF_RANGE", "NOT_FOUND")
 # Declared rows of the Zarr array: an entry's length is known only when its last clip is read, and
 # one shape for all lets two processes open the same array. Also the limit of int32.
 MAX_FRAMES = 2**31 - 1
+# Kinds of URL that can be written to and last, and seconds that a bucket has to answer.
+_SCHEMES = ("gs", "s3", "file")
+_PATIENCE = 60.0
+_LONG = 200  # characters of TensorStore's reason that are shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +174,9 @@ class Writer:
 
     def __init__(self, entry: Entry):
         self._place = entry.place
+        if "://" not in self._place:  # the system's reason is shorter than TensorStore's
+            with disk_errors(self._place):
+                Path(self._place).expanduser().mkdir(parents=True, exist_ok=True)
         with _cache_errors("write", self._place):
             self._store = entry.open(create=True)
         self._fill = np.nan if np.dtype(entry.dtype).kind == "f" else 0
@@ -248,6 +255,8 @@ def _cache_errors(verb: str, place: str) -> Iterator[None]:
     """Turns TensorStore's errors, whose text holds the system's error, into one line."""
     try:
         yield
+    except TimeoutError:
+        raise
     except (ValueError, OSError) as error:
         text = str(error)
         code = re.search(r"os_error_code='(\d+)'", text)
@@ -255,13 +264,50 @@ def _cache_errors(verb: str, place: str) -> Iterator[None]:
             with contextlib.suppress(OSError), disk_errors(place):
                 raise OSError(int(code[1]), text) from error
         reason = text.split(" [")[0]
+        if len(reason) > _LONG:  # whose last part is what happened
+            reason = reason.rpartition(": ")[2][:_LONG]
         raise UserError(f"cannot {verb} the cache {place}: {reason}", exit_status=1) from error
+
+
+def place_of(cache_dir: os.PathLike | str | None) -> str:
+    """The cache's folder or URL; the user's by default.
+
+    Raises:
+        UserError: it is a URL that cannot be a cache, or a bucket that does not answer.
+    """
+    place = os.fspath(cache_dir or default_cache_dir())
+    scheme, separator, _ = place.partition("://")
+    if not separator:
+        return place
+    if scheme not in _SCHEMES:
+        raise UserError(
+            f"the cache cannot be {place}: give a folder, or a bucket as gs://… or s3://…"
+        )
+    try:
+        with _cache_errors("read", place):
+            store = ts.KvStore.open(_kvstore(place)).result(timeout=_PATIENCE)
+            store.read("index.json").result(timeout=_PATIENCE)
+    except TimeoutError as error:
+        raise UserError(
+            f"the cache {place} does not answer within {_PATIENCE:g} s; correct its name or the "
+            "credentials, or give a folder",
+            exit_status=1,
+        ) from error
+    return place
 
 
 def default_cache_dir() -> str:
     """$ASD_JAX_CACHE, or asd_jax in the user's cache folder ($XDG_CACHE_HOME, ~/.cache)."""
-    if place := os.environ.get("ASD_JAX_CACHE"):
-        return place
+    return os.environ.get("ASD_JAX_CACHE") or _users_folder()
+
+
+def folder_of(cache_dir: os.PathLike | str | None) -> str:
+    """A folder for files that are fetched: the cache, or the user's where that is a bucket."""
+    place = os.fspath(cache_dir or default_cache_dir())
+    return _users_folder() if "://" in place else place
+
+
+def _users_folder() -> str:
     try:
         return str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asd_jax")
     except RuntimeError as error:

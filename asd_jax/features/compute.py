@@ -19,12 +19,13 @@ from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.identity import UNREADABLE
 from asd_jax.data.levels import Level
 from asd_jax.errors import UserError
-from asd_jax.features.cache import default_cache_dir
+from asd_jax.features.cache import place_of
 from asd_jax.features.entries import Options, Piece, find, find_or_compute
 from asd_jax.features.request import ClipFrontEnd, FeatureSettings
 from asd_jax.features.table import FeatureSet
 from asd_jax.runtime import distributed
 from asd_jax.runtime.cores import usable_cores
+from asd_jax.runtime.memory import needed_for
 
 _ENTRY_CLIPS = 1024
 
@@ -53,7 +54,7 @@ def compute_features(
         front_end: computes the features, on JAX's default device.
         channel: of recordings with several, as of `asd_jax.data.read`.
         cache_dir: folder, or URL that TensorStore knows (gs://..., s3://...); by default that
-            of `default_cache_dir`.
+            of `asd_jax.features.cache.default_cache_dir`.
         on_bad_clip: "stop" raises on a clip that has no features: not readable, shorter than
             `min_frames`, or with values that are not finite; "skip" reports it and leaves it out.
         report: called with each line for the user; lines about an entry's recordings are
@@ -81,20 +82,21 @@ def compute_features(
         )
     clips = ClipTable.of(clips)
     settings = FeatureSettings(front_end, channel, min_frames, fill_frames)
-    place = str(cache_dir or default_cache_dir())
+    place = place_of(cache_dir)
     threads = max(2, usable_cores()) if threads is None else threads
     options = Options(place, on_bad_clip, threads, verify, meanwhile or _nothing)
     rows = _pieces(clips)
     progress = progress or (lambda done: None)
-    if distributed.several():
-        # Each process computes its own pieces; after the barrier the cache has all of them.
-        own = (clips[rows[i]] for i in range(len(rows)) if distributed.is_own(i))
-        find_or_compute(own, settings, options, _silent, progress)
-        distributed.barrier("features")
-        pieces = [_find_shared(clips[some], settings, options, report) for some in rows]
-    else:
-        each = (clips[some] for some in rows)
-        pieces = find_or_compute(each, settings, options, report, progress)
+    with needed_for("features", "allow more, or use fewer cores at once (--cores)"):
+        if distributed.several():
+            # Each process computes its own pieces; after the barrier the cache has all of them.
+            own = (clips[rows[i]] for i in range(len(rows)) if distributed.is_own(i))
+            find_or_compute(own, settings, options, _silent, progress)
+            distributed.barrier("features")
+            pieces = [_find_shared(clips[some], settings, options, report) for some in rows]
+        else:
+            each = (clips[some] for some in rows)
+            pieces = find_or_compute(each, settings, options, report, progress)
     progress(len(clips))
     return _joined(clips, front_end, rows, pieces)
 

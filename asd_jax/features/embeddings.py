@@ -30,7 +30,7 @@ from asd_jax.audio.openl3_frontend import OpenL3FrontEnd, count_windows, pad_to_
 from asd_jax.config import Config
 from asd_jax.errors import UserError
 from asd_jax.features.batches import read_blocks
-from asd_jax.features.cache import default_cache_dir
+from asd_jax.features.cache import folder_of
 from asd_jax.features.table import Features
 from asd_jax.models.openl3 import OpenL3
 from asd_jax.models.pretrained.openl3_file import load_openl3, save_openl3
@@ -355,7 +355,7 @@ def embedder_of(config: Config, cache_dir: os.PathLike | str | None = None) -> E
         wanted.sha256,
         size=wanted.size,
         hop=wanted.hop,
-        cache_dir=cache_dir or default_cache_dir(),
+        cache_dir=folder_of(cache_dir),
     )
 
 

@@ -21,9 +21,14 @@ from asd_jax.fitting.lengths import FRAMES
 from asd_jax.fitting.pooled import pool_clips, pool_program, take
 from asd_jax.runtime import distributed
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
+from asd_jax.runtime.memory import needed_for
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.training import train
 from asd_jax.training.programs import Programs
+
+_LESS_AT_ONCE = (
+    "allow more, lower --config.train.batch_size, or train fewer machines or seeds at once"
+)
 
 
 def fit_clips(
@@ -52,16 +57,18 @@ def fit_clips(
     models = layout.models
     weights: Any = {}
     if detector.config.detector.trains:
-        weights = train(
-            programs.task if programs else detector.task(layout.n_labels),
-            layout.fleet,
-            features,
-            layout.settings,
-            reporter=reporter,
-            programs=programs,
-            **training_options,
-        )
-    calibration = _calibrate(detector, features, layout, weights, reporter, kept_dir)
+        with needed_for("training", _LESS_AT_ONCE):
+            weights = train(
+                programs.task if programs else detector.task(layout.n_labels),
+                layout.fleet,
+                features,
+                layout.settings,
+                reporter=reporter,
+                programs=programs,
+                **training_options,
+            )
+    with needed_for("calibration", "allow more, or fit fewer machines at once"):
+        calibration = _calibrate(detector, features, layout, weights, reporter, kept_dir)
     if not detector.config.detector.trains:
         rows = [layout.groups[model.machine, model.section] for model in models]
         for line in detector.notes(calibration, [features.clips[each] for each in rows]):
@@ -128,6 +135,8 @@ def _calibrate(
             compute = functools.partial(detector.calibrate, learned)
             calibrations[m] = _kept(kept_dir and kept_dir / f"{m}.npz", compute)
         except UserError as error:
+            if error.exit_status != 2:  # the disk, not the clips
+                raise
             reporter.line(f"{model.name}: {error}; its scores will be NaN")
             problem = error
         reporter.advance(m + 1)

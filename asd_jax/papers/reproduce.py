@@ -31,10 +31,11 @@ from asd_jax.runs.clips import choose_clips
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import chosen_members
 from asd_jax.runs.fleets import fleets_of
-from asd_jax.runs.plan import about, describe, plan_clips, size
+from asd_jax.runs.plan import about, describe, plan_clips
 from asd_jax.runs.report import remarks_on
 from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.files import atomic_write
+from asd_jax.runtime.memory import size
 from asd_jax.runtime.progress import Reporter
 
 

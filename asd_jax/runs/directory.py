@@ -18,6 +18,7 @@ from asd_jax import config as configs
 from asd_jax.config import Config, MembersConfig, plugins
 from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
+from asd_jax.runs.owner import Owner
 from asd_jax.runtime.files import atomic_write, disk_errors
 
 PACKAGES = (
@@ -66,8 +67,11 @@ class RunDirectory:
         self.report_html = self.path / "report.html"
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, report: Callable[[str], None] = lambda line: None) -> Iterator[None]:
         """Locks the folder against a second run until this process ends, however it ends.
+
+        Args:
+            report: called with a line where the process before was ended without a word.
 
         Raises:
             UserError: another process is running in the folder.
@@ -79,21 +83,21 @@ class RunDirectory:
             raise UserError(
                 f"--out_dir={self.path}: {error.strerror}; choose a folder that can be written to"
             ) from error
-        try:
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
                 raise UserError(
-                    f"{self.path} is in use by {owner}; wait for it or choose another --out_dir"
+                    f"{self.path} is in use by {Owner.read(file).name or 'another process'}; wait "
+                    "for it or choose another --out_dir"
                 ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
-            yield
-        finally:
-            file.close()
+            if line := Owner.read(file).why_ended():
+                report(line)
+            Owner.of_this_process().write(file)
+            try:
+                yield
+            finally:
+                Owner().write(file)
 
     @property
     def finished(self) -> bool:

@@ -19,6 +19,7 @@ from asd_jax.fitting.layout import (
     with_perturbed,
 )
 from asd_jax.runs.lengths import frames_of_header, too_short
+from asd_jax.runtime.memory import size
 from asd_jax.training.cost import Cost, estimate_cost
 
 
@@ -68,11 +69,6 @@ def frames_of(
             raise UserError(short.line)
         raise UserError("no training clip can be used; `asd-jax index` says what is wrong")
     return clips[kept], np.array(n_frames)
-
-
-def size(n: int) -> str:
-    """Formats a number of bytes."""
-    return f"{n / 2**30:.2f} GiB" if n >= 2**29 else f"{n / 2**20:.1f} MiB"
 
 
 def about(seconds: float) -> str:

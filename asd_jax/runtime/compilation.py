@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def keep_compiled(cache_dir: os.PathLike | str) -> None:
     settings: Any = jax.config  # whose type does not list them
     if settings.jax_compilation_cache_dir or "://" in os.fspath(cache_dir):
         return
+    # A full disk makes programs compile again, which JAX would warn of for each.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]
     jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir) / _COMPILED / kind))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

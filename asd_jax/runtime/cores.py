@@ -1,4 +1,4 @@
-"""Cores and memory that this process may use, and JAX's devices on CPUs by them.
+"""Cores that this process may use, and JAX's devices on CPUs by them.
 
 Small products and transforms do not fill two cores, far less sixteen; models and clips do. So on
 a CPU a command makes one device a core, of one thread each, where its models can be trained side
@@ -12,12 +12,12 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 from asd_jax.errors import UserError
+from asd_jax.runtime.control_groups import files, quota
 
 # How the user may have said so already; then nothing is changed.
 _USERS = ("NPROC", "JAX_NUM_CPU_DEVICES")
@@ -131,66 +131,14 @@ def choose(fleets: Sequence[Fleet], cores: int) -> Devices:
     return Devices(count, 1 if count == cores else cores)
 
 
-def usable_memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or fewer by its control group."""
-    try:
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        machine = 2**33
-    limits = [_number(path) for path in _group_files("memory.max", "memory.limit_in_bytes")]
-    return int(min([machine, *(limit for limit in limits if limit)]))
-
-
 def _all_cores() -> int:
     """Cores that this process may use: by its affinity, and by its control group's quota."""
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    quotas = [_quota(path) for path in _group_files("cpu.max", "cpu.cfs_quota_us")]
-    return max(1, min([count, *(math.floor(quota) for quota in quotas if quota)]))
-
-
-def _quota(path: Path) -> float | None:
-    """Cores that a control group may use at a time; None without a limit."""
-    if path.name == "cpu.max":  # as in "150000 100000"
-        quota, _, period = _text(path).partition(" ")
-        return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
-    quota, period = _text(path), _text(path.with_name("cpu.cfs_period_us"))
-    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() else None
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text.isdecimal() else None  # "max" is no limit
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _group_files(name: str, name_of_v1: str, root: Path = Path("/")) -> list[Path]:
-    """A setting's files in this process's control groups and those above it, of both versions."""
-    files = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        kind = name.partition(".")[0]
-        if not controllers:
-            top, own = root / "sys/fs/cgroup", name
-        elif kind in controllers.split(","):
-            top, own = root / "sys/fs/cgroup" / controllers, name_of_v1
-            if not top.exists():
-                top = root / "sys/fs/cgroup" / kind
-        else:
-            continue
-        place = top / group.strip("/")
-        # In a container the group's path may be that on the host, which is not seen inside.
-        places = [place, *place.parents] if place.exists() else [top]
-        files += [each / own for each in places if each == top or top in each.parents]
-    return [file for file in files if file.is_file()]
+    quotas = [quota(path) for path in files("cpu.max", "cpu.cfs_quota_us")]
+    return max(1, min([count, *(math.floor(cores) for cores in quotas if cores)]))
 
 
 def _is_chosen() -> bool:

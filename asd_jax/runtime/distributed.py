@@ -12,11 +12,8 @@ import json
 import os
 import re
 import signal
-import sys
-import threading
-import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +22,6 @@ from jax.experimental import multihost_utils
 from asd_jax.errors import UserError
 from asd_jax.runtime import meeting
 from asd_jax.runtime.agreement import difference
-from asd_jax.runtime.interruption import stopping
 from asd_jax.runtime.launching import MOST_PROCESSES
 
 # Seconds without a heartbeat after which a process counts as lost; those that processes which have
@@ -300,59 +296,13 @@ def is_loss(error: BaseException) -> bool:
     return joined() and bool(re.search("Gloo|NCCL|coordination|UNAVAILABLE", str(error)))
 
 
-def end(message: str, exit_status: int) -> NoReturn:
-    """Ends this process at once; the usual exit would wait for the other processes."""
-    with contextlib.suppress(OSError):  # of a pipe that nobody reads any more
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        if message:
-            print(message, file=sys.stderr)
-        sys.stderr.flush()
-    os._exit(exit_status)
+def why_ended(number: signal.Signals, output: bytes) -> str | None:
+    """What to say where JAX's runtime has aborted a process, as others were lost; else None.
 
-
-def supervise() -> None:
-    """Continues in a child process, where the call returns, while this process waits for it.
-
-    When another process of the run is lost, JAX's runtime aborts the child with a trace of its own
-    stack. The parent prints one line instead, and ends with the child's status.
+    Args:
+        number: signal that ended the process.
+        output: last lines of native code.
     """
-    read, write = os.pipe()
-    life_read, life_write = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # nothing of JAX runs yet
-        child = os.fork()
-    if child:
-        os.close(write)
-        os.close(life_read)
-        _wait_for(child, read)
-    os.close(read)
-    os.close(life_write)
-
-    def end_with_parent() -> None:
-        os.read(life_read, 1)  # returns when the parent has ended, for any reason
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    # Python's output stays where it is; the runtime's log, by file descriptor, goes to the parent.
-    sys.stdout.flush()
-    sys.stdout, sys.stderr = (os.fdopen(os.dup(place), "w", buffering=1) for place in (1, 2))
-    os.dup2(write, 1)
-    os.dup2(write, 2)
-    os.close(write)
-
-
-def _wait_for(child: int, log: int) -> NoReturn:
-    """Passes signals on to the child, waits for its end, and reports it."""
-    for each in stopping():
-        signal.signal(each, lambda number, frame: os.kill(child, number))
-    with os.fdopen(log, "rb") as file:
-        output = b"".join(collections.deque(file, maxlen=1000))  # the last lines
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        if os.WTERMSIG(status) == signal.SIGABRT and b"JAX distributed service" in output:
-            end(f"asd-jax: {UNMET if b'RegisterTask' in output else LOST}", 1)
-        sys.stderr.write(output.decode(errors="replace"))
-        number = signal.Signals(os.WTERMSIG(status))
-        end(f"asd-jax: stopped by {number.name}", 128 + number)
-    os._exit(os.waitstatus_to_exitcode(status))
+    if number != signal.SIGABRT or b"JAX distributed service" not in output:
+        return None
+    return UNMET if b"RegisterTask" in output else LOST

@@ -75,11 +75,24 @@ def disk_errors(path: os.PathLike | str) -> Iterator[None]:
         if error.errno is None:  # not the disk's: other libraries raise OSError too
             raise
         reason = _DISK_ERRORS.get(error.errno, error.strerror)
+        if error.errno == errno.ENOSPC and _lacks_inodes(path):
+            reason = "the file system has no inodes left for further files (see df -i)"
         raise UserError(
             f"cannot write {path}: {reason}; correct that and run the same command again, it "
             "continues where it stopped",
             exit_status=1,
         ) from error
+
+
+def _lacks_inodes(path: os.PathLike | str) -> bool:
+    """Whether the file system of a path that may not exist has no inode left."""
+    place = Path(path).expanduser().absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    with contextlib.suppress(OSError):
+        system = os.statvfs(place)
+        return bool(system.f_files) and system.f_favail == 0
+    return False
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from asd_jax.config import TrainConfig
 from asd_jax.features.table import Features
 from asd_jax.runtime import distributed
-from asd_jax.runtime.cores import usable_memory
+from asd_jax.runtime.memory import usable_memory
 from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.runtime.side_by_side import in_order
 from asd_jax.training import fleet

@@ -12,7 +12,7 @@ from recordings import FRONT_END, rows
 
 from asd_jax.errors import UserError
 from asd_jax.features import cache as feature_cache
-from asd_jax.features.cache import Index, default_cache_dir
+from asd_jax.features.cache import Index, default_cache_dir, folder_of
 from asd_jax.features.compute import compute_features
 
 
@@ -129,7 +129,7 @@ def test_a_place_that_cannot_be_is_one_line(clips, compute, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="a part of the path is a file"):
         compute(clips, cache_dir=tmp_path / "file")
-    with pytest.raises(UserError, match="cannot .* the cache nonsense://bucket"):
+    with pytest.raises(UserError, match="the cache cannot be nonsense://bucket"):
         compute(clips, cache_dir="nonsense://bucket")
 
 
@@ -159,6 +159,36 @@ def test_where_the_cache_is(monkeypatch):
     assert default_cache_dir() == "/scratch/asd_jax"
     monkeypatch.setenv("ASD_JAX_CACHE", "gs://bucket/features")
     assert default_cache_dir() == "gs://bucket/features"
+
+
+@pytest.mark.parametrize("place", ["http://host/x", "https://host/x", "memory://x", "foo://x"])
+def test_urls_that_cannot_be_a_cache_are_refused_at_once(clips, place):
+    with pytest.raises(UserError, match=f"the cache cannot be {place}: give a folder, or a bucket"):
+        compute_features(clips, FRONT_END, cache_dir=place)
+
+
+def test_a_bucket_that_does_not_answer_is_given_up(clips, monkeypatch):
+    class Silent:
+        def result(self, timeout):
+            raise TimeoutError
+
+    monkeypatch.setattr(feature_cache.ts.KvStore, "open", lambda spec: Silent())
+    with pytest.raises(UserError, match="gs://bucket/x does not answer within 60 s; correct") as e:
+        compute_features(clips, FRONT_END, cache_dir="gs://bucket/x")
+    assert e.value.exit_status == 1
+
+
+def test_a_cache_that_cannot_be_written_is_a_short_line(clips):
+    with pytest.raises(UserError) as caught:
+        compute_features(clips, FRONT_END, cache_dir="/proc/nothing/cache")
+    assert len(str(caught.value)) < 250 and "No such file or directory" in str(caught.value)
+
+
+def test_fetched_files_of_a_bucket_are_in_the_users_folder(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/scratch")
+    monkeypatch.setenv("ASD_JAX_CACHE", "gs://bucket/features")
+    assert folder_of(None) == folder_of("s3://other") == "/scratch/asd_jax"
+    assert folder_of("here") == "here"
 
 
 def compute_in_process(clips, cache_dir, barrier, results):
