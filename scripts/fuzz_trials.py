@@ -74,6 +74,8 @@ def _be_child(work: Callable[[], object], files: Sequence[int], mebibytes: int |
         nothing = os.open(os.devnull, os.O_RDONLY)
         for number, file in enumerate((nothing, *files)):
             os.dup2(file, number)
+        # Not those of a test, which may write elsewhere.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         if mebibytes is not None:
             limit = _status_kib("VmSize") * 1024 + mebibytes * 2**20
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
