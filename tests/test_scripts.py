@@ -1,6 +1,7 @@
 """Programs beside the package that figures in the documentation are from."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +54,16 @@ def test_random_input_is_taken_or_refused(fuzzer, count, monkeypatch, capsys):
     assert script(fuzzer, monkeypatch).main(["--seed=3", f"--count={count}"]) == 0
     out, err = capsys.readouterr()
     assert not err and out.startswith(f"seed 3, {count} trials") and "wrong" in out
+
+
+@pytest.mark.slow
+def test_wrong_command_lines_are_done_or_refused():
+    """In a process of its own, in which JAX has not started and which may be forked."""
+    program = Path(__file__).parent.parent / "scripts" / "fuzz_command_lines.py"
+    arguments = [sys.executable, program, "--seed=3", "--count=26"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("seed 3, 26 trials")
 
 
 def row(section, seed, clip, label, score):
