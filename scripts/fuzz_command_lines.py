@@ -30,7 +30,7 @@ from asd_jax import cli
 from asd_jax.commands import COMMANDS
 
 _SECONDS = 120.0
-_LONGEST_LINE = 1000
+_LONGEST_LINE = 1000  # beside what was given
 _SETTINGS = ("--config=mel_mahalanobis", "--config.front_end.n_mels=16", "--config.seeds=0")
 
 # By command, complete requests; {} are places, see `_places`.
@@ -184,7 +184,7 @@ def try_line(root: Path, name: str, rng: random.Random) -> Outcome:
     before = _state(root)
     ended = _run(root, arguments)
     what = " ".join(map(ascii, arguments))[:_LONGEST_LINE]
-    wrong = [_wrong(ended), *_half_written(root / "work")]
+    wrong = [_wrong(ended, max(map(len, arguments))), *_half_written(root / "work")]
     # A command that may write there is told to by its out_dir, and has done so where it ended well.
     changed = [path for path, state in _state(root).items() if before.get(path, state) != state]
     lost = before.keys() - _state(root).keys()
@@ -200,8 +200,8 @@ def try_line(root: Path, name: str, rng: random.Random) -> Outcome:
     return Outcome("done" if ended.status == 0 else "refused", what)
 
 
-def _wrong(ended: Ended) -> str:
-    """What is wrong about a process's end; empty if nothing."""
+def _wrong(ended: Ended, longest: int) -> str:
+    """What is wrong about a process's end; empty if nothing. `longest` is a word's length."""
     if ended.status is None:
         return f"not done after {_SECONDS:.0f} s: {ended.err[-_LONGEST_LINE:]}"
     if "Traceback" in ended.out + ended.err or ended.status not in (0, 1, 2):
@@ -211,7 +211,7 @@ def _wrong(ended: Ended) -> str:
     lines = ended.err.splitlines()
     said = [line for line in lines if line.startswith("asd-jax: ")]
     # Lines of progress may stand before it.
-    if not said or said[-1] != lines[-1] or len(said[-1]) > _LONGEST_LINE:
+    if not said or said[-1] != lines[-1] or len(said[-1]) > _LONGEST_LINE + 2 * longest:
         return (
             f"status {ended.status}, not one line at the end: {ended.err[-2 * _LONGEST_LINE :]!r}"
         )
