@@ -11,8 +11,6 @@ done again alone: --seed=SEED --first=NUMBER --count=1. The exit status is 1 if 
 but a `UserError` or an accepted value.
 """
 
-import argparse
-import collections
 import contextlib
 import dataclasses
 import io
@@ -21,9 +19,10 @@ import random
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import flags
+from fuzz_trials import Outcome, do_trials
 
 from asd_jax import cli
 from asd_jax.commands import COMMANDS
@@ -31,7 +30,6 @@ from asd_jax.config import Config, from_dict, load_config, override, shipped_con
 from asd_jax.config.reference import Key, reference
 from asd_jax.detectors import make_detector, registry
 from asd_jax.errors import UserError
-from asd_jax.runtime.text_tables import aligned
 
 _LONGEST_LINE = 400
 _NUMBERS: tuple[Any, ...] = (
@@ -60,20 +58,6 @@ _TEXTS = (
     *("none", "true", "1,2", "1,nan", "(1, 2", "[inf]", "'1'", "--", "a.b", "9" * 5000, "é" * 300),
 )
 _BROKEN = ("nan", "inf", "-inf", "1e300", "-1e300", str(10**30), str(-(10**30)), "many", "1,2", "")
-
-
-class Outcome(NamedTuple):
-    """How a trial ended.
-
-    Attributes:
-        word: "accepted", "refused", or "wrong".
-        what: what was tried.
-        error: what is wrong about it; empty otherwise.
-    """
-
-    word: str
-    what: str
-    error: str = ""
 
 
 def number_of(rng: random.Random) -> Any:
@@ -219,28 +203,13 @@ def run(arguments: list[str]) -> tuple[int, str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Does the trials and prints a table of how they ended; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seed", type=int, default=0, help="of all that is random")
-    parser.add_argument("--count", type=int, default=2000, help="trials")
-    parser.add_argument("--first", type=int, default=0, help="number of the first one")
-    given = parser.parse_args(argv)
     configs = {name: load_config(name) for name in shipped_configs()}
-    kinds = [*_CHANGES, "command"]
-    ended: collections.Counter[tuple[str, str]] = collections.Counter()
-    for number in range(given.first, given.first + given.count):
-        rng = random.Random(f"{given.seed} {number}")
-        kind = kinds[number % len(kinds)]
-        found = try_command(rng, configs) if kind == "command" else try_change(rng, kind, configs)
-        word = found.word
-        ended[kind, word] += 1
-        if word == "wrong":
-            print(f"trial {number}, {kind}: {found.what}\n{found.error}", file=sys.stderr)
-        if (done := number - given.first + 1) % 500 == 0:
-            print(f"{done} of {given.count}", flush=True)
+
+    def trial(kind: str, rng: random.Random) -> Outcome:
+        return try_command(rng, configs) if kind == "command" else try_change(rng, kind, configs)
+
     words = ("accepted", "refused", "wrong")
-    rows = [[kind, *(str(ended[kind, word]) for word in words)] for kind in kinds]
-    print(*aligned([["changed by", *words], *rows], right=(1, 2, 3)), sep="\n")
-    return int(any(word == "wrong" for _, word in ended))
+    return do_trials(argv, __doc__, 2000, [*_CHANGES, "command"], trial, words)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Programs beside the package that figures in the documentation are from."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from asd_jax.evaluation.pseudo_auc import SectionScores
 from asd_jax.evaluation.results import ScoreRow
 
 
-def script(name):
+def script(name, monkeypatch=None):
     path = Path(__file__).parent.parent / "scripts" / f"{name}.py"
+    if monkeypatch:  # a script that imports another
+        monkeypatch.syspath_prepend(path.parent)
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -46,10 +49,21 @@ def test_shares_of_maps_by_hand():
     assert on_frames[:, 0].tolist() == [1.0, 1.0, 2.0, 2.0, 0.0]
 
 
-def test_random_settings_are_accepted_or_refused(capsys):
-    assert script("fuzz_settings").main(["--seed=3", "--count=100"]) == 0
+@pytest.mark.parametrize(("fuzzer", "count"), [("fuzz_settings", 100), ("fuzz_recordings", 64)])
+def test_random_input_is_taken_or_refused(fuzzer, count, monkeypatch, capsys):
+    assert script(fuzzer, monkeypatch).main(["--seed=3", f"--count={count}"]) == 0
     out, err = capsys.readouterr()
-    assert not err and "wrong" in out.splitlines()[0]
+    assert not err and out.startswith(f"seed 3, {count} trials") and "wrong" in out
+
+
+@pytest.mark.slow
+def test_wrong_command_lines_are_done_or_refused():
+    """In a process of its own, in which JAX has not started and which may be forked."""
+    program = Path(__file__).parent.parent / "scripts" / "fuzz_command_lines.py"
+    arguments = [sys.executable, program, "--seed=3", "--count=26"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("seed 3, 26 trials")
 
 
 def row(section, seed, clip, label, score):

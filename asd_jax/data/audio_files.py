@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from asd_jax.data.announced import UNKNOWN, impossible
 from asd_jax.data.canceller import cancelled, cancelled_blocks
-from asd_jax.data.containers import wrong_length
+from asd_jax.data.containers import wrong_header
 from asd_jax.data.identity import Status, digest_of, read_digest
 from asd_jax.data.levels import LARGEST_PEAK, Level, LevelMeter
-from asd_jax.data.mpeg import read_frames
+from asd_jax.data.mpeg import mpeg_length
 from asd_jax.errors import UserError
 
 _BLOCK = 2**18  # samples of each channel that are decoded together
+_VALUES = 2**21  # of all channels together
 _OF_INT16 = np.float32(2.0**-15)  # to full scale
-_MPEG_FRAME = 1152  # samples of the longest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,35 +80,23 @@ def _header(file: FileIO) -> AudioInfo:
     size = os.fstat(file.fileno()).st_size
     if not size:
         return AudioInfo(problem="empty file")
-    problem = wrong_length(file, size)
+    if problem := wrong_header(file, size):
+        return AudioInfo(problem=problem)  # nor is it for libsndfile, which may not come back
     file.seek(0)
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             rate, channels, n_samples = sound.samplerate, sound.channels, sound.frames
+            problem = impossible(rate, n_samples, size)
+            if n_samples == UNKNOWN:
+                n_samples = 0 if problem else sum(map(len, _decoded(sound, _BLOCK)))
             is_mpeg = sound.format == "MP3"
     except soundfile.LibsndfileError as error:
-        return AudioInfo(problem=problem or f"not audio: {error.error_string.rstrip('.')}")
+        return AudioInfo(problem=f"not audio: {error.error_string.rstrip('.')}")
     if is_mpeg and problem is None:
-        n_samples, problem = _mpeg_length(file, size, n_samples)
+        n_samples, problem = mpeg_length(file, size, n_samples)
     if problem is None and n_samples == 0:
         problem = "no samples"
     return AudioInfo(rate, channels, n_samples, problem)
-
-
-def _mpeg_length(file: FileIO, size: int, announced: int) -> tuple[int, str | None]:
-    """Samples of MPEG audio, and what is wrong with them; libsndfile guesses without an index."""
-    frames = read_frames(file, size)
-    if frames is None or frames.indexed:
-        return announced, None
-    if frames.cut_off:
-        return announced, "truncated: the file ends within a frame"
-    if announced < frames.n_samples - _MPEG_FRAME:
-        return announced, (
-            f"unknown length: MPEG audio of a variable bit rate without an index, of which "
-            f"{announced} of {frames.n_samples} samples would be decoded; write it again as WAV or "
-            "FLAC"
-        )
-    return min(announced, frames.n_samples), None
 
 
 def _os_problem(error: OSError) -> str:
@@ -191,16 +180,21 @@ def decode(
             )
         status, digest = Status.of(file.fileno()), digest_of(file)
         file.seek(0)
-        for block in sound():
-            meter.add(block)
-            if meter.n_samples * sample_rate > longest * info.sample_rate:
-                kept = None
-            if kept is not None:
-                kept.append(_taken(block, channel))
+        with np.errstate(invalid="ignore", over="ignore"):  # said below, by the peak
+            for block in sound():
+                meter.add(block)
+                if meter.n_samples * sample_rate > longest * info.sample_rate:
+                    kept = None
+                if kept is not None:
+                    kept.append(_taken(block, channel))
     if meter.n_samples < info.n_samples:
         raise _unusable(
             path,
             f"truncated: {meter.n_samples} of the {info.n_samples} samples announced are there",
+        )
+    if meter.n_samples > info.n_samples:  # as where MPEG audio goes on behind something else
+        raise _unusable(
+            path, f"damaged: {meter.n_samples} samples where {info.n_samples} are announced"
         )
     level = meter.level()
     if not math.isfinite(level.peak):
@@ -285,13 +279,9 @@ def _sound(
 
     def blocks() -> Iterator[np.ndarray]:
         file.seek(0)
-        size = max(1, _BLOCK * info.sample_rate // max(info.sample_rate, sample_rate))
+        size = _BLOCK * info.sample_rate // max(info.sample_rate, sample_rate)
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            # NumPy scales integers faster than libsndfile does, to the same values.
-            dtype = "int16" if sound.subtype == "PCM_16" else "float32"
-            # Empty at the end; the first of a file without samples, too.
-            while len(block := sound.read(size, dtype=dtype, always_2d=True)):
-                yield block if dtype == "float32" else np.multiply(block, _OF_INT16)
+            yield from _decoded(sound, min(size, info.n_samples))
 
     try:
         with _opened(path) as file:
@@ -303,6 +293,19 @@ def _sound(
         raise _unusable(path, _os_problem(error)) from error
     except soundfile.LibsndfileError as error:
         raise _unusable(path, f"unreadable: {error}") from error
+
+
+def _decoded(sound: Any, size: int) -> Iterator[np.ndarray]:
+    """Blocks (samples, channels) of an open recording, of so many samples or fewer."""
+    size = max(1, min(size, _VALUES // sound.channels))
+    # NumPy scales integers faster than libsndfile does, to the same values.
+    dtype = "int16" if sound.subtype == "PCM_16" else "float32"
+    # soundfile would seek to where each block ended: MP3 is damaged by it, FLAC of an unknown
+    # length fails.
+    sound.seekable = lambda: False
+    # Empty at the end; the first of a file without samples, too.
+    while len(block := sound.read(size, dtype=dtype, always_2d=True)):
+        yield block if dtype == "float32" else np.multiply(block, _OF_INT16)
 
 
 def _unusable(path: os.PathLike | str, problem: str) -> UserError:

@@ -1,7 +1,8 @@
-"""Lengths that a file's container announces, beside what the file holds; libsndfile compares few.
+"""What a file's container announces, beside what the file holds; libsndfile compares little.
 
 A recording that is shorter than its header says was cut off, and one that is longer has a header
-that was never finished: in both, the sound that can be read is not the recording.
+that was never finished: in both, the sound that can be read is not the recording. Nor is it where
+the sizes of a sample contradict each other.
 """
 
 import re
@@ -16,20 +17,25 @@ _PLACEHOLDERS = {0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2_000_000_000}
 _TAG_BYTES = 4096
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
 _MOST_NAMELESS = 1024  # zeros between chunks, which some recorders write
+# Kinds of samples in a chunk fmt: integers, floating point; of the last, further fields say which.
+_UNCOMPRESSED, _EXTENSIBLE = (1, 3), 0xFFFE
+# Chunk of sound by kind of IFF.
+_IFF_SOUND = {b"AIFF": b"SSND", b"AIFC": b"SSND", b"8SVX": b"BODY", b"16SV": b"BODY"}
 _OGG_LAST_PAGE, _OGG_PAGE_BYTES = 4, 65307
 
 
-def wrong_length(file: FileIO, size: int) -> str | None:
-    """Describes how a file's sound differs in length from what its container announces.
+def wrong_header(file: FileIO, size: int) -> str | None:
+    """Describes how a file's sound differs from what its container announces.
 
-    RIFF, RF64, W64, AIFF, AU and Ogg are compared; other formats fail to decode, or have no length.
+    RIFF, RF64, W64, AIFF, 8SVX, AU and Ogg are compared; other formats fail to decode, or have no
+    length.
 
     Args:
         file: the open file.
         size: of the file, in bytes.
 
     Returns:
-        The problem, with its kind before a colon; None where the lengths agree.
+        The problem, with its kind before a colon; None where there is none.
     """
     file.seek(0)
     head = file.read(40)
@@ -37,9 +43,9 @@ def wrong_length(file: FileIO, size: int) -> str | None:
         return _of_wave(file, size, ">" if head[:4] == b"RIFX" else "<")
     if head[:4] == b"riff" and head[24:28] == b"wave":
         return _of_wave64(file, size)
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return _of_aiff(file, size)
-    if head[:4] == b".snd":
+    if head[:4] == b"FORM" and head[8:12] in _IFF_SOUND:
+        return _of_iff(file, size, _IFF_SOUND[head[8:12]])
+    if head[:4] == b".snd" and len(head) > 12:
         start, length = struct.unpack(">II", head[4:12])
         return _compared(length, size - start) if length != 0xFFFFFFFF else None
     if head[:4] == b"OggS":
@@ -78,12 +84,31 @@ def _of_wave(file: FileIO, size: int, order: str) -> str | None:
         if name == b"ds64":
             file.seek(at)
             _, whole = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))
+        if name == b"fmt " and (problem := _of_samples(file, at, order)):
+            return problem
         if name == b"data":
             return _of_sound(file, size, order, at, length, whole)
         odd = name.decode("ascii", "replace").strip() if length % 2 else odd
     if odd:
         return f"malformed: no sound follows chunk {odd}, whose odd length lacks its padding"
     return "truncated: the file ends before the sound begins"
+
+
+def _of_samples(file: FileIO, at: int, order: str) -> str | None:
+    """The problem of a chunk fmt at a place: samples of another size than their bits."""
+    file.seek(at)
+    layout = f"{order}HHIIHH8xH"
+    fields = struct.unpack(layout, file.read(struct.calcsize(layout)).ljust(26, b"\0"))
+    kind, channels, _, _, align, bits, extensible = fields
+    kind = extensible if kind == _EXTENSIBLE else kind
+    wanted = channels * -(-bits // 8)
+    # libsndfile reads by the bits alone, also where an alignment of 0 says nothing.
+    if kind not in _UNCOMPRESSED or align in (0, wanted):
+        return None
+    return (
+        f"contradictory header: {channels} channel{'s' * (channels != 1)} of {bits} bits "
+        f"take{'s' * (channels == 1)} {wanted} bytes, not {align}; write the header again"
+    )
 
 
 def _of_sound(
@@ -121,6 +146,8 @@ def _of_sound(
 
 def _of_wave64(file: FileIO, size: int) -> str | None:
     for name, length, at in _chunks(file, 40, size, "<16sQ", 24, 8):
+        if name[:4] == b"fmt " and (problem := _of_samples(file, at, "<")):
+            return problem
         if name[:4] == b"data":
             return _compared(length, size - at)
         if length < 0:
@@ -128,9 +155,10 @@ def _of_wave64(file: FileIO, size: int) -> str | None:
     return "truncated: the file ends before the sound begins"
 
 
-def _of_aiff(file: FileIO, size: int) -> str | None:
+def _of_iff(file: FileIO, size: int, sound: bytes) -> str | None:
+    # In chunks of 8SVX that reach beyond the file, libsndfile would go round for ever.
     for name, length, at in _chunks(file, 12, size, ">4sI", 0, 2):
-        if name == b"SSND":
+        if name == sound:
             return _compared(length, size - at)
     return "truncated: the file ends before the sound begins"
 

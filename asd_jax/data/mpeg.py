@@ -18,6 +18,7 @@ _KBITS = {
 _KBITS[2, 3] = _KBITS[2, 2]
 _RATES = (44100, 48000, 32000)  # Hz of version 1; halved in version 2, and again in 2.5
 _SAMPLES = {(1, 1): 384, (1, 2): 1152, (1, 3): 1152, (2, 1): 384, (2, 2): 1152, (2, 3): 576}
+_LONGEST = 1152  # samples of a frame
 _ID3_HEADER = 10
 _FEWEST_FRAMES = 3  # fewer that follow each other may be chance, in a file that is something else
 
@@ -34,6 +35,32 @@ class Frames(NamedTuple):
     n_samples: int
     indexed: bool
     cut_off: bool
+
+
+def mpeg_length(file: FileIO, size: int, announced: int) -> tuple[int, str | None]:
+    """Samples of each channel of MPEG audio, and what is wrong with them.
+
+    Args:
+        file: the open file.
+        size: of the file, in bytes.
+        announced: samples by libsndfile, which guesses without an index.
+
+    Returns:
+        Samples that are there, and the problem, with its kind before a colon; None where there is
+        none.
+    """
+    frames = read_frames(file, size)
+    if frames is None or frames.indexed:
+        return announced, None
+    if frames.cut_off:
+        return announced, "truncated: the file ends within a frame"
+    if announced < frames.n_samples - _LONGEST:
+        return announced, (
+            f"unknown length: MPEG audio of a variable bit rate without an index, of which "
+            f"{announced} of {frames.n_samples} samples would be decoded; write it again as WAV or "
+            "FLAC"
+        )
+    return min(announced, frames.n_samples), None
 
 
 def read_frames(file: FileIO, size: int) -> Frames | None:

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec, fill_view
+from asd_jax.data.announced import RATES
 from asd_jax.data.audio_files import resample
 from asd_jax.data.canceller import cancelled
 from asd_jax.data.levels import LARGEST_PEAK
 from asd_jax.errors import UserError
+from asd_jax.runtime.bounds import shown
 
 
 def check_features(
@@ -90,6 +92,11 @@ def checked_waveforms(
     if not (isinstance(sample_rate, int | np.integer) and sample_rate > 0):
         raise UserError(f"sample_rate is {sample_rate}; it must be a whole number of Hz")
     if sample_rate != wanted:
+        if sample_rate not in RATES:
+            raise UserError(
+                f"sample_rate is {shown(sample_rate)} Hz; it must be {RATES}, or that of the "
+                f"system, {wanted}"
+            )
         waveforms = np.stack([resample(row, sample_rate, wanted) for row in waveforms])
     return np.stack([cancelled(row) for row in waveforms]) if canceller else waveforms
 

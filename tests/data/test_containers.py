@@ -139,6 +139,19 @@ def test_a_container_without_its_sound(place, format_, name):
             read(place(damaged), RATE)
 
 
+def test_a_chunk_of_8svx_that_reaches_beyond_the_file_is_no_endless_loop(place):
+    """libsndfile takes its length for a negative one, and reads it again."""
+    content = bytearray(encoded("SVX", "PCM_16"))
+    assert inspect(place(content)).problem is None
+    length = content.index(b"ANNO") + 4
+    content[length : length + 4] = b"\xff\xff\xff\xf8"
+    assert inspect(place(content)).problem.startswith("truncated: the file ends before the sound")
+
+
+def test_a_header_of_au_that_is_cut_off_is_left_to_the_decoder(place):
+    assert inspect(place(encoded("AU", "PCM_16")[:9])).problem.startswith("not audio: ")
+
+
 def test_a_chunk_that_is_shorter_than_its_head_is_no_endless_loop(place):
     content = bytearray(encoded("W64", "PCM_16"))
     length = 40 + 16  # of the first chunk, behind its name

@@ -89,6 +89,14 @@ def test_a_file_that_ends_within_a_frame_is_truncated(place):
         read(place(content[:-10]), 44100)
 
 
+def test_frames_behind_something_else_are_named(place):
+    """A decoder goes on with them, so that the sound has a gap."""
+    content = without_index(encode())
+    path = place(content + bytes(500) + content)
+    with pytest.raises(UserError, match=r"x.mp3: damaged: \d+ samples where \d+ are announced; re"):
+        read(path, 44100)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfb", b"\xff\xfb\x90\0" * 2, b"ID3", bytes(5000)])
 def test_other_files_have_no_frames(place, content):
     assert frames_of(place(content)) is None
