@@ -9,9 +9,7 @@ from asd_jax.metrics import harmonic_mean, official_score
 from asd_jax.published import load_published
 from asd_jax.published.scores import load_scores
 
-SETS = [
-    (system, year) for system in ("dense_ae_2023", "mahalanobis_2023") for year in (2023, 2024)
-]
+SETS = [(system, year) for system in ("dense_ae_2023", "mahalanobis_2023") for year in (2023, 2024)]
 # Half a unit of the last digit of a mean, and as much of its parts, in percent.
 ROUNDING = 0.01
 
