@@ -15,9 +15,9 @@ from asd_jax.detectors.outlier_exposure_ae import OutlierExposureConfig
 
 
 def get_config() -> Config:
-    """The report's settings, and the baseline's where it names none."""
+    """The report's settings; where it names none, PyTorch's defaults and the baseline's."""
     return Config(
-        detector=OutlierExposureConfig(),
+        detector=OutlierExposureConfig(framework="pytorch", momentum=0.9, epsilon=1e-5),
         front_end=FrontEnd(pad_mode="reflect"),
         train=TrainConfig(epochs=100, batch_size=512, learning_rate=1e-3),
         seeds=(0, 1, 2),

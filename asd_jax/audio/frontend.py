@@ -42,7 +42,7 @@ class FrontEnd:
         fmax: highest frequency of the mel bands, in Hz; None for half the sample rate.
         center: True pads the waveform with n_fft // 2 samples on both sides, so that frame t
             is centred on sample t * hop_length; False takes only the complete frames.
-        pad_mode: those samples. "constant" is zeros, librosa's default since 0.10; "reflect" is
+        pad_mode: those samples. "constant" is zeros, librosa's default since 0.9; "reflect" is
             the waveform mirrored at its first and last sample, as `numpy.pad` has it, which was
             the default until then. The first and last frames differ by some 6 to 14 dB.
         db: use of `eps`: "max" is 20 / power * log10(max(mel, eps)), as in the DCASE baselines

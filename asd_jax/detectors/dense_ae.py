@@ -1,26 +1,39 @@
 """The dense autoencoder: the baseline of the challenge, and of all five reports.
 
-Source: the DCASE Challenge task 2 baselines of 2020 to 2022 and, for the selective
-Mahalanobis score, of 2023 onwards; Jalali et al. 2020 (section 1), Hassankhani et al. 2021
-(section 4) and Kazakova et al. 2022 (section 2) describe it and compare with it.
+Source: the DCASE Challenge task 2 baselines of 2020 to 2022, in Keras, and of 2023 onwards, in
+PyTorch: Harada et al. 2023 (arXiv 2303.00455) and its program's documentation, which also have the
+selective Mahalanobis score. Jalali et al. 2020 (section 1), Hassankhani et al. 2021 (section 4) and
+Kazakova et al. 2022 (section 2) describe the former and compare with it.
 
 As there:
     Input: five consecutive log-mel frames, laid end to end (640 values), in dB as they are.
     Network: 640 → 128, 128, 128, 128 → 8 → 128, 128, 128, 128 → 640; dense, batch
         normalisation and ReLU, the last layer linear; 269,992 values.
-    Training: one model a machine type, mean squared error, Adam with Keras's epsilon,
-        100 epochs of batches of 512; the last epoch's weights are kept.
+    Training: one model a machine type, mean squared error, Adam at 1e-3, 100 epochs of batches of
+        512, since 2023 of 256; the last epoch's weights are kept.
     Score: mean squared error over all five-frame views of the clip; or the selective
-        Mahalanobis distance, the smaller of the two domains'.
+        Mahalanobis distance, the smaller of the two domains'. Both are of one training.
+    `dense_ae_2023` and `mahalanobis_2023` (`framework` = "pytorch"): weights and biases drawn
+        between ±1/√inputs as by PyTorch's linear layers, running variances with n − 1 in their
+        denominator, Adam's epsilon 1e-8 in place of Keras's 1e-7. Momentum and epsilon of the
+        normalisation are not PyTorch's but Keras's, 0.99 (0.01 as PyTorch counts) and 1e-3, as in
+        ASDKit's network, which is after that program. Waveforms are continued as zeros at their
+        ends, as by the librosa that the program names, 0.9.2 and later.
 
 Decided here:
     The tenth of the data that is held out is drawn by whole clips with the model's own seed
-    (the programs take the last tenth of the vectors, whose clips also are in training).
+    (the programs take a tenth of the vectors, whose clips also are in training).
     It steers nothing unless `train.patience` is set.
-    The last batch of an epoch may be short; it is kept, as Keras does.
-    Biases before a normalisation, which takes them off again, stay at zero: their gradient is
-    rounding alone, of which Adam makes steps of full size, so that scores would depend more than
-    they do on the order of sums.
+    The last batch of an epoch may be short; it is kept, as Keras and PyTorch do.
+    Biases before a normalisation, which takes them off again, stay as they start, at zero or as
+    PyTorch draws them: their gradient is rounding alone, of which Adam makes steps of full size, so
+    that scores would depend more than they do on the order of sums.
+    One model serves all sections of a machine, of which the program of 2023 has one each; since
+    2023 a machine has one section.
+    Covariances are of all training residuals around their means, see `scoring.mahalanobis`, where
+    it is said how the program's differ.
+    What is said of the program of 2023 is from its documentation and from ASDKit, since its licence
+    allows its evaluation only.
 """
 
 import dataclasses
@@ -30,15 +43,15 @@ from typing import Annotated, Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.detectors.cells import Cells
-from asd_jax.detectors.networks import mean_latent
+from asd_jax.detectors.networks import adam, mean_latent
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.models import DenseAutoencoder
+from asd_jax.models.dense_autoencoder import Framework
 from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import mahalanobis, pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
@@ -53,6 +66,10 @@ class DenseAutoencoderConfig(DetectorConfig):
         hidden: widths of the encoder's layers, mirrored in the decoder.
         latent: width of the bottleneck.
         score: "mse", or "mahalanobis" for the selective Mahalanobis distance.
+        framework: "keras" or "pytorch", whose initial weights, running variances and epsilon of
+            Adam the training has.
+        momentum: of the batch normalisation's running statistics; 1 less PyTorch's.
+        epsilon: that the batch normalisation adds to variances.
     """
 
     name: ClassVar[str] = "dense_ae"
@@ -60,6 +77,9 @@ class DenseAutoencoderConfig(DetectorConfig):
     hidden: Annotated[tuple[int, ...], Between(1, 10**5)] = (128, 128, 128, 128)
     latent: Annotated[int, Between(1, 10**5)] = 8
     score: Literal["mse", "mahalanobis"] = "mse"
+    framework: Framework = "keras"
+    momentum: Annotated[float, Between(0, 1, below=True)] = 0.99
+    epsilon: Annotated[float, Between(0, 1, above=True)] = 1e-3
 
 
 class DenseAutoencoderDetector(Detector):
@@ -75,7 +95,12 @@ class DenseAutoencoderDetector(Detector):
         super().__init__(config)
         self.settings: DenseAutoencoderConfig = config.detector
         self.module = DenseAutoencoder(
-            self.settings.hidden, self.settings.latent, jnp.dtype(config.precision)
+            self.settings.hidden,
+            self.settings.latent,
+            jnp.dtype(config.precision),
+            self.settings.framework,
+            self.settings.momentum,
+            self.settings.epsilon,
         )
 
     @property
@@ -106,7 +131,7 @@ class DenseAutoencoderDetector(Detector):
         return gradient_task(
             init,
             loss,
-            optax.adam(self.config.train.learning_rate, eps=1e-7),
+            adam(self.config.train.learning_rate, self.settings.framework),
             view_length=self.settings.frames,
         )
 

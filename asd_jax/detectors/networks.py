@@ -1,15 +1,23 @@
-"""What networks of log-mels share: standardised input, and the values of a narrow layer."""
+"""What networks of log-mels share: standardised input, the values of a narrow layer, Adam."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
+from asd_jax.models.dense_autoencoder import Framework
 from asd_jax.scoring import pooling
 from asd_jax.training.task import TrainingStatistics
 
 _LEAST_STD_DB = 1e-3  # a band that varies less is taken not to vary at all
+_ADAM_EPSILON: dict[Framework, float] = {"keras": 1e-7, "pytorch": 1e-8}
+
+
+def adam(learning_rate: float, framework: Framework) -> optax.GradientTransformation:
+    """Adam with a framework's own epsilon."""
+    return optax.adam(learning_rate, eps=_ADAM_EPSILON[framework])
 
 
 def mean_latent(

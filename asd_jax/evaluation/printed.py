@@ -13,7 +13,6 @@ from asd_jax.metrics.jackknife import Jackknife, jackknife
 
 SCORE = "score"
 MEAN = "mean"  # the last column
-_BASELINE = "challenge baseline"
 # Title of each line → domain and column of results.csv, by the year from which on it is so.
 _LINES: Mapping[int, Mapping[str, tuple[str, str]]] = {
     2020: {"AUC": ("all", "auc"), "pAUC": ("all", "pauc_mcclish")},
@@ -40,7 +39,8 @@ class System(NamedTuple):
 
     Attributes:
         name: of its rows.
-        lines: title of a line → text or (seeds,) fractions of each machine and of `MEAN`.
+        lines: title of a line → text or (seeds,) fractions of each machine and of `MEAN`. Of a
+            baseline, a line or a machine may not be published.
     """
 
     name: str
@@ -86,11 +86,6 @@ def _mean(rows: Sequence[ResultRow], metric: str, year: int) -> np.ndarray:
     return mean_over_sections(values, year, axis=1) if values else np.zeros(0)
 
 
-def baseline_system(figures: Mapping[str, Mapping[str, str]]) -> System:
-    """The organisers' baseline, of which a line, or a cell, may not be published."""
-    return System(_BASELINE, figures)
-
-
 def interval_lines(name: str, rows: Sequence[ScoreRow], year: int) -> list[str]:
     """The official evaluator's interval of each seed, which it prints since 2022, as one line.
 
@@ -130,6 +125,8 @@ class Cell(NamedTuple):
 def cells(systems: Sequence[System]) -> list[list[Cell]]:
     """Heading and lines: system, metric, machines, mean; the best of a line and column is marked.
 
+    A figure that one system alone has is not.
+
     Args:
         systems: in the order of the lines.
     """
@@ -143,7 +140,8 @@ def cells(systems: Sequence[System]) -> list[list[Cell]]:
                 numbers = [
                     (float(text.split()[0]), text) for text in texts if text not in ("", "–")
                 ]
-                best[title, column] = max(numbers, default=(0.0, ""))[0]
+                if len(numbers) > 1:
+                    best[title, column] = max(numbers)[0]
     table = [[*map(Cell, ("system", "metric", *columns))]]
     for system in systems:
         for i, title in enumerate(system.lines):

@@ -43,6 +43,8 @@ class System(NamedTuple):
 def systems_of(paper: str) -> tuple[System, ...]:
     """The systems of a table that have a configuration, in the order of the table.
 
+    A row of several configurations, as the organisers' baselines of several years, is none.
+
     Args:
         paper: one of `SCORE_PAPERS`.
 
@@ -50,9 +52,12 @@ def systems_of(paper: str) -> tuple[System, ...]:
         >>> [system.name for system in systems_of("asdkit2025")][:2]
         ['dense_ae', 'mel_knn']
     """
-    numbers: dict[str, list[Score]] = {}
+    rows: dict[str, list[Score]] = {}
     for number in _numbers(paper):
-        if number.configuration and number.metric not in MEANS:
+        rows.setdefault(number.system, []).append(number)
+    numbers: dict[str, list[Score]] = {}
+    for number in (n for row in rows.values() if _configuration(row) for n in row):
+        if number.metric not in MEANS:
             numbers.setdefault(_name(number), []).append(number)
     return tuple(
         System(
@@ -63,6 +68,12 @@ def systems_of(paper: str) -> tuple[System, ...]:
         )
         for name, of_system in numbers.items()
     )
+
+
+def _configuration(row: Sequence[Score]) -> str:
+    """The configuration of a row; "" for none, or several."""
+    found = {number.configuration for number in row}
+    return found.pop() if len(found) == 1 else ""
 
 
 def run_name(system: str, year: int, subset: str) -> str:
@@ -98,9 +109,10 @@ def table_of(paper: str) -> PaperTable:
     for system in dict.fromkeys(number.system for number in numbers):
         own = {_column(number): number for number in numbers if number.system == system}
         first = next(iter(own.values()))
-        name = _name(first) if first.configuration else ""
+        configuration = _configuration([*own.values()])
+        name = _name(first) if configuration else ""
         cells = tuple(_cell(first, own.get(column), column, name) for column in columns)
-        rows.append(Row((system, first.configuration), cells))
+        rows.append(Row((system, configuration), cells))
     headings = tuple((years, _TITLES.get(kind, kind)) for years, kind in columns)
     labels = ("system", "configuration here")
     return PaperTable(paper, source, printed_as, title, labels, headings, tuple(rows))

@@ -12,6 +12,11 @@ baseline's agree with the official program's, which uses scikit-learn, and syste
 have a pAUC near 50 % where the formula gives 5 %; some are above their AUC, which the formula
 rules out. So their metric is pauc_mcclish.
 
+The organisers' baselines of 2023 and 2024 are printed as fractions with all digits; here they are
+in percent with two. Their AUC of a domain is that of results.csv, the domain's normal clips against
+all anomalies: where both domains have as many normal clips, the AUC of both, which is printed for
+some machines, is the mean of the domains'.
+
 If a quantity is printed more than once, results are compared with the first one, in the order of
 files and lines. So the baseline's numbers that two reports print again are in repeats2020.csv,
 which sorts after the fuller tables; and of Kazakova et al. 2022, Table 2 comes before Table 1,

@@ -1,4 +1,4 @@
-"""Reflection at the ends of waveforms, as librosa had it before 0.10."""
+"""Reflection at the ends of waveforms, as librosa had it before 0.9."""
 
 import dataclasses
 

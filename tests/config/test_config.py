@@ -188,6 +188,18 @@ def test_reports_of_2020_to_2022_reflect_waveforms_at_their_ends():
     assert read == load_config("lstm_ae", {"front_end.pad_mode": "constant"})
 
 
+def test_autoencoders_of_earlier_versions_are_keras_s():
+    """Stored configurations without the settings of PyTorch's manner are read as they trained."""
+    for name in ("dense_ae", "outlier_exposure_ae"):
+        stored = configs.to_dict(load_config(name))
+        for key in ("framework", "momentum", "epsilon"):
+            del stored["detector"][key]
+        former = configs.from_dict(stored, CLASSES).detector
+        assert (former.framework, former.momentum, former.epsilon) == ("keras", 0.99, 1e-3)
+    with pytest.raises(UserError, match="detector.framework"):
+        load_config("dense_ae", {"detector.framework": "jax"})
+
+
 def test_a_changed_padding_needs_centring():
     changes = {"front_end.center": "false"}
     with pytest.raises(UserError, match="pad_mode is 'reflect', which has no effect: center is"):

@@ -16,7 +16,8 @@ from asd_jax.testing import DetectorContract, fit_contract
 NAMED = {"id_classifier": "mobilenet_v2_id"}
 SYSTEMS = tuple(NAMED.get(name, name) for name in list_detectors())
 VARIANTS = {
-    "dense_ae with Mahalanobis": ("dense_ae", {"detector.score": "mahalanobis"}),
+    "dense_ae_2023": ("dense_ae_2023", {}),
+    "dense_ae with Mahalanobis": ("mahalanobis_2023", {}),
     "mobilenet_v2_id with all else": (
         "mobilenet_v2_arcface",
         {"detector.mix": "both", "detector.warp": "0.2"},
@@ -36,6 +37,7 @@ _SLOW = (
     "outlier_exposure_ae",
     "picture_mobilenet",
     "tastgram_mfn",
+    "dense_ae_2023",
     "mobilenet_v2_id with all else",
     "iaeo3 with an embedding",
     "iaeo3 by the largest error",
@@ -55,6 +57,8 @@ _SMALL_CLASSIFIER = {"detector.frames": "16", **_SMALL_NETWORK}
 _SMALL_AUTOENCODER = {"detector.hidden": "32,32"}
 SMALL = {
     "dense_ae": _SMALL_AUTOENCODER,
+    "dense_ae_2023": _SMALL_AUTOENCODER,
+    "mahalanobis_2023": _SMALL_AUTOENCODER,
     "outlier_exposure_ae": _SMALL_AUTOENCODER,
     "interpolation_ae": {"detector.encoder": "32,16"},
     "ganomaly": {"detector.width": "4", "detector.frames": "16"},

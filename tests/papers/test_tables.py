@@ -254,7 +254,8 @@ def test_as_text():
 def test_notes_are_said_once_and_where_they_apply():
     text = as_text(tables_of("kazakova2022"))
     first, second = text.split("Table 2: ")
-    assert first.count("the report does not say how it averages over domains") == 1
+    assert first.count("within a section over what the report does not say") == 1
+    assert second.count("an average that the report does not define") == 2  # and in Table 3
     assert "\nclear AE: as printed, while the three sections average 46.19" in first
     assert "\nfan: outliers: slider, for which Table 1 has 59.07 and 52.71" in second
     assert "outliers: gearbox" not in text

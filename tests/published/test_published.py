@@ -216,7 +216,7 @@ def test_every_pauc_is_possible_beside_its_auc():
     unit of the last digit of either number, as some reports cut digits off.
     """
     pairs = _pairs()
-    assert len(pairs) == 29 * 2 + 7 * 3 + 8 * 6 + 3 * 30 + 5 + 6
+    assert len(pairs) == 29 * 2 + 7 * 3 + 8 * 6 + 3 * 30 + 5 + 6 + 2 * 2
     for auc, pauc in pairs:
         unit, own = (10.0 ** -len(text.partition(".")[2]) for text in (auc, pauc))
         low, high = ((float(auc) + sign * unit) / 100 for sign in (-1, 1))
@@ -249,6 +249,11 @@ def test_the_first_of_several_numbers():
         ("dense_ae", 2020, 58 + 12 + 12 + 60),
         ("dense_ae", 2021, 42),
         ("dense_ae", 2022, 0),
+        # Two AUCs and a pAUC of seven machines and their mean, two AUCs of both domains; nine.
+        ("dense_ae_2023", 2023, 3 * 8 + 2),
+        ("dense_ae_2023", 2024, 3 * 10 + 2),
+        ("mahalanobis_2023", 2023, 3 * 8),
+        ("mahalanobis_2023", 2024, 3 * 10),
         ("outlier_exposure_ae_clear", 2022, 5),
         ("dense_ae", 2019, 0),
         ("lstm_ae", 2020, 58),

@@ -10,11 +10,18 @@ from asd_jax.data.synthetic.takes import machines_of
 from asd_jax.errors import UserError
 from asd_jax.published.scores import MEANS, Score, load_scores, read_scores
 
-FILES = {"asdkit2025": 124, "normalisation2026": 15, "rdp2026": 56, "systems2026": 64}
+FILES = {
+    "asdkit2025": 124,
+    "normalisation2026": 15,
+    "official2024": 2,
+    "rdp2026": 56,
+    "systems2026": 64,
+}
 # In hundredths, so that sums are exact.
 SUMS = {
     "asdkit2025": 810_717,
     "normalisation2026": 99_881,
+    "official2024": 5925 + 5649,
     "rdp2026": 397_420,
     "systems2026": 453_666,
 }

@@ -221,6 +221,17 @@ def test_layers_of_another_kind_are_refused(keras, tmp_path, change, message):
         import_keras(CONFIG, path)
 
 
+def test_another_epsilon_is_read_where_the_configuration_has_it(keras, tmp_path):
+    path = tmp_path / "model.h5"
+    model = autoencoder(keras, epsilon=1e-5)
+    model.save(path)
+    changed = load_config("dense_ae", {**SETTINGS, "detector.epsilon": "1e-5"})
+    assert import_keras(changed, path).detector.module.epsilon == 1e-5
+    autoencoder(keras).save(path)
+    with pytest.raises(UserError, match="with epsilon 0.001, .* detector.epsilon, 1e-05, and"):
+        import_keras(changed, path)
+
+
 def test_no_bias_and_a_missing_last_layer_are_refused(keras, tmp_path):
     path = tmp_path / "model.h5"
     start = keras.Input((16,))

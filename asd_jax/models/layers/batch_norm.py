@@ -15,14 +15,16 @@ class BatchNorm(nn.Module):
     """Normalises each channel by the statistics of the batch, or by running ones.
 
     It has the parameters `scale` and `bias`, unless `affine` is false, and the running statistics
-    `mean` and `var`; the variance has the number of pixels in its denominator, as in Keras and
-    Flax.
+    `mean` and `var`. A batch is normalised by the variance with the number of pixels n in its
+    denominator.
 
     Attributes:
-        momentum: weight of the running statistics in their update by a batch.
+        momentum: weight of the running statistics in their update by a batch; 1 less PyTorch's.
         epsilon: added to variances.
         scale_init: initial scale.
         affine: scale and shift by learned parameters.
+        unbiased: the running variance is of those with n − 1 in their denominator, as in PyTorch;
+            else of those with n, as in Keras and Flax.
 
     Examples:
         >>> layer = BatchNorm(momentum=0.9, epsilon=1e-3)
@@ -36,6 +38,7 @@ class BatchNorm(nn.Module):
     epsilon: float
     scale_init: nn.initializers.Initializer = nn.initializers.ones
     affine: bool = True
+    unbiased: bool = False
 
     @nn.compact
     def __call__(
@@ -60,9 +63,12 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, shape)
         if not train:
             return _scale_and_shift(x, mean.value, var.value, scale, bias, self.epsilon)
-        y, statistics = _normalise(x, scale, bias, mask, self.epsilon)
+        y, (batch_mean, batch_var) = _normalise(x, scale, bias, mask, self.epsilon)
         if not self.is_initializing():
-            for running, new in zip((mean, var), statistics, strict=True):
+            if self.unbiased:
+                count = _count(x, mask)
+                batch_var = batch_var * (count / jnp.maximum(count - 1, 1))
+            for running, new in ((mean, batch_mean), (var, batch_var)):
                 running.value = self.momentum * running.value + (1 - self.momentum) * new
         return y
 

@@ -23,11 +23,12 @@ _SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "Dense": ("Dense", {"activation": "linear", "use_bias": True}),
     "BatchNormalization": (
         "BatchNormalization",
-        {"epsilon": 1e-3, "center": True, "scale": True},
+        {"center": True, "scale": True},
     ),
     "Activation": ("ReLU", {"activation": "relu"}),
     "ReLU": ("ReLU", {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}),
 }
+_KERAS_EPSILON = 1e-3  # of a batch normalisation that names none
 # The arrays of a Dense and of a BatchNormalization layer, in Keras's order.
 _DENSE = (("params", "kernel"), ("params", "bias"))
 _NORM = (("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var"))
@@ -72,7 +73,7 @@ def load_keras_autoencoder(
     """
     config = read_keras_config(path)
     if config is not None:
-        _check_architecture(config, path)
+        _check_architecture(config, path, module.epsilon)
     layers = {name: arrays for name, arrays in read_keras_layers(path).items() if arrays}
     widths = (n_values, *module.hidden, module.latent, *reversed(module.hidden), n_values)
     expected: list[tuple[str, Sequence[tuple[str, str]], list[tuple[int, ...]]]] = []
@@ -105,13 +106,13 @@ def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
     return "arrays of " + ", ".join("×".join(map(str, shape)) or "one value" for shape in shapes)
 
 
-def _check_architecture(config: Mapping[str, Any], path: os.PathLike | str) -> None:
+def _check_architecture(config: Mapping[str, Any], path: os.PathLike | str, epsilon: float) -> None:
     """Raises UserError where the stored layers are not those of the dense autoencoder."""
     try:
         layers = config["config"]
         layers = layers["layers"] if isinstance(layers, dict) else layers  # Keras 1 has a list
         layers = [layer for layer in layers if layer["class_name"] != "InputLayer"]
-        kinds = [_kind(layer["class_name"], layer["config"]) for layer in layers]
+        kinds = [_kind(layer["class_name"], layer["config"], epsilon) for layer in layers]
         names = [layer["config"]["name"] for layer in layers]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -122,16 +123,19 @@ def _check_architecture(config: Mapping[str, Any], path: os.PathLike | str) -> N
         if kind != _BLOCK[i % 3]:
             raise UserError(
                 f"{path}: layer {name} is {kind}, where {_BLOCK[i % 3]} is needed; only stacks of "
-                "Dense, BatchNormalization with epsilon 0.001 and ReLU, and a linear Dense at the "
-                "end, can be imported"
+                f"Dense, BatchNormalization with detector.epsilon, {epsilon:g}, and ReLU, and a "
+                "linear Dense at the end, can be imported"
             )
     if kinds[-1:] != ["Dense"]:
         raise UserError(f"{path}: its last layer is {(kinds or ['none'])[-1]}, not a linear Dense")
 
 
-def _kind(class_name: str, settings: Mapping[str, Any]) -> str:
+def _kind(class_name: str, settings: Mapping[str, Any], epsilon: float) -> str:
     """The kind of a layer; with the setting that differs if the network has no such layer."""
     kind, needed = _SETTINGS.get(class_name, (class_name, {}))
+    if class_name == "BatchNormalization":
+        settings = {"epsilon": _KERAS_EPSILON, **settings}
+        needed = {**needed, "epsilon": epsilon}
     for key, value in needed.items():
         given = settings.get(key, value)
         close = isinstance(given, float) and isinstance(value, float)
