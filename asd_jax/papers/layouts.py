@@ -4,7 +4,6 @@ The numbers themselves are in `published`. AUC and pAUC that a report prints in 
 columns here.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -91,14 +90,8 @@ def _machine_and_id(published: Published) -> tuple[str, ...]:
     return ("Avg.", "") if published.section == MEAN else (name, section)
 
 
-def outliers_of(published: Published) -> str:
-    """The machine type used as outliers by Kazakova et al.; "" for none."""
-    match = re.match(r"outliers: (\w+)", published.note)
-    return match[1] if match else ""
-
-
 def _classes(published: Published) -> tuple[str, ...]:
-    return published.row, outliers_of(published)
+    return published.row, published.outliers
 
 
 _EXPOSURE = (("avg AUC",), {"metric": "auc"}), (("avg pAUC",), {"metric": "pauc_mcclish"})

@@ -30,6 +30,7 @@ from asd_jax.papers.settings import settings_of, why_not
 from asd_jax.papers.tables import NeededRun
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.fleets import fleets_of
+from asd_jax.runs.origin import SYNTHETIC
 from asd_jax.runs.report import standing_in
 from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.files import atomic_write
@@ -258,7 +259,7 @@ def _remarks(path: Path, results: Sequence[ResultRow]) -> list[str]:
     run_dir = RunDirectory(path)
     data = run_dir.read_data()
     if data["synthetic"]:
-        return ["The data is synthetic; published numbers are of the challenge's recordings."]
+        return [SYNTHETIC]
     standing = standing_in(run_dir, read_config(run_dir.config), data, results)
     if standing.markdown:
         return list(standing.notes)

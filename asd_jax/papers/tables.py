@@ -19,8 +19,8 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation.results import MEAN, ResultRow
 from asd_jax.evaluation.row_files import number
 from asd_jax.evaluation.tables import markdown, mean_std
-from asd_jax.papers.layouts import PAPERS, outliers_of
-from asd_jax.published import Published, load_published
+from asd_jax.papers.layouts import PAPERS
+from asd_jax.published import Published, configuration_of, load_published
 from asd_jax.runtime.text_tables import aligned
 
 _DASH = "–"
@@ -117,10 +117,6 @@ _QUICK_FIRST = (
     "ganomaly",
 )
 
-# What a run changes in the configuration of its system's name, by the name's suffix.
-_CHANGES = {by: {"combine": by} for by in ("mean", "max")}
-_CHANGES["clear"] = {"detector.outlier_weight": "0", "detector.outliers": ""}
-
 
 def needed(paper: str) -> tuple[NeededRun, ...]:
     """The runs that a report's tables need, quick ones first.
@@ -150,7 +146,7 @@ def _runs(paper: str) -> dict[str, NeededRun]:
             outliers = machines.setdefault(cell.run, {})
             systems.setdefault(cell.run, cell.published)
             if cell.published.machine != MEAN:
-                outliers[cell.published.machine] = outliers_of(cell.published)
+                outliers[cell.published.machine] = cell.published.outliers
     runs = {}
     for name, outliers in machines.items():
         configuration, overrides = _configuration_of(systems[name])
@@ -165,11 +161,9 @@ def _configuration_of(published: Published) -> tuple[str, dict[str, str]]:
     """Configuration of a number's system, and what a run changes in it.
 
     Raises:
-        UserError: the system is neither a configuration nor one with a suffix of `_CHANGES`.
+        UserError: there is no such configuration.
     """
-    name, _, suffix = published.system.rpartition("_")
-    overrides = dict(_CHANGES.get(suffix, {}))
-    configuration = name if overrides else published.system
+    configuration, overrides = configuration_of(published.system)
     known = shipped_configs()
     if configuration not in known:
         raise UserError(
@@ -184,7 +178,7 @@ def _run_names(numbers: Sequence[Published]) -> dict[Published, str]:
     names: dict[Published, str] = {}
     pairs: dict[tuple[str, str], str] = {}
     for published in numbers:
-        outliers = outliers_of(published)
+        outliers = published.outliers
         name = published.system
         if pairs.setdefault((name, published.machine), outliers) != outliers:
             name = f"{name}-{published.machine}-{outliers}"

@@ -27,6 +27,7 @@ from asd_jax.evaluation.results import MEAN, TrainingRow
 from asd_jax.evaluation.row_table import RowTable, over_seeds
 from asd_jax.published import Published
 
+SYNTHETIC = "The data is synthetic; published numbers are of the challenge's recordings."
 _OF_2022 = {"source": 990, "target": 10}  # training clips by domain
 _MISSING = 0.02  # share of a section's training clips
 _ABOUT_2021 = range(900, 1101)  # source clips
@@ -103,8 +104,7 @@ def compare(
     machines = sorted(set(machines))
     named = {row.machine for row in published}
     if data["synthetic"]:
-        note = "The data is synthetic; published numbers are of the challenge's recordings."
-        return Comparison(tuple(published), (note,))
+        return Comparison(tuple(published), (SYNTHETIC,))
     if not named & set(machines):
         return Comparison((), ())
     year, found = data["year"], origins(rows, data["year"])

@@ -1,8 +1,10 @@
 """Tables of finished runs as papers print them, with the organisers' baseline."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from asd_jax.data.synthetic.takes import machines_of
 from asd_jax.data.years import YEARS
 from asd_jax.errors import UserError
 from asd_jax.evaluation.printed import (
@@ -17,12 +19,18 @@ from asd_jax.evaluation.printed import (
     to_latex,
     to_markdown,
 )
-from asd_jax.evaluation.results import ResultRow, read_results_csv, read_scores_csv
+from asd_jax.evaluation.results import (
+    ResultRow,
+    read_results_csv,
+    read_scores_csv,
+    read_training_csv,
+)
 from asd_jax.evaluation.standing import SETS
 from asd_jax.published import load_published
 from asd_jax.published.scores import load_scores
+from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.report import finished_run, named, truth_notes
-from asd_jax.runs.standing import official_sections, subset_of
+from asd_jax.runs.standing import subset_of, whole_machines
 
 _WRITERS = {"markdown": to_markdown, "latex": to_latex}
 
@@ -42,7 +50,7 @@ def paper_table(paths: Sequence[os.PathLike | str], style: str) -> str:
         UserError: no finished run, runs of several years, or of no challenge year.
     """
     systems, notes, years = [], [], set()
-    results: list[ResultRow] = []
+    runs: list[_Run] = []
     for path, name in named(paths):
         run_dir, _, data = finished_run(path)
         own, rows = read_results_csv(run_dir.results_csv), read_scores_csv(run_dir.scores_csv)
@@ -53,7 +61,7 @@ def paper_table(paths: Sequence[os.PathLike | str], style: str) -> str:
                 f"{path}: its recordings are of no challenge year, whose tables these are"
             )
         systems.append(system_of(name, own, year))
-        results += own
+        runs.append(_Run(run_dir, data, own))
         notes += [*truth_notes(run_dir), *interval_lines(name, rows, year)]
         if data["synthetic"]:
             notes.append("The data is synthetic; published numbers are of the challenge's.")
@@ -61,10 +69,9 @@ def paper_table(paths: Sequence[os.PathLike | str], style: str) -> str:
         raise UserError(
             f"the runs are of the years {', '.join(map(str, sorted(years)))}; give those of one"
         )
-    baseline, sources = _baseline(results, year)
-    over = (
-        "; mean ± standard deviation over the seeds" if len({r.seed for r in results}) > 1 else ""
-    )
+    baseline, sources = _baseline(runs, year)
+    several = len({row.seed for run in runs for row in run.results}) > 1
+    over = "; mean ± standard deviation over the seeds" * several
     mean = "arithmetic" if year <= 2020 else "harmonic"
     notes = [
         f"In percent{over}; {mean} means over sections and machines.",
@@ -74,28 +81,62 @@ def paper_table(paths: Sequence[os.PathLike | str], style: str) -> str:
     return _WRITERS[style](cells([*baseline, *systems]), notes)
 
 
-def _baseline(results: Sequence[ResultRow], year: int) -> tuple[list[System], list[str]]:
-    """The organisers' baseline on the set of the results, and where it is printed."""
-    sections = {(row.machine, row.section) for row in results}
-    subset = subset_of(sections, year)
+class _Run(NamedTuple):
+    """A finished run: its folder, the description of its recordings, its results."""
+
+    run_dir: RunDirectory
+    data: Mapping[str, Any]
+    results: Sequence[ResultRow]
+
+    def whole(self, subset: str) -> frozenset[str]:
+        """As `whole_machines`."""
+        training = self.run_dir.training_csv
+        return whole_machines(self.data, self.results, lambda: read_training_csv(training), subset)
+
+
+def _baseline(runs: Sequence[_Run], year: int) -> tuple[list[System], list[str]]:
+    """The organisers' baseline on the set of some runs, and where it is printed.
+
+    Its number of a machine is there if every run that has the machine has all of its sections, and
+    its score if every run is on the whole set.
+    """
+    subset = subset_of({(row.machine, row.section) for run in runs for row in run.results}, year)
     if subset is None:
         return [], []
     of_set = f"DCASE {year}'s {SETS[subset]}"
+    machines = [{row.machine for row in run.results} for run in runs]
+    whole = [run.whole(subset) for run in runs]
+    of_all = set.union(*machines)
+    shown = of_all.difference(*(own - of_run for own, of_run in zip(machines, whole, strict=True)))
+    every = all({*machines_of(year, subset)} == own == shown for own in machines)
     lines: dict[str, dict[str, str]] = {}
     sources = []
+    known: set[str] = set()  # machines with a published number
     if (year, subset) == (2020, "dev"):
         columns = {column: title for title, (_, column) in lines_of(year).items()}
         for number in load_published("dense_ae", year):
-            if number.source.endswith("baseline") and number.machine in {m for m, _ in sections}:
-                lines.setdefault(columns[number.metric], {})[number.machine] = number.percent
-                sources.append(number.source)
+            if number.source.endswith("baseline"):
+                known.add(number.machine)
+                if number.machine in shown:
+                    lines.setdefault(columns[number.metric], {})[number.machine] = number.percent
+                    sources.append(number.source)
     for score in load_scores(year, subset):
-        if score.system.startswith("challenge baseline") and score.metric == "score" and not lines:
-            lines[SCORE] = {MEAN: score.percent}
-            sources.append(f"{score.source}, {score.table}")
-    if not lines:
+        baseline = score.system.startswith("challenge baseline") and score.metric == "score"
+        if baseline and not known:
+            known = {*machines_of(year, subset)}
+            if every:
+                lines[SCORE] = {MEAN: score.percent}
+                sources.append(f"{score.source}, {score.table}")
+    if not known:
         return [], [f"The organisers' baseline on {of_set} is not among our published numbers."]
-    missing = official_sections(year, subset) - sections
-    part = ", of the whole set" if missing else ""
-    where = "; ".join(dict.fromkeys(sources))
-    return [baseline_system(lines)], [f"Challenge baseline on {of_set}{part}: {where}."]
+    notes = []
+    if lines:
+        notes.append(f"Challenge baseline on {of_set}: {'; '.join(dict.fromkeys(sources))}.")
+    if left := sorted((of_all & known) - shown):
+        notes.append(
+            f"The challenge baseline on {of_set} has no place beside {', '.join(left)}: not all of "
+            "their sections, or other recordings."
+        )
+    elif not lines:
+        notes.append(f"The challenge baseline's score on {of_set} is of all its machines.")
+    return [baseline_system(lines)] * bool(lines), notes
