@@ -22,7 +22,7 @@ from asd_jax.detectors import holds_out_for_thresholds
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, read_results_csv
 from asd_jax.evaluation.standing import SETS
-from asd_jax.papers import scores, tables
+from asd_jax.papers import printing, scores
 from asd_jax.papers.layouts import SCORE_PAPERS
 from asd_jax.papers.reproduce import Outcome
 from asd_jax.papers.scores import Set, System
@@ -272,11 +272,11 @@ def _write(
     """Writes the table; gives it as text."""
     filled = [scores.fill(scores.table_of(paper), results)]
     with atomic_write(out_dir / "tables.md") as file:
-        file.write(f"# {SCORE_PAPERS[paper].source}\n\n{tables.as_markdown(filled)}")
+        file.write(f"# {SCORE_PAPERS[paper].source}\n\n{printing.as_markdown(filled)}")
         file.writelines(f"\n{line}\n" for line in lines)
     with atomic_write(out_dir / "tables.csv") as file:
-        file.write(tables.as_csv(filled))
-    return "\n".join([tables.as_text(filled), *lines])
+        file.write(printing.as_csv(filled))
+    return "\n".join([printing.as_text(filled), *lines])
 
 
 def _plan(runs: Sequence[_Run], lines: Sequence[str], on_bad_clip: str) -> str:

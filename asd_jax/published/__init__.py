@@ -44,6 +44,7 @@ from typing import NamedTuple
 
 from asd_jax.errors import UserError
 
+POOLED = "all"  # the section of numbers of all sections' clips together
 _DOMAINS = ("all", "source", "target")
 RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy", "precision_weighted", "recall_weighted")
 _METRICS = ("auc", "pauc", "pauc_mcclish", *RATES)
@@ -70,6 +71,11 @@ class Published(NamedTuple):
     percent: str
     note: str
     where: str = ""  # file and line, for messages
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """The machine types that the number is of; empty for all."""
+        return () if self.machine == "mean" else tuple(self.machine.split("+"))
 
     @property
     def is_clear(self) -> bool:

@@ -140,10 +140,21 @@ def standing_in(
     )
 
 
-def remarks_on(run_dir: RunDirectory, results: Sequence[ResultRow]) -> tuple[str, ...]:
-    """Notes on a finished run for tables that have the published numbers in any case."""
-    notes = comparison(run_dir, read_config(run_dir.config), run_dir.read_data(), results).notes
-    return tuple(note.replace("without published numbers, as ", "") for note in notes)
+def comparable(run_dir: RunDirectory, name: str, results: Sequence[ResultRow]) -> Comparison:
+    """As `comparison`, for tables that have the published numbers in any case.
+
+    Args:
+        run_dir: the run directory.
+        name: of the run, for the notes.
+        results: its results.
+    """
+    data = run_dir.read_data()
+    published, notes = comparison(run_dir, read_config(run_dir.config), data, results)
+    said = [note.replace("without published numbers, as ", "no differences, as ") for note in notes]
+    said = [note if note == SYNTHETIC else f"{name}: {note}" for note in said]
+    if data["synthetic"] and SYNTHETIC not in said:
+        said.append(SYNTHETIC)
+    return Comparison(published, tuple(said))
 
 
 def table(
