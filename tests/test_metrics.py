@@ -38,12 +38,12 @@ def _sklearn(labels, scores, mask, **options):
     )
 
 
-def _papers_pauc(labels, scores, p):
-    """The papers' double sum as printed, with half a point for a tie."""
+def _papers_pauc(labels, scores, p, tie=0.5):
+    """The papers' double sum, with half a point for a tie; as printed, with none."""
     normal = np.sort(scores[labels == 0])[::-1]
     top = normal[: int(np.floor(p * len(normal) + 1e-9))]
     anomaly = scores[labels == 1]
-    wins = (anomaly[:, None] > top).sum() + 0.5 * (anomaly[:, None] == top).sum()
+    wins = (anomaly[:, None] > top).sum() + tie * (anomaly[:, None] == top).sum()
     return wins / (len(top) * len(anomaly))
 
 
@@ -126,6 +126,24 @@ def test_unstandardised_pauc_is_the_papers_sum(levels, p):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=NUMPY_TOLERANCE)
     found = on_device(labels, scores, True, p).pauc
     np.testing.assert_allclose(found, expected, rtol=0, atol=JAX_TOLERANCE)
+
+
+@pytest.mark.parametrize("levels,p", [(1, 0.5), (3, 0.1), (6, 0.05), (1000, 0.1)])
+def test_ties_count_nothing_in_the_sum_as_printed(levels, p):
+    labels, scores, _ = _groups(20, 150, levels)
+    expected = [_papers_pauc(*group, p, tie=0) for group in zip(labels, scores, strict=True)]
+    values = metrics.pauc(labels, scores, None, p, standardized=False, ties="none")
+    np.testing.assert_allclose(values, expected, rtol=0, atol=NUMPY_TOLERANCE)
+    on_device = metrics.pauc(jnp.asarray(labels), scores, None, p, False, "none")
+    np.testing.assert_allclose(on_device, expected, rtol=0, atol=JAX_TOLERANCE)
+    half = metrics.pauc(labels, scores, None, p, standardized=False)
+    assert (values <= half).all() and (levels == 1 or (values < half).any())
+
+
+@pytest.mark.parametrize(("standardized", "ties"), [(True, "none"), (False, "all")])
+def test_ties_that_cannot_be(standardized, ties):
+    with pytest.raises(UserError, match=f"ties is '{ties}'; it is 'half', or with standardized"):
+        metrics.pauc([0] * 10 + [1], range(11), standardized=standardized, ties=ties)
 
 
 def test_unstandardised_pauc_by_hand():
@@ -216,6 +234,34 @@ def test_decision_metrics_equal_scikit_learn(array):
         )
         ours = [float(m(counts)[i]) for m in (metrics.precision, metrics.recall, metrics.f1)]
         np.testing.assert_allclose(ours, [p, r, f], atol=JAX_TOLERANCE)
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_decision_rates_equal_scikit_learn(array):
+    """Of all clips, and where one class is never predicted, to rounding."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, (30, 40))
+    decisions = rng.integers(0, 2, (30, 40)) * (np.arange(30)[:, None] > 2)
+    rates = metrics.decision_rates(metrics.confusion_counts(array(labels), array(decisions)))
+    options = {"average": "weighted", "zero_division": 0}
+    expected = {
+        "tpr": lambda y, d: sklearn.metrics.recall_score(y, d),
+        "tnr": lambda y, d: sklearn.metrics.recall_score(y, d, pos_label=0),
+        "accuracy": sklearn.metrics.accuracy_score,
+        "precision_weighted": lambda y, d: sklearn.metrics.precision_score(y, d, **options),
+        "recall_weighted": lambda y, d: sklearn.metrics.recall_score(y, d, **options),
+    }
+    for name, score in expected.items():
+        values = [score(y, d) for y, d in zip(labels, decisions, strict=True)]
+        np.testing.assert_allclose(getattr(rates, name), values, rtol=0, atol=JAX_TOLERANCE)
+    np.testing.assert_allclose(rates.fnr, 1 - rates.tpr, rtol=0, atol=0)
+    np.testing.assert_allclose(rates.fpr, 1 - rates.tnr, rtol=0, atol=0)
+
+
+def test_rates_without_clips_of_a_class_are_nan():
+    rates = metrics.decision_rates(metrics.confusion_counts([0, 0], [0, 1]))
+    assert np.isnan([rates.tpr, rates.fnr]).all() and rates.fpr == rates.accuracy == 0.5
+    assert np.isnan(metrics.decision_rates(metrics.confusion_counts([], []))).all()
 
 
 def test_harmonic_mean():

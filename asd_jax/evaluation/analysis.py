@@ -72,16 +72,15 @@ def decisions_of(rows: Iterable[ScoreRow]) -> dict[str, Decisions]:
         of_seeds = _of_seeds(table, own)  # (seeds, clips)
         labels, decisions = label[of_seeds], decision[of_seeds]
         counts = metrics.confusion_counts(labels, decisions)
-        normal, anomalous = counts.fp + counts.tn, counts.tp + counts.fn
-        with np.errstate(invalid="ignore"):
-            made[machine] = Decisions(
-                counts,
-                tpr=np.asarray(counts.tp / anomalous),
-                fpr=np.asarray(counts.fp / normal),
-                precision=np.asarray(metrics.precision(counts)),
-                accuracy=np.asarray((counts.tp + counts.tn) / (normal + anomalous)),
-                f1=np.asarray(metrics.f1(counts)),
-            )
+        rates = metrics.decision_rates(counts)
+        made[machine] = Decisions(
+            counts,
+            tpr=np.asarray(rates.tpr),
+            fpr=np.asarray(rates.fpr),
+            precision=np.asarray(metrics.precision(counts)),
+            accuracy=np.asarray(rates.accuracy),
+            f1=np.asarray(metrics.f1(counts)),
+        )
     return made
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asd_jax.evaluation.citations import beside
 from asd_jax.evaluation.results import MEAN
 from asd_jax.evaluation.tables import Intervals, Run, official_values, result_lines
 from asd_jax.published import Published
@@ -62,17 +63,14 @@ def metric_records(
     Args:
         run: the run.
         intervals: from `intervals.bootstrap_results`.
-        published: from `published.load_published`, of the run's system and year; the first number
-            for a line and metric counts.
+        published: as of `tables.format_table`.
     """
     seeds = tuple(sorted({row.seed for row in run.results}))
-    printed = {
-        (row.machine, row.section, row.domain, row.metric): row for row in reversed(published)
-    }
+    printed = beside(published, run.results, run.year)
     for key, line in result_lines(run.results, run.year).items():
         for metric, values in line.values._asdict().items():
             low, high = getattr(intervals[key], metric) if key in intervals else (None, None)
-            row = printed.get((*key, metric))
+            row = printed.get((key, metric))
             yield MetricRecord(
                 *(run.name, run.year, *key, metric, line.n_normal, line.n_anomaly, seeds),
                 *_summary(values),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asd_jax import metrics
+from asd_jax.evaluation.citations import Citations, agree, beside
 from asd_jax.evaluation.results import MEAN, ResultRow
 from asd_jax.metrics import RankingMetrics, mean_over_sections
 from asd_jax.published import Published
@@ -60,8 +61,8 @@ def format_table(
         results: rows of one run.
         year: challenge year.
         intervals: from `intervals.bootstrap_results`; None for none.
-        published: from `published.load_published`, of the run's system and year. The first
-            number for a line and metric is shown.
+        published: numbers of the run's score, as `runs.same_score` finds them. Shown is what
+            `citations.beside` chooses.
         notes: lines to add below.
         width: as in `aligned`, for the table.
 
@@ -89,14 +90,16 @@ def write_results_md(
 
 
 def format_report(
-    runs: Sequence[Run], published: Sequence[Published] = (), width: int | None = None
+    runs: Sequence[Run],
+    published: Sequence[Sequence[Published]] = (),
+    width: int | None = None,
 ) -> str:
     """Formats several runs side by side, AUC and McClish pAUC in percent, a table for each year.
 
     Args:
         runs: the runs, in the order of the columns.
-        published: from `published.load_published`, of the runs' systems; a table shows those of
-            its own year.
+        published: of each run, as of `format_table`; empty for none. Runs that share their numbers
+            share a column of them; else each run's are beside it, under its name.
         width: as in `aligned`.
 
     Returns:
@@ -104,24 +107,37 @@ def format_report(
     """
     blocks = []
     shown = ("auc", "pauc_mcclish")
+    printed = [
+        beside(of_run, run.results, run.year)
+        for run, of_run in zip(runs, published or [()] * len(runs), strict=True)
+    ]
     for year in dict.fromkeys(run.year for run in runs):
-        columns = [run for run in runs if run.year == year]
+        places = [place for place, run in enumerate(runs) if run.year == year]
+        columns = [runs[place] for place in places]
         lines = [result_lines(run.results, year) for run in columns]
-        citations = _Citations([p for p in published if p.year == year])
+        numbers = [printed[place] for place in places]
+        sources: list[str] = []
+        shared = agree(numbers, lines)
+        if shared:  # one column, the last
+            every = {key: number for own in numbers for key, number in own.items()}
+            numbers = [*[{}] * (len(columns) - 1), every]
+        citations = [Citations(own, sources) for own in numbers]
         header = ["machine", "section", "domain"]
         for metric in shown:
-            header += [f"{run.name} {_METRICS[metric]}" for run in columns]
-            header += ["published"] * citations.has(metric)
+            for run, cited in zip(columns, citations, strict=True):
+                header.append(f"{run.name} {_METRICS[metric]}")
+                header += ["published" if shared else f"{run.name} published"] * cited.has(metric)
         rows = []
         for key in sorted(dict.fromkeys(k for of_run in lines for k in of_run), key=_order):
             row = list(key)
             for metric in shown:
-                row += [_cell(of_run.get(key), metric) for of_run in lines]
-                row += [citations.cell(key, metric)] * citations.has(metric)
+                for of_run, cited in zip(lines, citations, strict=True):
+                    row.append(_cell(of_run.get(key), metric))
+                    row += [cited.cell(key, metric)] * cited.has(metric)
             rows.append(row)
         scores = [f"{run.name}: {text}" for run in columns for text in _official(run.results, year)]
         undefined = [note for run in columns for note in _undefined(run.results)]
-        notes = ["", *scores, *citations.notes(), *dict.fromkeys(undefined)]
+        notes = ["", *scores, *citations[0].notes(), *dict.fromkeys(undefined)]
         blocks.append("\n".join([*aligned([header, *rows], width=width, keys=_KEYS), *notes]))
     return "\n\n".join(blocks)
 
@@ -130,7 +146,7 @@ def results_table(
     results: Sequence[ResultRow], year: int, intervals: Intervals, published: Sequence[Published]
 ) -> tuple[list[str], list[list[str]], list[str]]:
     """Heading, rows and legend of one run's table; arguments as of `format_table`."""
-    citations = _Citations(published)
+    citations = Citations(beside(published, results, year))
     header = ["machine", "section", "domain", "normal/anomaly"]
     for metric, title in _METRICS.items():
         header += [title] + ["published"] * citations.has(metric)
@@ -276,32 +292,6 @@ def _undefined(results: Sequence[ResultRow]) -> list[str]:
         else:
             reasons.append("too few normal clips for a pAUC")
     return [f"{_UNDEFINED} undefined: {', '.join(dict.fromkeys(reasons))}."] if reasons else []
-
-
-class _Citations:
-    """Published numbers by line and metric, with numbered sources."""
-
-    def __init__(self, published: Sequence[Published]):
-        self._first: dict[tuple[Key, str], Published] = {}
-        for row in published:
-            key = (row.machine, row.section, row.domain), row.metric
-            self._first.setdefault(key, row)
-        self._sources: list[str] = []
-
-    def has(self, metric: str) -> bool:
-        return any(name == metric for _, name in self._first)
-
-    def cell(self, key: Key, metric: str) -> str:
-        row = self._first.get((key, metric))
-        if row is None:
-            return ""
-        source = f"{row.source}, {row.table}" + f" ({row.note})" * bool(row.note)
-        if source not in self._sources:
-            self._sources.append(source)
-        return f"{row.percent} [{self._sources.index(source) + 1}]"
-
-    def notes(self) -> list[str]:
-        return [f"[{i}] {source}" for i, source in enumerate(self._sources, 1)]
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -1,6 +1,14 @@
 """Ranking and decision metrics of the challenge, for every group of clips at once."""
 
-from asd_jax.metrics.decisions import Confusion, confusion_counts, f1, precision, recall
+from asd_jax.metrics.decisions import (
+    Confusion,
+    DecisionRates,
+    confusion_counts,
+    decision_rates,
+    f1,
+    precision,
+    recall,
+)
 from asd_jax.metrics.official import (
     domains_of,
     harmonic_mean,
@@ -20,10 +28,12 @@ from asd_jax.metrics.ranking import (
 __all__ = [
     "FLOOR_SLACK",
     "Confusion",
+    "DecisionRates",
     "RankingMetrics",
     "auc",
     "check_max_fpr",
     "confusion_counts",
+    "decision_rates",
     "domains_of",
     "f1",
     "harmonic_mean",

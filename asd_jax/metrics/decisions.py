@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of decisions, for every group of clips at once."""
+"""Precision, recall, F1 and other rates of decisions, for every group of clips at once."""
 
 from typing import Any, NamedTuple
 
@@ -75,6 +75,51 @@ def f1(counts: Confusion) -> Array:
         0.667
     """
     return 2 * counts.tp / _at_least_one(2 * counts.tp + counts.fp + counts.fn)
+
+
+class DecisionRates(NamedTuple):
+    """Rates of decisions, each (...); NaN without a clip that they are of.
+
+    Attributes:
+        tpr: share of the anomalies that are predicted anomalous.
+        fnr: share of the anomalies that are predicted normal.
+        tnr: share of the normal clips that are predicted normal.
+        fpr: share of the normal clips that are predicted anomalous.
+        accuracy: share of right decisions.
+        precision_weighted: mean of both classes' precisions, weighted by their numbers of clips,
+            0 for a class that is not predicted; scikit-learn's average="weighted".
+        recall_weighted: likewise of their recalls, which is the accuracy.
+    """
+
+    tpr: Array
+    fnr: Array
+    tnr: Array
+    fpr: Array
+    accuracy: Array
+    precision_weighted: Array
+    recall_weighted: Array
+
+
+def decision_rates(counts: Confusion) -> DecisionRates:
+    """Rates from counts of decisions.
+
+    Args:
+        counts: each (...), of one group or of several added up.
+
+    Examples:
+        >>> rates = decision_rates(Confusion(tp=3, fp=1, fn=2, tn=4))
+        >>> [round(float(rate), 3) for rate in rates]
+        [0.6, 0.4, 0.8, 0.2, 0.7, 0.708, 0.7]
+    """
+    tp, fp, fn, tn = counts
+    xp = jnp if any(isinstance(count, jax.Array) for count in counts) else np
+    normal, anomalous = xp.asarray(fp + tn, float), xp.asarray(tp + fn, float)
+    clips = normal + anomalous
+    with np.errstate(invalid="ignore"):
+        tpr, tnr, accuracy = tp / anomalous, tn / normal, (tp + tn) / clips
+        of_normal = tn / _at_least_one(tn + fn)
+        weighted = (anomalous * precision(counts) + normal * of_normal) / clips
+    return DecisionRates(tpr, 1 - tpr, tnr, 1 - tnr, accuracy, weighted, accuracy)
 
 
 def _at_least_one(count: Array) -> Array:

@@ -7,7 +7,7 @@ and `vmap`. Label 1 is an anomaly, 0 is normal, and a clip with any other label 
 
 import functools
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,12 @@ def auc(labels: Any, scores: Any, mask: Any = None) -> Array:
 
 
 def pauc(
-    labels: Any, scores: Any, mask: Any = None, max_fpr: float = 0.1, standardized: bool = True
+    labels: Any,
+    scores: Any,
+    mask: Any = None,
+    max_fpr: float = 0.1,
+    standardized: bool = True,
+    ties: Literal["half", "none"] = "half",
 ) -> Array:
     """Partial AUC over the false positive rates from 0 to `max_fpr`.
 
@@ -83,19 +88,25 @@ def pauc(
     no normal clip ties with an anomaly across rank K, then r = A / p, and for p = 0.1 the
     McClish value is 0.4737 + 0.5263 r.
 
+    The papers' sum is of H(s⁺ − s⁻), with H(0) = 0: as printed, an anomaly that scores like a
+    normal clip counts nothing. That is ties="none", which takes constant scores for the worst
+    ones. Their AUC is printed with the same H; the official programs count half in both.
+
     Args:
         labels: (..., clips), as in `auc`.
         scores: (..., clips), as in `auc`.
         mask: (..., clips), as in `auc`.
         max_fpr: p, in (0, 1].
         standardized: True for scikit-learn's value, False for the papers'.
+        ties: what an anomaly and a normal clip of the same score count, "half" a right pair or
+            "none"; for standardized=False alone.
 
     Returns:
         (...) values; NaN, with a warning outside `jit`, where only one class is present, a
         score is NaN, or (standardized=False) K is 0.
 
     Raises:
-        UserError: max_fpr is outside (0, 1], or as `auc`.
+        UserError: max_fpr is outside (0, 1], another value of `ties`, or as `auc`.
 
     Examples:
         Half of the ten normal clips count. The anomaly scores above three of these five.
@@ -105,8 +116,19 @@ def pauc(
         0.6
         >>> round(float(pauc(labels, scores, max_fpr=0.5)), 3)
         0.733
+
+        Here it scores like the third of them.
+
+        >>> labels, scores = [0] * 10 + [1], [*range(10), 7.0]
+        >>> [float(pauc(labels, scores, None, 0.5, False, ties)) for ties in ("half", "none")]
+        [0.5, 0.4]
     """
-    values = ranking_metrics(labels, scores, mask, max_fpr)
+    if ties not in ("half", "none") or (standardized and ties != "half"):
+        raise UserError(
+            f"ties is {ties!r}; it is 'half', or with standardized=False 'none' for the papers' "
+            "formula as printed"
+        )
+    values = _ranking(labels, scores, mask, max_fpr, ties == "half")
     if standardized:
         _warn_if_nan(values.pauc_mcclish, "pAUC", "only one class, or a score that is NaN")
         return values.pauc_mcclish
@@ -137,17 +159,24 @@ def ranking_metrics(
         >>> [round(float(value), 3) for value in values]
         [0.8, 0.6, 0.733]
     """
+    return _ranking(labels, scores, mask, max_fpr, True)
+
+
+def _ranking(
+    labels: Any, scores: Any, mask: Any, max_fpr: float, half_ties: bool
+) -> RankingMetrics:
+    """`ranking_metrics`, whose `pauc` counts ties half or not at all."""
     check_max_fpr(max_fpr)
     mask = True if mask is None else mask
     if any(isinstance(x, jax.Array) for x in (labels, scores, mask)):
-        return _ranking_metrics_jax(labels, scores, mask, max_fpr)
-    return _ranking_metrics(np, labels, scores, mask, max_fpr)
+        return _ranking_metrics_jax(labels, scores, mask, max_fpr, half_ties)
+    return _ranking_metrics(np, labels, scores, mask, max_fpr, half_ties)
 
 
 def _ranking_metrics(
-    xp: Any, labels: Any, scores: Any, mask: Any, max_fpr: float
+    xp: Any, labels: Any, scores: Any, mask: Any, max_fpr: float, half_ties: bool
 ) -> RankingMetrics:
-    """`ranking_metrics` by NumPy or JAX (`xp`); every array is (..., clips) until the sums."""
+    """`_ranking` by NumPy or JAX (`xp`); every array is (..., clips) until the sums."""
     labels, scores, mask = xp.broadcast_arrays(*map(xp.asarray, (labels, scores, mask)))
     if not xp.issubdtype(scores.dtype, xp.floating):
         scores = scores.astype(float)
@@ -187,7 +216,9 @@ def _ranking_metrics(
     n_top = _whole(xp, max_fpr, clips)[n_neg]  # and as whole clips, K in the papers
     full, _ = _twice_area(curve, n_neg.astype(float))
     _, interpolated = _twice_area(curve, limit)
-    stepped, _ = _twice_area(curve, n_top)
+    # A normal clip that ties with anomalies has none of them below it, or half of them.
+    steps = curve if half_ties else curve._replace(tp1=curve.tp0)
+    stepped, _ = _twice_area(steps, n_top)
 
     def over(area: Array, n_normal: Array) -> Array:
         """Rates from a doubled area in counts."""
@@ -201,7 +232,7 @@ def _ranking_metrics(
     )
 
 
-_ranking_metrics_jax = jax.jit(functools.partial(_ranking_metrics, jnp), static_argnums=3)
+_ranking_metrics_jax = jax.jit(functools.partial(_ranking_metrics, jnp), static_argnums=(3, 4))
 
 
 def _whole(xp: Any, max_fpr: float, clips: int) -> Array:

@@ -23,16 +23,19 @@ from asd_jax.data.clips import Clip
 from asd_jax.data.layouts import find_clips
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
-from asd_jax.evaluation.results import ResultRow, read_results_csv
+from asd_jax.evaluation.results import read_results_csv, read_scores_csv
+from asd_jax.papers import printing
 from asd_jax.papers import tables as paper_tables
 from asd_jax.papers.layouts import PAPERS, SCORE_PAPERS
+from asd_jax.papers.measures import RunNumbers, with_scores
 from asd_jax.papers.settings import settings_of, why_not
+from asd_jax.published import RATES
 from asd_jax.runs.clips import choose_clips
-from asd_jax.runs.directory import RunDirectory
+from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import chosen_members
 from asd_jax.runs.fleets import fleets_of
 from asd_jax.runs.plan import about, describe, plan_clips
-from asd_jax.runs.report import remarks_on
+from asd_jax.runs.report import comparable
 from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.memory import size
@@ -138,7 +141,7 @@ def reproduce(
     changed = " ".join(f"--config.{key}={text}" for key, text in (overrides or {}).items())
     settings = [f"Ours is with {changed}."] * bool(changed)
     set_up(fleets_of((run.config for run in prepared.ready), data_dir))
-    results: dict[str, Sequence[ResultRow]] = {}
+    results: dict[str, RunNumbers] = {}
     remarks: dict[str, None] = {}
     for count, run in enumerate(prepared.ready, 1):
         reporter.line(f"run {count} of {len(prepared.ready)}: {run.name}")
@@ -160,8 +163,8 @@ def reproduce(
             reporter.line(lines[-1])
             continue
         run_dir = RunDirectory(runs / run.name)
-        results[run.name] = read_results_csv(run_dir.results_csv)
-        remarks |= dict.fromkeys(remarks_on(run_dir, results[run.name]))
+        results[run.name], notes = _numbers(paper, run_dir, run.name)
+        remarks |= dict.fromkeys(notes)
         _write(paper, out_dir, results, [*settings, *lines, *remarks])
     if not results:
         raise UserError(f"none of the runs of {paper} could be done: {'; '.join(lines)}")
@@ -169,20 +172,33 @@ def reproduce(
     return Outcome(text, tuple(failed))
 
 
+def _numbers(paper: str, run_dir: RunDirectory, name: str) -> tuple[RunNumbers, tuple[str, ...]]:
+    """The numbers of a finished run, and remarks on them."""
+    results = read_results_csv(run_dir.results_csv)
+    published, remarks = comparable(run_dir, name, results)
+    numbers = RunNumbers(results)
+    if max_fpr := PAPERS[paper].max_fpr:
+        numbers = with_scores(numbers, read_scores_csv(run_dir.scores_csv), max_fpr)
+        if different := paper_tables.decided_otherwise(paper, name, read_config(run_dir.config)):
+            published = tuple(number for number in published if number.metric not in RATES)
+            remarks += (f"{name}: no differences of rates of decisions: {different}.",)
+    return numbers._replace(comparable=frozenset(published)), remarks
+
+
 def _write(
     paper: str,
     out_dir: Path,
-    results: Mapping[str, Sequence[ResultRow]],
+    results: Mapping[str, RunNumbers],
     lines: Sequence[str],
 ) -> str:
     """Writes the tables; gives them as text."""
     tables = paper_tables.fill(paper_tables.tables_of(paper), results)
     with atomic_write(out_dir / "tables.md") as file:
-        file.write(f"# {PAPERS[paper].source}\n\n{paper_tables.as_markdown(tables)}")
+        file.write(f"# {PAPERS[paper].source}\n\n{printing.as_markdown(tables)}")
         file.writelines(f"\n{note}\n" for note in lines)
     with atomic_write(out_dir / "tables.csv") as file:
-        file.write(paper_tables.as_csv(tables))
-    return "\n".join([paper_tables.as_text(tables), *lines])
+        file.write(printing.as_csv(tables))
+    return "\n".join([printing.as_text(tables), *lines])
 
 
 def _prepare(

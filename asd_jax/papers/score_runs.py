@@ -22,7 +22,7 @@ from asd_jax.detectors import holds_out_for_thresholds
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, read_results_csv
 from asd_jax.evaluation.standing import SETS
-from asd_jax.papers import scores, tables
+from asd_jax.papers import printing, scores
 from asd_jax.papers.layouts import SCORE_PAPERS
 from asd_jax.papers.reproduce import Outcome
 from asd_jax.papers.scores import Set, System
@@ -30,6 +30,7 @@ from asd_jax.papers.settings import settings_of, why_not
 from asd_jax.papers.tables import NeededRun
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.fleets import fleets_of
+from asd_jax.runs.origin import SYNTHETIC
 from asd_jax.runs.report import standing_in
 from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.files import atomic_write
@@ -258,7 +259,7 @@ def _remarks(path: Path, results: Sequence[ResultRow]) -> list[str]:
     run_dir = RunDirectory(path)
     data = run_dir.read_data()
     if data["synthetic"]:
-        return ["The data is synthetic; published numbers are of the challenge's recordings."]
+        return [SYNTHETIC]
     standing = standing_in(run_dir, read_config(run_dir.config), data, results)
     if standing.markdown:
         return list(standing.notes)
@@ -271,11 +272,11 @@ def _write(
     """Writes the table; gives it as text."""
     filled = [scores.fill(scores.table_of(paper), results)]
     with atomic_write(out_dir / "tables.md") as file:
-        file.write(f"# {SCORE_PAPERS[paper].source}\n\n{tables.as_markdown(filled)}")
+        file.write(f"# {SCORE_PAPERS[paper].source}\n\n{printing.as_markdown(filled)}")
         file.writelines(f"\n{line}\n" for line in lines)
     with atomic_write(out_dir / "tables.csv") as file:
-        file.write(tables.as_csv(filled))
-    return "\n".join([tables.as_text(filled), *lines])
+        file.write(printing.as_csv(filled))
+    return "\n".join([printing.as_text(filled), *lines])
 
 
 def _plan(runs: Sequence[_Run], lines: Sequence[str], on_bad_clip: str) -> str:

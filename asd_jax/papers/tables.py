@@ -1,34 +1,20 @@
 """The results tables of the five reports, our numbers beside theirs.
 
-All five reports use arithmetic means: over a machine's sections, and Grollmisch et al. also over
-all machine ids.
+All five reports use arithmetic means: over a machine's sections; Jalali et al. also over machine
+types, and Grollmisch et al. over all machine ids.
 """
 
-import csv
 import functools
-import io
-import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from asd_jax.config import nearest, shipped_configs
-from asd_jax.data.synthetic.takes import sections_of
+from asd_jax.config import difference, load_config, nearest, shipped_configs, to_dict
 from asd_jax.errors import UserError
-from asd_jax.evaluation.results import MEAN, ResultRow
-from asd_jax.evaluation.row_files import number
-from asd_jax.evaluation.tables import markdown, mean_std
-from asd_jax.papers.layouts import PAPERS, outliers_of
-from asd_jax.published import Published, load_published
-from asd_jax.runtime.text_tables import aligned
-
-_DASH = "–"
-_LEGEND = (
-    "In percent: ours, mean ± standard deviation over the seeds; the published number; the "
-    "difference, ours − published, in percentage points. pAUC is McClish-standardised, as the "
-    f"reports print it. {_DASH}: not in the data, not run, or undefined."
-)
+from asd_jax.papers.layouts import PAPERS
+from asd_jax.papers.measures import RunNumbers, measure
+from asd_jax.published import Published, configuration_of, load_published
 
 
 class NeededRun(NamedTuple):
@@ -51,11 +37,12 @@ class Cell(NamedTuple):
     """A printed number and ours.
 
     Attributes:
-        published: the printed number.
+        published: the printed number; without a percent, what it would be of.
         run: name of our run; "" for none.
         values: our number for each seed, as fractions; may be empty.
         note: a remark on our number.
         comparable: whether our number is of what the printed one is of.
+        also: our number by other formulas, see `measures`.
     """
 
     published: Published
@@ -63,11 +50,14 @@ class Cell(NamedTuple):
     values: tuple[float, ...] = ()
     note: str = ""
     comparable: bool = True
+    also: Mapping[str, tuple[float, ...]] = {}
 
     @property
     def difference(self) -> float | None:
         """Our mean minus the published number in percentage points; None if undefined."""
-        if not self.values or np.isnan(self.values).any() or not self.comparable:
+        if not self.values or np.isnan(self.values).any():
+            return None
+        if not self.comparable or not self.published.percent:
             return None
         return 100 * float(np.mean(self.values)) - float(self.published.percent)
 
@@ -90,6 +80,7 @@ class PaperTable(NamedTuple):
         row_headings: headings of the rows' labels.
         columns: headings of each column, from the outermost in; as many for all columns.
         rows: the rows.
+        note: a remark on all of it; "" for none.
     """
 
     paper: str
@@ -99,6 +90,7 @@ class PaperTable(NamedTuple):
     row_headings: tuple[str, ...]
     columns: tuple[tuple[str, ...], ...]
     rows: tuple[Row, ...]
+    note: str = ""
 
 
 # Systems from the quickest to train to the slowest; ensembles after their members.
@@ -117,10 +109,6 @@ _QUICK_FIRST = (
     "ganomaly",
 )
 
-# What a run changes in the configuration of its system's name, by the name's suffix.
-_CHANGES = {by: {"combine": by} for by in ("mean", "max")}
-_CHANGES["clear"] = {"detector.outlier_weight": "0", "detector.outliers": ""}
-
 
 def needed(paper: str) -> tuple[NeededRun, ...]:
     """The runs that a report's tables need, quick ones first.
@@ -131,6 +119,31 @@ def needed(paper: str) -> tuple[NeededRun, ...]:
     places = {name: place for place, name in enumerate(_QUICK_FIRST)}
     runs = _runs(paper).values()
     return tuple(sorted(runs, key=lambda run: places.get(run.configuration, len(places))))
+
+
+_OF_DECISIONS = ("threshold", "threshold_quantile", "threshold_deviations")
+
+
+def decided_otherwise(paper: str, run: str, stored: Mapping[str, Any]) -> str:
+    """How a run's thresholds are made otherwise than the report's; "" where they are alike.
+
+    Args:
+        paper: one of `PAPERS`.
+        run: name of the run.
+        stored: its configuration, of one system.
+    """
+    needs = _runs(paper)[run]
+    own = to_dict(load_config(needs.configuration, needs.overrides))
+
+    def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+        split = {"train.threshold_split": settings["train"]["threshold_split"]}
+        return {**{key: settings[key] for key in _OF_DECISIONS}, **split}
+
+    lines = difference(chosen(own), chosen(stored))
+    return "; ".join(
+        line.replace(" there and ", " in this run and ").replace(" here", " there")
+        for line in lines
+    )
 
 
 def _printed(paper: str) -> tuple[Published, ...]:
@@ -149,14 +162,14 @@ def _runs(paper: str) -> dict[str, NeededRun]:
         for cell in (cell for row in table.rows for cell in row.cells):
             outliers = machines.setdefault(cell.run, {})
             systems.setdefault(cell.run, cell.published)
-            if cell.published.machine != MEAN:
-                outliers[cell.published.machine] = outliers_of(cell.published)
+            outliers |= dict.fromkeys(cell.published.machines, cell.published.outliers)
     runs = {}
     for name, outliers in machines.items():
         configuration, overrides = _configuration_of(systems[name])
         pairs = [f"{machine}:{other}" for machine, other in outliers.items() if other]
         if pairs:
             overrides["detector.outliers"] = ",".join(pairs)
+        overrides |= PAPERS[paper].settings.get(name, {})
         runs[name] = NeededRun(name, configuration, overrides, outliers)
     return runs
 
@@ -165,11 +178,9 @@ def _configuration_of(published: Published) -> tuple[str, dict[str, str]]:
     """Configuration of a number's system, and what a run changes in it.
 
     Raises:
-        UserError: the system is neither a configuration nor one with a suffix of `_CHANGES`.
+        UserError: there is no such configuration.
     """
-    name, _, suffix = published.system.rpartition("_")
-    overrides = dict(_CHANGES.get(suffix, {}))
-    configuration = name if overrides else published.system
+    configuration, overrides = configuration_of(published.system)
     known = shipped_configs()
     if configuration not in known:
         raise UserError(
@@ -184,7 +195,7 @@ def _run_names(numbers: Sequence[Published]) -> dict[Published, str]:
     names: dict[Published, str] = {}
     pairs: dict[tuple[str, str], str] = {}
     for published in numbers:
-        outliers = outliers_of(published)
+        outliers = published.outliers
         name = published.system
         if pairs.setdefault((name, published.machine), outliers) != outliers:
             name = f"{name}-{published.machine}-{outliers}"
@@ -204,14 +215,18 @@ def tables_of(paper: str) -> tuple[PaperTable, ...]:
         >>> table.source, table.table, len(table.columns)
         ('Jalali et al. 2020', 'Table 1', 4)
     """
-    source, _, layouts = PAPERS[paper]
+    source, layouts = PAPERS[paper].source, PAPERS[paper].layouts
     numbers = _printed(paper)
     runs = _run_names(numbers)
     placed: set[Published] = set()
 
-    def cell(row_numbers: Sequence[Published], fields: Mapping[str, str]) -> Cell:
+    def cell(row_numbers: Sequence[Published], fields: Mapping[str, str], has_gaps: bool) -> Cell:
         """The cell of the one number of a row that has a column's fields."""
         found = [p for p in row_numbers if all(getattr(p, k) == v for k, v in fields.items())]
+        if has_gaps and not found:
+            system = fields["system"]
+            missing = row_numbers[0]._replace(system=system, percent="", note="", where="")
+            return Cell(missing, system)
         if len(found) != 1:
             column = " ".join(fields.values())
             raise UserError(
@@ -227,14 +242,13 @@ def tables_of(paper: str) -> tuple[PaperTable, ...]:
         rows = []
         for name in layout.rows or dict.fromkeys(published.row for published in table_numbers):
             row_numbers = [published for published in table_numbers if published.row == name]
-            cells = tuple(cell(row_numbers, fields) for _, fields in layout.columns)
+            cells = tuple(
+                cell(row_numbers, fields, layout.has_gaps) for _, fields in layout.columns
+            )
             rows.append(Row(layout.labels(cells[0].published), cells))
         columns = tuple(headings for headings, _ in layout.columns)
-        tables.append(
-            PaperTable(
-                paper, source, table, layout.title, layout.row_headings, columns, tuple(rows)
-            )
-        )
+        headings = layout.title, layout.row_headings, columns
+        tables.append(PaperTable(paper, source, table, *headings, tuple(rows), layout.note))
     # A printed number may be listed for two systems, one of which stands in its column.
     shown = {number._replace(system="", note="", where="") for number in placed}
     lost = next((n for n in numbers if n._replace(system="", note="", where="") not in shown), None)
@@ -246,22 +260,27 @@ def tables_of(paper: str) -> tuple[PaperTable, ...]:
     return tuple(tables)
 
 
-def fill(
-    tables: Sequence[PaperTable], results: Mapping[str, Sequence[ResultRow]]
-) -> tuple[PaperTable, ...]:
+def fill(tables: Sequence[PaperTable], runs: Mapping[str, RunNumbers]) -> tuple[PaperTable, ...]:
     """Fills our numbers into a report's tables.
 
-    A mean is over the report's sections with labelled test clips in the data; a note names the
-    number of missing sections.
+    A mean is over the report's sections with labelled test clips in the data; where some are
+    missing, a note names their number, and there is no difference.
 
     Args:
         tables: of one report, from `tables_of`.
-        results: rows of results.csv by the run's name; runs may be missing.
+        runs: numbers of runs by name; runs may be missing.
     """
 
     def filled(cell: Cell) -> Cell:
+        numbers = runs.get(cell.run)
+        if numbers is None:
+            return cell
+        published = cell.published
         machines = _runs(tables[0].paper)[cell.run].machines
-        return _filled(cell, machines, results.get(cell.run, ()))
+        values, also, note = measure(published, machines, numbers)
+        comparable = published.is_clear and not note
+        comparable &= numbers.comparable is None or published in numbers.comparable
+        return cell._replace(values=values, also=also, note=note, comparable=comparable)
 
     return tuple(
         table._replace(
@@ -269,132 +288,3 @@ def fill(
         )
         for table in tables
     )
-
-
-def _filled(cell: Cell, machines: Mapping[str, str], results: Sequence[ResultRow]) -> Cell:
-    """The cell with our numbers from a run's results."""
-    published = cell.published
-    # Machines and sections that the printed number averages.
-    wanted = {
-        (machine, section)
-        for machine in (machines if published.machine == MEAN else [published.machine])
-        for section in (
-            sections_of(published.year, "dev", machine)
-            if published.section == MEAN
-            else [published.section]
-        )
-    }
-    sections: dict[tuple[str, str], dict[int, float]] = {}  # values by seed
-    for row in results:
-        key = row.machine, row.section
-        if key in wanted and row.domain == published.domain and row.n_normal + row.n_anomaly:
-            sections.setdefault(key, {})[row.seed] = getattr(row, published.metric)
-    if not sections:
-        return cell
-    seeds = sorted(next(iter(sections.values())))
-    values = np.array([[by_seed[seed] for seed in seeds] for by_seed in sections.values()])
-    note = ""
-    if len(sections) < len(wanted):
-        whose = "all machines" if published.machine == MEAN else published.machine
-        note = f"ours is a mean over {len(sections)} of the {len(wanted)} sections of {whose}"
-    return cell._replace(values=tuple(values.mean(axis=0).tolist()), note=note)
-
-
-def as_text(tables: Sequence[PaperTable]) -> str:
-    """Formats tables for a terminal, with three lines a row: ours, published, difference."""
-    blocks = []
-    for table in tables:
-        headings = [[*_blanks(table), *titles] for titles in _heading_lines(table)]
-        headings[-1][: len(table.row_headings)] = table.row_headings
-        lines = aligned([*headings, *_lines(table)], len(headings))
-        title = f"{table.source}, {table.table}: {table.title}"
-        blocks.append("\n".join([title, "", *(line.rstrip() for line in lines), *_notes(table)]))
-    return "\n\n".join([*blocks, _LEGEND])
-
-
-def as_markdown(tables: Sequence[PaperTable]) -> str:
-    """Formats tables as Markdown, with a newline at the end."""
-    blocks = []
-    for table in tables:
-        heading = [*table.row_headings, "", *(" ".join(column) for column in table.columns)]
-        blocks += [
-            f"## {table.source}, {table.table}: {table.title}",
-            markdown([heading, *_lines(table)]),
-            *_notes(table),
-        ]
-    return "\n\n".join([*blocks, _LEGEND]) + "\n"
-
-
-def as_csv(tables: Sequence[PaperTable]) -> str:
-    """Formats tables as CSV, a line for each printed number; missing values are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["paper", "table", "row", "column", "system", "machine", "section", "domain", "metric"]
-        + ["ours_mean", "ours_std", "n_seeds", "published", "difference", "note"]
-    )
-    for table in tables:
-        for row in table.rows:
-            for column, cell in zip(table.columns, row.cells, strict=True):
-                values, difference = 100 * np.array(cell.values), cell.difference
-                known = len(values) > 0 and not np.isnan(values).any()
-                published = cell.published
-                writer.writerow(
-                    [table.paper, table.table, published.row, " ".join(column)]
-                    + [published.system, published.machine, published.section]
-                    + [published.domain, published.metric]
-                    + [number(values.mean()) if known else ""]
-                    + [number(values.std(ddof=1)) if known and len(values) > 1 else ""]
-                    + [len(values), published.percent]
-                    + ["" if difference is None else number(difference)]
-                    + ["; ".join(filter(None, (cell.note, published.note)))]
-                )
-    return text.getvalue()
-
-
-def _blanks(table: PaperTable) -> list[str]:
-    """Empty cells above the labels and the word "ours", "published" or "difference"."""
-    return [""] * (len(table.row_headings) + 1)
-
-
-def _heading_lines(table: PaperTable) -> list[list[str]]:
-    """Lines of headings from the outermost in; a heading over several columns is printed once."""
-    lines = []
-    for level in range(len(table.columns[0])):
-        titles = [column[: level + 1] for column in table.columns]
-        again = [False, *(a == b for a, b in zip(titles, titles[1:], strict=False))]
-        lines.append(["" if same else t[-1] for t, same in zip(titles, again, strict=True)])
-    return lines
-
-
-def _lines(table: PaperTable) -> list[list[str]]:
-    """Three lines for each row."""
-    lines = []
-    for row in table.rows:
-        ours = [mean_std(np.array(cell.values)) for cell in row.cells]
-        printed = [cell.published.percent or _DASH for cell in row.cells]
-        if not any(cell.run for cell in row.cells):  # a system that we do not have
-            lines.append([*row.labels, "published", *printed])
-            continue
-        differences = [
-            _DASH if cell.difference is None else f"{cell.difference:+.2f}" for cell in row.cells
-        ]
-        lines.append([*row.labels, "ours", *ours])
-        lines.append([*_blanks(table)[1:], "published", *printed])
-        lines.append([*_blanks(table)[1:], "difference", *differences])
-    return lines
-
-
-def _notes(table: PaperTable) -> list[str]:
-    """Notes on the cells, with the names of their rows unless all rows have them."""
-    rows: dict[str, dict[str, None]] = {}
-    for cell in (cell for row in table.rows for cell in row.cells):
-        for note in [*cell.published.note.split("; "), cell.note]:
-            # The labels of a row name its outliers already.
-            if note and not re.fullmatch(r"outliers: \w+", note):
-                rows.setdefault(note, {})[cell.published.row] = None
-    everywhere = len(table.rows)
-    return [
-        note if len(names) == everywhere else f"{', '.join(names)}: {note}"
-        for note, names in rows.items()
-    ]

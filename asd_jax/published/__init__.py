@@ -3,9 +3,20 @@
 Official scores of whole sets, one number a system, are in `published.scores`.
 
 Columns: source, table and row locate the printed number; system is the name of our configuration,
-perhaps with a suffix for what is changed in it ("_mean", "_max", "_clear", see `papers.tables`);
-section "mean" is a machine's mean over its sections, machine "mean" one over all machines; metric
-is a column of results.csv; percent is the number as printed.
+perhaps with a suffix for what is changed in it, see `configuration_of`; percent is the number as
+printed. Machine, section and metric:
+
+| value | what |
+|---|---|
+| section "mean" | the arithmetic mean over a machine's sections |
+| section "all" | of the clips of all of a machine's sections together |
+| machine "fan+pump" | the arithmetic mean of these machines' means |
+| machine "mean" | the arithmetic mean over the sections of all machines |
+| "auc", "pauc", "pauc_mcclish" | columns of results.csv |
+| "tpr", "fnr" | shares of the anomalies that are called anomalous, or normal |
+| "tnr", "fpr" | shares of the normal clips that are called normal, or anomalous |
+| "accuracy" | share of right decisions |
+| "precision_weighted", "recall_weighted" | of both classes, weighted by their numbers of clips |
 
 The reports define pAUC by the papers' formula, but print McClish-standardised values: the
 baseline's agree with the official program's, which uses scikit-learn, and systems at chance
@@ -21,6 +32,9 @@ If a quantity is printed more than once, results are compared with the first one
 files and lines. So the baseline's numbers that two reports print again are in repeats2020.csv,
 which sorts after the fuller tables; and of Kazakova et al. 2022, Table 2 comes before Table 1,
 and there the outliers that Table 2 names come first.
+
+A note that begins with "not clear" says why a printed number may be of another quantity; ours then
+has no difference from it.
 """
 
 import csv
@@ -28,14 +42,23 @@ import functools
 import importlib.resources
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from asd_jax.errors import UserError
 
+POOLED = "all"  # the section of numbers of all sections' clips together
 _DOMAINS = ("all", "source", "target")
-_METRICS = ("auc", "pauc", "pauc_mcclish")
+RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy", "precision_weighted", "recall_weighted")
+_METRICS = ("auc", "pauc", "pauc_mcclish", *RATES)
+# What a system changes in the configuration of its name, by the name's suffix.
+_CHANGES: Mapping[str, Mapping[str, str]] = {
+    "mean": {"combine": "mean"},
+    "max": {"combine": "max"},
+    "clear": {"detector.outlier_weight": "0", "detector.outliers": ""},
+}
 
 
 class Published(NamedTuple):
@@ -53,6 +76,40 @@ class Published(NamedTuple):
     percent: str
     note: str
     where: str = ""  # file and line, for messages
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """The machine types that the number is of; empty for all."""
+        return () if self.machine == "mean" else tuple(self.machine.split("+"))
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is known of which quantity the number is."""
+        return not self.note.startswith("not clear")
+
+    @property
+    def outliers(self) -> str:
+        """The machine type that served as outliers (Kazakova et al. 2022); "" for none."""
+        match = re.match(r"outliers: (\w+)", self.note)
+        return match[1] if match else ""
+
+
+def configuration_of(system: str) -> tuple[str, dict[str, str]]:
+    """The name of a system's configuration, and what the system changes in it.
+
+    Args:
+        system: as in `Published`.
+
+    Returns:
+        The name, and dotted keys with their texts.
+
+    Examples:
+        >>> configuration_of("giri2020_system1_max"), configuration_of("dense_ae")
+        (('giri2020_system1', {'combine': 'max'}), ('dense_ae', {}))
+    """
+    name, _, suffix = system.rpartition("_")
+    changes = _CHANGES.get(suffix)
+    return (system, {}) if changes is None else (name, dict(changes))
 
 
 def load_published(system: str | None = None, year: int | None = None) -> tuple[Published, ...]:

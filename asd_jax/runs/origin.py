@@ -25,8 +25,9 @@ from asd_jax.data.synthetic.takes import machines_of, sections_of
 from asd_jax.data.years import YEARS
 from asd_jax.evaluation.results import MEAN, TrainingRow
 from asd_jax.evaluation.row_table import RowTable, over_seeds
-from asd_jax.published import Published
+from asd_jax.published import POOLED, Published
 
+SYNTHETIC = "The data is synthetic; published numbers are of the challenge's recordings."
 _OF_2022 = {"source": 990, "target": 10}  # training clips by domain
 _MISSING = 0.02  # share of a section's training clips
 _ABOUT_2021 = range(900, 1101)  # source clips
@@ -101,10 +102,9 @@ def compare(
         data: the run directory's description of its recordings.
     """
     machines = sorted(set(machines))
-    named = {row.machine for row in published}
+    named = {machine for row in published for machine in row.machines}
     if data["synthetic"]:
-        note = "The data is synthetic; published numbers are of the challenge's recordings."
-        return Comparison(tuple(published), (note,))
+        return Comparison(tuple(published), (SYNTHETIC,))
     if not named & set(machines):
         return Comparison((), ())
     year, found = data["year"], origins(rows, data["year"])
@@ -121,12 +121,14 @@ def compare(
             f"{', '.join(others)}: without published numbers, as sections and numbers of training "
             f"clips are not those of DCASE {year}'s development set."
         )
-    shown = (
-        row
-        for row in published
-        if row.machine in found and (row.section != MEAN or found[row.machine].is_whole)
-    )
-    return Comparison(tuple(shown), tuple(notes))
+    return Comparison(tuple(row for row in published if _is_of(row, found)), tuple(notes))
+
+
+def _is_of(number: Published, found: Mapping[str, Origin]) -> bool:
+    """Whether a number may be of recordings by machine; a mean or sum needs all its sections."""
+    machines = number.machines or machines_of(number.year, "dev")
+    single = number.section not in (MEAN, POOLED)
+    return all(m in found and (single or found[m].is_whole) for m in machines)
 
 
 def _is_sure(year: int, subset: str, machine: str, section: str, own: Counter) -> bool | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asd_jax.data.clips import OWN
+from asd_jax.data.synthetic.takes import machines_of
 from asd_jax.errors import UserError
 from asd_jax.evaluation import tables
 from asd_jax.evaluation.challenge import write_challenge_files
@@ -30,10 +31,11 @@ from asd_jax.evaluation.results import (
     write_results_csv,
     write_scores_csv,
 )
-from asd_jax.published import Published, load_published
+from asd_jax.published import Published
 from asd_jax.runs.both_sets import sets_in
 from asd_jax.runs.directory import RunDirectory, read_config
-from asd_jax.runs.origin import Comparison, compare
+from asd_jax.runs.origin import SYNTHETIC, Comparison, compare
+from asd_jax.runs.same_score import published_of
 from asd_jax.runs.standing import Standing, standing_of
 from asd_jax.runtime.files import atomic_write
 
@@ -96,10 +98,14 @@ def comparison(
         data: its description of its recordings.
         results: its results.
     """
-    published = published_of(names_of(stored), data["year"])
+    published, note = published_of(stored, data["year"])
+    machines = {row.machine for row in results}
+    if note:
+        concerned = machines & {*machines_of(data["year"], "dev")}
+        return Comparison((), (note,) * bool(concerned))
     needed = published and not data["synthetic"]
     rows = read_training_csv(run_dir.training_csv) if needed else ()
-    return compare(published, {row.machine for row in results}, rows, data)
+    return compare(published, machines, rows, data)
 
 
 def truth_notes(run_dir: RunDirectory) -> list[str]:
@@ -134,22 +140,21 @@ def standing_in(
     )
 
 
-def remarks_on(run_dir: RunDirectory, results: Sequence[ResultRow]) -> tuple[str, ...]:
-    """Notes on a finished run for tables that have the published numbers in any case."""
-    notes = comparison(run_dir, read_config(run_dir.config), run_dir.read_data(), results).notes
-    return tuple(note.replace("without published numbers, as ", "") for note in notes)
+def comparable(run_dir: RunDirectory, name: str, results: Sequence[ResultRow]) -> Comparison:
+    """As `comparison`, for tables that have the published numbers in any case.
 
-
-def published_of(names: Sequence[str], year: int) -> tuple[Published, ...]:
-    """Published numbers of the first name that has some: a configuration's, else its system's."""
-    return next((rows for name in names if (rows := load_published(name, year))), ())
-
-
-def names_of(stored: dict) -> tuple[str, ...]:
-    """Names under which a stored configuration may have published numbers."""
-    name, detector = stored["name"], stored["detector"]
-    combined = [f"{name}_{detector['combine']}"] if "combine" in detector else []
-    return (*combined, name, detector["name"])
+    Args:
+        run_dir: the run directory.
+        name: of the run, for the notes.
+        results: its results.
+    """
+    data = run_dir.read_data()
+    published, notes = comparison(run_dir, read_config(run_dir.config), data, results)
+    said = [note.replace("without published numbers, as ", "no differences, as ") for note in notes]
+    said = [note if note == SYNTHETIC else f"{name}: {note}" for note in said]
+    if data["synthetic"] and SYNTHETIC not in said:
+        said.append(SYNTHETIC)
+    return Comparison(published, tuple(said))
 
 
 def table(
@@ -228,8 +233,8 @@ def report(
             "name one run"
         )
     found = [_reported(path, name) for path, name in named(paths)]
-    numbers = dict.fromkeys(number for each in found for number in each.published)
-    text = tables.format_report([each.run for each in found], tuple(numbers), width)
+    printed = [each.published for each in found]
+    text = tables.format_report([each.run for each in found], printed, width)
     notes = dict.fromkeys(note for each in found for note in each.notes)
     return "\n".join([text, *notes, *_differences(found, width)])
 
@@ -286,7 +291,7 @@ def _reported(path: os.PathLike | str, name: str) -> _Reported:
     run_dir, stored, data = finished_run(path)
     results, rows = read_results_csv(run_dir.results_csv), read_scores_csv(run_dir.scores_csv)
     published, remarks = comparison(run_dir, stored, data, results)
-    notes = [*remarks] if data["synthetic"] else [f"{name}: {remark}" for remark in remarks]
+    notes = [note if note == SYNTHETIC else f"{name}: {note}" for note in remarks]
     standing = standing_in(run_dir, stored, data, results)
     notes += [f"{name}: {standing.line}"] * bool(standing.line)
     notes += [f"{name}: {note}" for note in constant_scores(rows)]

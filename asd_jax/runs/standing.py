@@ -11,6 +11,7 @@ import numpy as np
 
 from asd_jax.config import load_config, shipped_configs, to_dict
 from asd_jax.data.official_sets import official_sections, subset_of
+from asd_jax.data.synthetic.takes import machines_of, sections_of
 from asd_jax.detectors import holds_out_for_thresholds
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, TrainingRow
@@ -73,11 +74,7 @@ def official_set(results: Iterable[ResultRow], year: int) -> OfficialSet | None:
     Returns:
         The set; None if no section is of one.
     """
-    domains: dict[tuple[str, str], set[str]] = {}
-    for row in results:
-        if not np.isnan(row.auc + row.pauc_mcclish):
-            domains.setdefault((row.machine, row.section), set()).add(row.domain)
-    there = {key for key, of_key in domains.items() if {*domains_of(year)} <= of_key}
+    there = _evaluated(results, year)
     subset = subset_of(there, year)
     if subset is None:
         return None
@@ -85,6 +82,44 @@ def official_set(results: Iterable[ResultRow], year: int) -> OfficialSet | None:
     missing, others = wanted - there, there - wanted
     names = _names(missing, there), _names(others, wanted)
     return OfficialSet(year, subset, *names, len(wanted), len(missing))
+
+
+def _evaluated(results: Iterable[ResultRow], year: int) -> set[tuple[str, str]]:
+    """Machines and sections with numbers for all domains of the year."""
+    domains: dict[tuple[str, str], set[str]] = {}
+    for row in results:
+        if not np.isnan(row.auc + row.pauc_mcclish):
+            domains.setdefault((row.machine, row.section), set()).add(row.domain)
+    return {key for key, of_key in domains.items() if {*domains_of(year)} <= of_key}
+
+
+def whole_machines(
+    data: Mapping[str, Any],
+    results: Iterable[ResultRow],
+    read_rows: Callable[[], Iterable[TrainingRow]],
+    subset: str,
+) -> frozenset[str]:
+    """Machines whose means are over the sections that a set's published means are over.
+
+    They are by recordings that may be the challenge's, or synthetic ones.
+
+    Args:
+        data: a run's description of its recordings.
+        results: its results.
+        read_rows: as of `standing_of`.
+        subset: "dev" or "eval".
+    """
+    year = data["year"]
+    there = _evaluated(results, year)
+    machines = machines_of(year, subset)
+    whole = {
+        machine
+        for machine in machines
+        if {s for m, s in there if m == machine} == {*sections_of(year, subset, machine)}
+    }
+    if not data["synthetic"] and whole:
+        whole &= origins(read_rows(), year, subset).keys()
+    return frozenset(whole)
 
 
 def _names(sections: set[tuple[str, str]], others: set[tuple[str, str]]) -> tuple[str, ...]:

@@ -72,14 +72,13 @@ def test_intervals_and_published_numbers():
     published = [
         _published("00", "auc", "54.41"),
         _published("00", "auc", "54.4", source="Later"),
-        _published(MEAN, "pauc_mcclish", "52.45", note="as printed"),
+        _published("02", "pauc_mcclish", "52.45", note="as printed"),
     ]
     text = format_table(RESULTS, 2020, intervals, published)
     header, _, first, second, mean = _cells(text)[:5]
     assert header[4:] == ["AUC", "published", "pAUC", "pAUC (McClish)", "published"]
     assert first[4:6] == ["72.00 ± 2.83 [65.1, 78.9]", "54.41 [1]"]
-    assert "[" not in "".join(second)
-    assert mean[-1] == "52.45 [2]"
+    assert "[" not in "".join(second[:-1] + mean) and second[-1] == "52.45 [2]"
     assert "[1] Paper, Table 1" in text and "[2] Paper, Table 1 (as printed)" in text
     assert "Later" not in text and "95 % bootstrap interval" in text
 
@@ -117,7 +116,7 @@ def test_report_of_several_runs():
     later = [_result("00", 0, 0.5, domain=d) for d in ("source", "target")]
     published = [_published("00", "auc", "54.41"), _published("00", "auc", "99", year=2021)]
     runs = [Run("a", 2020, RESULTS), Run("later", 2021, later), Run("b", 2020, other)]
-    first, second = format_report(runs, published).split("machine  section")[1:]
+    first, second = format_report(runs, [published] * 3).split("machine  section")[1:]
     assert "a AUC" in first and "b AUC" in first and "later" not in first
     lines = _cells("machine  section" + first)
     assert lines[2] == [
@@ -129,6 +128,27 @@ def test_report_of_several_runs():
     assert "b: mean over all machine ids, AUC %: 60.00 ± 0.00" in first
     assert "later AUC" in second and "99" not in second
     assert "later: official score of 2021" in second and "54.55" in second
+
+
+def test_each_run_of_a_report_has_its_own_published_numbers():
+    """One column where they agree; else one a run, and none beside a run without."""
+    runs = [Run(name, 2020, RESULTS) for name in ("a", "b", "own")]
+    published = [[_published("00", "auc", "54.41")], [_published("00", "auc", "56.68")], []]
+    header, _, first, second, _ = _cells(format_report(runs, published))[:5]
+    assert header[3:9] == [
+        "a AUC",
+        "a published",
+        "b AUC",
+        "b published",
+        "own AUC",
+        "a pAUC (McClish)",
+    ]
+    assert first[3:8] == ["72.00 ± 2.83", "54.41 [1]", "72.00 ± 2.83", "56.68 [1]", "72.00 ± 2.83"]
+    assert second[3:6] == ["85.00 ± 7.07"] * 3
+    header = _cells(format_report(runs[:1] + runs[2:], [published[0], []]))[0]
+    assert header[3:6] == ["a AUC", "a published", "own AUC"]
+    header = _cells(format_report(runs[:2], [published[0]] * 2))[0]
+    assert header[3:6] == ["a AUC", "b AUC", "published"]
 
 
 def test_nothing_to_show():

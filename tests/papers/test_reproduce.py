@@ -7,11 +7,12 @@ import pytest
 from command_line import run_cli
 from shared_runs import rows_of
 
-from asd_jax.config import load_config
+from asd_jax.config import load_config, to_dict
 from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ResultRow, write_results_csv
 from asd_jax.papers import reproduce as module
+from asd_jax.papers import tables
 from asd_jax.papers.reproduce import reproduce
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import member_runs
@@ -73,7 +74,7 @@ def test_tables_of_a_report_and_again(place, data, capsys):
     lines = {
         (line["table"], line["row"], line["column"]): line for line in rows_of(out / "tables.csv")
     }
-    assert len(lines) == 2 * 2 * 29
+    assert len(lines) == 2 * 2 * 29 + 2 * 2 * 3 + 2 * 12
     for system, heading in (("dense_ae", "Dense-autoencoder"), ("lstm_ae", "LSTM-autoencoder")):
         results = rows_of(out / "runs" / system / "results.csv")
         aucs = {s: [float(r["auc"]) for r in results if r["section"] == s] for s in ("00", "02")}
@@ -85,8 +86,18 @@ def test_tables_of_a_report_and_again(place, data, capsys):
         assert float(line["ours_mean"]) == pytest.approx(100 * mean)
         assert "2 of the 4 sections of fan" in line["note"]
         assert lines["Table 1", "01", f"{heading} AUC"]["ours_mean"] == ""
+        scores = rows_of(out / "runs" / system / "scores.csv")
+        called = [int(row["decision"]) for row in scores if row["label"] == "0"]
+        line = lines["Section 3", "fan fpr", heading]
+        assert float(line["ours_mean"]) == pytest.approx(100 * statistics.mean(called))
+        assert line["note"] == "ours is of 2 of the 4 sections of fan" and line["difference"] == ""
+        line = lines["Section 4", "MIMII", f"{heading} AUC"]
+        assert float(line["ours_mean"]) == pytest.approx(100 * mean) and line["difference"] == ""
     assert "without ToyCar, ToyConveyor, pump, slider, valve" in text
     assert "The data is synthetic" in text
+    # The networks are small: nothing is compared with the report's.
+    assert {line["difference"] for line in lines.values()} == {""}
+    assert "dense_ae: Published numbers of dense_ae are of another score: detector.hidden" in text
     assert "\nOurs is with --config.train.epochs=1 --config.seeds=0,1 " in text
     assert (out / "tables.md").read_text().startswith("# Jalali et al. 2020\n")
     configs = {
@@ -94,6 +105,7 @@ def test_tables_of_a_report_and_again(place, data, capsys):
         for name in ("dense_ae", "lstm_ae")
     }
     assert configs["dense_ae"]["detector"]["hidden"] == [8]
+    assert configs["dense_ae"]["threshold"] == configs["lstm_ae"]["threshold"] == "mean"
     assert configs["lstm_ae"]["detector"]["encoder"] == [2]
     assert (configs["dense_ae"]["seeds"], configs["lstm_ae"]["seeds"]) == ([0, 1], [3])
     assert configs["dense_ae"]["data"]["machines"] == ["fan"]
@@ -106,10 +118,21 @@ def test_tables_of_a_report_and_again(place, data, capsys):
     assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in files] == before
 
     # Other settings need another folder, which is said before any work.
-    tables = (out / "tables.csv").read_bytes()
+    written = (out / "tables.csv").read_bytes()
     status, _, err = run_cli(capsys, *arguments(place, data, *SMALL, "--config.train.epochs=2"))
     assert status == 2 and "holds a run of another configuration" in err and "run 1" not in err
-    assert (out / "tables.csv").read_bytes() == tables
+    assert (out / "tables.csv").read_bytes() == written
+
+
+def test_decisions_at_other_thresholds_are_not_compared():
+    stored = to_dict(load_config("lstm_ae"))
+    assert tables.decided_otherwise("jalali2020", "lstm_ae", stored) == ""
+    stored = to_dict(load_config("lstm_ae", {"threshold": "gamma"}))
+    assert tables.decided_otherwise("jalali2020", "lstm_ae", stored) == (
+        "threshold is gamma in this run and mean there"
+    )
+    stored = to_dict(load_config("dense_ae"))
+    assert tables.decided_otherwise("jalali2020", "dense_ae", stored).startswith("threshold is gam")
 
 
 @pytest.fixture
