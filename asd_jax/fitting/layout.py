@@ -220,7 +220,8 @@ def supplemental_of(detector: Detector, clips: Sequence[Clip], group: Group) -> 
 def with_perturbed(detector: Detector, clips: Sequence[Clip]) -> ClipTable:
     """The clips, followed by the changed copies of training clips that the system learns from."""
     clips = ClipTable.of(clips)
-    training = clips.groups("machine", rows=clips.where(split="train")).values()
+    learned = ["train", "other"] if detector.both_sets else ["train"]
+    training = clips.groups("machine", rows=clips.where(split=learned)).values()
     copies = [detector.perturbed(clips[rows], detector.config.seeds) for rows in training]
     return ClipTable.concatenate([clips, *filter(len, copies)])
 
