@@ -15,6 +15,7 @@ from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
 from asd_jax.features.embeddings import embedder_of
 from asd_jax.features.table import Features
+from asd_jax.fitting.copies import with_copies_together
 from asd_jax.fitting.layout import Layout, fleet_of, lay_out
 from asd_jax.runs import page
 from asd_jax.runs.agreeing import found_alike
@@ -169,6 +170,7 @@ def _run_system(
             reporter.line(f"{run_dir.path} has scores of other test clips; these are scored anew")
         finished = distributed.any_of(writes and run_dir.finished and not outdated)
         if not finished:
+            training = with_copies_together(detector, training, reporter.line)
             if isinstance(detector, Joint):
                 training = with_classes(detector, training, run_dir.classes)
             layout = _fitting_layout(detector, training, run_dir, ahead)

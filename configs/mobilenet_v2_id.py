@@ -8,7 +8,8 @@ The report combines label augmentations and does not say which serves which mach
     --config.detector.warp=0.2             warped images as further ids
     --config.detector.resample=0.9,1.1     recordings played slower and faster as further ids
 
-Published only as part of the report's ensembles.
+It learns from the ids of development and additional training set together, where the data has both
+(`eval_data` beside `dev_data`). Published only as part of the report's ensembles.
 """
 
 from asd_jax.audio.frontend import FrontEnd
@@ -19,7 +20,7 @@ from asd_jax.detectors.id_classifier import IdClassifierConfig
 def get_config() -> Config:
     """The report's settings, and ours where it names none."""
     return Config(
-        detector=IdClassifierConfig(),
+        detector=IdClassifierConfig(both_sets=True),
         front_end=FrontEnd(pad_mode="reflect"),
         train=TrainConfig(epochs=20, batch_size=32, learning_rate=1e-3, validation_split=0.0),
         seeds=(0, 1, 2),

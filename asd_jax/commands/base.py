@@ -110,6 +110,22 @@ def _define_number(
     flags.DEFINE(_Number(parser, bounds), name, default, help_, values, serializer)
 
 
+def define_mirror(values: flags.FlagValues) -> None:
+    """Adds --mirror."""
+    flags.DEFINE_string(
+        "mirror",
+        None,
+        "scheme and host of a copy of the published archives, as in https://mirror.example",
+        flag_values=values,
+    )
+    flags.register_validator(
+        "mirror",
+        lambda text: text is None or text.startswith(("http://", "https://")),
+        message="it must begin with http:// or https://",
+        flag_values=values,
+    )
+
+
 def define_on_bad_clip(values: flags.FlagValues) -> None:
     """Adds --on_bad_clip."""
     flags.DEFINE_enum(

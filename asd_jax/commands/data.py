@@ -11,6 +11,7 @@ from asd_jax.commands.base import (
     CONFIG,
     YEAR,
     Command,
+    define_mirror,
     define_real,
     define_source,
     define_whole,
@@ -42,13 +43,14 @@ def _define_download(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "out_dir", None, "folder for the recordings of one year", flag_values=values
     )
+    define_mirror(values)
 
 
 def _download(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax.data.download import download
 
     say = functools.partial(print, flush=True)
-    download(values.year, values.machines, values.subset, values.out_dir, report=say)
+    download(values.year, values.machines, values.subset, values.out_dir, values.mirror, report=say)
 
 
 def _define_synth(values: flags.FlagValues) -> None:

@@ -12,6 +12,7 @@ from asd_jax.commands.base import (
     define_cache_dir,
     define_cores,
     define_ground_truth,
+    define_mirror,
     define_on_bad_clip,
     define_real,
     define_source,
@@ -190,6 +191,13 @@ def _define_reproduce(values: flags.FlagValues) -> None:
         "2020 without --data_dir as if on DCASE 2020",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "download",
+        False,
+        "fetch published recordings that --data_dir lacks; with --dry_run say which, and how large",
+        flag_values=values,
+    )
+    define_mirror(values)
     define_ground_truth(values)
     define_cores(values)
     define_on_bad_clip(values)
@@ -209,6 +217,16 @@ def _reproduce(values: flags.FlagValues, words: list[str], overrides: dict[str, 
                 f"{values.paper} has none of an evaluation set"
             )
         options["ground_truth"] = values.ground_truth
+    if values.paper in SCORE_PAPERS:
+        if values.download:
+            raise UserError(
+                f"--download is for the reports of one year; {values.paper} is of several: fetch "
+                "each with `asd-jax download`"
+            )
+    else:
+        options = {"download": values.download, "mirror": values.mirror}
+    if values.mirror and not values.download:
+        raise UserError("--mirror has no effect without --download")
     outcome = (reproduce_scores if values.paper in SCORE_PAPERS else reproduce)(
         values.paper,
         values.data_dir,

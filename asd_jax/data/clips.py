@@ -19,6 +19,7 @@ from asd_jax.data.columns import (
 
 NORMAL, ANOMALY, UNLABELLED = 0, 1, -1
 HELD_OUT = "held out"  # a split
+COPY = "copy"  # a split: of clips of which nothing is learned, as their originals are held out
 OWN = -1  # the year of recordings in folders of one's own
 
 
@@ -32,7 +33,8 @@ class Clip:
         split: "train" or "test"; "other" for training clips of a machine without a model of its
             own, from which another machine's model learns; "perturbed" for changed copies of
             training clips; `HELD_OUT` for normal clips that no model is fitted to, for thresholds;
-            "supplemental" for the noise around a machine, or it without noise.
+            "supplemental" for the noise around a machine, or it without noise; `COPY` for copies of
+            clips held out.
         name: the clip's name in result files; unique within a machine's section and split.
         path: of the file.
         year: challenge year, 2020 to 2026; 0 for raw MIMII, `OWN` for folders of one's own.

@@ -31,13 +31,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from asd_jax.data.records import TIMEOUT_S, PublishedFile, http, known_files, reason
 from asd_jax.data.years import Archive, official_archives
 from asd_jax.errors import UserError
-from asd_jax.runtime.extras import needed
 from asd_jax.runtime.files import atomic_write, disk_errors
 
 _AGAIN = "run the same command again, it continues where it stopped"
-_TIMEOUT_S = (15, 60)  # to connect; between two pieces
 _PIECE = 1 << 18
 _JUNK = ("__MACOSX", ".DS_Store")
 
@@ -100,30 +99,38 @@ def download(
         UserError: an unknown year, machine or subset; `out_dir` holds another year; the network
             or the disk failed; an archive is damaged. Fetched parts stay for the next try.
     """
-    archives = select(year, machines, subset)
+    fetch_archives(select(year, machines, subset), out_dir, base_url, report)
+
+
+def fetch_archives(
+    archives: Sequence[Archive],
+    out_dir: os.PathLike | str,
+    base_url: str | None = None,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Fetches, checks and unpacks archives of one year; arguments and errors as of `download`."""
     out_dir = Path(out_dir)
-    _refuse_other_year(out_dir, year)
-    checksums = {}
+    refuse_other_year(out_dir, archives[0].year)
+    records: dict[str, dict[str, PublishedFile]] = {}
     for archive in archives:
-        name = _file_name(archive)
-        machine_dir = out_dir / f"{archive.subset}_data" / archive.machine
-        done = machine_dir / f".{name}.done"
+        name, done = file_name(archive), done_file(archive, out_dir)
         if done.exists():
             report(f"{name}: here already")
             continue
-        path = out_dir / "downloads" / name
+        path = fetched_file(archive, out_dir)
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        url, record = _addresses(archive, base_url)
-        if record not in checksums:
-            checksums[record] = _published_checksums(record, report)
+        url, record = addresses(archive, base_url)
+        if record not in records:
+            records[record] = known_files(record, report)
         if not path.exists():
-            _fetch(url, path, checksums[record].get(name), report)
-        n_files = _unpack(path, archive.machine, machine_dir)
+            md5 = records[record][name].md5 if name in records[record] else None
+            _fetch(url, path, md5, report)
+        n_files = _unpack(path, archive.machine, done.parent)
         with atomic_write(done) as file:
-            json.dump({"year": year, "url": archive.url, "files": n_files}, file)
+            json.dump({"year": archive.year, "url": archive.url, "files": n_files}, file)
         path.unlink()
-        report(f"{name}: {n_files} files in {machine_dir}")
+        report(f"{name}: {n_files} files in {done.parent}")
     if (out_dir / "downloads").is_dir() and not any((out_dir / "downloads").iterdir()):
         (out_dir / "downloads").rmdir()
 
@@ -132,11 +139,12 @@ def _md5() -> Any:
     return hashlib.md5(usedforsecurity=False)
 
 
-def _file_name(archive: Archive) -> str:
+def file_name(archive: Archive) -> str:
+    """The name of an archive's file."""
     return PurePosixPath(urlsplit(archive.url).path).name
 
 
-def _addresses(archive: Archive, base_url: str | None) -> tuple[str, str]:
+def addresses(archive: Archive, base_url: str | None) -> tuple[str, str]:
     """Addresses of the archive, and of the description of its record."""
     url = urlsplit(archive.url)
     base = base_url.rstrip("/") if base_url else f"{url.scheme}://{url.netloc}"
@@ -144,44 +152,37 @@ def _addresses(archive: Archive, base_url: str | None) -> tuple[str, str]:
     return base + url.path, f"{base}/api/records/{record}"
 
 
-def _refuse_other_year(out_dir: Path, year: int) -> None:
-    # Machines and file names recur each year: clips of two years would mix in one folder.
+def done_file(archive: Archive, out_dir: Path) -> Path:
+    """The file that says that an archive is unpacked, in its machine's folder."""
+    machine_dir = out_dir / f"{archive.subset}_data" / archive.machine
+    return machine_dir / f".{file_name(archive)}.done"
+
+
+def fetched_file(archive: Archive, out_dir: Path) -> Path:
+    """Where an archive is until it is unpacked; a part of it has the suffix ".part"."""
+    return out_dir / "downloads" / file_name(archive)
+
+
+def refuse_other_year(out_dir: Path, year: int) -> None:
+    """Raises UserError for a folder with another year's data.
+
+    Machines and file names recur each year: clips of two years would mix in one folder.
+    """
     for done in out_dir.glob("*_data/*/.*.done"):
         other = json.loads(done.read_text(encoding="utf-8"))["year"]
         if other != year:
             raise UserError(f"{out_dir} holds data of {other}; give {year} a folder of its own")
 
 
-def _requests() -> Any:
-    return needed("requests", "downloading")
-
-
-def _published_checksums(record: str, report: Callable[[str], None]) -> dict[str, str]:
-    """MD5 of each file of a record, by file name; empty if the record cannot be read."""
-    requests = _requests()
-    try:
-        with requests.get(record, timeout=_TIMEOUT_S) as response:
-            response.raise_for_status()
-            files = response.json()["files"]
-        pairs = ((file["key"], file["checksum"].partition(":")) for file in files)
-        return {key: digest for key, (kind, _, digest) in pairs if kind == "md5"}
-    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
-        report(
-            f"the published checksums cannot be had from {record} ({_reason(error)}); "
-            "the archives' own checksums are checked alone"
-        )
-        return {}
-
-
 def _fetch(url: str, path: Path, md5: str | None, report: Callable[[str], None]) -> None:
     """Fetches an archive to `path`, which exists only once it is complete and checked."""
     part = path.with_name(f"{path.name}.part")
-    requests = _requests()
+    requests = http()
     try:
         _stream(url, part, report)
     except requests.RequestException as error:
         raise UserError(
-            f"{path.name}: the download stopped ({_reason(error)}); {_AGAIN}", exit_status=1
+            f"{path.name}: the download stopped ({reason(error)}); {_AGAIN}", exit_status=1
         ) from error
     if md5:
         with part.open("rb") as file:
@@ -198,13 +199,13 @@ def _fetch(url: str, path: Path, md5: str | None, report: Callable[[str], None])
 
 def _stream(url: str, part: Path, report: Callable[[str], None]) -> None:
     """Appends the missing bytes to `part`; begins again where the server cannot resume."""
-    requests = _requests()
+    requests = http()
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     name = part.name.removesuffix(".part")
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
         if response.status_code == 416 and have:  # nothing left to send, or another file by now
             if response.headers.get("Content-Range") == f"bytes */{have}":
                 return
@@ -259,13 +260,6 @@ def _shown(
             if total and not console.is_terminal and 10 * have // total > tenth:
                 tenth = 10 * have // total
                 report(f"{name}: {10 * tenth} %")
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause of a network error, which is the most specific."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _unpack(path: Path, machine: str, machine_dir: Path) -> int:

@@ -64,6 +64,29 @@ def group_numbers(clips: Sequence[Clip]) -> np.ndarray:
     return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
 
 
+def recording_numbers(clips: ClipTable) -> np.ndarray:
+    """int (clips,) from 0, equal for clips of one group or one recording, as its changed copies.
+
+    Examples:
+        >>> clip = Clip("fan", "00", "train", "a.wav", "fan/a.wav")
+        >>> faster = dataclasses.replace(clip, split="perturbed", perturbation="resample 1.1")
+        >>> other = dataclasses.replace(clip, name="b.wav", path="fan/b.wav")
+        >>> recording_numbers(ClipTable.of([clip, other, faster])).tolist()
+        [0, 1, 0]
+    """
+    groups = clips.column("group")
+    changed = clips.distinct("perturbation") != [""]
+    if not changed and groups.distinct() == [""]:
+        return np.arange(len(clips))
+    numbers: dict[Hashable, int] = {}
+    names: list[Hashable] = [groups.values[code] for code in groups.codes.tolist()]
+    starts = clips.column("start")
+    for row in np.flatnonzero(clips.where(group="")).tolist():
+        path = clips.path(row) if changed else ""
+        names[row] = (path, starts.values[starts.codes[row]]) if path else row
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
+
+
 def hold_out(
     clips: ClipTable, labels: np.ndarray, share: float, together: Sequence[str] = ("machine",)
 ) -> np.ndarray:

@@ -130,7 +130,7 @@ class Detector(abc.ABC):
     def both_sets(self) -> bool:
         """Whether it also learns from the training clips of the set that is not run.
 
-        With "other" as their split.
+        With "other" as their split. A system that is not `joint` is given those of its machines.
         """
         return False
 

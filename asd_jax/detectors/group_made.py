@@ -10,7 +10,8 @@ As there:
     Order: the middle frame last, given the four others; or causal (`order` = 0,1,2,3,4).
     Network: dense layers of 128, 128, 128, 128, 32, 128, 128, 128 and 128 units and 19,200
         outputs, with connections cut so that no frame sees itself or a later one.
-    Training: one model a machine type, negative log likelihood, Adam at 1e-3.
+    Training: one model a machine type, on the normal clips of all its ids, those of the
+        additional training set included (`both_sets`); negative log likelihood, Adam at 1e-3.
     Score: negative log likelihood.
 
 Decided here, where the report is silent:
@@ -42,6 +43,7 @@ import optax
 
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.detectors.cells import Cells
 from asd_jax.detectors.networks import standardisation
@@ -67,6 +69,8 @@ class GroupMADEConfig(DetectorConfig):
         components: Gaussians in the mixture of every value.
         score: the negative log likelihood of "all" frames of a view, or that of the order's
             "last" given the others.
+        both_sets: whether a model also learns from its machine's training clips in the set that
+            is not run, development or evaluation, where the data has both.
     """
 
     name: ClassVar[str] = "group_made"
@@ -74,6 +78,7 @@ class GroupMADEConfig(DetectorConfig):
     hidden: Annotated[tuple[int, ...], _WIDTH] = (128, 128, 128, 128, 32, 128, 128, 128, 128)
     components: Annotated[int, Between(1, 10**5)] = 10
     score: Literal["all", "last"] = "all"
+    both_sets: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,6 +117,20 @@ class GroupMADEDetector(Detector):
     def views(self) -> ViewSpec:
         """The frames whose joint density is modelled."""
         return ViewSpec(len(self.settings.order))
+
+    @property
+    def both_sets(self) -> bool:
+        """As the setting."""
+        return self.settings.both_sets
+
+    def examples(
+        self, own: np.ndarray, clips: Sequence[Clip], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Own clips, and those of the same machine in the other set."""
+        clips = ClipTable.of(clips)
+        more = clips.where(split="other", machine=clips[own[0]].machine)
+        learned = np.append(own, np.flatnonzero(more))
+        return learned, np.zeros(len(learned), np.int32)
 
     def task(self, n_labels: int = 1) -> Task:
         """Negative log likelihood of views, minimised by Adam."""

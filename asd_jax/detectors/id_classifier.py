@@ -6,7 +6,8 @@ baseline of the challenges of 2021 and 2022, with which Hassankhani et al. 2021 
 As in Giri et al.:
     Input (2.2.2): images of 64 log-mel frames of 128 bands, 8 frames from one to the next.
     Networks (2.2.1): Keras's MobileNetV2 of width 0.5, Keras's ResNet-50; one model a machine
-        type, trained on the normal clips of all its ids.
+        type, trained on the normal clips of all its ids: the seven or eight (1) of development
+        and additional training set together, all of them classes (`both_sets`).
     Score (2.2): the negative softmax of the clip's own id; here averaged over its images, plus
         1, which keeps the order and the precision of scores near 0.
     Label augmentation (2.2.3), each by a setting: mixtures of two images in random proportions,
@@ -17,7 +18,8 @@ As in Giri et al.:
         cosine to the centre of the clip's own id, averaged.
 
 As in the baseline of 2021 and 2022 (configuration mobilenet_v2_baseline):
-    The same images and network, sections as classes, Adam at 1e-5, 20 epochs, batches of 32.
+    The same images and network, Adam at 1e-5, 20 epochs, batches of 32. Sections as classes,
+        those of the set that is run alone: its program trains each set by itself.
     Score: log(1 − p) − log(p) of the clip's own section, averaged (`score="log_odds"`), with both
         at least 2.2e-16, the rounding of float64: an image's is within ±36.04.
 
@@ -34,6 +36,7 @@ Decided here, where the reports are silent:
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -86,6 +89,9 @@ class IdClassifierConfig(DetectorConfig):
         warp: largest displacement by a warp, as a share of half an image; 0 for no warps.
         resample: factors by which recordings are played faster; each makes a class of every id.
         score: "probability", "log_odds", or, with ArcFace, "cosine".
+        both_sets: whether a model also learns from its machine's training clips in the set that
+            is not run, development or evaluation, where the data has both; their ids are classes,
+            too.
     """
 
     name: ClassVar[str] = "id_classifier"
@@ -103,6 +109,7 @@ class IdClassifierConfig(DetectorConfig):
     warp: Annotated[float, Between(0, 1, below=True, at_low="off")] = 0.0
     resample: Annotated[tuple[float, ...], Between(0.01, 100)] = ()
     score: Literal["probability", "log_odds", "cosine"] = "probability"
+    both_sets: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,6 +162,29 @@ class IdClassifierDetector(Detector):
         """Images of consecutive frames."""
         return ViewSpec(self.settings.frames, self.settings.hop)
 
+    @property
+    def both_sets(self) -> bool:
+        """As the setting."""
+        return self.settings.both_sets
+
+    def plan(self, clips: Sequence[Clip]) -> list[str]:
+        """The classes of each machine that has some of the set that is not run."""
+        lines, clips = [], ClipTable.of(clips)
+        for (machine,), own in clips.groups("machine", rows=clips.where(split="train")).items():
+            sections, others = self._ids(machine, own, clips)
+            if others:
+                lines.append(
+                    f"{machine}: classes are its ids {', '.join(sections)} and, of the other set, "
+                    f"{', '.join(others)}"
+                )
+        return lines
+
+    def _ids(self, machine: str, own: np.ndarray, clips: ClipTable) -> tuple[list[str], list[str]]:
+        """The ids of a machine's own training clips, and those of the other set alone."""
+        sections = clips[own].distinct("section")
+        others = clips[clips.where(split="other", machine=machine)].distinct("section")
+        return sections, [section for section in others if section not in sections]
+
     def perturbed(self, clips: Sequence[Clip], seeds: Sequence[int]) -> Sequence[Clip]:
         """Each training clip at each of the settings' speeds, the same for all seeds."""
         copies = ClipTable.of(clips).replace(split="perturbed")
@@ -165,10 +195,14 @@ class IdClassifierDetector(Detector):
     def examples(
         self, own: np.ndarray, clips: Sequence[Clip], seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Own clips with a class for each id, then resampled ones with a class for id and speed."""
+        """Own clips with a class for each id, then resampled ones with a class for id and speed.
+
+        Ids of the other set alone come after the own ones, whose labels they leave as they are.
+        """
         clips = ClipTable.of(clips)
         machine = clips[own[0]].machine
-        sections = clips[own].distinct("section")
+        sections = [*itertools.chain(*self._ids(machine, own, clips))]
+        own = np.append(own, np.flatnonzero(clips.where(split="other", machine=machine)))
         speeds = ["", *(f"resample {factor!r}" for factor in self.settings.resample)]
         classes = len(sections) * len(speeds) * (2 if self.settings.warp else 1)
         if classes < 2:

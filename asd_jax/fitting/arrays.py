@@ -19,6 +19,7 @@ from asd_jax.features.embeddings import embeddings_of
 from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures
 from asd_jax.fitting.by_machine import flattened
+from asd_jax.fitting.copies import with_copies_together
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out, with_perturbed
@@ -132,7 +133,7 @@ def fit(
     reporter = reporter or Silent()
     table = ArrayFeatures(clips, [*arrays, *outliers], embeddings)
     table.embeddings = embeddings_of(config, table)
-    labelled = detector.labelled(table)
+    labelled = detector.labelled(with_copies_together(detector, table, reporter.line))
     layout = lay_out(detector, labelled.clips, labelled.n_frames)
     for line in plan_lines(detector, labelled.clips):
         reporter.line(line)

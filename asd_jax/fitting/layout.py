@@ -8,7 +8,7 @@ import numpy as np
 
 from asd_jax.config import TrainConfig
 from asd_jax.data.clips import HELD_OUT, Clip, ClipTable
-from asd_jax.data.groups import hold_out
+from asd_jax.data.groups import hold_out, recording_numbers
 from asd_jax.data.supplemental import SPLIT
 from asd_jax.detectors import Detector
 from asd_jax.detectors.classes import describe_span, find_classes
@@ -91,6 +91,7 @@ def lay_out(detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray) -> 
         crop=spec.crop,
         config=settings,
         validation=detector.validation(clips),
+        together=recording_numbers(ClipTable.of(clips)),
     )
     held_out = groups_of(detector, clips, HELD_OUT)
     return Layout(fleet, models, groups, held_out, _sections_of(clips), settings, n_labels)
@@ -220,7 +221,8 @@ def supplemental_of(detector: Detector, clips: Sequence[Clip], group: Group) -> 
 def with_perturbed(detector: Detector, clips: Sequence[Clip]) -> ClipTable:
     """The clips, followed by the changed copies of training clips that the system learns from."""
     clips = ClipTable.of(clips)
-    training = clips.groups("machine", rows=clips.where(split="train")).values()
+    learned = ["train", "other"] if detector.both_sets else ["train"]
+    training = clips.groups("machine", rows=clips.where(split=learned)).values()
     copies = [detector.perturbed(clips[rows], detector.config.seeds) for rows in training]
     return ClipTable.concatenate([clips, *filter(len, copies)])
 

@@ -28,6 +28,7 @@ from asd_jax.papers import printing
 from asd_jax.papers import tables as paper_tables
 from asd_jax.papers.layouts import PAPERS, SCORE_PAPERS
 from asd_jax.papers.measures import RunNumbers, with_scores
+from asd_jax.papers.recordings import fetch_recordings, plan_recordings
 from asd_jax.papers.settings import settings_of, why_not
 from asd_jax.published import RATES
 from asd_jax.runs.clips import choose_clips
@@ -93,6 +94,8 @@ def reproduce(
     on_bad_clip: str = "stop",
     reporter: Reporter | None = None,
     dry_run: bool = False,
+    download: bool = False,
+    mirror: str | None = None,
 ) -> Outcome:
     """Trains and evaluates the runs of a report's tables, and fills the tables.
 
@@ -111,6 +114,8 @@ def reproduce(
         reporter: shows progress.
         dry_run: only report the runs and their cost. Without `data_dir`, as if on DCASE 2020, for
             reports of that year.
+        download: whether to fetch published recordings that `data_dir` lacks; a dry run says which.
+        mirror: scheme and host to fetch from in place of the published ones.
 
     Raises:
         UserError: before any work, an unknown report or key, a wrong value, recordings of
@@ -123,11 +128,17 @@ def reproduce(
             f"{', '.join([*PAPERS, *SCORE_PAPERS])}"
         )
     reporter = reporter or Reporter()
+    if (data_dir is None or out_dir is None) and not dry_run:
+        raise UserError(f"{paper} needs --data_dir= and --out_dir=; only a dry run does without")
+    if download and dry_run:
+        return _plan_with_download(paper, data_dir, overrides or {}, mirror)
+    if download:
+        assert data_dir is not None
+        fetch_recordings(paper, data_dir, overrides or {}, reporter, mirror)
     prepared = _prepare(paper, data_dir, overrides or {})
     if dry_run:
         return Outcome(_plan(data_dir, prepared), tuple(prepared.failed))
-    if data_dir is None or out_dir is None:
-        raise UserError(f"{paper} needs --data_dir= and --out_dir=; only a dry run does without")
+    assert data_dir is not None and out_dir is not None
     out_dir = Path(out_dir)
     runs = out_dir / "runs"
     for run in prepared.ready:
@@ -311,6 +322,25 @@ def _clips(paper: str, data_dir: os.PathLike | str, year: int) -> Sequence[Clip]
             "are"
         )
     return clips
+
+
+def _plan_with_download(
+    paper: str,
+    data_dir: os.PathLike | str | None,
+    overrides: Mapping[str, str],
+    mirror: str | None,
+) -> Outcome:
+    """What would be fetched; and what the runs take, as far as that can be known before."""
+    if data_dir is None:
+        raise UserError("--download needs --data_dir=, a folder for the recordings")
+    lines = plan_recordings(paper, data_dir, overrides, mirror)
+    # A single line says that nothing is missing.
+    there: os.PathLike | str | None = data_dir if len(lines) == 1 else None
+    if there is None and PAPERS[paper].year != 2020:
+        lines.append("what the runs take is said once these are there; nothing was started")
+        return Outcome("\n".join(lines), ())
+    prepared = _prepare(paper, there, overrides)
+    return Outcome("\n".join([*lines, "", _plan(there, prepared)]), tuple(prepared.failed))
 
 
 def _plan(data_dir: os.PathLike | str | None, prepared: _Prepared) -> str:

@@ -57,7 +57,10 @@ def choose_clips(
     outliers = clips[clips.where(machine=set(others.values()) - set(wanted), split="train")]
     chosen = clips[clips.where(machine={*wanted})] + outliers.replace(split="other")
     if detector.both_sets:
-        chosen = chosen + _of_other_set(everything, clips, config.data.machines, report)
+        machines: Sequence[str] | None = config.data.machines or None
+        if not detector.joint:  # each machine's models learn from its own clips
+            machines = chosen[chosen.where(split="train")].distinct("machine")
+        chosen = chosen + _of_other_set(everything, clips, machines, report)
     test = chosen.where(split="test")
     faulty = chosen.where(label=ANOMALY) & ~test
     for (machine,), rows in chosen.groups("machine", rows=faulty).items():
@@ -76,16 +79,16 @@ def choose_clips(
 def _of_other_set(
     everything: ClipTable,
     clips: ClipTable,
-    machines: Sequence[str],
+    machines: Sequence[str] | None,
     report: Callable[[str], None],
 ) -> ClipTable:
     """Normal training clips of the set of the same year that is not run, as "other" clips.
 
-    Of some machines; of all, where none are named.
+    Of some machines; None for all.
     """
     learned = everything.where(split="train") & ~everything.where(label=ANOMALY)
     learned &= everything.where(year=clips.distinct("year"))
-    if machines:
+    if machines is not None:
         learned &= everything.where(machine=[*machines])
     more = everything[learned & ~everything.where(subset=clips.distinct("subset"))]
     if len(more):

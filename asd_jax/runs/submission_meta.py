@@ -240,7 +240,7 @@ def train_datasets(
     if not any(own.detector.both_sets for own in parts.values()):
         return [of_evaluation]
     of_development = f"DCASE {year} Task 2 development dataset"
-    if not Path(classes).is_file():  # of an ensemble
+    if not Path(classes).is_file():  # of an ensemble, or of a network a machine
         return [of_evaluation, fill_in(f"{of_development}, if it was there")]
     rows = read_rows(classes, ClassRow)
     both = {(row.machine, row.section) for row in rows} & official_sections(year, "dev")

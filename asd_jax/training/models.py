@@ -126,8 +126,11 @@ def fleet_clips(
     config: TrainConfig,
     crop: bool = False,
     validation: np.ndarray | None = None,
+    together: np.ndarray | None = None,
 ) -> FleetClips:
     """Splits the clips of each model into training and validation clips.
+
+    Of clips that belong together none is trained on where another one is a validation clip.
 
     Args:
         models: the models.
@@ -139,6 +142,8 @@ def fleet_clips(
         crop: whether an epoch has one view of a clip, see `ViewSpec`.
         validation: bool (clips,), true of the validation clips of all models; by default each model
             draws its own.
+        together: int (clips,) from 0, equal for clips that belong together, as a recording and its
+            copies; by default each clip is by itself.
 
     Examples:
         >>> clips = (np.arange(10), np.zeros(10, int))
@@ -154,12 +159,15 @@ def fleet_clips(
         (8, 2, np.int64(309))
     """
     training, held_out = [], []
+    together = np.arange(len(n_frames)) if together is None else together
     for model, (clips, labels) in zip(models, examples, strict=True):
         places = np.arange(len(clips))  # positions in both arrays
+        own = together[clips]
         if validation is None:
-            kept, held = split_clips(model, places, config.validation_split)
+            kept, held = split_clips(model, places, config.validation_split, own)
         else:
             kept, held = (np.flatnonzero(part[clips]) for part in (~validation, validation))
+            kept = kept[~np.isin(own[kept], own[held])]
         training.append(Examples(clips[kept], labels[kept]))
         held_out.append(Examples(clips[held], labels[held]))
     views = ViewSpec(view_length, view_hop, crop=crop)
@@ -167,17 +175,19 @@ def fleet_clips(
 
 
 def split_clips(
-    model: FleetModel, clips: np.ndarray, share: float
+    model: FleetModel, clips: np.ndarray, share: float, together: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws a model's validation clips.
 
-    Whole clips are held out, so that no validation view overlaps a training view.
+    Whole clips are held out, so that no validation view overlaps a training view, and what belongs
+    together as a whole, so that none is the copy of a training view.
 
     Args:
         model: the model.
         clips: (clips,) indices into the table of clips.
-        share: held-out share; if it is above 0 and there are two clips or more, at least one
-            clip is held out. At least one is left for training.
+        share: held-out share; if it is above 0 and there are two clips or more that do not belong
+            together, at least one clip is held out. At least one is left for training.
+        together: int (clips,), equal for clips that belong together; by default each is by itself.
 
     Returns:
         Indices of the training clips and of the validation clips, both ascending.
@@ -187,9 +197,19 @@ def split_clips(
         >>> len(training), len(held), sorted({*training.tolist(), *held.tolist()}) == [*range(10)]
         (8, 2, True)
     """
-    n_held = min(max(1, round(share * len(clips))), len(clips) - 1) if share else 0
-    order = np.random.default_rng(model.entropy).permutation(len(clips))
-    return np.sort(clips[order[n_held:]]), np.sort(clips[order[:n_held]])
+    together = np.arange(len(clips)) if together is None else together
+    _, first, own, sizes = np.unique(
+        together, return_index=True, return_inverse=True, return_counts=True
+    )
+    # Numbers of what belongs together, in the order of the first clips.
+    number = np.argsort(np.argsort(first))
+    own, sizes = number[own], sizes[np.argsort(first)]
+    order = np.random.default_rng(model.entropy).permutation(len(sizes))
+    wanted = max(1, round(share * len(clips))) if share else 0
+    before = np.cumsum(sizes[order]) - sizes[order]
+    n_held = max(0, min(int(np.sum(before < wanted)), len(sizes) - 1))
+    held = np.isin(own, order[:n_held])
+    return np.sort(clips[~held]), np.sort(clips[held])
 
 
 def lay_out_views(

@@ -1,18 +1,15 @@
 """Downloads from a server on this machine: resumed, refused, damaged, interrupted."""
 
-import contextlib
 import errno
 import hashlib
 import io
-import json
 import stat
 import sys
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from command_line import run_cli
+from record_site import archive, serving
 
 from asd_jax.data import download as module
 from asd_jax.data.download import download, select
@@ -24,88 +21,15 @@ URL = f"/record/3678171/files/{NAME}"
 CLIP = "fan/train/normal_id_00_00000000.wav"
 
 
-def archive(members):
-    """A zip of incompressible members, so that cutting it anywhere is felt."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return stream.getvalue()
-
-
 def noise(n_bytes, seed=0):
     block = hashlib.shake_256(bytes([seed]))
     return block.digest(n_bytes)
 
 
-class Site:
-    """A record server: what it serves, how it misbehaves, what it was asked."""
-
-    def __init__(self):
-        self.files = {}
-        self.checksums = {}
-        self.ranges = True
-        self.cut_after = None
-        self.asked = []
-
-    def publish(self, content, url=URL):
-        self.files[url] = content
-        self.checksums[url] = hashlib.md5(content).hexdigest()
-
-    def record(self, path):
-        prefix = f"/record/{path.rpartition('/')[2]}/files/"
-        return {
-            "files": [
-                {"key": url.removeprefix(prefix), "checksum": f"md5:{md5}"}
-                for url, md5 in self.checksums.items()
-                if url.startswith(prefix)
-            ]
-        }
-
-
 @pytest.fixture
 def site():
-    site = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-        def do_GET(self):
-            wanted = self.headers.get("Range")
-            site.asked.append((self.path, wanted))
-            if self.path.startswith("/api/records/") and site.checksums:
-                return self.send(200, json.dumps(site.record(self.path)).encode())
-            content = site.files.get(self.path)
-            if content is None:
-                return self.send(404, b"")
-            if not (wanted and site.ranges):
-                return self.send(200, content)
-            first = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if first >= len(content):
-                return self.send(416, b"", f"bytes */{len(content)}")
-            span = f"bytes {first}-{len(content) - 1}/{len(content)}"
-            return self.send(206, content[first:], span)
-
-        def send(self, status, body, span=None):
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            if span:
-                self.send_header("Content-Range", span)
-            self.end_headers()
-            if site.cut_after is not None and self.path in site.files:
-                body = body[: site.cut_after]
-            with contextlib.suppress(ConnectionError):
-                self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    site.url = f"http://127.0.0.1:{server.server_port}"
-    yield site
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving() as site:
+        yield site
 
 
 @pytest.fixture
@@ -355,6 +279,7 @@ def test_select():
         (["--out_dir=x"], "download needs --year=…"),
         (["--year=2020", "--out_dir=x", "--subset=test"], "--subset"),
         (["--year=2020", "--out_dir=x", "--machines=fan,pumps"], "did you mean pump"),
+        (["--year=2020", "--out_dir=x", "--mirror=nowhere"], "must begin with http:// or https://"),
         (["--year=2020", "--out_dir=x", "fan"], "takes flags only, not 'fan'"),
     ],
 )
@@ -366,12 +291,10 @@ def test_wrong_command_line(arguments, line, capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_command_line_downloads(site, tmp_path, monkeypatch, capsys):
+def test_command_line_downloads(site, tmp_path, capsys):
     site.publish(archive({CLIP: b"x"}))
-    monkeypatch.setattr(
-        module, "_addresses", lambda *_: (site.url + URL, f"{site.url}/api/records/3678171")
-    )
     command = ["download", "--year=2020", "--machines=fan", "--subset=dev", f"--out_dir={tmp_path}"]
+    command.append(f"--mirror={site.url}/")
     status, out, _ = run_cli(capsys, *command)
     assert status == 0 and "1 files in" in out
     assert (tmp_path / "dev_data" / CLIP).exists()
