@@ -19,8 +19,8 @@ _OF_DECISIONS = ("threshold", "threshold_quantile", "threshold_deviations")
 _OWN_OF_GROUPS = {
     "embedding": ("weights", "sha256"),
     "front_end": ("pad_mode",),
-    # Outliers are compared machine by machine.
-    "detector": ("weights", "weights_sha256", "outliers"),
+    # Outliers are compared machine by machine; which set training clips are of is a run's own.
+    "detector": ("weights", "weights_sha256", "outliers", "both_sets"),
 }
 _MOST = 3  # settings that a note names
 

@@ -1,12 +1,16 @@
 """What the pages name is there: links, files, configurations, systems with embeddings."""
 
+import itertools
 import re
+import runpy
 
+import jax
 import pytest
 from doc_pages import ROOT
 
 from asd_jax.config import load_config, shipped_configs
 from asd_jax.detectors import Detector, registry
+from asd_jax.training import fleet
 
 PAGES = sorted(
     str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -91,3 +95,45 @@ def test_the_configurations_of_classifiers_are_of_that_system():
     for name in shipped_configs():
         if name.startswith("mobilenet_v2_") or name == "resnet50_id":
             assert load_config(name).detector.name == "id_classifier"
+
+
+def _rows(page, heading):
+    """Cells of the first table after a heading, without its two first lines."""
+    lines = iter(text(page).split(heading)[1].splitlines())
+    beginning = itertools.dropwhile(lambda line: not line.startswith("|"), lines)
+    table = [*itertools.takewhile(lambda line: line.startswith("|"), beginning)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+
+
+def test_the_drivers_are_those_of_the_code(monkeypatch):
+    config = load_config("dense_ae").train
+    for kinds, on_cpu, elsewhere in _rows("docs/concepts.md", "\n## Fleets and drivers"):
+        for kind in kinds.replace("convolutional", "convolution").split(", "):
+            for backend, driver in (("cpu", on_cpu), ("gpu", elsewhere)):
+                monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+                assert f"`{fleet.choose_driver(config, kind)}`" == driver
+
+
+# Two that compile quickly; all others are of the same code.
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("dense_ae", "interpolation_ae"),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("lstm_ae", "ganomaly", "group_made")),
+    ],
+)
+def test_the_memory_of_fleets_is_what_the_plan_says(name):
+    """The bytes of a step, and of all, are XLA's: they may be half or double in another version."""
+    path = ROOT / "scripts" / "plan_table.py"
+    table = runpy.run_path(str(path))
+    rows = {row[0]: row for row in _rows("docs/systems.md", "\n## All machines of DCASE 2020")}
+    assert len(rows) == len(table["ROWS"])
+    printed, ours = rows[f"`{name}`"], table["cells"](name)
+    assert printed[:-2] == ours[:-2]
+    for one, other in zip(printed[-2:], ours[-2:], strict=True):
+        assert 0.5 <= _mebibytes(one) / _mebibytes(other) <= 2
+
+
+def _mebibytes(text):
+    number, unit = text.split()
+    return float(number) * {"MiB": 1, "GiB": 1024}[unit]
