@@ -188,17 +188,17 @@ def decode(
                 if kept is not None:
                     kept.append(_taken(block, channel))
     if meter.n_samples < info.n_samples:
-        raise _unusable(
+        raise unusable(
             path,
             f"truncated: {meter.n_samples} of the {info.n_samples} samples announced are there",
         )
     if meter.n_samples > info.n_samples:  # as where MPEG audio goes on behind something else
-        raise _unusable(
+        raise unusable(
             path, f"damaged: {meter.n_samples} samples where {info.n_samples} are announced"
         )
     level = meter.level()
     if not math.isfinite(level.peak):
-        raise _unusable(path, "not finite: a sample is NaN or infinite")
+        raise unusable(path, "not finite: a sample is NaN or infinite")
     if level.peak > LARGEST_PEAK:
         raise UserError(
             f"{path}: not full scale: samples reach {level.peak:.6g} where full scale is 1; write "
@@ -287,12 +287,12 @@ def _sound(
         with _opened(path) as file:
             info = _header(file)
             if info.problem:
-                raise _unusable(path, info.problem)
+                raise unusable(path, info.problem)
             yield file, blocks, info
     except OSError as error:
-        raise _unusable(path, _os_problem(error)) from error
+        raise unusable(path, _os_problem(error)) from error
     except soundfile.LibsndfileError as error:
-        raise _unusable(path, f"unreadable: {error}") from error
+        raise unusable(path, f"unreadable: {error}") from error
 
 
 def _decoded(sound: Any, size: int) -> Iterator[np.ndarray]:
@@ -308,7 +308,8 @@ def _decoded(sound: Any, size: int) -> Iterator[np.ndarray]:
         yield block if dtype == "float32" else np.multiply(block, _OF_INT16)
 
 
-def _unusable(path: os.PathLike | str, problem: str) -> UserError:
+def unusable(path: os.PathLike | str, problem: str) -> UserError:
+    """The line for a recording that cannot be used, by its `AudioInfo.problem`."""
     # Some problems say themselves what to do.
     remedy = "" if "; " in problem else "; restore the file or remove it"
     return UserError(f"{path}: {problem}{remedy}")

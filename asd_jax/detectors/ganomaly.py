@@ -38,7 +38,7 @@ Decided here:
     That linear layer's weights start with variance 1 / inputs and its bias at 0, as in Flax;
         PyTorch's default draws both with a third of that variance.
     The last batch of an epoch may be short; it is kept.
-    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), as librosa before 0.9 does.
     Input is scaled to the output's range, −1 to 1 or 0 to 1, by the smallest and the largest
         value of the training frames: no tanh or ReLU can give decibels.
     The discriminator learns from the reconstruction made before the generator's step.

@@ -15,7 +15,7 @@ As there:
     Score: negative log likelihood.
 
 Decided here, where the report is silent:
-    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), as librosa before 0.9 does.
     The order of the four other frames: ascending, 0, 1, 3, 4.
     The score of a clip is the mean over its views; with `score` = "last", only the last
     frame's conditional density counts. The whole density is trained either way.

@@ -28,7 +28,7 @@ Decided here, where the reports are silent:
     say. For Giri et al.: bands are standardised by the training frames; Adam at 1e-3, batches
     of 32, 20 epochs, no clip held out; half of the images are mixed, half of them warped. The
     report does not assign augmentations to machines, so each has its configuration.
-    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), as librosa before 0.9 does.
     Both probabilities of the log odds come from the logits. The baseline's program has p in
         float32, where 1 − p is 0, and so at the floor, if it is below 3e-8.
     ArcFace's margin 0.5 and scale 30; no augmentation with it, by default.

@@ -13,7 +13,7 @@ As there:
 
 Decided here, where the report is silent:
     ReLU between the layers, no normalisation, the last layer linear: 250,912 values.
-    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), as librosa before 0.9 does.
     Log-mels in dB as they are and batches of 512, as in the challenge's baseline. No clip is
     held out, since the report mentions none, and the last epoch's weights are kept.
     The score of a clip is the mean of its frames' errors unless `pooling` is "max".

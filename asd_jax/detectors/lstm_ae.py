@@ -17,7 +17,7 @@ Decided here, where the report is silent:
         batch normalisation after every LSTM layer: an arrangement that gives the report's
         number of values exactly. Dropout comes after the normalisation, with a draw for every
         value. The last layer is linear.
-    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), as librosa before 0.9 does.
     One model a machine and id, as in the report's tables. Loss and score are the mean squared
         error, the score's over all sequences of the clip.
     The threshold is the mean of the training clips' scores: the report's shares of true and

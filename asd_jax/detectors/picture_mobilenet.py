@@ -17,7 +17,7 @@ Decided here, where the report is silent:
     time by linear interpolation; in dB, clipped at 80 dB below the picture's largest value
     (librosa's default for pictures), scaled to −1 to 1 over the picture, low frequencies at
     the bottom, grey in all three channels.
-    Waveforms are reflected at their ends (`front_end.pad_mode`), the default of librosa then.
+    Waveforms are reflected at their ends (`front_end.pad_mode`), as librosa before 0.9 does.
     A picture shows `frames` frames. A longer clip has as many pictures as fit side by side from
     its start; its probability is their mean.
     The report's network had 90 classes, which are not named; here the weights are of ImageNet,

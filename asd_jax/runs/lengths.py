@@ -11,7 +11,7 @@ import numpy as np
 
 from asd_jax.audio import FrontEnd
 from asd_jax.config import override
-from asd_jax.data.audio_files import AudioInfo
+from asd_jax.data.audio_files import AudioInfo, unusable
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.index import read_headers
 from asd_jax.detectors import Detector, make_detector
@@ -111,7 +111,7 @@ def check_lengths(
     on_bad_clip: str,
     headers: Sequence[AudioInfo] | None = None,
 ) -> list[str]:
-    """Lines about recordings that are too short, and left out.
+    """Lines about recordings that cannot be used or are too short, and are left out.
 
     Args:
         detector: as in `too_short`.
@@ -122,12 +122,22 @@ def check_lengths(
     Raises:
         UserError: there are some, and they stop the run or leave nothing of it.
     """
+    clips = ClipTable.of(clips)
+    if headers is None:
+        headers = read_headers((clip.path for clip in clips), total=len(clips))
+    lines = []
+    for row in np.flatnonzero(clips.where(perturbation="")).tolist():
+        if problem := headers[row].problem:
+            error = unusable(clips.path(row), problem)
+            if on_bad_clip == "stop":
+                raise error
+            lines.append(f"left out: {error}")
     short = too_short(detector, clips, headers)
     if short is None:
-        return []
+        return lines
     if on_bad_clip == "stop" or short.none_left:
         raise UserError(short.line)
-    return [short.line]
+    return [*lines, short.line]
 
 
 def _frames(front_end: ClipFrontEnd, n_samples: int) -> int:

@@ -13,8 +13,10 @@ import asd_jax
 from asd_jax.audio import FrontEnd
 from asd_jax.config import load_config
 from asd_jax.data.clips import Clip
+from asd_jax.data.synthetic.synthesis import synthesize
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
+from asd_jax.pipeline import dry_run
 from asd_jax.runs.lengths import too_short
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -157,3 +159,14 @@ def test_lengths_at_other_rates_and_without_padding(tmp_path):
     assert (short.total, short.none_left) == (4, True)  # no test clip is left
     assert not too_short(detector, clips[:3]).none_left
     assert too_short(detector, clips[2:3]) is None
+
+
+def test_a_plan_stops_at_an_unusable_recording_as_the_run_does(tmp_path):
+    synthesize(tmp_path, machines=["fan"], sections=1, clips=3, duration=2.0)
+    (broken,) = tmp_path.glob("dev_data/fan/train/*0001.wav")
+    broken.write_bytes(b"<html>")
+    config = load_config("mel_mahalanobis")
+    with pytest.raises(UserError, match=f"^{broken}: not audio: .*; restore the file or remove it"):
+        dry_run(config, tmp_path)
+    lines = dry_run(config, tmp_path, on_bad_clip="skip").splitlines()
+    assert [line for line in lines if line.startswith(f"left out: {broken}: not audio")]
