@@ -49,21 +49,21 @@ def test_shares_of_maps_by_hand():
     assert on_frames[:, 0].tolist() == [1.0, 1.0, 2.0, 2.0, 0.0]
 
 
-@pytest.mark.parametrize(("fuzzer", "count"), [("fuzz_settings", 100), ("fuzz_recordings", 64)])
-def test_random_input_is_taken_or_refused(fuzzer, count, monkeypatch, capsys):
-    assert script(fuzzer, monkeypatch).main(["--seed=3", f"--count={count}"]) == 0
-    out, err = capsys.readouterr()
-    assert not err and out.startswith(f"seed 3, {count} trials") and "wrong" in out
-
-
-@pytest.mark.slow
-def test_wrong_command_lines_are_done_or_refused():
+@pytest.mark.parametrize(
+    ("fuzzer", "count"),
+    [
+        *(("fuzz_settings", 100), ("fuzz_recordings", 64)),
+        pytest.param("fuzz_command_lines", 26, marks=pytest.mark.slow),
+    ],
+)
+def test_random_input_is_taken_or_refused(fuzzer, count):
     """In a process of its own, in which JAX has not started and which may be forked."""
-    program = Path(__file__).parent.parent / "scripts" / "fuzz_command_lines.py"
-    arguments = [sys.executable, program, "--seed=3", "--count=26"]
+    program = Path(__file__).parent.parent / "scripts" / f"{fuzzer}.py"
+    arguments = [sys.executable, program, "--seed=3", f"--count={count}"]
     done = subprocess.run(arguments, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("seed 3, 26 trials")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    assert done.stdout.startswith(f"seed 3, {count} trials") and "wrong" in done.stdout
 
 
 def row(section, seed, clip, label, score):
