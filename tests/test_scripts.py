@@ -54,6 +54,7 @@ def test_shares_of_maps_by_hand():
     [
         *(("fuzz_settings", 100), ("fuzz_recordings", 64)),
         pytest.param("fuzz_command_lines", 26, marks=pytest.mark.slow),
+        pytest.param("fuzz_limits", 6, marks=pytest.mark.slow),
     ],
 )
 def test_random_input_is_taken_or_refused(fuzzer, count):

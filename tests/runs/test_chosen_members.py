@@ -104,6 +104,7 @@ def test_members_that_are_chosen_are_of_the_subset(data, tmp_path, monkeypatch):
     ]
     scanned = layouts.Scan(ClipTable.of(clips), (), (), ())
     monkeypatch.setattr(layouts, "scan", lambda *_: scanned)
+    monkeypatch.setattr(pipeline, "check_lengths", lambda *_: [])  # there are no such files
     planned = []
     monkeypatch.setattr(
         pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"

@@ -179,8 +179,10 @@ def test_without_data_it_plans_for_dcase_2020(capsys):
 def test_no_usable_clip_is_one_line(tmp_path, capsys, text):
     folder = tmp_path / "set" / "fan" / "train"
     folder.mkdir(parents=True)
-    (folder / "normal_id_00_00000000.wav").write_text(text)
-    status, _, err = run_cli(
-        capsys, "run", "--config=dense_ae", "--dry_run", f"--data_dir={folder.parents[1]}"
-    )
+    path = folder / "normal_id_00_00000000.wav"
+    path.write_text(text)
+    flags = ["--config=dense_ae", "--dry_run", f"--data_dir={folder.parents[1]}"]
+    status, _, err = run_cli(capsys, "run", *flags)
+    assert status == 2 and err.startswith(f"asd-jax: {path}: ") and err.count("\n") == 1
+    status, _, err = run_cli(capsys, "run", *flags, "--on_bad_clip=skip")
     assert status == 2 and "no training clip can be used" in err
