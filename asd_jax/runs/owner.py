@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from asd_jax.runtime.control_groups import text
+
 _BOOT, _EVENTS = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/vmstat")
 
 
@@ -31,19 +33,19 @@ class Owner(NamedTuple):
     def of_this_process(cls) -> "Owner":
         """This process, from now on."""
         name = f"process {os.getpid()} on {platform.node()}"
-        return cls(name, f"{datetime.now():%Y-%m-%d %H:%M:%S}", _text(_BOOT).strip(), _kills())
+        return cls(name, f"{datetime.now():%Y-%m-%d %H:%M:%S}", text(_BOOT), _kills())
 
     @classmethod
     def read(cls, file: IO[str]) -> "Owner":
         """What an open file has noted."""
         file.seek(0)
-        text = file.read().strip()
+        noted = file.read().strip()
         try:
-            fields = json.loads(text or "{}")
+            fields = json.loads(noted or "{}")
             owner = cls(**fields)
             return cls(str(owner.name), str(owner.since), str(owner.boot), int(owner.kills))
         except (ValueError, TypeError):
-            return cls(text)  # of an earlier version, or cut off
+            return cls(noted)  # of an earlier version, or cut off
 
     def write(self, file: IO[str]) -> None:
         """Notes it in an open file. On a full disk nothing is noted, and nothing is lost by it."""
@@ -61,7 +63,7 @@ class Owner(NamedTuple):
         goes_on = "this goes on from what it had saved"
         if not self.name.endswith(f" on {platform.node()}"):
             return f"{what}ended without a word; {goes_on}"
-        if self.boot != _text(_BOOT).strip():
+        if self.boot != text(_BOOT):
             return f"{what}ended as the machine was started again; {goes_on}"
         if (killed := _kills() - self.kills) > 0:
             return (
@@ -74,12 +76,5 @@ class Owner(NamedTuple):
 
 def _kills() -> int:
     """Processes that the kernel has ended for lack of memory, in any container of this machine."""
-    found = re.search(r"^oom_kill (\d+)$", _text(_EVENTS), re.M)
+    found = re.search(r"^oom_kill (\d+)$", text(_EVENTS), re.M)
     return int(found[1]) if found else 0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):  # another system
-        return ""
