@@ -48,9 +48,8 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.config import Config as RunConfig
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.detectors.cells import Cells
-from asd_jax.detectors.networks import adam, mean_latent
+from asd_jax.detectors.networks import adam, dense_autoencoder, mean_latent
 from asd_jax.features.table import ClipFacts, ClipInput
-from asd_jax.models import DenseAutoencoder
 from asd_jax.models.dense_autoencoder import Framework
 from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import mahalanobis, pooling
@@ -94,14 +93,7 @@ class DenseAutoencoderDetector(Detector):
     def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: DenseAutoencoderConfig = config.detector
-        self.module = DenseAutoencoder(
-            self.settings.hidden,
-            self.settings.latent,
-            jnp.dtype(config.precision),
-            self.settings.framework,
-            self.settings.momentum,
-            self.settings.epsilon,
-        )
+        self.module = dense_autoencoder(self.settings, config.precision)
 
     @property
     def views(self) -> ViewSpec:

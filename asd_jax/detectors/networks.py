@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from asd_jax.models.dense_autoencoder import Framework
+from asd_jax.models.dense_autoencoder import DenseAutoencoder, Framework
 from asd_jax.scoring import pooling
 from asd_jax.training.task import TrainingStatistics
 
@@ -18,6 +18,23 @@ _ADAM_EPSILON: dict[Framework, float] = {"keras": 1e-7, "pytorch": 1e-8}
 def adam(learning_rate: float, framework: Framework) -> optax.GradientTransformation:
     """Adam with a framework's own epsilon."""
     return optax.adam(learning_rate, eps=_ADAM_EPSILON[framework])
+
+
+def dense_autoencoder(settings: Any, precision: str) -> DenseAutoencoder:
+    """The network of a configuration with its widths, framework and normalisation.
+
+    Args:
+        settings: with `hidden`, `latent`, `framework`, `momentum` and `epsilon`.
+        precision: in which the network computes, by its name.
+    """
+    return DenseAutoencoder(
+        settings.hidden,
+        settings.latent,
+        jnp.dtype(precision),
+        settings.framework,
+        settings.momentum,
+        settings.epsilon,
+    )
 
 
 def mean_latent(

@@ -55,9 +55,8 @@ from asd_jax.data.clips import Clip
 from asd_jax.detectors import outliers
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.detectors.cells import Cells
-from asd_jax.detectors.networks import adam, mean_latent, standardisation
+from asd_jax.detectors.networks import adam, dense_autoencoder, mean_latent, standardisation
 from asd_jax.features.table import ClipInput
-from asd_jax.models import DenseAutoencoder
 from asd_jax.models.dense_autoencoder import Framework
 from asd_jax.runtime.bounds import Between
 from asd_jax.scoring import pooling
@@ -120,14 +119,7 @@ class OutlierExposureDetector(Detector):
     def __init__(self, config: RunConfig):
         super().__init__(config)
         self.settings: OutlierExposureConfig = config.detector
-        self.module = DenseAutoencoder(
-            self.settings.hidden,
-            self.settings.latent,
-            jnp.dtype(config.precision),
-            self.settings.framework,
-            self.settings.momentum,
-            self.settings.epsilon,
-        )
+        self.module = dense_autoencoder(self.settings, config.precision)
 
     @property
     def views(self) -> ViewSpec:
