@@ -19,6 +19,7 @@ from asd_jax.audio.mel import MelScale, empty_bands
 from asd_jax.audio.stft import Settings, count_frames, transform
 from asd_jax.errors import UserError
 from asd_jax.runtime.bounds import Between, check_numbers
+from asd_jax.runtime.portable import is_portable
 
 FLOAT64_EPS = float(np.finfo(np.float64).eps)
 
@@ -172,7 +173,8 @@ class FrontEnd:
                 "front end: canceller is on, and waveforms here have one channel; take the far "
                 "channel off by asd_jax.data.cancelled, and leave canceller=False"
             )
-        return _log_mel(_checked(waveforms), self)
+        compute = _log_mel.__wrapped__ if is_portable() else _log_mel
+        return compute(_checked(waveforms), self)
 
 
 def log_mel(

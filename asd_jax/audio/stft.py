@@ -21,7 +21,9 @@ import jaxlib
 import numpy as np
 
 from asd_jax.audio.mel import MelScale, mel_bands
+from asd_jax.audio.products import squared_spectrum
 from asd_jax.errors import UserError
+from asd_jax.runtime.portable import is_portable
 
 # A large transform waits for the threads that run the program also where it is on one of them:
 # on a CPU, several at once wait for ever. Excluded in setup.cfg too.
@@ -46,10 +48,8 @@ class Settings:
     pad_mode: str = "constant"
 
 
-@functools.partial(jax.jit, static_argnums=1)
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
-    """Computes spectrograms, linear or in mel bands.
+    """Computes spectrograms, linear or in mel bands; in `portable` programs by matrix products.
 
     Args:
         waveforms: float32 or float64 (..., samples).
@@ -61,6 +61,14 @@ def transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
     Raises:
         UserError: they are too short for a frame, or this version of jaxlib would hang.
     """
+    if is_portable():
+        return _by_products(waveforms, settings)
+    return _transform(waveforms, settings)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _transform(waveforms: jax.Array, settings: Settings) -> jax.Array:
     check_jaxlib()
 
     def in_float64(frames: jax.Array) -> jax.Array:  # (..., n_fft) → (..., bands)
@@ -108,7 +116,7 @@ def check_jaxlib() -> None:
         )
 
 
-@transform.__wrapped__.defjvp  # type: ignore[attr-defined]  # jit's type lacks the function
+@_transform.__wrapped__.defjvp  # type: ignore[attr-defined]  # jit's type lacks the function
 def _transform_jvp(
     settings: Settings, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
@@ -127,6 +135,13 @@ def _transform_jvp(
         factor = settings.power / 2 * safe ** (settings.power / 2 - 1)
         slope = slope * jnp.where(squared > 0, factor, 0)
     return transform(waveforms, settings), _to_bands(slope, settings)
+
+
+def _by_products(waveforms: jax.Array, settings: Settings) -> jax.Array:
+    """Spectra in float32, whose samples may be of a symbolic number."""
+    frames = _frames(_padded(waveforms, settings), settings)
+    squared = squared_spectrum(frames * _window(settings.n_fft).astype(np.float32))
+    return _to_bands(_magnitude_power(squared, settings.power), settings)
 
 
 def _piece_by_piece(of_frames: _OfFrames, waveforms: jax.Array, settings: Settings) -> jax.Array:
@@ -168,16 +183,22 @@ def _padded(waveforms: jax.Array, settings: Settings) -> jax.Array:
     n_fft = settings.n_fft
     count_frames(waveforms.shape[-1], n_fft, settings.hop_length, settings.center)
     half = n_fft // 2 if settings.center else 0
+    if settings.pad_mode == "reflect" and is_portable():  # of a waveform longer than its padding
+        before, behind = waveforms[..., 1 : half + 1], waveforms[..., -half - 1 : -1]
+        reflected = jnp.flip(before, -1), waveforms, jnp.flip(behind, -1)
+        return jnp.concatenate(reflected, axis=-1)
     sides = [(0, 0)] * (waveforms.ndim - 1) + [(half, half)]
     return jnp.pad(waveforms, sides, mode=settings.pad_mode)
 
 
 def _spectrum(frames: jax.Array) -> jax.Array:
     """Fourier transform (..., n_fft // 2 + 1) of frames (..., n_fft), in their precision."""
-    n_fft = frames.shape[-1]
-    # The periodic Hann window.
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    return jnp.fft.rfft(frames * window.astype(frames.dtype))
+    return jnp.fft.rfft(frames * _window(frames.shape[-1]).astype(frames.dtype))
+
+
+def _window(n_fft: int) -> np.ndarray:
+    """The periodic Hann window (n_fft,), float64."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
 
 
 def _frames(waveforms: jax.Array, settings: Settings) -> jax.Array:

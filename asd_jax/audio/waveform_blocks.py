@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from asd_jax.errors import UserError
+from asd_jax.runtime.portable import is_portable
 
 # Of whole seconds at 8, 16, 32 and 48 kHz, no sample is left over.
 BLOCK = 500
@@ -85,7 +86,8 @@ class WaveformBlocks:
 
     def of_padded(self, waveforms: jax.Array) -> jax.Array:
         """(..., samples) → (..., blocks, width) int16."""
-        return _blocks(jnp.asarray(waveforms, jnp.float32))
+        waveforms = jnp.asarray(waveforms, jnp.float32)
+        return _portable_blocks(waveforms) if is_portable() else _blocks(waveforms)
 
 
 @jax.jit
@@ -105,16 +107,34 @@ def _blocks(waveforms: jax.Array) -> jax.Array:
     return blocks.astype(jnp.int16)
 
 
+def _portable_blocks(waveforms: jax.Array) -> jax.Array:
+    """The same values as float32, without operations on bits.
+
+    Near a power of two an exponent may be one larger: samples of 16 bits stay exact.
+    """
+    count = waveforms.shape[-1] // BLOCK
+    samples = waveforms[..., : count * BLOCK].reshape(*waveforms.shape[:-1], count, BLOCK)
+    up, down = samples.max(axis=-1) / (1 - 2.0**-15), -samples.min(axis=-1)
+    largest = jnp.maximum(jnp.maximum(up, down), 2.0**-110)
+    exponents = jnp.clip(jnp.ceil(jnp.log2(largest)), -110, 15)
+    mantissas = jnp.round(samples * jnp.exp2(15 - exponents)[..., None])
+    mantissas = jnp.clip(mantissas, -(2.0**15), 2.0**15 - 1)
+    return jnp.concatenate([mantissas, exponents[..., None]], axis=-1)
+
+
 def samples_of(blocks: jax.Array) -> jax.Array:
     """Turns blocks back into a waveform.
 
     Args:
-        blocks: int16 (..., blocks, width) of `WaveformBlocks`.
+        blocks: int16 (..., blocks, width) of `WaveformBlocks`; float32 of a portable program.
 
     Returns:
         float32 (..., samples), full scale at 1.
     """
     blocks = jnp.asarray(blocks)
+    if is_portable():
+        samples = blocks[..., :-1] * jnp.exp2(blocks[..., -1:] - 15)
+        return samples.reshape(*samples.shape[:-2], samples.shape[-2] * BLOCK)
     exponents = blocks[..., -1:].astype(jnp.int32) - 15
     samples = blocks[..., :-1].astype(jnp.float32) * jnp.ldexp(jnp.float32(1), exponents)
     return samples.reshape(*samples.shape[:-2], -1)

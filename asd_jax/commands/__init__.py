@@ -3,7 +3,16 @@
 Each imports its modules when it runs, so that a wrong flag is reported at once.
 """
 
-from asd_jax.commands import completion, data, finished, listing, selecting, submission, training
+from asd_jax.commands import (
+    completion,
+    data,
+    exporting,
+    finished,
+    listing,
+    selecting,
+    submission,
+    training,
+)
 from asd_jax.commands.base import CONFIG, PATHS, Command
 
 COMMANDS = {
@@ -19,6 +28,7 @@ COMMANDS = {
     "report": finished.REPORT,
     "select": selecting.SELECT,
     "submission": submission.SUBMISSION,
+    "export": exporting.EXPORT,
     "completion": completion.COMPLETION,
 }
 

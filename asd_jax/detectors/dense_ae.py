@@ -134,7 +134,9 @@ class DenseAutoencoderDetector(Detector):
             (views, frames in a view, mels), and (views,) true where a view has no padding.
         """
         views, mask = clip.views(self.views)  # (views, frames, mels)
-        output: Any = self.module.apply(weights, views.reshape(len(views), -1))  # (views, values)
+        output: Any = self.module.apply(
+            weights, views.reshape(views.shape[0], -1)
+        )  # (views, values)
         return views - output.reshape(views.shape), mask
 
     def cells(self, weights: Any, clip: ClipInput) -> Cells:
@@ -145,7 +147,7 @@ class DenseAutoencoderDetector(Detector):
     def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean of the narrow layer over a clip's vectors."""
         views, mask = clip.views(self.views)
-        return mean_latent(self.module, weights, views.reshape(len(views), -1), mask)
+        return mean_latent(self.module, weights, views.reshape(views.shape[0], -1), mask)
 
     def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean squared error, or mean residual (mels,), of a clip's views."""

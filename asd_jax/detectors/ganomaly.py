@@ -223,7 +223,7 @@ class GANomalyDetector(Detector):
             real, false = (features for _, features in judged)
 
         def mean(values: jax.Array) -> jax.Array:
-            return batch.mean(values.reshape(len(values), -1).mean(axis=-1))
+            return batch.mean(values.reshape(values.shape[0], -1).mean(axis=-1))
 
         loss = (
             self.settings.latent_weight * mean((latent - latent_of_fake) ** 2)

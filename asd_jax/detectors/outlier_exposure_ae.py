@@ -192,7 +192,7 @@ class OutlierExposureDetector(Detector):
     ) -> tuple[jax.Array, Any]:
         """Scaled input minus reconstruction (views, values), and the running statistics."""
         x = (views - weights["input"]["mean"]) / weights["input"]["std"]
-        x = x.reshape(len(x), -1)  # (views, frames × mels)
+        x = x.reshape(x.shape[0], -1)  # (views, frames × mels)
         output, updates = self.module.apply(
             {"params": weights["params"], "batch_stats": weights["batch_stats"]},
             x,
@@ -212,7 +212,7 @@ class OutlierExposureDetector(Detector):
         """Mean of the narrow layer over a clip's vectors."""
         views, mask = clip.views(self.views)  # (views, frames, mels)
         x = (views - weights["input"]["mean"]) / weights["input"]["std"]
-        return mean_latent(self.module, weights, x.reshape(len(x), -1), mask)
+        return mean_latent(self.module, weights, x.reshape(x.shape[0], -1), mask)
 
     def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """Mean of loss_pred over a clip's views."""

@@ -256,7 +256,7 @@ class PictureMobileNetDetector(Detector):
         quietest = jnp.min(views, axis=(1, 2), keepdims=True)
         grey = 2 * (views - quietest) / jnp.maximum(loudest - quietest, 1e-3) - 1
         grey = jnp.swapaxes(grey[..., ::-1], 1, 2)  # (views, bands, frames)
-        grey = jax.image.resize(grey, (len(grey), size, size), "linear")  # (views, size, size)
+        grey = jax.image.resize(grey, (grey.shape[0], size, size), "linear")  # (views, size, size)
         return jnp.repeat(grey[..., None], 3, axis=-1)
 
     def _logits(

@@ -53,6 +53,7 @@ from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.runtime.bounds import Between
+from asd_jax.runtime.portable import is_portable
 from asd_jax.scoring.explanation import Part, part_of
 from asd_jax.scoring.outlying import usual_rows
 from asd_jax.scoring.pooling import array_module
@@ -134,7 +135,11 @@ class Moments(NamedTuple):
         """Pools the pairs of adjacent frames (pairs + 1, mels), the first (pairs,) that count."""
         first, second = frames[:-1], frames[1:]
         counts, count = mask[:, None], jnp.sum(mask)
-        last = second[jnp.maximum(count - 1, 0)]
+        if is_portable():  # a sum of one value: some runtimes gather by no computed place
+            is_last = jnp.arange(second.shape[0])[:, None] == count - 1
+            last = jnp.sum(second, axis=0, where=is_last)
+        else:
+            last = second[jnp.maximum(count - 1, 0)]
         return cls(
             jnp.sum(first, axis=0, where=counts),
             jnp.where(count > 0, last, 0),

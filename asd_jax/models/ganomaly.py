@@ -203,5 +203,5 @@ class GANomalyDiscriminator(nn.Module):
         """
         x = Encoder(self.width, True, self.dtype)(x, train, mask)
         features = nn.leaky_relu(_convolution(2 * self.width, 2, self.dtype, "Conv_0")(x), 0.01)
-        logits = nn.Dense(1, dtype=self.dtype)(features.reshape(len(features), -1))
+        logits = nn.Dense(1, dtype=self.dtype)(features.reshape(features.shape[0], -1))
         return logits[:, 0].astype(jnp.float32), features.astype(jnp.float32)

@@ -42,7 +42,7 @@ class InterpolationAutoencoder(nn.Module):
         dense = functools.partial(
             nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.glorot_uniform()
         )
-        x = neighbours.reshape(len(neighbours), -1)
+        x = neighbours.reshape(neighbours.shape[0], -1)
         for i, width in enumerate((*self.encoder, *reversed(self.encoder[:-1])), 1):
             x = nn.relu(dense(width)(x))
             if i == len(self.encoder):

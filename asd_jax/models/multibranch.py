@@ -117,7 +117,7 @@ class _SpectrumBranch(nn.Module):
             x = nn.relu(widened(layer(x)))
             if not self.double:
                 x = _excited(x, f"excitation_{number}")
-        x = x.swapaxes(1, 2).reshape(len(x), -1)  # channel by channel, as PyTorch flattens
+        x = x.swapaxes(1, 2).reshape(x.shape[0], -1)  # channel by channel, as PyTorch flattens
         for number in range(4 if self.double else 5):
             x = nn.relu(_normalised(linear(x, f"linear_{number}"), train, mask, f"norm_{number}"))
         return linear(x, "embedding", self.values)
@@ -187,7 +187,7 @@ class _SpectrogramBranch(nn.Module):
                 continue
             for number, stride in enumerate((first, 1)):
                 x = block(x, features, stride, f"stage_{stage}_block_{number}")
-        x = x.max(axis=1).swapaxes(1, 2).reshape(len(x), -1)  # (batch, channels · bins)
+        x = x.max(axis=1).swapaxes(1, 2).reshape(x.shape[0], -1)  # (batch, channels · bins)
         x = normalised(x, "flat_norm")
         return nn.Dense(self.values, use_bias=False, kernel_init=_INIT, name="embedding")(x)
 

@@ -69,7 +69,7 @@ class OpenL3(nn.Module):
             if i % 2 == 0 and i < count:
                 x = nn.max_pool(x, (2, 2), (2, 2))
         x = nn.max_pool(x, self.pool, self.pool, "SAME")
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
 
 def openl3_from_keras(

@@ -8,10 +8,15 @@ from asd_jax.errors import UserError
 
 # Package → the extra of setup.cfg that installs it.
 EXTRAS = {
+    "ai_edge_litert": "tflite",
+    "ai_edge_litert.interpreter": "tflite",
     "audiomentations": "augment",
     "h5py": "hdf5",
+    "jax2onnx": "onnx",
+    "onnxruntime": "onnx",
     "pooch": "download",
     "requests": "download",
+    "tensorflow": "tflite",
 }
 
 

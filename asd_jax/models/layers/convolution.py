@@ -130,7 +130,7 @@ class ConvolutionAlong(nn.Module):
         # Slices of blocks side by side, as the stride divides the taps: a gather would be slower.
         overlap = self.taps // self.stride
         n_blocks = count + overlap - 1
-        blocks = x[:, : n_blocks * self.stride].reshape(len(x), n_blocks, -1)
+        blocks = x[:, : n_blocks * self.stride].reshape(x.shape[0], n_blocks, -1)
         seen = jnp.concatenate([blocks[:, i : i + count] for i in range(overlap)], axis=-1)
         return seen @ kernel
 

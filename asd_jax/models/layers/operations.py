@@ -30,6 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from asd_jax.runtime.portable import native_convolutions
+
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Padding = str | int | Pads
 
@@ -102,7 +104,7 @@ def convolve_depthwise(
 
 
 def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu" and not native_convolutions()
 
 
 def _geometry(x, kernel, strides, padding: Padding) -> tuple[tuple[int, int], Pads]:
@@ -275,7 +277,7 @@ def _input_gradient(x, gradient, kernel, strides, pads) -> jax.Array:
     if strides != (1, 1):
         # The channels hold the pixels of a block: move them beside one another.
         y = y.reshape(-1, rows.number, columns.number, *strides, inputs)
-        y = y.transpose(0, 1, 3, 2, 4, 5).reshape(len(x), rows.number * stride_h, -1, inputs)
+        y = y.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], rows.number * stride_h, -1, inputs)
     # Cut the padding off.
     height, width = x.shape[1:3]
     return y[:, rows.start : rows.start + height, columns.start : columns.start + width]
@@ -339,7 +341,7 @@ def _convolve_depthwise_backward(strides, pads, saved, gradient):
         ]
         if parts:
             return functools.reduce(operator.add, parts)
-        return jnp.zeros((len(x), rows.number, columns.number, x.shape[-1]), x.dtype)
+        return jnp.zeros((x.shape[0], rows.number, columns.number, x.shape[-1]), x.dtype)
 
     if strides == (1, 1):
         x_gradient = pixel(0, 0)
@@ -347,7 +349,7 @@ def _convolve_depthwise_backward(strides, pads, saved, gradient):
         # The pixels of each block beside one another, then the padding cut off.
         x_gradient = jnp.stack(
             [jnp.stack([pixel(i, j) for j in range(strides[1])], 3) for i in range(strides[0])], 2
-        ).reshape(len(x), rows.number * strides[0], -1, x.shape[-1])
+        ).reshape(x.shape[0], rows.number * strides[0], -1, x.shape[-1])
     height, width = x.shape[1:3]
     x_gradient = x_gradient[
         :, rows.start : rows.start + height, columns.start : columns.start + width

@@ -1,0 +1,1 @@
+"""Use of fitted systems outside the laboratory."""
