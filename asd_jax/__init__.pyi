@@ -18,5 +18,6 @@ from .pipeline import load as load
 from .pipeline import run as run
 from .runs.ensemble import ensemble as ensemble
 from .runs.select import select as select
+from .runtime.progress import Reporter as Reporter
 
 __version__: str

@@ -48,7 +48,7 @@ from asd_jax.runs.training import fit_run
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.cores import set_up
-from asd_jax.runtime.progress import Reporter, Silent
+from asd_jax.runtime.progress import Reporter, Silent, check_reporter
 from asd_jax.training.trainer import check_fit
 
 
@@ -84,7 +84,7 @@ def run(
             clips included, or "skip" it with a line.
         verify: whether to read every recording again, even one whose size, times and inode have
             not changed since it was read.
-        reporter: shows progress.
+        reporter: shows progress and hears of each epoch, see `asd_jax.Reporter`.
         width: columns of the terminal that the table is to fit; any by default.
 
     Returns:
@@ -101,6 +101,7 @@ def run(
     check_path("cache_dir", cache_dir, optional=True)
     check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
     check("verify", verify, (bool,), "True or False")
+    check_reporter(reporter)
     reporter = reporter or Reporter()
     if config.data.subset == BOTH:
         return run_both(

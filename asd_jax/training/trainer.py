@@ -17,11 +17,11 @@ from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.runtime.side_by_side import in_order
 from asd_jax.training import fleet
 from asd_jax.training.checkpoints import Checkpoints
+from asd_jax.training.epoch_log import EpochLog
 from asd_jax.training.models import (
     Examples,
     FleetClips,
     FleetData,
-    FleetModel,
     Views,
     entropy_of,
     lay_out_views,
@@ -38,6 +38,8 @@ from asd_jax.training.windows import (
     training_statistics,
 )
 
+# Entry of the log, beside the epoch, of a training that the reporter has ended.
+_ENDED = {"event": "ended by the reporter"}
 # Default share of a device's memory for the frames.
 _TABLE_SHARE = 0.5
 
@@ -74,9 +76,9 @@ def train(
         source: the features of those clips.
         config: training settings.
         checkpoints: saved to and continued from; None keeps nothing.
-        log: called with one entry an epoch.
+        log: called with one entry an epoch; with one of each variant, where models have some.
         should_stop: called after each epoch; true saves a checkpoint and raises.
-        reporter: shows progress; silent by default.
+        reporter: shows progress, and may end the training, see `Reporter.epoch`; silent by default.
         devices: all devices by default.
         programs: of this task and configuration, if they are compiled already.
 
@@ -96,7 +98,7 @@ def train(
     first, data, state = _started(programs, clips, source, checkpoints, placement)
     if first:
         reporter.line(f"continuing after epoch {first} of {config.epochs}")
-    run_epoch = None
+    run_epoch = epoch_log = None
     reporter.start("epoch", config.epochs, first)
     begin, trained = time.monotonic(), 0
     unhealthy: set[int] = set()
@@ -106,12 +108,26 @@ def train(
             running = ~stopped
             if not running.any():
                 break
+            epoch_begin = time.monotonic()
             if run_epoch is None:  # frames are read only if an epoch is left to train
-                run_epoch = _epochs(programs, clips, source, data, placement, first, reporter)
+                plan = schedule(clips, _row_bytes(source), table_bytes(config))
+                run_epoch = _epochs(programs, clips, source, data, placement, plan, first, reporter)
+                epochs_before = placement.fetch(state.epoch)
+                epoch_log = EpochLog(clips, plan, config, epochs_before, programs.task.rate)
+            assert epoch_log is not None
             state, losses = run_epoch(state)
             losses, stopped = placement.fetch((losses, state.stopped))
             trained += int(running.sum())
-            log(_entry(epoch, models, losses))
+            seconds = time.monotonic() - epoch_begin
+            ended = np.zeros(len(models), bool)
+            for rows, entry in epoch_log.entries(epoch, losses, running, seconds):
+                log(entry)
+                if distributed.any_of(bool(reporter.epoch(entry))) and not stopped[rows].all():
+                    log({k: entry[k] for k in ("epoch", "variant") if k in entry} | _ENDED)
+                    ended[rows] = True
+            if ended.any():
+                stopped = stopped | ended
+                state = state._replace(stopped=_put_stopped(placement, stopped))
             for m in np.flatnonzero(running & ~np.isfinite(losses["loss"])).tolist():
                 if m not in unhealthy:
                     unhealthy.add(m)
@@ -228,6 +244,7 @@ def _epochs(
     source: Features,
     data: FleetData,
     placement: Placement,
+    plan: Schedule,
     first: int,
     reporter: Reporter,
 ) -> Callable[[fleet.FleetState], tuple[fleet.FleetState, dict[str, jax.Array]]]:
@@ -236,9 +253,7 @@ def _epochs(
     Returns:
         FleetState → (FleetState, losses), as in `fleet.make_epoch`.
     """
-    config, row_bytes = programs.config, source.width * source.dtype.itemsize
-    plan = schedule(clips, row_bytes, table_bytes(config))
-    epochs = range(first, first + 1 if plan.resident else config.epochs)
+    epochs = range(first, first + 1 if plan.resident else programs.config.epochs)
     # The next window is read while one is trained on.
     loads = in_order(
         functools.partial(_load, placement, clips, source, plan),
@@ -258,9 +273,10 @@ def _epochs(
         return lambda state: epoch_function(table, whole, state)
 
     windows = programs.windowed(reporter.within)
+    mebibytes = _row_bytes(source) * plan.rows / 2**20
     reporter.line(
         f"frames are streamed through the device: {plan.n_training} windows of "
-        f"{row_bytes * plan.rows / 2**20:.0f} MiB an epoch, and {plan.n_validation} to validate"
+        f"{mebibytes:.0f} MiB an epoch, and {plan.n_validation} to validate"
     )
 
     def epoch(state: fleet.FleetState) -> tuple[fleet.FleetState, dict[str, jax.Array]]:
@@ -322,17 +338,14 @@ def _repeat_last(leaf: np.ndarray, times: int) -> np.ndarray:
     return leaf[np.minimum(np.arange(len(leaf) + times), len(leaf) - 1)] if times else leaf
 
 
-def _entry(epoch: int, models: Sequence[FleetModel], losses: Mapping[str, np.ndarray]) -> dict:
-    """The log's entry of an epoch: finite losses by the models' names."""
+def _row_bytes(source: Features) -> int:
+    """Bytes of a frame."""
+    return source.width * source.dtype.itemsize
 
-    def by_name(values: np.ndarray) -> dict[str, float]:
-        return {
-            model.name: float(value)
-            for model, value in zip(models, values, strict=True)
-            if np.isfinite(value)
-        }
 
-    return {"event": "epoch", "epoch": epoch} | {k: by_name(v) for k, v in losses.items()}
+def _put_stopped(placement: Placement, stopped: np.ndarray) -> jax.Array:
+    """Which models (models,) are frozen, on the devices; those of the padding are."""
+    return placement.put_models(np.append(stopped, np.ones(placement.fill, bool)))
 
 
 def _note(losses: Mapping[str, np.ndarray], stopped: int, rate: float) -> str:
