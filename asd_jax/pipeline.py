@@ -1,9 +1,8 @@
 """The main job: from a folder of recordings to trained models, scores and tables."""
 
-import contextlib
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from asd_jax.config import Config, MembersConfig
 from asd_jax.data.clips import ClipTable
@@ -11,21 +10,13 @@ from asd_jax.data.layouts import DataSource
 from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
 from asd_jax.detectors import Detector, make_detector
-from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
-from asd_jax.features.embeddings import embedder_of
-from asd_jax.features.table import Features
-from asd_jax.fitting.copies import with_copies_together
-from asd_jax.fitting.layout import Layout, fleet_of, lay_out
 from asd_jax.runs import page
-from asd_jax.runs.agreeing import found_alike
-from asd_jax.runs.ahead import CompiledAhead
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.both_sets import BOTH, both_plans, run_both
 from asd_jax.runs.channels import check_channels
-from asd_jax.runs.classes import with_classes, write_classes
-from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
+from asd_jax.runs.clips import find_chosen
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import (
     MEMBERS,
@@ -35,8 +26,6 @@ from asd_jax.runs.ensemble import (
     member_runs,
     members_on,
 )
-from asd_jax.runs.evaluating import complete, score_and_evaluate
-from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.fleets import fleets_of
 from asd_jax.runs.labelled import label_run, truth_of
 from asd_jax.runs.lengths import check_lengths
@@ -44,12 +33,11 @@ from asd_jax.runs.loading import load as load
 from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table
-from asd_jax.runs.training import fit_run
+from asd_jax.runs.system import RunOptions, run_system
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.progress import Reporter, Silent, check_reporter
-from asd_jax.training.trainer import check_fit
 
 
 def run(
@@ -110,96 +98,13 @@ def run(
             width=width,
         )  # fmt: skip
     run_dir = RunDirectory(out_dir)
-    options = _Options(ground_truth, cache_dir, on_bad_clip, verify)
+    options = RunOptions(ground_truth, cache_dir, on_bad_clip, verify)
     if isinstance(config, MembersConfig):
         _run_ensemble(config, data_dir, run_dir, members_dir, options, reporter)
         return RunResult(run_dir.path, table(out_dir, width))
     writes = distributed.is_primary()
-    _run_system(config, data_dir, run_dir, options, reporter if writes else Silent())
+    run_system(config, data_dir, run_dir, options, reporter if writes else Silent())
     return RunResult(run_dir.path, table(out_dir, width) if writes else "")
-
-
-class _Options(NamedTuple):
-    """Arguments of `run` that concern recordings."""
-
-    ground_truth: os.PathLike | str | None
-    cache_dir: os.PathLike | str | None
-    on_bad_clip: str
-    verify: bool
-
-
-def _run_system(
-    config: Config,
-    data_dir: DataSource,
-    run_dir: RunDirectory,
-    options: _Options,
-    reporter: Reporter,
-) -> None:
-    """Runs one system, in this process or in several, of which the first one writes."""
-    writes = distributed.is_primary()
-    detector = make_detector(config)
-    detector.cache_dir = options.cache_dir
-    clips = found_alike(lambda: find_chosen(detector, data_dir, reporter.line, options.on_bad_clip))
-    truth = None
-    if options.ground_truth is not None:
-        truth = truth_of(
-            options.ground_truth, clips, reporter.line, on_bad_clip=options.on_bad_clip
-        )
-    # One that is skipped is named when it is read.
-    check_channels(config, clips, options.on_bad_clip)
-    detector = detector.settled(clips)
-    set_up([fleet_of(detector, clips)])
-    # Whose weights are read before anything is written.
-    pretrained = config.embedding.pretrained
-    embedder = embedder_of(config, options.cache_dir) if pretrained else None
-    ahead = CompiledAhead(detector, clips)
-    meanwhile = (lambda: None) if distributed.several() else ahead.start
-    with run_dir.lock(reporter.line) if writes else contextlib.nullcontext():
-        if writes:
-            run_dir.check(config)
-        training, test = features_of(
-            detector,
-            clips,
-            FeatureOptions(
-                *(embedder, options.cache_dir, options.on_bad_clip, options.verify),
-                *(reporter, meanwhile),
-            ),
-        )
-        data = describe_data(data_dir, training, test, detector.front_end)
-        outdated = writes and run_dir.is_outdated(data)
-        if outdated:
-            reporter.line(f"{run_dir.path} has scores of other test clips; these are scored anew")
-        finished = distributed.any_of(writes and run_dir.finished and not outdated)
-        if not finished:
-            training = with_copies_together(detector, training, reporter.line)
-            if isinstance(detector, Joint):
-                training = with_classes(detector, training, run_dir.classes)
-            layout = _fitting_layout(detector, training, run_dir, ahead)
-        used = training.clips + test.clips
-        if writes:
-            run_dir.claim(config, data, lambda: status_fingerprint(used))
-            if isinstance(detector, Joint) and not run_dir.classes.is_file() and not finished:
-                write_classes(run_dir.classes, detector, training.clips)
-        if not finished:
-            programs = ahead.programs(layout, reporter)
-            fitted = fit_run(detector, training, layout, run_dir, reporter, programs)
-            score_and_evaluate(fitted, test, run_dir, data, used, truth, reporter)
-        elif writes:
-            complete(run_dir, used, truth, options.on_bad_clip, reporter)
-        reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
-
-
-def _fitting_layout(
-    detector: Detector, training: Features, run_dir: RunDirectory, ahead: CompiledAhead
-) -> Layout:
-    """The layout of the training, which fits into memory; its programs begin to be compiled."""
-    layout = lay_out(detector, training.clips, training.n_frames)
-    if detector.config.detector.trains:
-        row_bytes = training.width * training.dtype.itemsize
-        check_fit(layout.fleet, layout.settings, row_bytes, detector.kind)
-        if not distributed.several() and not run_dir.model.is_file():
-            ahead.start(layout)
-    return layout
 
 
 def _run_ensemble(
@@ -207,7 +112,7 @@ def _run_ensemble(
     data_dir: DataSource,
     run_dir: RunDirectory,
     members_dir: os.PathLike | str | None,
-    options: _Options,
+    options: RunOptions,
     reporter: Reporter,
 ) -> None:
     """Runs an ensemble's members, combines them, and evaluates by labels."""

@@ -29,6 +29,7 @@ from asd_jax.training.models import (
 from asd_jax.training.placement import Placement, fleet_mesh
 from asd_jax.training.programs import Programs
 from asd_jax.training.task import Task
+from asd_jax.training.varied import VariantCheckpoints, with_settings
 from asd_jax.training.windows import (
     Schedule,
     Window,
@@ -58,7 +59,7 @@ def train(
     source: Features,
     config: TrainConfig,
     *,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Checkpoints | VariantCheckpoints | None = None,
     log: Callable[[Mapping[str, Any]], None] = lambda entry: None,
     should_stop: Callable[[], bool] = lambda: False,
     reporter: Reporter | None = None,
@@ -189,7 +190,7 @@ def _started(
     programs: Programs,
     clips: FleetClips,
     source: Features,
-    checkpoints: Checkpoints | None,
+    checkpoints: Checkpoints | VariantCheckpoints | None,
     placement: Placement,
 ) -> tuple[int, FleetData, fleet.FleetState]:
     """Epochs trained so far, and the models' data and state, on the devices.
@@ -201,7 +202,8 @@ def _started(
     start = entropy_of(clips.models), training_statistics(source, clips)
     start = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), start)
     data, state = jax.device_get(programs.init(*start))
-    first, state = _restored(checkpoints, jax.tree.map(lambda leaf: leaf[:count], state))
+    state = with_settings(jax.tree.map(lambda leaf: leaf[:count], state), clips.models)
+    first, state = _restored(checkpoints, state)
     # Padding models, so that all devices have equally many, are stopped from the start.
     state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), state)
     state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= count))
@@ -210,7 +212,7 @@ def _started(
 
 
 def _restored(
-    checkpoints: Checkpoints | None, state: fleet.FleetState
+    checkpoints: Checkpoints | VariantCheckpoints | None, state: fleet.FleetState
 ) -> tuple[int, fleet.FleetState]:
     """The epoch of the newest checkpoint and its state; without one, 0 and the given state.
 
