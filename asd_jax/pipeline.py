@@ -1,10 +1,12 @@
 """The main job: from a folder of recordings to trained models, scores and tables."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from asd_jax.config import Config, MembersConfig
+from asd_jax.config.variants import Variant
 from asd_jax.data.clips import ClipTable
 from asd_jax.data.layouts import DataSource
 from asd_jax.data.manifest import Manifest
@@ -33,7 +35,9 @@ from asd_jax.runs.loading import load as load
 from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table
+from asd_jax.runs.sweep import SweepResult, of_variant, run_variants
 from asd_jax.runs.system import RunOptions, run_system
+from asd_jax.runs.together import programs_of
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.cores import set_up
@@ -82,14 +86,9 @@ def run(
         UserError: the run cannot be done, with the reason in one line; finished work is kept.
     """
     _check_config(config)
-    _check_source(data_dir)
-    check_path("out_dir", out_dir)
-    check_path("ground_truth", ground_truth, optional=True)
-    check_path("members_dir", members_dir, optional=True)
-    check_path("cache_dir", cache_dir, optional=True)
-    check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
-    check("verify", verify, (bool,), "True or False")
-    check_reporter(reporter)
+    options = _options(
+        data_dir, out_dir, ground_truth, members_dir, cache_dir, on_bad_clip, verify, reporter
+    )
     reporter = reporter or Reporter()
     if config.data.subset == BOTH:
         return run_both(
@@ -98,7 +97,6 @@ def run(
             width=width,
         )  # fmt: skip
     run_dir = RunDirectory(out_dir)
-    options = RunOptions(ground_truth, cache_dir, on_bad_clip, verify)
     if isinstance(config, MembersConfig):
         _run_ensemble(config, data_dir, run_dir, members_dir, options, reporter)
         return RunResult(run_dir.path, table(out_dir, width))
@@ -160,12 +158,99 @@ def _run_members(
         reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
 
 
+def sweep(
+    variants: Sequence[Variant],
+    data_dir: DataSource,
+    out_dir: os.PathLike | str,
+    *,
+    ground_truth: os.PathLike | str | None = None,
+    members_dir: os.PathLike | str | None = None,
+    cache_dir: os.PathLike | str | None = None,
+    on_bad_clip: str = "stop",
+    verify: bool = False,
+    reporter: Reporter | None = None,
+    width: int | None = None,
+) -> SweepResult:
+    """Runs variants of a configuration, each into a run directory of its own, named by its values.
+
+    Those that differ in numbers which can be arrays of a training step are one fleet, trained by
+    one program; others follow one another. A variant is what `run` gives for its configuration
+    alone. Started again, a sweep goes on; other values add variants, and none is repeated.
+
+    Args:
+        variants: from `load_variants`.
+        data_dir: as of `run`, like all that follow.
+        out_dir: folder of the run directories.
+        ground_truth: as of `run`.
+        members_dir: as of `run`.
+        cache_dir: as of `run`.
+        on_bad_clip: as of `run`.
+        verify: as of `run`.
+        reporter: as of `run`.
+        width: as of `run`.
+
+    Raises:
+        UserError: as `run`, for any of the variants, before one is begun.
+    """
+    check("variants", variants, (list, tuple), "a list, as load_variants gives it")
+    for variant in variants:
+        check("a variant", variant, (Variant,), "one of load_variants")
+        _check_config(variant.config)
+    if not all(variant.name for variant in variants) or not variants:
+        raise UserError("no key has several values; asd_jax.run takes one configuration")
+    options = _options(
+        data_dir, out_dir, ground_truth, members_dir, cache_dir, on_bad_clip, verify, reporter
+    )
+    return run_variants(
+        *(run, _check_run, variants, data_dir, out_dir, options, reporter or Reporter()),
+        members_dir=members_dir,
+        width=width,
+    )
+
+
+def dry_sweep(
+    variants: Sequence[Variant],
+    data_dir: DataSource | None = None,
+    *,
+    ground_truth: os.PathLike | str | None = None,
+    on_bad_clip: str = "stop",
+) -> str:
+    """Variants of a configuration, which are one program, and the cost of each program.
+
+    Args:
+        variants: from `load_variants`.
+        data_dir: as of `dry_run`, like all that follow.
+        ground_truth: as of `dry_run`.
+        on_bad_clip: as of `dry_run`.
+
+    Raises:
+        UserError: as `sweep`, for what the names of the recordings and their headers show.
+    """
+    programs = programs_of(variants)
+    blocks = [f"{len(variants)} variants in {len(programs)} programs, one after another"]
+    for number, program in enumerate(programs, 1):
+        with of_variant(program[0]):
+            plan = dry_run(
+                program[0].config,
+                data_dir,
+                ground_truth=ground_truth,
+                on_bad_clip=on_bad_clip,
+                variants=len(program),
+            )
+        names = "\n".join(f"  {variant.name}" for variant in program)
+        one = f"program {number}: {len(program)} variants as one fleet"
+        heading = one if len(program) > 1 else f"program {number}"
+        blocks.append(f"{heading}\n{names}\n{plan}")
+    return "\n\n".join(blocks)
+
+
 def dry_run(
     config: Config | MembersConfig,
     data_dir: DataSource | None = None,
     *,
     ground_truth: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
+    variants: int = 1,
 ) -> str:
     """Estimates the cost of `run` as lines of text; nothing is started or written.
 
@@ -174,6 +259,7 @@ def dry_run(
         data_dir: as in `run`; the development set of DCASE 2020 is assumed by default.
         ground_truth: as in `run`.
         on_bad_clip: as in `run`.
+        variants: runs like this one that are trained as one fleet, see `sweep`.
 
     Raises:
         UserError: as `run`, for what the names of the recordings and their headers show.
@@ -195,10 +281,10 @@ def dry_run(
         return "\n\n".join(blocks)
     if data_dir is None:
         detector = make_detector(config)
-        lines = [plan_run(detector, None), *empty_band_lines(detector.front_end)]
+        lines = [plan_run(detector, None, variants), *empty_band_lines(detector.front_end)]
         return "\n".join(lines)
     detector, clips, lines = _checked(config, data_dir, ground_truth, on_bad_clip)
-    return "\n".join([plan_run(detector, clips), *lines])
+    return "\n".join([plan_run(detector, clips, variants), *lines])
 
 
 def _checked(
@@ -233,6 +319,28 @@ def _check_run(
     for name, member in members_on(config, data_dir).items():
         with keys_of_member(name):
             _check_run(member, data_dir, ground_truth=ground_truth, on_bad_clip=on_bad_clip)
+
+
+def _options(
+    data_dir: Any,
+    out_dir: Any,
+    ground_truth: Any,
+    members_dir: Any,
+    cache_dir: Any,
+    on_bad_clip: Any,
+    verify: Any,
+    reporter: Any,
+) -> RunOptions:
+    """The options of a run; UserError where an argument is of another type."""
+    _check_source(data_dir)
+    check_path("out_dir", out_dir)
+    check_path("ground_truth", ground_truth, optional=True)
+    check_path("members_dir", members_dir, optional=True)
+    check_path("cache_dir", cache_dir, optional=True)
+    check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
+    check("verify", verify, (bool,), "True or False")
+    check_reporter(reporter)
+    return RunOptions(ground_truth, cache_dir, on_bad_clip, verify)
 
 
 def _check_source(data_dir: Any) -> None:

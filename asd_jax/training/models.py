@@ -50,6 +50,10 @@ class FleetModel:
         """The model as a run of its variant alone has it, which draws the same numbers."""
         return dataclasses.replace(self, variant="", settings=())
 
+    def as_variant(self, name: str, settings: tuple[tuple[str, float], ...]) -> "FleetModel":
+        """The model in a fleet of several variants."""
+        return dataclasses.replace(self, variant=name, settings=settings)
+
     @property
     def entropy(self) -> tuple[int, int]:
         """Origin of all of the model's random choices."""
