@@ -4,7 +4,9 @@
 |---|---|
 | `fit`, `load` | a detector fitted to features of one's own, or from a run directory |
 | `load_config`, `run`, `ensemble` | a configuration; the main job; finished runs as one |
+| `load_variants`, `sweep` | all combinations of several values, trained as one program |
 | `select` | a choice among finished runs without labels |
+| `Reporter` | shows progress, and hears of each epoch: the callback of `run` and `fit` |
 | `audio` | log-mel front end on the device, views, augmentation |
 | `models` | network architectures as linen modules |
 | `losses` | losses by angles, for embeddings, as pure functions |

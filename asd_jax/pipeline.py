@@ -1,31 +1,24 @@
 """The main job: from a folder of recordings to trained models, scores and tables."""
 
-import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from asd_jax.config import Config, MembersConfig
+from asd_jax.config.variants import Variant
 from asd_jax.data.clips import ClipTable
 from asd_jax.data.layouts import DataSource
 from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
 from asd_jax.detectors import Detector, make_detector
-from asd_jax.detectors.joint import Joint
 from asd_jax.errors import UserError
-from asd_jax.features.embeddings import embedder_of
-from asd_jax.features.table import Features
-from asd_jax.fitting.copies import with_copies_together
-from asd_jax.fitting.layout import Layout, fleet_of, lay_out
 from asd_jax.runs import page
-from asd_jax.runs.agreeing import found_alike
-from asd_jax.runs.ahead import CompiledAhead
 from asd_jax.runs.aligned import check_same_data
 from asd_jax.runs.bands import empty_band_lines
 from asd_jax.runs.both_sets import BOTH, both_plans, run_both
 from asd_jax.runs.channels import check_channels
-from asd_jax.runs.classes import with_classes, write_classes
-from asd_jax.runs.clips import describe_data, find_chosen, status_fingerprint
+from asd_jax.runs.clips import find_chosen
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.ensemble import (
     MEMBERS,
@@ -35,8 +28,6 @@ from asd_jax.runs.ensemble import (
     member_runs,
     members_on,
 )
-from asd_jax.runs.evaluating import complete, score_and_evaluate
-from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.fleets import fleets_of
 from asd_jax.runs.labelled import label_run, truth_of
 from asd_jax.runs.lengths import check_lengths
@@ -44,12 +35,13 @@ from asd_jax.runs.loading import load as load
 from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table
-from asd_jax.runs.training import fit_run
+from asd_jax.runs.sweep import SweepResult, of_variant, run_variants
+from asd_jax.runs.system import RunOptions, run_system
+from asd_jax.runs.together import programs_of
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.cores import set_up
-from asd_jax.runtime.progress import Reporter, Silent
-from asd_jax.training.trainer import check_fit
+from asd_jax.runtime.progress import Reporter, Silent, check_reporter
 
 
 def run(
@@ -84,7 +76,7 @@ def run(
             clips included, or "skip" it with a line.
         verify: whether to read every recording again, even one whose size, times and inode have
             not changed since it was read.
-        reporter: shows progress.
+        reporter: shows progress and hears of each epoch, see `asd_jax.Reporter`.
         width: columns of the terminal that the table is to fit; any by default.
 
     Returns:
@@ -94,13 +86,9 @@ def run(
         UserError: the run cannot be done, with the reason in one line; finished work is kept.
     """
     _check_config(config)
-    _check_source(data_dir)
-    check_path("out_dir", out_dir)
-    check_path("ground_truth", ground_truth, optional=True)
-    check_path("members_dir", members_dir, optional=True)
-    check_path("cache_dir", cache_dir, optional=True)
-    check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
-    check("verify", verify, (bool,), "True or False")
+    options = _options(
+        data_dir, out_dir, ground_truth, members_dir, cache_dir, on_bad_clip, verify, reporter
+    )
     reporter = reporter or Reporter()
     if config.data.subset == BOTH:
         return run_both(
@@ -109,96 +97,12 @@ def run(
             width=width,
         )  # fmt: skip
     run_dir = RunDirectory(out_dir)
-    options = _Options(ground_truth, cache_dir, on_bad_clip, verify)
     if isinstance(config, MembersConfig):
         _run_ensemble(config, data_dir, run_dir, members_dir, options, reporter)
         return RunResult(run_dir.path, table(out_dir, width))
     writes = distributed.is_primary()
-    _run_system(config, data_dir, run_dir, options, reporter if writes else Silent())
+    run_system(config, data_dir, run_dir, options, reporter if writes else Silent())
     return RunResult(run_dir.path, table(out_dir, width) if writes else "")
-
-
-class _Options(NamedTuple):
-    """Arguments of `run` that concern recordings."""
-
-    ground_truth: os.PathLike | str | None
-    cache_dir: os.PathLike | str | None
-    on_bad_clip: str
-    verify: bool
-
-
-def _run_system(
-    config: Config,
-    data_dir: DataSource,
-    run_dir: RunDirectory,
-    options: _Options,
-    reporter: Reporter,
-) -> None:
-    """Runs one system, in this process or in several, of which the first one writes."""
-    writes = distributed.is_primary()
-    detector = make_detector(config)
-    detector.cache_dir = options.cache_dir
-    clips = found_alike(lambda: find_chosen(detector, data_dir, reporter.line, options.on_bad_clip))
-    truth = None
-    if options.ground_truth is not None:
-        truth = truth_of(
-            options.ground_truth, clips, reporter.line, on_bad_clip=options.on_bad_clip
-        )
-    # One that is skipped is named when it is read.
-    check_channels(config, clips, options.on_bad_clip)
-    detector = detector.settled(clips)
-    set_up([fleet_of(detector, clips)])
-    # Whose weights are read before anything is written.
-    pretrained = config.embedding.pretrained
-    embedder = embedder_of(config, options.cache_dir) if pretrained else None
-    ahead = CompiledAhead(detector, clips)
-    meanwhile = (lambda: None) if distributed.several() else ahead.start
-    with run_dir.lock(reporter.line) if writes else contextlib.nullcontext():
-        if writes:
-            run_dir.check(config)
-        training, test = features_of(
-            detector,
-            clips,
-            FeatureOptions(
-                *(embedder, options.cache_dir, options.on_bad_clip, options.verify),
-                *(reporter, meanwhile),
-            ),
-        )
-        data = describe_data(data_dir, training, test, detector.front_end)
-        outdated = writes and run_dir.is_outdated(data)
-        if outdated:
-            reporter.line(f"{run_dir.path} has scores of other test clips; these are scored anew")
-        finished = distributed.any_of(writes and run_dir.finished and not outdated)
-        if not finished:
-            training = with_copies_together(detector, training, reporter.line)
-            if isinstance(detector, Joint):
-                training = with_classes(detector, training, run_dir.classes)
-            layout = _fitting_layout(detector, training, run_dir, ahead)
-        used = training.clips + test.clips
-        if writes:
-            run_dir.claim(config, data, lambda: status_fingerprint(used))
-            if isinstance(detector, Joint) and not run_dir.classes.is_file() and not finished:
-                write_classes(run_dir.classes, detector, training.clips)
-        if not finished:
-            programs = ahead.programs(layout, reporter)
-            fitted = fit_run(detector, training, layout, run_dir, reporter, programs)
-            score_and_evaluate(fitted, test, run_dir, data, used, truth, reporter)
-        elif writes:
-            complete(run_dir, used, truth, options.on_bad_clip, reporter)
-        reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
-
-
-def _fitting_layout(
-    detector: Detector, training: Features, run_dir: RunDirectory, ahead: CompiledAhead
-) -> Layout:
-    """The layout of the training, which fits into memory; its programs begin to be compiled."""
-    layout = lay_out(detector, training.clips, training.n_frames)
-    if detector.config.detector.trains:
-        row_bytes = training.width * training.dtype.itemsize
-        check_fit(layout.fleet, layout.settings, row_bytes, detector.kind)
-        if not distributed.several() and not run_dir.model.is_file():
-            ahead.start(layout)
-    return layout
 
 
 def _run_ensemble(
@@ -206,7 +110,7 @@ def _run_ensemble(
     data_dir: DataSource,
     run_dir: RunDirectory,
     members_dir: os.PathLike | str | None,
-    options: _Options,
+    options: RunOptions,
     reporter: Reporter,
 ) -> None:
     """Runs an ensemble's members, combines them, and evaluates by labels."""
@@ -254,12 +158,99 @@ def _run_members(
         reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
 
 
+def sweep(
+    variants: Sequence[Variant],
+    data_dir: DataSource,
+    out_dir: os.PathLike | str,
+    *,
+    ground_truth: os.PathLike | str | None = None,
+    members_dir: os.PathLike | str | None = None,
+    cache_dir: os.PathLike | str | None = None,
+    on_bad_clip: str = "stop",
+    verify: bool = False,
+    reporter: Reporter | None = None,
+    width: int | None = None,
+) -> SweepResult:
+    """Runs variants of a configuration, each into a run directory of its own, named by its values.
+
+    Those that differ in numbers which can be arrays of a training step are one fleet, trained by
+    one program; others follow one another. A variant is what `run` gives for its configuration
+    alone. Started again, a sweep goes on; other values add variants, and none is repeated.
+
+    Args:
+        variants: from `load_variants`.
+        data_dir: as of `run`, like all that follow.
+        out_dir: folder of the run directories.
+        ground_truth: as of `run`.
+        members_dir: as of `run`.
+        cache_dir: as of `run`.
+        on_bad_clip: as of `run`.
+        verify: as of `run`.
+        reporter: as of `run`.
+        width: as of `run`.
+
+    Raises:
+        UserError: as `run`, for any of the variants, before one is begun.
+    """
+    check("variants", variants, (list, tuple), "a list, as load_variants gives it")
+    for variant in variants:
+        check("a variant", variant, (Variant,), "one of load_variants")
+        _check_config(variant.config)
+    if not all(variant.name for variant in variants) or not variants:
+        raise UserError("no key has several values; asd_jax.run takes one configuration")
+    options = _options(
+        data_dir, out_dir, ground_truth, members_dir, cache_dir, on_bad_clip, verify, reporter
+    )
+    return run_variants(
+        *(run, _check_run, variants, data_dir, out_dir, options, reporter or Reporter()),
+        members_dir=members_dir,
+        width=width,
+    )
+
+
+def dry_sweep(
+    variants: Sequence[Variant],
+    data_dir: DataSource | None = None,
+    *,
+    ground_truth: os.PathLike | str | None = None,
+    on_bad_clip: str = "stop",
+) -> str:
+    """Variants of a configuration, which are one program, and the cost of each program.
+
+    Args:
+        variants: from `load_variants`.
+        data_dir: as of `dry_run`, like all that follow.
+        ground_truth: as of `dry_run`.
+        on_bad_clip: as of `dry_run`.
+
+    Raises:
+        UserError: as `sweep`, for what the names of the recordings and their headers show.
+    """
+    programs = programs_of(variants)
+    blocks = [f"{len(variants)} variants in {len(programs)} programs, one after another"]
+    for number, program in enumerate(programs, 1):
+        with of_variant(program[0]):
+            plan = dry_run(
+                program[0].config,
+                data_dir,
+                ground_truth=ground_truth,
+                on_bad_clip=on_bad_clip,
+                variants=len(program),
+            )
+        names = "\n".join(f"  {variant.name}" for variant in program)
+        one = f"program {number}: {len(program)} variants as one fleet"
+        heading = one if len(program) > 1 else f"program {number}"
+        blocks.append(f"{heading}\n{names}\n{plan}")
+    return "\n\n".join(blocks)
+
+
 def dry_run(
     config: Config | MembersConfig,
     data_dir: DataSource | None = None,
     *,
     ground_truth: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
+    variants: int = 1,
 ) -> str:
     """Estimates the cost of `run` as lines of text; nothing is started or written.
 
@@ -268,6 +259,7 @@ def dry_run(
         data_dir: as in `run`; the development set of DCASE 2020 is assumed by default.
         ground_truth: as in `run`.
         on_bad_clip: as in `run`.
+        variants: runs like this one that are trained as one fleet, see `sweep`.
 
     Raises:
         UserError: as `run`, for what the names of the recordings and their headers show.
@@ -289,10 +281,10 @@ def dry_run(
         return "\n\n".join(blocks)
     if data_dir is None:
         detector = make_detector(config)
-        lines = [plan_run(detector, None), *empty_band_lines(detector.front_end)]
+        lines = [plan_run(detector, None, variants), *empty_band_lines(detector.front_end)]
         return "\n".join(lines)
     detector, clips, lines = _checked(config, data_dir, ground_truth, on_bad_clip)
-    return "\n".join([plan_run(detector, clips), *lines])
+    return "\n".join([plan_run(detector, clips, variants), *lines])
 
 
 def _checked(
@@ -327,6 +319,28 @@ def _check_run(
     for name, member in members_on(config, data_dir).items():
         with keys_of_member(name):
             _check_run(member, data_dir, ground_truth=ground_truth, on_bad_clip=on_bad_clip)
+
+
+def _options(
+    data_dir: Any,
+    out_dir: Any,
+    ground_truth: Any,
+    members_dir: Any,
+    cache_dir: Any,
+    on_bad_clip: Any,
+    verify: Any,
+    reporter: Any,
+) -> RunOptions:
+    """The options of a run; UserError where an argument is of another type."""
+    _check_source(data_dir)
+    check_path("out_dir", out_dir)
+    check_path("ground_truth", ground_truth, optional=True)
+    check_path("members_dir", members_dir, optional=True)
+    check_path("cache_dir", cache_dir, optional=True)
+    check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
+    check("verify", verify, (bool,), "True or False")
+    check_reporter(reporter)
+    return RunOptions(ground_truth, cache_dir, on_bad_clip, verify)
 
 
 def _check_source(data_dir: Any) -> None:

@@ -228,8 +228,19 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
     from asd_jax.evaluation.records import MetricRecord
     from asd_jax.runs import report as reporting
     from asd_jax.runs.both_sets import by_set
+    from asd_jax.runs.sweep_table import is_sweep, sweep_table, variant_dirs
     from asd_jax.runtime.text_tables import terminal_width
 
+    given: Any = values["run_dir"]
+    plain = values.format == "table" and values.ground_truth is None
+    if plain and values.false_alarms is None and [*map(is_sweep, given.value)] == [True]:
+        print(sweep_table(given.value[0], terminal_width()))
+        return
+    given.value = [
+        run for path in given.value for run in (variant_dirs(path) if is_sweep(path) else [path])
+    ]
+    if not given.value:
+        raise UserError("no variant has results yet; the sweep's command goes on with them")
     if values.ground_truth is not None:
         _label(values)
     if values.format == "table":

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags
 
@@ -23,6 +24,10 @@ from asd_jax.commands.base import (
 from asd_jax.errors import UserError
 from asd_jax.runtime.bounds import Between
 from asd_jax.runtime.launching import MOST_PROCESSES
+
+if TYPE_CHECKING:
+    from asd_jax.config.variants import Variant
+    from asd_jax.data.layouts import DataSource
 
 # Flags of `run` that its processes must have alike; paths may differ from host to host.
 _ALIKE = ("on_bad_clip", "verify")
@@ -95,7 +100,7 @@ def _define_run(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
-    from asd_jax.config import load_config
+    from asd_jax.config.variants import load_variants
     from asd_jax.runtime import distributed
     from asd_jax.runtime.supervision import supervise
     from asd_jax.runtime.text_tables import terminal_width
@@ -106,17 +111,21 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
             values.coordinator, values.num_processes, values.process_id, values.distributed
         )
     if place == distributed.HERE:
+        _check_one(load_variants(values.config or "spectral", overrides))
         _launch(values, overrides)
     if place is not None:
         supervise(distributed.why_ended)
     try:
         source = source_of(values)
         # Without a configuration there are recordings of one's own.
-        config = load_config(values.config or "spectral", overrides)
+        variants = load_variants(values.config or "spectral", overrides)
+        if place is not None:
+            _check_one(variants)
     except UserError as error:
         if place is not None:
             distributed.tell(place, str(error), _say)
         raise
+    config = variants[0].config
     prepare_jax(values.cache_dir, values.cores, alone=place is None)
     if place is not None:
         from asd_jax.runs.agreeing import states_of
@@ -125,6 +134,9 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         distributed.join(place, states_of(config, options), values.wait, _say)
     from asd_jax import pipeline
 
+    if len(variants) > 1:
+        _sweep(values, variants, source)
+        return
     if values.dry_run:
         shown = pipeline.dry_run(
             config, source, ground_truth=values.ground_truth, on_bad_clip=values.on_bad_clip
@@ -147,6 +159,31 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         print(result)
     if place is not None:
         distributed.leave()
+
+
+def _check_one(variants: "Sequence[Variant]") -> None:
+    """Raises UserError where several processes are to run several variants."""
+    if len(variants) > 1:
+        raise UserError(
+            f"{variants[0].name} is one of {len(variants)} variants, which are run by one "
+            "process; give one value of each key, or leave --num_processes out"
+        )
+
+
+def _sweep(
+    values: flags.FlagValues, variants: "Sequence[Variant]", source: "DataSource | None"
+) -> None:
+    """Runs variants of the configuration, or says what they would take."""
+    from asd_jax import pipeline
+    from asd_jax.runtime.text_tables import terminal_width
+
+    options: dict[str, Any] = {name: values[name].value for name in ("ground_truth", "on_bad_clip")}
+    if values.dry_run:
+        print(pipeline.dry_sweep(variants, source, **options))
+        return
+    assert source is not None
+    options |= {name: values[name].value for name in ("members_dir", "cache_dir", "verify")}
+    print(pipeline.sweep(variants, source, values.out_dir, **options, width=terminal_width()))
 
 
 def _launch(values: flags.FlagValues, overrides: dict[str, str]) -> NoReturn:

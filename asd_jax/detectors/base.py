@@ -44,6 +44,8 @@ class DetectorConfig:
         hears_waveforms: whether its network computes spectra itself, from the recordings' samples;
             of the settings in `Config.front_end` it then uses the sample rate only.
         own_score: settings of its own score alone, without effect by another `Config.backend`.
+        varied: its settings that may be arrays in the step of its task, as `train.learning_rate`
+            may; models that differ in them are trained as one fleet.
     """
 
     name: ClassVar[str] = ""
@@ -51,6 +53,7 @@ class DetectorConfig:
     trains: ClassVar[bool] = True
     hears_waveforms: ClassVar[bool] = False
     own_score: ClassVar[tuple[str, ...]] = ()
+    varied: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Checks the numbers by their ranges; those that check more call it first."""

@@ -88,6 +88,10 @@ class GANomalyConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "ganomaly"
+    varied: ClassVar[tuple[str, ...]] = (
+        *("latent_weight", "reconstruction_weight", "adversarial_weight"),
+        "momentum",
+    )
     frames: Annotated[int, Between(8, 10**5)] = 312
     width: Annotated[int, Between(1, 10**5)] = 128
     activation: Literal["tanh", "relu"] = "tanh"

@@ -67,6 +67,7 @@ class LSTMAutoencoderConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "lstm_ae"
+    varied: ClassVar[tuple[str, ...]] = ("decay",)
     frames: Annotated[int, Between(1, 10**5)] = 15
     encoder: Annotated[tuple[int, ...], Between(1, 10**5)] = (128, 128, 128, 8)
     dropout: Annotated[float, Between(0, 1, below=True)] = 0.2

@@ -91,6 +91,7 @@ class MultibranchConfig(BankedConfig, JointConfig):
     """
 
     name: ClassVar[str] = "multibranch"
+    varied: ClassVar[tuple[str, ...]] = ("weight_decay",)
     spectrum: bool = True
     n_ffts: Annotated[tuple[int, ...], Between(64, 2**20)] = (256, 1024, 4096)
     fmin: Annotated[float, Between(0, 8000, below=True)] = 200.0

@@ -83,6 +83,7 @@ class OutlierExposureConfig(DetectorConfig):
     """
 
     name: ClassVar[str] = "outlier_exposure_ae"
+    varied: ClassVar[tuple[str, ...]] = ("outlier_weight",)
     frames: Annotated[int, Between(1, 10**5)] = 5
     hidden: Annotated[tuple[int, ...], Between(1, 10**5)] = (128, 128, 128, 128)
     latent: Annotated[int, Between(1, 10**5)] = 8

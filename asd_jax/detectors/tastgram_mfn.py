@@ -76,6 +76,7 @@ class TASTgramMFNConfig(JointConfig):
     """
 
     name: ClassVar[str] = "tastgram_mfn"
+    varied: ClassVar[tuple[str, ...]] = ("weight_decay",)
     own_score: ClassVar[tuple[str, ...]] = ("score_margin",)
     seconds: Annotated[float, SECONDS] = 10.0
     n_mels: Annotated[int, Between(1, 10**5)] = 128

@@ -27,7 +27,7 @@ from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.scores import score_training
 from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
-from asd_jax.runtime.progress import Reporter, Silent
+from asd_jax.runtime.progress import Reporter, Silent, check_reporter
 
 Clips = Sequence[np.ndarray] | np.ndarray
 
@@ -72,7 +72,7 @@ def fit(
         outliers: (frames, mels) of each clip of another machine; for systems that also learn
             from such clips.
         embeddings: (clips, values) of each clip, by the network that the configuration names.
-        reporter: shows progress; none by default.
+        reporter: shows progress and hears of each epoch, see `Reporter.epoch`; none by default.
 
     Returns:
         The fitted system.
@@ -92,6 +92,7 @@ def fit(
         >>> fit("mel_mahalanobis", both, sample_rate=16_000, sections={"fan": "01"}).sections
         {'fan': ('01',), 'pump': ('00',)}
     """
+    check_reporter(reporter)
     detector = make_detector(_one_system(config))
     config = detector.config
     if sample_rate is not None and waveforms is None:

@@ -39,6 +39,7 @@ def fit_clips(
     reporter: Reporter | None = None,
     kept_dir: Path | None = None,
     programs: Programs | None = None,
+    weights: Any = None,
     **training_options: Any,
 ) -> FittedDetector:
     """Fits all models of a run to normal clips; `with_thresholds` adds thresholds.
@@ -51,12 +52,14 @@ def fit_clips(
         kept_dir: folder that keeps what a model's clips were pooled to, as soon as they all are;
             what is there already is not computed again. For systems without training.
         programs: of the training, if they are compiled already.
+        weights: of the networks, if they are trained already.
         **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
     reporter = reporter or Silent()
     models = layout.models
-    weights: Any = {}
-    if detector.config.detector.trains:
+    if weights is None and not detector.config.detector.trains:
+        weights = {}
+    if weights is None:
         with needed_for("training", _LESS_AT_ONCE):
             weights = train(
                 programs.task if programs else detector.task(layout.n_labels),

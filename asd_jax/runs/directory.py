@@ -36,6 +36,8 @@ PACKAGES = (
 )
 # Which sets a folder has runs of, each in a folder of its name; such a one is no run directory.
 SETS_FILE = "sets.json"
+# Which variants a folder has runs of, likewise.
+SWEEP_FILE = "sweep.json"
 
 
 class RunDirectory:
@@ -275,6 +277,8 @@ def read_config(path: os.PathLike | str) -> dict[str, Any]:
             raise UserError(
                 f"{folder} has the runs of both sets; name {folder / 'dev'} or {folder / 'eval'}"
             )
+        if folder.joinpath(SWEEP_FILE).is_file():
+            raise UserError(f"{folder} has the runs of several variants; name one of its folders")
         raise UserError(f"{Path(path).parent} is no run directory: it has no config.json")
     return configs.upgraded(_read_json(Path(path), ("name", "detector")))
 

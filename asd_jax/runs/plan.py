@@ -136,7 +136,12 @@ def _training_clips(
 
 
 def cost_of(
-    detector: Detector, clips: Sequence[Clip], n_frames: np.ndarray, *, timed: bool = False
+    detector: Detector,
+    clips: Sequence[Clip],
+    n_frames: np.ndarray,
+    *,
+    timed: bool = False,
+    variants: int = 1,
 ) -> Cost:
     """Estimates the cost of training on clips from their numbers of frames.
 
@@ -145,24 +150,30 @@ def cost_of(
         clips: training clips.
         n_frames: (clips,) frames of each.
         timed: as in `estimate_cost`.
+        variants: runs that are trained as one fleet.
     """
     layout = lay_out(detector, clips, n_frames)
     task = detector.task(layout.n_labels)
-    front_end = detector.front_end
+    front_end, fleet = detector.front_end, layout.fleet
+    fleet = fleet._replace(
+        models=[*fleet.models] * variants,
+        training=[*fleet.training] * variants,
+        validation=[*fleet.validation] * variants,
+    )
     return estimate_cost(
-        task, layout.fleet, layout.settings, front_end.width, dtype=front_end.dtype, timed=timed
+        task, fleet, layout.settings, front_end.width, dtype=front_end.dtype, timed=timed
     )
 
 
-def plan_run(detector: Detector, clips: Sequence[Clip] | None) -> str:
-    """Estimates a run's cost as lines of text; arguments as in `plan_clips`."""
+def plan_run(detector: Detector, clips: Sequence[Clip] | None, variants: int = 1) -> str:
+    """Estimates a run's cost as lines of text; arguments as in `cost_of`, `plan_clips`."""
     where = "by the headers of the recordings"
     if clips is None:
         where = "as if on the development set of DCASE 2020 (give --data_dir for your own)"
         detector = detector.settled(dcase2020_clips(detector)[0])
     usable, n_frames = _training_clips(detector, clips)
     if detector.config.detector.trains:
-        lines = describe(cost_of(detector, usable, n_frames))
+        lines = describe(cost_of(detector, usable, n_frames, variants=variants))
     else:
         lines = describe_untrained(detector, usable, n_frames)
     return "\n".join([lines, *plan_lines(detector, usable), f"{where}; nothing was started"])

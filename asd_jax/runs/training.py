@@ -5,6 +5,7 @@ import io
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,11 +36,21 @@ def fit_run(
     run_dir: RunDirectory,
     reporter: Reporter,
     programs: Programs | None = None,
+    weights: Any = None,
 ) -> FittedDetector:
     """Loads the fitted detector with its thresholds, or computes the missing parts.
 
     The first of several processes reads and writes the files, and sends their content to the
     others.
+
+    Args:
+        detector: the system, with the run's configuration.
+        training: features of the training clips.
+        layout: of the training.
+        run_dir: the run directory.
+        reporter: shows progress.
+        programs: of the training, where they are compiled already.
+        weights: of the networks, where they are trained already.
     """
     writes = distributed.is_primary()
 
@@ -51,7 +62,10 @@ def fit_run(
     else:
         for line in plan_lines(detector, training.clips):
             reporter.line(line)
-        if detector.config.detector.trains:
+        if weights is not None:
+            fitted = fit_clips(detector, training, layout, reporter=reporter, weights=weights)
+            fitted.save(run_dir.model)
+        elif detector.config.detector.trains:
             fitted = _train(detector, training, layout, run_dir, reporter, programs)
         else:
             fitted = _fit_untrained(detector, training, layout, run_dir, reporter)
@@ -77,13 +91,13 @@ def _train(
 ) -> FittedDetector:
     """Continues training from the last checkpoint, and saves the model."""
     if not distributed.is_primary():
-        with stop_signals() as received, _stopped_by(received):
+        with stop_signals() as received, stopped_by(received):
             return fit_clips(detector, training, layout, should_stop=lambda: bool(received))
     run_dir.write_environment()
     checkpoints = Checkpoints(run_dir.checkpoints)
     log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
     try:
-        with stop_signals() as received, _stopped_by(received):
+        with stop_signals() as received, stopped_by(received):
             fitted = fit_clips(
                 detector,
                 training,
@@ -131,7 +145,7 @@ def _fit_untrained(
 
 
 @contextlib.contextmanager
-def _stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
+def stopped_by(received: Sequence[signal.Signals]) -> Iterator[None]:
     """Turns an interruption of training into a line with its epoch and signal."""
     try:
         yield

@@ -3,12 +3,17 @@
 import math
 import sys
 import time
-from typing import IO
+from collections.abc import Mapping
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asd_jax.errors import UserError
 from asd_jax.runtime.streams import discard
+
+# What is called of a reporter.
+_METHODS = ("line", "start", "advance", "within", "epoch", "stop")
 
 
 def is_terminal(stream: IO) -> bool:
@@ -17,7 +22,12 @@ def is_terminal(stream: IO) -> bool:
 
 
 class Reporter:
-    """Shows the progress of a run; has no effect on its results.
+    """Shows the progress of a run, and hears of each epoch: the callback of this package.
+
+    `asd_jax.run` and `asd_jax.fit` take one as `reporter=`. Override what you need; any object with
+    these six methods will do. A stage is `start`, any number of `advance` and `within`, `stop`;
+    stages follow one another. An exception from a method ends the call that it came from; what was
+    saved is kept, and the same call continues from there.
 
     Args:
         stream: standard error by default, so that tables on standard output can be piped.
@@ -96,6 +106,22 @@ class Reporter:
             self._shown = now
             self.line(f"{self._label} {self._done + 1}/{self._total}: {text}")
 
+    def epoch(self, entry: Mapping[str, Any]) -> bool | None:
+        """Hears of an epoch that is over; by default does nothing.
+
+        Args:
+            entry: what `log.jsonl` has of the epoch: "epoch" from 1, "time", "seconds", "steps",
+                "steps_per_second", "views_per_second", "learning_rate", and "loss" and
+                "validation_loss" by the models' names. Where variants of a run are one fleet there
+                is an entry for each, with its name as "variant".
+
+        Returns:
+            True to end the training of all models of the entry. They keep their weights, with
+            `train.patience` the best ones, and are calibrated, given thresholds and scored as after
+            their last epoch. A run stays so when its command is given again.
+        """
+        return None
+
     def stop(self) -> None:
         """Ends the stage."""
         if self._bar is not None:
@@ -117,6 +143,26 @@ class Silent(Reporter):
 
     def within(self, text: str) -> None:
         """Nothing."""
+
+
+def check_reporter(reporter: Any) -> None:
+    """Raises UserError where an object is no reporter, nor None.
+
+    Examples:
+        >>> check_reporter(print)
+        Traceback (most recent call last):
+        asd_jax.errors.UserError: reporter is a builtin_function_or_method without line, start, \
+advance, within, epoch, stop; give an asd_jax.Reporter, or an object with its methods
+    """
+    if reporter is None:
+        return
+    kind = "the class" if isinstance(reporter, type) else f"a {type(reporter).__name__}"
+    lacking = [name for name in _METHODS if not callable(getattr(reporter, name, None))]
+    if lacking or isinstance(reporter, type):
+        what = f" without {', '.join(lacking)}" if lacking else f" {reporter.__name__}, not one"
+        raise UserError(
+            f"reporter is {kind}{what}; give an asd_jax.Reporter, or an object with its methods"
+        )
 
 
 def _clock(seconds: float) -> str:

@@ -57,6 +57,11 @@ class Checkpoints:
         """Epoch of the newest complete checkpoint, or None."""
         return self._manager.latest_step() if any(self.folder.iterdir()) else None
 
+    @property
+    def epochs(self) -> list[int]:
+        """Epochs of all complete checkpoints, ascending."""
+        return sorted(self._manager.all_steps()) if any(self.folder.iterdir()) else []
+
     def save(self, epoch: int, state: Any) -> None:
         """Begins to write a checkpoint in the background.
 

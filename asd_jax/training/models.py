@@ -22,6 +22,8 @@ class FleetModel:
         section: the section it is trained for; "" for a whole machine type.
         seed: seed of its initial weights, shuffling and validation clips.
         repeat: number of the training, for systems with several trainings a seed.
+        variant: of the run's settings that it is trained by, where a fleet has several; else "".
+        settings: values of dotted keys that it has in place of the run's, see `training.varied`.
 
     Examples:
         >>> FleetModel("fan", "00", seed=1).name
@@ -32,13 +34,25 @@ class FleetModel:
     section: str
     seed: int
     repeat: int = 0
+    variant: str = ""
+    settings: tuple[tuple[str, float], ...] = ()
 
     @property
     def name(self) -> str:
         """Name in logs, like "fan 00 seed 1"."""
         section = f" {self.section}" if self.section else ""
         repeat = f" training {self.repeat + 1}" if self.repeat else ""
-        return f"{self.machine or 'all machines'}{section} seed {self.seed}{repeat}"
+        variant = f" of {self.variant}" if self.variant else ""
+        return f"{self.machine or 'all machines'}{section} seed {self.seed}{repeat}{variant}"
+
+    @property
+    def of_variant(self) -> "FleetModel":
+        """The model as a run of its variant alone has it, which draws the same numbers."""
+        return dataclasses.replace(self, variant="", settings=())
+
+    def as_variant(self, name: str, settings: tuple[tuple[str, float], ...]) -> "FleetModel":
+        """The model in a fleet of several variants."""
+        return dataclasses.replace(self, variant=name, settings=settings)
 
     @property
     def entropy(self) -> tuple[int, int]:

@@ -71,6 +71,8 @@ class Task(NamedTuple):
         kind: "dense", "recurrent" or "convolution": the layers that take most of a step's time.
         crop: whether an epoch has one view of a clip, see `ViewSpec`. Initial values then do not
             depend on the training frames: of their statistics only `n_labels` is given.
+        rate: epochs trained before → () factor of the learning rate, for the log; None where it
+            stays.
     """
 
     init: Callable[[jax.Array, TrainingStatistics], Learner]
@@ -79,6 +81,7 @@ class Task(NamedTuple):
     view_length: int
     kind: str = "dense"
     crop: bool = False
+    rate: Callable[[Any], Any] | None = None
 
 
 def variables(learner: Learner) -> dict[str, Any]:
@@ -156,7 +159,7 @@ def gradient_task(
     def evaluate(learner: Learner, batch: Batch) -> jax.Array:
         return loss(variables(learner), batch, None, False)[0]
 
-    return Task(start, step, evaluate, view_length, kind, crop)
+    return Task(start, step, evaluate, view_length, kind, crop, schedule)
 
 
 def abstract_learner(task: Task, n_mels: int) -> Learner:

@@ -17,11 +17,11 @@ from asd_jax.runtime.progress import Reporter, Silent
 from asd_jax.runtime.side_by_side import in_order
 from asd_jax.training import fleet
 from asd_jax.training.checkpoints import Checkpoints
+from asd_jax.training.epoch_log import EpochLog
 from asd_jax.training.models import (
     Examples,
     FleetClips,
     FleetData,
-    FleetModel,
     Views,
     entropy_of,
     lay_out_views,
@@ -29,6 +29,7 @@ from asd_jax.training.models import (
 from asd_jax.training.placement import Placement, fleet_mesh
 from asd_jax.training.programs import Programs
 from asd_jax.training.task import Task
+from asd_jax.training.varied import VariantCheckpoints, with_settings
 from asd_jax.training.windows import (
     Schedule,
     Window,
@@ -38,6 +39,8 @@ from asd_jax.training.windows import (
     training_statistics,
 )
 
+# Entry of the log, beside the epoch, of a training that the reporter has ended.
+_ENDED = {"event": "ended by the reporter"}
 # Default share of a device's memory for the frames.
 _TABLE_SHARE = 0.5
 
@@ -56,7 +59,7 @@ def train(
     source: Features,
     config: TrainConfig,
     *,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: Checkpoints | VariantCheckpoints | None = None,
     log: Callable[[Mapping[str, Any]], None] = lambda entry: None,
     should_stop: Callable[[], bool] = lambda: False,
     reporter: Reporter | None = None,
@@ -74,9 +77,9 @@ def train(
         source: the features of those clips.
         config: training settings.
         checkpoints: saved to and continued from; None keeps nothing.
-        log: called with one entry an epoch.
+        log: called with one entry an epoch; with one of each variant, where models have some.
         should_stop: called after each epoch; true saves a checkpoint and raises.
-        reporter: shows progress; silent by default.
+        reporter: shows progress, and may end the training, see `Reporter.epoch`; silent by default.
         devices: all devices by default.
         programs: of this task and configuration, if they are compiled already.
 
@@ -96,7 +99,7 @@ def train(
     first, data, state = _started(programs, clips, source, checkpoints, placement)
     if first:
         reporter.line(f"continuing after epoch {first} of {config.epochs}")
-    run_epoch = None
+    run_epoch = epoch_log = None
     reporter.start("epoch", config.epochs, first)
     begin, trained = time.monotonic(), 0
     unhealthy: set[int] = set()
@@ -106,12 +109,26 @@ def train(
             running = ~stopped
             if not running.any():
                 break
+            epoch_begin = time.monotonic()
             if run_epoch is None:  # frames are read only if an epoch is left to train
-                run_epoch = _epochs(programs, clips, source, data, placement, first, reporter)
+                plan = schedule(clips, _row_bytes(source), table_bytes(config))
+                run_epoch = _epochs(programs, clips, source, data, placement, plan, first, reporter)
+                epochs_before = placement.fetch(state.epoch)
+                epoch_log = EpochLog(clips, plan, config, epochs_before, programs.task.rate)
+            assert epoch_log is not None
             state, losses = run_epoch(state)
             losses, stopped = placement.fetch((losses, state.stopped))
             trained += int(running.sum())
-            log(_entry(epoch, models, losses))
+            seconds = time.monotonic() - epoch_begin
+            ended = np.zeros(len(models), bool)
+            for rows, entry in epoch_log.entries(epoch, losses, running, seconds):
+                log(entry)
+                if distributed.any_of(bool(reporter.epoch(entry))) and not stopped[rows].all():
+                    log({k: entry[k] for k in ("epoch", "variant") if k in entry} | _ENDED)
+                    ended[rows] = True
+            if ended.any():
+                stopped = stopped | ended
+                state = state._replace(stopped=_put_stopped(placement, stopped))
             for m in np.flatnonzero(running & ~np.isfinite(losses["loss"])).tolist():
                 if m not in unhealthy:
                     unhealthy.add(m)
@@ -173,7 +190,7 @@ def _started(
     programs: Programs,
     clips: FleetClips,
     source: Features,
-    checkpoints: Checkpoints | None,
+    checkpoints: Checkpoints | VariantCheckpoints | None,
     placement: Placement,
 ) -> tuple[int, FleetData, fleet.FleetState]:
     """Epochs trained so far, and the models' data and state, on the devices.
@@ -185,7 +202,8 @@ def _started(
     start = entropy_of(clips.models), training_statistics(source, clips)
     start = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), start)
     data, state = jax.device_get(programs.init(*start))
-    first, state = _restored(checkpoints, jax.tree.map(lambda leaf: leaf[:count], state))
+    state = with_settings(jax.tree.map(lambda leaf: leaf[:count], state), clips.models)
+    first, state = _restored(checkpoints, state)
     # Padding models, so that all devices have equally many, are stopped from the start.
     state = jax.tree.map(lambda leaf: _repeat_last(leaf, placement.fill), state)
     state = state._replace(stopped=state.stopped | (np.arange(len(state.stopped)) >= count))
@@ -194,7 +212,7 @@ def _started(
 
 
 def _restored(
-    checkpoints: Checkpoints | None, state: fleet.FleetState
+    checkpoints: Checkpoints | VariantCheckpoints | None, state: fleet.FleetState
 ) -> tuple[int, fleet.FleetState]:
     """The epoch of the newest checkpoint and its state; without one, 0 and the given state.
 
@@ -228,6 +246,7 @@ def _epochs(
     source: Features,
     data: FleetData,
     placement: Placement,
+    plan: Schedule,
     first: int,
     reporter: Reporter,
 ) -> Callable[[fleet.FleetState], tuple[fleet.FleetState, dict[str, jax.Array]]]:
@@ -236,9 +255,7 @@ def _epochs(
     Returns:
         FleetState → (FleetState, losses), as in `fleet.make_epoch`.
     """
-    config, row_bytes = programs.config, source.width * source.dtype.itemsize
-    plan = schedule(clips, row_bytes, table_bytes(config))
-    epochs = range(first, first + 1 if plan.resident else config.epochs)
+    epochs = range(first, first + 1 if plan.resident else programs.config.epochs)
     # The next window is read while one is trained on.
     loads = in_order(
         functools.partial(_load, placement, clips, source, plan),
@@ -258,9 +275,10 @@ def _epochs(
         return lambda state: epoch_function(table, whole, state)
 
     windows = programs.windowed(reporter.within)
+    mebibytes = _row_bytes(source) * plan.rows / 2**20
     reporter.line(
         f"frames are streamed through the device: {plan.n_training} windows of "
-        f"{row_bytes * plan.rows / 2**20:.0f} MiB an epoch, and {plan.n_validation} to validate"
+        f"{mebibytes:.0f} MiB an epoch, and {plan.n_validation} to validate"
     )
 
     def epoch(state: fleet.FleetState) -> tuple[fleet.FleetState, dict[str, jax.Array]]:
@@ -322,17 +340,14 @@ def _repeat_last(leaf: np.ndarray, times: int) -> np.ndarray:
     return leaf[np.minimum(np.arange(len(leaf) + times), len(leaf) - 1)] if times else leaf
 
 
-def _entry(epoch: int, models: Sequence[FleetModel], losses: Mapping[str, np.ndarray]) -> dict:
-    """The log's entry of an epoch: finite losses by the models' names."""
+def _row_bytes(source: Features) -> int:
+    """Bytes of a frame."""
+    return source.width * source.dtype.itemsize
 
-    def by_name(values: np.ndarray) -> dict[str, float]:
-        return {
-            model.name: float(value)
-            for model, value in zip(models, values, strict=True)
-            if np.isfinite(value)
-        }
 
-    return {"event": "epoch", "epoch": epoch} | {k: by_name(v) for k, v in losses.items()}
+def _put_stopped(placement: Placement, stopped: np.ndarray) -> jax.Array:
+    """Which models (models,) are frozen, on the devices; those of the padding are."""
+    return placement.put_models(np.append(stopped, np.ones(placement.fill, bool)))
 
 
 def _note(losses: Mapping[str, np.ndarray], stopped: int, rate: float) -> str:

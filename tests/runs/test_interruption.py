@@ -16,10 +16,10 @@ from shared_runs import made_once, run_arguments, run_to_its_end
 # The command line, whose epochs take long enough to stop it between two.
 SLOW = """
 import sys, time
-from asd_jax.training import trainer
+from asd_jax.training.epoch_log import EpochLog
 from asd_jax.cli import main
-entry = trainer._entry
-trainer._entry = lambda *rest: time.sleep(1) or entry(*rest)
+entries = EpochLog.entries
+EpochLog.entries = lambda *rest: time.sleep(1) or entries(*rest)
 main(sys.argv[1:])
 """
 

@@ -27,21 +27,21 @@ import sys, time
 from pathlib import Path
 from asd_jax.evaluation import analysis
 from asd_jax.features import entries as features
-from asd_jax.training import trainer
+from asd_jax.training.epoch_log import EpochLog
 from asd_jax.cli import main
 noted, seconds = Path(sys.argv[1]), float(sys.argv[2])
 analysis.write_spectrograms = lambda *arguments: None
-read_recordings, entry = features.read_recordings, trainer._entry
+read_recordings, entries = features.read_recordings, EpochLog.entries
 def slowly(*arguments):
     time.sleep(seconds)
-    return entry(*arguments)
+    return entries(*arguments)
 def read(paths, *rest):
     with noted.open("a") as file:
         file.writelines(path + "\\n" for path in paths)
     while noted.with_suffix(".wait").exists():
         time.sleep(0.1)
     return read_recordings(paths, *rest)
-features.read_recordings, trainer._entry = read, slowly
+features.read_recordings, EpochLog.entries = read, slowly
 main(sys.argv[3:])
 """
 SMALL = [
