@@ -3,7 +3,16 @@
 Each imports its modules when it runs, so that a wrong flag is reported at once.
 """
 
-from asd_jax.commands import completion, data, finished, listing, selecting, submission, training
+from asd_jax.commands import (
+    completion,
+    data,
+    finished,
+    listing,
+    selecting,
+    serving,
+    submission,
+    training,
+)
 from asd_jax.commands.base import CONFIG, PATHS, Command
 
 COMMANDS = {
@@ -18,6 +27,7 @@ COMMANDS = {
     "ensemble": finished.ENSEMBLE,
     "report": finished.REPORT,
     "select": selecting.SELECT,
+    "serve": serving.SERVE,
     "submission": submission.SUBMISSION,
     "completion": completion.COMPLETION,
 }

@@ -11,7 +11,11 @@ EXTRAS = {
     "audiomentations": "augment",
     "h5py": "hdf5",
     "pooch": "download",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
     "requests": "download",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

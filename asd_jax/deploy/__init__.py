@@ -1,0 +1,1 @@
+"""Fitted runs at work: what keeps scoring recordings outside of experiments."""
