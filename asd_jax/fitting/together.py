@@ -1,9 +1,10 @@
 """Scores of several recordings together, of any machines that a run was fitted to."""
 
 import contextlib
+import functools
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,15 @@ from asd_jax.features.cut import n_pieces, piece_name
 from asd_jax.features.embeddings import log_mel_embedding, mean_embedding
 from asd_jax.features.frames import frame_blocks, usable_frames
 from asd_jax.features.request import ClipFrontEnd
-from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.detector import SHARE_CLIPS, FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.explaining import explain_clips
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.lengths import length_line
+from asd_jax.fitting.pooled import pool_clips, take
 from asd_jax.scoring.explanation import Explanation
+
+Models = tuple[int, ...]  # indices of a fitted detector's models
 
 
 class Request(NamedTuple):
@@ -98,17 +102,20 @@ def _of_detector(
     fitted: FittedDetector, request: Request, wanted: Sequence[int]
 ) -> dict[int, np.ndarray]:
     """Scores recordings in a memory that is independent of their number and lengths."""
-    of_models: dict[tuple[int, ...], list[int]] = {}  # models → files that they score
+    models: dict[int, Models] = {}  # that score each file
+    alike: dict[Models, list[int]] = {}  # files whose pieces go through one program together
     for index in wanted:
-        group = fitted.resolve(*request.whose[index])
-        of_models.setdefault(tuple(fitted.models_of(group)), []).append(index)
+        chosen = tuple(fitted.models_of(fitted.resolve(*request.whose[index])))
+        models[index] = chosen
+        key = chosen if request.explanations is not None else _pooling(fitted, chosen)
+        alike.setdefault(key, []).append(index)
+    together = {index: key for key, files in alike.items() for index in files}
     scores: dict[int, list[np.ndarray]] = {}
     n_frames: dict[int, list[int]] = {}  # of each clip of a file
-    models = {index: chosen for chosen, files in of_models.items() for index in files}
-    embeddings = _embeddings(fitted, request, [*models])
-    # One program's batches have frames of all machines; other programs follow them in turn.
-    with _frames(fitted, request, [*models]) as all_frames:
-        for chosen, frames in itertools.groupby(all_frames, key=lambda own: models[own[0]]):
+    embeddings = _embeddings(fitted, request, [*together])
+    # Batches of frames have those of all machines; other programs follow them in turn.
+    with _frames(fitted, request, [*together]) as all_frames:
+        for key, frames in itertools.groupby(all_frames, key=lambda own: together[own[0]]):
             # The place of a clip among all, as a file may have several, and its file.
             places = itertools.count()
             file_of: dict[int, int] = {}
@@ -124,11 +131,10 @@ def _of_detector(
                 for blocks in _clips_of(fitted, request, index, whole)
             )
             if request.explanations is None:
-                for clip, score in fitted.clip_scores(chosen, clips):
-                    of_seeds = fitted.of_seeds(chosen, score[:, None])[:, 0]
+                for clip, of_seeds in _clip_scores(fitted, clips, file_of, models):
                     scores.setdefault(file_of[clip.position], []).append(of_seeds)
             else:
-                for clip, score, explanation in explain_clips(fitted, chosen, clips):
+                for clip, score, explanation in explain_clips(fitted, key, clips):
                     index = file_of[clip.position]
                     request.explanations.setdefault(index, []).append(explanation)
                     scores.setdefault(index, []).append(score)
@@ -139,6 +145,41 @@ def _of_detector(
         if line := length_line(fitted, group, names, counts):
             request.report(line)
     return {index: np.stack(own) for index, own in scores.items()}
+
+
+def _pooling(fitted: FittedDetector, chosen: Models) -> Models:
+    """What pools of models differ by: nothing without training, the networks of a joint system."""
+    if not fitted.config.detector.trains:
+        return ()
+    return tuple(fitted.networks_of(chosen)) if fitted.detector.joint else chosen
+
+
+def _clip_scores(
+    fitted: FittedDetector,
+    clips: Iterable[ClipFrames],
+    file_of: Mapping[int, int],
+    models: Mapping[int, Models],
+) -> Iterator[tuple[ClipFrames, np.ndarray]]:
+    """Scores (seeds,) of clips, in their order, by the models of their files, which pool alike."""
+
+    def models_of(clip: ClipFrames) -> Models:
+        return models[file_of[clip.position]]
+
+    first = next(clips := iter(clips), None)
+    if first is None:
+        return
+    weights = take(fitted.weights, fitted.networks_of(models_of(first)))
+    program = functools.partial(fitted.pool_pieces, weights)
+    pooled = pool_clips(fitted.detector, program, itertools.chain([first], clips))
+    while some := [*itertools.islice(pooled, SHARE_CLIPS)]:
+        rows: list[np.ndarray] = [np.empty(0)] * len(some)
+        for chosen in dict.fromkeys(models_of(clip) for clip, _ in some):
+            own = [i for i, (clip, _) in enumerate(some) if models_of(clip) == chosen]
+            scores = fitted.scores_of_pools(chosen, [some[i] for i in own])  # (models, clips)
+            for i, row in zip(own, fitted.of_seeds(chosen, scores).T, strict=True):
+                rows[i] = row
+        for (clip, _), row in zip(some, rows, strict=True):
+            yield clip, row
 
 
 def _placed(place: int, index: int, file_of: dict[int, int]) -> int:

@@ -77,7 +77,7 @@ def test_a_port_that_is_taken_is_one_line(extra, finished, capsys):
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         status, _, err = run_cli(capsys, "serve", finished, f"--port={port}")
-    assert status == 1 and "Address already in use; choose another, or --port=0" in err
+    assert status == 1 and "Address already in use" in err and "--port=0" in err
 
 
 def test_a_service_from_its_start_to_its_end(extra, finished, data):
