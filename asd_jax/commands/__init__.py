@@ -10,6 +10,7 @@ from asd_jax.commands import (
     finished,
     listing,
     selecting,
+    serving,
     submission,
     training,
 )
@@ -27,6 +28,7 @@ COMMANDS = {
     "ensemble": finished.ENSEMBLE,
     "report": finished.REPORT,
     "select": selecting.SELECT,
+    "serve": serving.SERVE,
     "submission": submission.SUBMISSION,
     "export": exporting.EXPORT,
     "completion": completion.COMPLETION,

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -72,6 +72,7 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         raise UserError("--out_dir has no effect without --explain, whose files it is for")
     from asd_jax import pipeline
     from asd_jax.fitting import recordings
+    from asd_jax.fitting.score_records import SCORE_FIELDS, score_record
 
     prepare_jax(values.cache_dir, values.cores)
     rows = recordings.score_files(
@@ -88,9 +89,9 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     if values.format == "table":
         _print_scores(rows, written)
         return
-    records = [_score_record(row) for row in rows]
+    records = [score_record(row) for row in rows]
     if values.format == "csv":
-        fields = [field for field in _SCORE_FIELDS if values.explain or field != "explanation"]
+        fields = [field for field in SCORE_FIELDS if values.explain or field != "explanation"]
         print_csv(fields, records)
     else:
         print_json({"run": values.run_dir, "recordings": records})
@@ -105,41 +106,6 @@ def _written(out_dir: str, rows: "Sequence[FileScore]") -> dict[str, Path]:
         for row in rows
         if row.explanation is not None
     }
-
-
-_SCORE_FIELDS = ("file", "machine", "score", "threshold", "decision", "p_value", "explanation")
-
-
-def _score_record(row: "FileScore") -> dict[str, Any]:
-    """The score of a recording for programs; without a threshold there is no decision."""
-    decided = not (math.isnan(row.threshold) or math.isnan(row.score))
-    record = {
-        "file": row.file,
-        "machine": row.machine,
-        "score": row.score,
-        "threshold": None if math.isnan(row.threshold) else row.threshold,
-        "decision": row.decision if decided else None,
-        "p_value": None if math.isnan(row.p_value) else row.p_value,
-    }
-    if row.explanation is not None:
-        record["explanation"] = {
-            "hz": row.explanation.hz,
-            "parts": [
-                {
-                    "name": part.name,
-                    "score": part.score,
-                    "deviation_db": part.deviation,
-                    "share": part.share,
-                }
-                for part in row.explanation.parts
-            ],
-            "when": [{"s": [begin, end], "share": s} for begin, end, s in row.explanation.when()],
-            "which_hz": [
-                {"hz": [low, high], "share": s} for low, high, s in row.explanation.which_hz()
-            ],
-            "nearest": row.explanation.nearest,
-        }
-    return record
 
 
 def _print_scores(rows: "Sequence[FileScore]", written: "Mapping[str, Path]") -> None:

@@ -9,13 +9,13 @@ there is none of is `null`, and an empty cell. Lists and objects in a cell of a 
 import csv
 import io
 import json
-import math
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
+
+from asd_jax.runtime.plain import plain
 
 FORMATS = ("table", "csv", "json")
 
@@ -65,7 +65,7 @@ def print_json(document: Mapping[str, Any]) -> None:
           "threshold": null
         }
     """
-    json.dump(_plain(document), sys.stdout, indent=2, allow_nan=False)
+    json.dump(plain(document), sys.stdout, indent=2, allow_nan=False)
     print()
 
 
@@ -85,22 +85,7 @@ def _cell(value: Any) -> str:
     """A value's text in a CSV."""
     if isinstance(value, float):
         return repr(float(value))
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    """A value of JSON's types; arrays become lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if hasattr(value, "tolist"):  # an array, or a number of NumPy's
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

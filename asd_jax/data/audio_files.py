@@ -58,23 +58,25 @@ class Recording(NamedTuple):
     level: Level
 
 
-def inspect(path: os.PathLike | str) -> AudioInfo:
+def inspect(path: os.PathLike | str, longest: float = math.inf) -> AudioInfo:
     """Reads a recording's header, without its samples.
 
     Args:
         path: a wav file, or any other file that libsndfile knows.
+        longest: samples beyond which those of a file that does not announce them are no longer
+            counted.
 
     Returns:
         The header; a file that cannot be used has a `problem`, and raises nothing.
     """
     try:
         with _opened(path) as file:
-            return _header(file)
+            return _header(file, longest)
     except OSError as error:
         return AudioInfo(problem=_os_problem(error))
 
 
-def _header(file: FileIO) -> AudioInfo:
+def _header(file: FileIO, longest: float = math.inf) -> AudioInfo:
     """The header of an open file."""
     soundfile = _library("soundfile")
     size = os.fstat(file.fileno()).st_size
@@ -88,7 +90,7 @@ def _header(file: FileIO) -> AudioInfo:
             rate, channels, n_samples = sound.samplerate, sound.channels, sound.frames
             problem = impossible(rate, n_samples, size)
             if n_samples == UNKNOWN:
-                n_samples = 0 if problem else sum(map(len, _decoded(sound, _BLOCK)))
+                n_samples = 0 if problem else _counted(sound, longest)
             is_mpeg = sound.format == "MP3"
     except soundfile.LibsndfileError as error:
         return AudioInfo(problem=f"not audio: {error.error_string.rstrip('.')}")
@@ -97,6 +99,16 @@ def _header(file: FileIO) -> AudioInfo:
     if problem is None and n_samples == 0:
         problem = "no samples"
     return AudioInfo(rate, channels, n_samples, problem)
+
+
+def _counted(sound: Any, longest: float) -> int:
+    """Samples of an open recording; where there are more than `longest`, more than that."""
+    n_samples = 0
+    for block in _decoded(sound, _BLOCK):
+        n_samples += len(block)
+        if n_samples > longest:
+            break
+    return n_samples
 
 
 def _os_problem(error: OSError) -> str:

@@ -1,1 +1,1 @@
-"""Use of fitted systems outside the laboratory."""
+"""Fitted systems at work outside of experiments: watched streams, a service, exported files."""

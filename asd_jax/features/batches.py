@@ -101,6 +101,16 @@ def _filled(blocks: Iterable[np.ndarray], spec: ViewSpec) -> Iterator[np.ndarray
         yield fill_view(np.concatenate(waiting), spec.length)
 
 
+def pieces_of_batch(spec: ViewSpec, views_at_once: int) -> int:
+    """Pieces of a batch of `clip_batches`, a power of two; arguments as there.
+
+    Examples:
+        >>> pieces_of_batch(ViewSpec(5), 2000)
+        16
+    """
+    return 1 << (max(1, views_at_once // views_in_piece(spec)).bit_length() - 1)
+
+
 def clip_batches(
     clips: Iterable[ClipFrames], spec: ViewSpec, views_at_once: int
 ) -> Iterator[tuple[list[ClipFrames], ClipInput]]:
@@ -114,8 +124,7 @@ def clip_batches(
     Yields:
         The clip of each piece, and the pieces; rows past these are padding.
     """
-    views = views_in_piece(spec)
-    size = 1 << (max(1, views_at_once // views).bit_length() - 1)
+    views, size = views_in_piece(spec), pieces_of_batch(spec, views_at_once)
     under_way: dict[int, ClipFrames] = {}
 
     def pieces() -> Iterator[Piece]:

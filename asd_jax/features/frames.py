@@ -113,13 +113,19 @@ def _finite(
         yield block
 
 
+def frame_batches(front_end: ClipFrontEnd) -> tuple[int, int]:
+    """Frames of a piece, and pieces of a batch, on JAX's default device."""
+    at_once = front_end.frames_at_once * (1 if jax.default_backend() == "cpu" else _ACCELERATOR)
+    in_piece = min(_PIECE_FRAMES, at_once)
+    return in_piece, max(1, at_once // in_piece)
+
+
 def _blocks(
     waveforms: Iterable[tuple[int, Waveform]], front_end: ClipFrontEnd
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The number of a waveform and some of its frames."""
     frame = ViewSpec(front_end.n_fft, front_end.hop_length)
-    at_once = front_end.frames_at_once * (1 if jax.default_backend() == "cpu" else _ACCELERATOR)
-    in_piece = min(_PIECE_FRAMES, at_once)
+    in_piece, in_batch = frame_batches(front_end)
 
     def pieces() -> Iterator[Piece]:
         for number, waveform in waveforms:
@@ -131,7 +137,7 @@ def _blocks(
         return batch, np.asarray(program(batch.values))  # (rows, frames, width)
 
     # Batches are computed side by side while the next one is read.
-    in_turn = in_order(computed, batches(pieces(), max(1, at_once // in_piece)), dispatchers())
+    in_turn = in_order(computed, batches(pieces(), in_batch), dispatchers())
     with contextlib.closing(in_turn):
         for batch, values in in_turn:
             yield from _collected(batch, values, frame)

@@ -145,6 +145,16 @@ def batches(pieces: Iterable[Piece], size: int) -> Iterator[PieceBatch]:
         yield PieceBatch(np.array([piece.owner for piece in chosen]), values, n_values)
 
 
+def row_counts(size: int) -> list[int]:
+    """Rows that batches of so many pieces have, ascending: what a program is compiled for.
+
+    Examples:
+        >>> row_counts(16)
+        [1, 2, 4, 8, 10, 12, 14, 16]
+    """
+    return sorted({_few_rows(count, size) for count in range(1, size + 1)})
+
+
 def _few_rows(count: int, size: int) -> int:
     """Rows of a batch that is all there is: a short signal costs little, and few programs are made.
 

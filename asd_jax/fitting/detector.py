@@ -29,7 +29,7 @@ from asd_jax.scoring.explanation import Explanation
 from asd_jax.training import FleetModel
 
 # Clips that are shared out to several processes together, and whose scores are made together.
-_SHARE_CLIPS = 32
+SHARE_CLIPS = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -211,7 +211,7 @@ class FittedDetector(Served):
             (seeds, clips) float32; the smallest score among a seed's trainings.
         """
         count = len(indices)
-        own = np.array([i for i in range(count) if distributed.is_own(i // _SHARE_CLIPS)], int)
+        own = np.array([i for i in range(count) if distributed.is_own(i // SHARE_CLIPS)], int)
         scores = np.zeros((len(chosen), count), np.float32)  # (models, clips)
         scores[:, own] = np.nan
         clips = table_clips(features, np.asarray(indices)[own], np.asarray(labels)[own])
@@ -247,7 +247,7 @@ class FittedDetector(Served):
         """
         weights = take(self.weights, self.networks_of(chosen))
         pooled = pool_clips(self.detector, functools.partial(self.pool_pieces, weights), clips)
-        while some := [*itertools.islice(pooled, _SHARE_CLIPS)]:
+        while some := [*itertools.islice(pooled, SHARE_CLIPS)]:
             scores = self.scores_of_pools(chosen, some, trained_on=trained_on)
             for (clip, _), score in zip(some, scores.T, strict=True):
                 yield clip, score
@@ -301,7 +301,7 @@ class FittedDetector(Served):
 
     @functools.cached_property
     def _score_pooled(self) -> Callable[[Any, Sequence[Any], bool], np.ndarray]:
-        return scores_of_pools(self.detector, _SHARE_CLIPS)
+        return scores_of_pools(self.detector, SHARE_CLIPS)
 
     def __getstate__(self) -> dict[str, Any]:
         """Its fields alone: compiled programs cannot be pickled, and are made again on demand."""

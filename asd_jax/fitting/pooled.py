@@ -11,7 +11,7 @@ import numpy as np
 
 from asd_jax.config import Config
 from asd_jax.detectors import Detector
-from asd_jax.features.batches import ClipFrames, clip_batches
+from asd_jax.features.batches import ClipFrames, clip_batches, pieces_of_batch
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.runtime.compilation import compiler_options
 from asd_jax.runtime.side_by_side import dispatchers, in_order, over_devices
@@ -187,15 +187,22 @@ def _ahead(
     detector: Detector, program: Callable[[ClipInput], Any], clips: Iterable[ClipFrames]
 ) -> Iterator[tuple[list[ClipFrames], Any]]:
     """Clip of each piece, and the pools; batches are computed side by side."""
-    threads = dispatchers()
-    if jax.default_backend() == "cpu":
-        views_at_once = max(1, detector.views_at_once // threads)
-    else:
-        views_at_once = detector.views_at_once * _ACCELERATOR
 
     def computed(batch: tuple[list[ClipFrames], ClipInput]) -> tuple[list[ClipFrames], Any]:
         return batch[0], jax.tree.map(np.asarray, program(batch[1]))
 
-    in_turn = in_order(computed, clip_batches(clips, detector.views, views_at_once), threads)
+    of_clips = clip_batches(clips, detector.views, _views_at_once(detector))
+    in_turn = in_order(computed, of_clips, dispatchers())
     with contextlib.closing(in_turn):
         yield from in_turn
+
+
+def pieces_at_once(detector: Detector) -> int:
+    """Pieces of a batch of `pool_clips`, on JAX's default device."""
+    return pieces_of_batch(detector.views, _views_at_once(detector))
+
+
+def _views_at_once(detector: Detector) -> int:
+    if jax.default_backend() == "cpu":
+        return max(1, detector.views_at_once // dispatchers())
+    return detector.views_at_once * _ACCELERATOR

@@ -1,28 +1,18 @@
 """Scores recordings in files by a fitted run."""
 
 import contextlib
-import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
 from asd_jax.evaluation.promises import rounded
-from asd_jax.features.batches import ClipFrames
-from asd_jax.features.cut import n_pieces, piece_name
-from asd_jax.features.embeddings import log_mel_embedding, mean_embedding
-from asd_jax.features.frames import frame_blocks, usable_frames
-from asd_jax.features.request import ClipFrontEnd
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.ensemble import FittedMembers
-from asd_jax.fitting.explaining import explain_clips
 from asd_jax.fitting.fitted import Fitted
-from asd_jax.fitting.lengths import length_line
+from asd_jax.fitting.together import Request, seed_scores_of, silent
 from asd_jax.scoring.conformal import p_values
 from asd_jax.scoring.explanation import Explanation
 
@@ -50,22 +40,6 @@ class FileScore(NamedTuple):
     decision: int
     explanation: Explanation | None = None
     p_value: float = math.nan
-
-
-class _Request(NamedTuple):
-    files: Sequence[os.PathLike | str]
-    whose: Sequence[tuple[str | None, str | None]]  # machine and section of each file
-    on_bad_clip: str
-    report: Callable[[str], None]
-    # Of each clip of a file, to be filled; None for none.
-    explanations: dict[int, list[Explanation]] | None
-    names: dict[int, list[str]]  # of each file's clips, to be filled
-
-    def is_bad(self, index: int, error: UserError) -> None:
-        line = f"{self.files[index]}: {error}"
-        if self.on_bad_clip == "stop":
-            raise UserError(line, exit_status=1)
-        self.report(f"left out: {line}")
 
 
 class _Place(NamedTuple):
@@ -149,9 +123,29 @@ def score_files(
     if explain and not isinstance(fitted, FittedDetector):
         raise UserError("an ensemble's scores are not explained; explain those of a member")
     places = [_Place.of(fitted, file, machine, section) for file in files]
-    explanations: dict[int, list[Explanation]] | None = {} if explain else None
+
+    def read(
+        indices: Sequence[int],
+        sample_rate: int,
+        channel: int | str | None,
+        report: Callable[[str], None],
+    ) -> Generator[tuple[int, Waveform], None, None]:
+        paths = [files[index] for index in indices]
+        recordings = read_recordings(
+            paths, sample_rate, channel, on_bad_clip=on_bad_clip, report=report
+        )
+        with contextlib.closing(recordings):
+            for i, waveform in recordings:
+                yield indices[i], waveform
+
+    def is_bad(index: int, error: UserError, report: Callable[[str], None]) -> None:
+        line = f"{files[index]}: {error}"
+        if on_bad_clip == "stop":
+            raise UserError(line, exit_status=1)
+        report(f"left out: {line}")
+
     whose = [place[:2] for place in places]
-    request = _Request(files, whose, on_bad_clip, report, explanations, {})
+    request = Request(files, whose, read, is_bad, report, {} if explain else None, {})
     wanted = []
     said: set[str] = set()
     for index, place in enumerate(places):
@@ -159,31 +153,52 @@ def score_files(
             fitted.resolve(place.machine, place.section)
             wanted.append(index)
         except UserError as error:
-            request.is_bad(index, UserError(f"{error}{place.hint}"))
+            is_bad(index, UserError(f"{error}{place.hint}"), report)
             continue
         if place.assumed and place.assumed not in said:
             said.add(place.assumed)
             report(f"{place.assumed}, first {files[index]}")
-    scores = _seed_scores(fitted, request, wanted)
-    rows = []
-    for index in sorted(scores):
-        its_machine, its_section = request.whose[index]
+    rows = score_request(fitted, request, wanted, [false_alarms] * len(files))
+    return [row for index in sorted(rows) for row in rows[index]]
+
+
+def score_request(
+    fitted: Fitted,
+    request: Request,
+    wanted: Sequence[int],
+    false_alarms: Sequence[float | None],
+) -> dict[int, list[FileScore]]:
+    """Scores recordings together.
+
+    Args:
+        fitted: as of `score_files`.
+        request: the recordings.
+        wanted: indices of those to be scored, whose machines and sections were fitted.
+        false_alarms: of each recording, as of `score_files`.
+
+    Returns:
+        The scores of each wanted recording that can be used, one a clip, by its index.
+    """
+    rows: dict[int, list[FileScore]] = {}
+    explanations = request.explanations
+    for index, scores in seed_scores_of(fitted, request, wanted).items():
+        group = fitted.resolve(*request.whose[index])
         threshold = fitted.threshold(
-            machine=its_machine, section=its_section, false_alarms=false_alarms
+            machine=group[0], section=group[1] or None, false_alarms=false_alarms[index]
         )
-        reference = fitted.group_reference(fitted.resolve(its_machine, its_section), None)
-        for number, score in enumerate(scores[index].mean(axis=1).tolist()):  # of each clip
-            rows.append(
-                FileScore(
-                    request.names[index][number],
-                    its_machine or fitted.machines[0],
-                    score,
-                    threshold,
-                    int(score > threshold),
-                    explanations[index][number] if explanations else None,
-                    _or_nan(float(p_values(rounded(score), reference))),
-                )
+        reference = fitted.group_reference(group, None)
+        rows[index] = [
+            FileScore(
+                request.names[index][number],
+                group[0],
+                score,
+                threshold,
+                int(score > threshold),
+                explanations[index][number] if explanations else None,
+                _or_nan(float(p_values(rounded(score), reference))),
             )
+            for number, score in enumerate(scores.mean(axis=1).tolist())  # of each clip
+        ]
     return rows
 
 
@@ -208,170 +223,7 @@ def explain_file(
         [(3.1, 3.4, 0.8)]
     """
     (row,) = score_files(
-        fitted, [file], machine=machine, section=section, report=_silent, explain=True
+        fitted, [file], machine=machine, section=section, report=silent, explain=True
     )
     assert row.explanation is not None
     return row.explanation
-
-
-def _seed_scores(fitted: Fitted, request: _Request, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-    """(clips, seeds) scores of each wanted file that can be used, by its index."""
-    if isinstance(fitted, FittedDetector):
-        return _of_detector(fitted, request, wanted)
-    assert isinstance(fitted, FittedMembers)  # the other kind
-    groups = {index: fitted.resolve(*request.whose[index]) for index in wanted}
-    served = {index: fitted.serving(machine) for index, (machine, _) in groups.items()}
-    scores: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
-    for name, member in fitted.members.items():
-        own = [index for index in scores if name in served[index]]
-        of_member = _seed_scores(member, request, own) if own else {}
-        for index in own:
-            if index in of_member:
-                of_seeds = of_member[index].T  # (seeds, clips)
-                if len(of_seeds) == 1:  # also of a member that trains nothing
-                    of_seeds = np.repeat(of_seeds, len(fitted.seeds), axis=0)
-                if scores[index] and scores[index][0].shape[1] != of_seeds.shape[1]:
-                    raise UserError(
-                        f"{request.files[index]}: the members cut it into different numbers of "
-                        "clips, as their frames differ; set another data.clip_seconds"
-                    )
-                scores[index].append(of_seeds)
-            else:  # reported; scores of the other members alone cannot be combined
-                del scores[index]
-    return {
-        index: fitted.combined(of_members, groups[index], fitted.seeds).T
-        for index, of_members in scores.items()
-    }
-
-
-def _of_detector(
-    fitted: FittedDetector, request: _Request, wanted: Sequence[int]
-) -> dict[int, np.ndarray]:
-    """Scores recordings in a memory that is independent of their number and lengths."""
-    of_models: dict[tuple[int, ...], list[int]] = {}  # models → files that they score
-    for index in wanted:
-        group = fitted.resolve(*request.whose[index])
-        of_models.setdefault(tuple(fitted.models_of(group)), []).append(index)
-    scores: dict[int, list[np.ndarray]] = {}
-    n_frames: dict[int, list[int]] = {}  # of each clip of a file
-    for chosen, files in of_models.items():
-        embeddings = _embeddings(fitted, request, files)
-        with _frames(fitted, request, files) as frames:
-            # The place of a clip among all, as a file may have several, and its file.
-            places = itertools.count()
-            file_of: dict[int, int] = {}
-            clips = (
-                ClipFrames(
-                    _placed(next(places), index, file_of),
-                    _counted(blocks, n_frames.setdefault(index, [])),
-                    fitted.label_of(fitted.resolve(*request.whose[index])),
-                    None if embeddings is None else embeddings[index],
-                )
-                for index, whole in frames
-                if embeddings is None or index in embeddings
-                for blocks in _clips_of(fitted, request, index, whole)
-            )
-            if request.explanations is None:
-                for clip, score in fitted.clip_scores(chosen, clips):
-                    of_seeds = fitted.of_seeds(chosen, score[:, None])[:, 0]
-                    scores.setdefault(file_of[clip.position], []).append(of_seeds)
-            else:
-                for clip, score, explanation in explain_clips(fitted, chosen, clips):
-                    index = file_of[clip.position]
-                    request.explanations.setdefault(index, []).append(explanation)
-                    scores.setdefault(index, []).append(score)
-    for group in dict.fromkeys(fitted.resolve(*request.whose[index]) for index in scores):
-        own = [index for index in scores if fitted.resolve(*request.whose[index]) == group]
-        names = [name for index in own for name in request.names[index]]
-        counts = [count for index in own for count in n_frames[index]]
-        if line := length_line(fitted, group, names, counts):
-            request.report(line)
-    return {index: np.stack(own) for index, own in scores.items()}
-
-
-def _placed(place: int, index: int, file_of: dict[int, int]) -> int:
-    """The place of a clip, whose file is noted."""
-    file_of[place] = index
-    return place
-
-
-def _clips_of(
-    fitted: FittedDetector, request: _Request, index: int, blocks: Iterable[np.ndarray]
-) -> Iterator[Iterable[np.ndarray]]:
-    """The frames of a file, or of each clip that it is cut into, in blocks."""
-    seconds, name = fitted.config.data.clip_seconds, os.fspath(request.files[index])
-    if not seconds:
-        request.names[index] = [name]
-        yield blocks
-        return
-    frames = np.concatenate([*blocks])  # (frames, width), which are small beside the samples
-    front_end, fewest = fitted.detector.front_end, fitted.detector.views.fewest
-    frame = front_end.hop_length / front_end.sample_rate
-    pieces = int(n_pieces(np.array([len(frames)]), front_end, seconds, fewest)[0])
-    edges = [number * len(frames) // pieces for number in range(pieces + 1)]
-    spans = [*itertools.pairwise(edges)]
-    request.names[index] = [
-        piece_name(name, first * frame, last * frame) if pieces > 1 else name
-        for first, last in spans
-    ]
-    for first, last in spans:
-        yield [frames[first:last]]
-
-
-def _counted(blocks: Iterable[np.ndarray], n_frames: list[int]) -> Iterator[np.ndarray]:
-    """The blocks (frames, mels) of a clip, whose number of frames is appended to a list."""
-    place = len(n_frames)
-    n_frames.append(0)
-    for block in blocks:
-        n_frames[place] += len(block)
-        yield block
-
-
-def _embeddings(
-    fitted: FittedDetector, request: _Request, files: Sequence[int]
-) -> dict[int, np.ndarray] | None:
-    """(values,) of each file, where the configuration asks for embeddings."""
-    config = fitted.config
-    if config.embedding.kind == "none":
-        return None
-    if not config.embedding.pretrained:
-        with _frames(fitted, request._replace(report=_silent), files) as frames:
-            return {index: log_mel_embedding(blocks) for index, blocks in frames}
-    with _waveforms(fitted, request, files, fitted.embedder) as waveforms:
-        windows = frame_blocks(waveforms, fitted.embedder)
-        return {index: mean_embedding(blocks) for index, blocks in windows}
-
-
-def _silent(line: str) -> None:
-    """Another reading of the same files says the same."""
-
-
-@contextlib.contextmanager
-def _frames(
-    fitted: FittedDetector, request: _Request, files: Sequence[int]
-) -> Iterator[Iterator[tuple[int, Iterable[np.ndarray]]]]:
-    """(frames, mels) of each file that has enough, in blocks."""
-    front_end, views = fitted.detector.front_end, fitted.detector.views
-    with _waveforms(fitted, request, files, front_end) as waveforms:
-        yield usable_frames(
-            waveforms,
-            front_end,
-            min_frames=views.fewest,
-            fill_frames=views.filled,
-            leave_out=lambda index, problem: request.is_bad(index, UserError(problem)),
-        )
-
-
-@contextlib.contextmanager
-def _waveforms(
-    fitted: FittedDetector, request: _Request, files: Sequence[int], front_end: ClipFrontEnd
-) -> Iterator[Iterator[tuple[int, Waveform]]]:
-    recordings = read_recordings(
-        [request.files[index] for index in files],
-        front_end.sample_rate,
-        fitted.config.channel,
-        on_bad_clip=request.on_bad_clip,
-        report=request.report,
-    )
-    with contextlib.closing(recordings):
-        yield ((files[i], waveform) for i, waveform in recordings)

@@ -15,8 +15,12 @@ EXTRAS = {
     "jax2onnx": "onnx",
     "onnxruntime": "onnx",
     "pooch": "download",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
     "requests": "download",
     "tensorflow": "tflite",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

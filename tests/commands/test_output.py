@@ -13,13 +13,13 @@ from command_line import run_cli
 from shared_runs import rows_of
 
 import asd_jax
-from asd_jax.commands import finished as commands
 from asd_jax.commands import listing
 from asd_jax.commands.output import print_csv, print_json
 from asd_jax.config import load_config
 from asd_jax.config.reference import as_text, reference
 from asd_jax.data.index import index
 from asd_jax.fitting.recordings import FileScore
+from asd_jax.fitting.score_records import SCORE_FIELDS, score_record
 from asd_jax.published import load_published
 from asd_jax.runs import report
 from asd_jax.runs.report import report_records
@@ -327,5 +327,5 @@ def test_tables_fit_the_terminal(finished, data, width, capsys, monkeypatch):
 
 
 def test_a_score_s_record_has_the_fields_of_the_csv():
-    record = commands._score_record(FileScore("a.wav", "fan", 1.0, 2.0, 0))
-    assert [*record] == [*commands._SCORE_FIELDS[:-1]]
+    record = score_record(FileScore("a.wav", "fan", 1.0, 2.0, 0))
+    assert [*record] == [*SCORE_FIELDS[:-1]]

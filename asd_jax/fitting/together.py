@@ -1,0 +1,263 @@
+"""Scores of several recordings together, of any machines that a run was fitted to."""
+
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from asd_jax.data.recordings import Waveform
+from asd_jax.errors import UserError
+from asd_jax.features.batches import ClipFrames
+from asd_jax.features.cut import n_pieces, piece_name
+from asd_jax.features.embeddings import log_mel_embedding, mean_embedding
+from asd_jax.features.frames import frame_blocks, usable_frames
+from asd_jax.features.request import ClipFrontEnd
+from asd_jax.fitting.detector import SHARE_CLIPS, FittedDetector
+from asd_jax.fitting.ensemble import FittedMembers
+from asd_jax.fitting.explaining import explain_clips
+from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.lengths import length_line
+from asd_jax.fitting.pooled import pool_clips, take
+from asd_jax.scoring.explanation import Explanation
+
+Models = tuple[int, ...]  # indices of a fitted detector's models
+
+
+class Request(NamedTuple):
+    """Recordings to be scored together.
+
+    Attributes:
+        files: their names.
+        whose: machine and section of each.
+        read: (indices, sample rate, channel, report) → the waveforms of those that can be read,
+            in that order.
+        is_bad: called with the index of a recording that cannot be used, why, and `report`.
+        report: called with lines about the recordings.
+        explanations: of each clip of a file, to be filled; None for none.
+        names: of each file's clips, to be filled.
+    """
+
+    files: Sequence[os.PathLike | str]
+    whose: Sequence[tuple[str | None, str | None]]
+    read: Callable[
+        [Sequence[int], int, int | str | None, Callable[[str], None]],
+        Generator[tuple[int, Waveform], None, None],
+    ]
+    is_bad: Callable[[int, UserError, Callable[[str], None]], None]
+    report: Callable[[str], None]
+    explanations: dict[int, list[Explanation]] | None
+    names: dict[int, list[str]]
+
+
+def silent(line: str) -> None:
+    """Says nothing: another reading of the same recordings would say the same."""
+
+
+def seed_scores_of(
+    fitted: Fitted, request: Request, wanted: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """Scores recordings by each seed.
+
+    Args:
+        fitted: the fitted system of a run.
+        request: the recordings; its `explanations` and `names` are filled.
+        wanted: indices of those to be scored, whose machines and sections were fitted.
+
+    Returns:
+        (clips, seeds) of each wanted recording that can be used, by its index.
+    """
+    if isinstance(fitted, FittedDetector):
+        return _of_detector(fitted, request, wanted)
+    assert isinstance(fitted, FittedMembers)  # the other kind
+    groups = {index: fitted.resolve(*request.whose[index]) for index in wanted}
+    served = {index: fitted.serving(machine) for index, (machine, _) in groups.items()}
+    scores: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
+    for name, member in fitted.members.items():
+        own = [index for index in scores if name in served[index]]
+        of_member = seed_scores_of(member, request, own) if own else {}
+        for index in own:
+            if index in of_member:
+                of_seeds = of_member[index].T  # (seeds, clips)
+                if len(of_seeds) == 1:  # also of a member that trains nothing
+                    of_seeds = np.repeat(of_seeds, len(fitted.seeds), axis=0)
+                if scores[index] and scores[index][0].shape[1] != of_seeds.shape[1]:
+                    raise UserError(
+                        f"{request.files[index]}: the members cut it into different numbers of "
+                        "clips, as their frames differ; set another data.clip_seconds"
+                    )
+                scores[index].append(of_seeds)
+            else:  # reported; scores of the other members alone cannot be combined
+                del scores[index]
+    return {
+        index: fitted.combined(of_members, groups[index], fitted.seeds).T
+        for index, of_members in scores.items()
+    }
+
+
+def _of_detector(
+    fitted: FittedDetector, request: Request, wanted: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """Scores recordings in a memory that is independent of their number and lengths."""
+    models: dict[int, Models] = {}  # that score each file
+    alike: dict[Models, list[int]] = {}  # files whose pieces go through one program together
+    for index in wanted:
+        chosen = tuple(fitted.models_of(fitted.resolve(*request.whose[index])))
+        models[index] = chosen
+        key = chosen if request.explanations is not None else _pooling(fitted, chosen)
+        alike.setdefault(key, []).append(index)
+    together = {index: key for key, files in alike.items() for index in files}
+    scores: dict[int, list[np.ndarray]] = {}
+    n_frames: dict[int, list[int]] = {}  # of each clip of a file
+    embeddings = _embeddings(fitted, request, [*together])
+    # Batches of frames have those of all machines; other programs follow them in turn.
+    with _frames(fitted, request, [*together]) as all_frames:
+        for key, frames in itertools.groupby(all_frames, key=lambda own: together[own[0]]):
+            # The place of a clip among all, as a file may have several, and its file.
+            places = itertools.count()
+            file_of: dict[int, int] = {}
+            clips = (
+                ClipFrames(
+                    _placed(next(places), index, file_of),
+                    _counted(blocks, n_frames.setdefault(index, [])),
+                    fitted.label_of(fitted.resolve(*request.whose[index])),
+                    None if embeddings is None else embeddings[index],
+                )
+                for index, whole in frames
+                if embeddings is None or index in embeddings
+                for blocks in _clips_of(fitted, request, index, whole)
+            )
+            if request.explanations is None:
+                for clip, of_seeds in _clip_scores(fitted, clips, file_of, models):
+                    scores.setdefault(file_of[clip.position], []).append(of_seeds)
+            else:
+                for clip, score, explanation in explain_clips(fitted, key, clips):
+                    index = file_of[clip.position]
+                    request.explanations.setdefault(index, []).append(explanation)
+                    scores.setdefault(index, []).append(score)
+    for group in dict.fromkeys(fitted.resolve(*request.whose[index]) for index in scores):
+        own = [index for index in scores if fitted.resolve(*request.whose[index]) == group]
+        names = [name for index in own for name in request.names[index]]
+        counts = [count for index in own for count in n_frames[index]]
+        if line := length_line(fitted, group, names, counts):
+            request.report(line)
+    return {index: np.stack(own) for index, own in scores.items()}
+
+
+def _pooling(fitted: FittedDetector, chosen: Models) -> Models:
+    """What pools of models differ by: nothing without training, the networks of a joint system."""
+    if not fitted.config.detector.trains:
+        return ()
+    return tuple(fitted.networks_of(chosen)) if fitted.detector.joint else chosen
+
+
+def _clip_scores(
+    fitted: FittedDetector,
+    clips: Iterable[ClipFrames],
+    file_of: Mapping[int, int],
+    models: Mapping[int, Models],
+) -> Iterator[tuple[ClipFrames, np.ndarray]]:
+    """Scores (seeds,) of clips, in their order, by the models of their files, which pool alike."""
+
+    def models_of(clip: ClipFrames) -> Models:
+        return models[file_of[clip.position]]
+
+    first = next(clips := iter(clips), None)
+    if first is None:
+        return
+    weights = take(fitted.weights, fitted.networks_of(models_of(first)))
+    program = functools.partial(fitted.pool_pieces, weights)
+    pooled = pool_clips(fitted.detector, program, itertools.chain([first], clips))
+    while some := [*itertools.islice(pooled, SHARE_CLIPS)]:
+        rows: list[np.ndarray] = [np.empty(0)] * len(some)
+        for chosen in dict.fromkeys(models_of(clip) for clip, _ in some):
+            own = [i for i, (clip, _) in enumerate(some) if models_of(clip) == chosen]
+            scores = fitted.scores_of_pools(chosen, [some[i] for i in own])  # (models, clips)
+            for i, row in zip(own, fitted.of_seeds(chosen, scores).T, strict=True):
+                rows[i] = row
+        for (clip, _), row in zip(some, rows, strict=True):
+            yield clip, row
+
+
+def _placed(place: int, index: int, file_of: dict[int, int]) -> int:
+    """The place of a clip, whose file is noted."""
+    file_of[place] = index
+    return place
+
+
+def _clips_of(
+    fitted: FittedDetector, request: Request, index: int, blocks: Iterable[np.ndarray]
+) -> Iterator[Iterable[np.ndarray]]:
+    """The frames of a file, or of each clip that it is cut into, in blocks."""
+    seconds, name = fitted.config.data.clip_seconds, os.fspath(request.files[index])
+    if not seconds:
+        request.names[index] = [name]
+        yield blocks
+        return
+    frames = np.concatenate([*blocks])  # (frames, width), which are small beside the samples
+    front_end, fewest = fitted.detector.front_end, fitted.detector.views.fewest
+    frame = front_end.hop_length / front_end.sample_rate
+    pieces = int(n_pieces(np.array([len(frames)]), front_end, seconds, fewest)[0])
+    edges = [number * len(frames) // pieces for number in range(pieces + 1)]
+    spans = [*itertools.pairwise(edges)]
+    request.names[index] = [
+        piece_name(name, first * frame, last * frame) if pieces > 1 else name
+        for first, last in spans
+    ]
+    for first, last in spans:
+        yield [frames[first:last]]
+
+
+def _counted(blocks: Iterable[np.ndarray], n_frames: list[int]) -> Iterator[np.ndarray]:
+    """The blocks (frames, mels) of a clip, whose number of frames is appended to a list."""
+    place = len(n_frames)
+    n_frames.append(0)
+    for block in blocks:
+        n_frames[place] += len(block)
+        yield block
+
+
+def _embeddings(
+    fitted: FittedDetector, request: Request, files: Sequence[int]
+) -> dict[int, np.ndarray] | None:
+    """(values,) of each file, where the configuration asks for embeddings."""
+    config = fitted.config
+    if config.embedding.kind == "none":
+        return None
+    if not config.embedding.pretrained:
+        with _frames(fitted, request._replace(report=silent), files) as frames:
+            return {index: log_mel_embedding(blocks) for index, blocks in frames}
+    with _waveforms(fitted, request, files, fitted.embedder) as waveforms:
+        windows = frame_blocks(waveforms, fitted.embedder)
+        return {index: mean_embedding(blocks) for index, blocks in windows}
+
+
+@contextlib.contextmanager
+def _frames(
+    fitted: FittedDetector, request: Request, files: Sequence[int]
+) -> Iterator[Iterator[tuple[int, Iterable[np.ndarray]]]]:
+    """(frames, mels) of each file that has enough, in blocks."""
+    front_end, views = fitted.detector.front_end, fitted.detector.views
+    with _waveforms(fitted, request, files, front_end) as waveforms:
+        yield usable_frames(
+            waveforms,
+            front_end,
+            min_frames=views.fewest,
+            fill_frames=views.filled,
+            leave_out=lambda index, problem: request.is_bad(
+                index, UserError(problem), request.report
+            ),
+        )
+
+
+@contextlib.contextmanager
+def _waveforms(
+    fitted: FittedDetector, request: Request, files: Sequence[int], front_end: ClipFrontEnd
+) -> Iterator[Iterator[tuple[int, Waveform]]]:
+    channel = fitted.config.channel
+    waveforms = request.read(files, front_end.sample_rate, channel, request.report)
+    with contextlib.closing(waveforms):
+        yield waveforms
