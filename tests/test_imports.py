@@ -18,7 +18,7 @@ LAYERS = [
     {"detectors"},
     {"fitting", "page"},
     {"runs"},
-    {"pipeline", "testing"},
+    {"pipeline", "testing", "deploy"},
     {"papers"},
     {"commands"},
     {"cli"},

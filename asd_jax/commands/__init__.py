@@ -3,7 +3,16 @@
 Each imports its modules when it runs, so that a wrong flag is reported at once.
 """
 
-from asd_jax.commands import completion, data, finished, listing, selecting, submission, training
+from asd_jax.commands import (
+    completion,
+    data,
+    finished,
+    listing,
+    selecting,
+    submission,
+    training,
+    watching,
+)
 from asd_jax.commands.base import CONFIG, PATHS, Command
 
 COMMANDS = {
@@ -14,6 +23,7 @@ COMMANDS = {
     "run": training.RUN,
     "reproduce": training.REPRODUCE,
     "score": finished.SCORE,
+    "watch": watching.WATCH,
     "import": finished.IMPORT,
     "ensemble": finished.ENSEMBLE,
     "report": finished.REPORT,

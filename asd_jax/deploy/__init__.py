@@ -1,0 +1,1 @@
+"""Fitted systems at work: watching streams, serving requests, leaving for other programs."""
