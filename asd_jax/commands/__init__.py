@@ -13,6 +13,7 @@ from asd_jax.commands import (
     serving,
     submission,
     training,
+    watching,
 )
 from asd_jax.commands.base import CONFIG, PATHS, Command
 
@@ -24,6 +25,7 @@ COMMANDS = {
     "run": training.RUN,
     "reproduce": training.REPRODUCE,
     "score": finished.SCORE,
+    "watch": watching.WATCH,
     "import": finished.IMPORT,
     "ensemble": finished.ENSEMBLE,
     "report": finished.REPORT,

@@ -17,6 +17,7 @@ CONFIG = "--config."  # prefix of a configuration's settings
 PATHS = (
     *("config", "data_dir", "normal", "test", "anomalous", "manifest", "out_dir", "run_dir"),
     *("cache_dir", "members_dir", "ground_truth", "keras", "dev_run", "check", "out", "token_file"),
+    *("streams", "state_dir", "drift"),
 )
 
 

@@ -197,7 +197,7 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
     from asd_jax.runs.sweep_table import is_sweep, sweep_table, variant_dirs
     from asd_jax.runtime.text_tables import terminal_width
 
-    given: Any = values["run_dir"]
+    given = values["run_dir"]
     plain = values.format == "table" and values.ground_truth is None
     if plain and values.false_alarms is None and [*map(is_sweep, given.value)] == [True]:
         print(sweep_table(given.value[0], terminal_width()))

@@ -6,7 +6,7 @@ import importlib
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from io import FileIO
 from typing import Any, NamedTuple
 
@@ -198,7 +198,7 @@ def decode(
                 if meter.n_samples * sample_rate > longest * info.sample_rate:
                     kept = None
                 if kept is not None:
-                    kept.append(_taken(block, channel))
+                    kept.append(taken(block, channel))
     if meter.n_samples < info.n_samples:
         raise unusable(
             path,
@@ -250,6 +250,30 @@ def read_blocks(
     yield from cancelled_blocks(blocks, n_samples) if channel == "canceller" else blocks()
 
 
+def blocks_of(path: os.PathLike | str) -> Generator[Any, None, None]:
+    """Reads a recording as it is, in blocks that memory holds.
+
+    Args:
+        path: as of `read`.
+
+    Yields:
+        `AudioInfo`, and then float32 (samples, channels), one after another, full scale at 1.
+
+    Raises:
+        UserError: the file cannot be used, or has fewer samples than its header announces.
+    """
+    with _sound(path, 1) as (_, sound, info):
+        yield info
+        n_samples = 0
+        for block in sound():
+            n_samples += len(block)
+            yield block
+    if n_samples < info.n_samples:
+        raise unusable(
+            path, f"truncated: {n_samples} of the {info.n_samples} samples announced are there"
+        )
+
+
 def _resampled(
     path: os.PathLike | str,
     sample_rate: int,
@@ -269,7 +293,7 @@ def _resampled(
                 f"{path} changed while it was read; run the same command again", exit_status=1
             )
         for block in sound():
-            waveform = _taken(block, channel)
+            waveform = taken(block, channel)
             if stream is not None:
                 waveform = stream.resample_chunk(waveform)
             n_samples -= len(waveform)
@@ -345,8 +369,8 @@ def channel_problem(info: AudioInfo, channel: int | str | None) -> tuple[str, st
     return None
 
 
-def _taken(samples: np.ndarray, channel: int | str | None) -> np.ndarray:
-    """(samples,) of (samples, channels); all channels for the canceller."""
+def taken(samples: np.ndarray, channel: int | str | None) -> np.ndarray:
+    """(samples,) of (samples, channels); all channels for the canceller; channel as of `read`."""
     if channel == "canceller":
         return samples
     if samples.shape[1] > 1 and not isinstance(channel, int):

@@ -75,6 +75,12 @@ def is_wav(path: Path) -> bool:
     return path.suffix.lower() == ".wav"
 
 
+def has_sound_suffix(name: str) -> bool:
+    """Whether a file is called a recording, whatever it holds."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix == ".wav" or suffix in _SOUND
+
+
 def is_recording(path: Path) -> bool:
     """Whether a file is a recording, by its name or its content."""
     if path.name.startswith("."):

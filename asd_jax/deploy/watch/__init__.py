@@ -1,0 +1,1 @@
+"""Watching streams: sources → windows → one program → scores → alarms → lines and messages."""

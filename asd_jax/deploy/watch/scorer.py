@@ -1,0 +1,350 @@
+"""Scores windows of many streams by one compiled program, each row by the models of its machine.
+
+    windows (samples, channels) → waveforms of the system's rate → rows of one length
+    rows → frames → each row's weights and calibration, gathered → scores (rows,)
+
+All weights are on the device once; a row brings the numbers of its models. The program has a fixed
+number of rows, so that nothing is compiled again, whichever machines its rows are of. Systems that
+need more than their frames (embeddings of pretrained networks), and windows of another length than
+most, are scored as the library scores recordings, a window at a time.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asd_jax.audio.views import ViewSpec, count_views
+from asd_jax.data.audio_files import AudioInfo, channel_problem, resample, taken
+from asd_jax.data.canceller import cancelled
+from asd_jax.data.levels import LARGEST_PEAK
+from asd_jax.detectors import Detector
+from asd_jax.errors import UserError
+from asd_jax.features.table import ClipFacts, ClipInput
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.ensemble import FittedMembers
+from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.layout import Group
+from asd_jax.runtime.compilation import compiler_options
+
+_MOST_ROWS = 64
+_FEWEST_ROWS = 8
+
+
+class Heard(NamedTuple):
+    """A window to be scored.
+
+    Attributes:
+        samples: float32 (samples, channels), full scale at 1.
+        sample_rate: in Hz.
+        group: machine and section, from `Fitted.resolve`.
+        usual: whether it is as long as the windows of its stream usually are.
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+    group: Group
+    usual: bool = True
+
+
+class Scored(NamedTuple):
+    """Scores of windows.
+
+    Attributes:
+        scores: float64 (windows,), the mean over the seeds; NaN of a window that has none.
+        problems: of each window, why it has no score; "" where it has one.
+    """
+
+    scores: np.ndarray
+    problems: list[str]
+
+
+class WindowScorer:
+    """Scores windows of several machines.
+
+    Args:
+        fitted: a detector, an ensemble or a choice.
+        groups: machines and sections of the streams, one a stream: how many rows a program has, and
+            how many share a network, is by them.
+
+    Examples:
+        >>> scorer = WindowScorer(load("RUN"), [("fan", "00")])  # doctest: +SKIP
+        >>> scorer.score([Heard(samples, 16000, ("fan", "00"))]).scores  # doctest: +SKIP
+        array([0.87])
+    """
+
+    def __init__(self, fitted: Fitted, groups: Sequence[Group]):
+        self._fitted = fitted
+        self._own = _seed_scorer(fitted, groups)
+
+    def score(self, windows: Sequence[Heard]) -> Scored:
+        """Scores windows; those that cannot be scored have a problem and no score."""
+        problems = [""] * len(windows)
+        own = self._own(windows, problems)  # (seeds, windows)
+        scores = own.mean(axis=0) if len(windows) else np.zeros(0)
+        for index in np.flatnonzero(np.isnan(scores)).tolist():
+            problems[index] = problems[index] or "its score is not a number"
+        return Scored(scores.astype(np.float64), problems)
+
+
+# Windows, and their problems to be filled → (seeds, windows) scores.
+_SeedScorer = Callable[[Sequence[Heard], list[str]], np.ndarray]
+
+
+def _seed_scorer(fitted: Fitted, groups: Sequence[Group]) -> _SeedScorer:
+    if isinstance(fitted, FittedDetector):
+        return _OfDetector(fitted, groups)
+    assert isinstance(fitted, FittedMembers)  # the other kind
+    return _OfMembers(fitted, groups)
+
+
+class _OfMembers:
+    """Scores of an ensemble, or of a choice among systems."""
+
+    def __init__(self, fitted: FittedMembers, groups: Sequence[Group]):
+        self._fitted = fitted
+        self._members: dict[str, _SeedScorer] = {}
+        for name, member in fitted.members.items():
+            own = [self._group(member, group) for group in groups if name in self._serving(group)]
+            if own:
+                self._members[name] = _seed_scorer(member, own)
+
+    def __call__(self, windows: Sequence[Heard], problems: list[str]) -> np.ndarray:
+        fitted = self._fitted
+        scores = np.full((len(fitted.seeds), len(windows)), np.nan)
+        by_group: dict[Group, list[int]] = {}
+        for index, window in enumerate(windows):
+            by_group.setdefault(window.group, []).append(index)
+        of_members: dict[str, np.ndarray] = {}  # (seeds, windows)
+        for name, scorer in self._members.items():
+            member = fitted.members[name]
+            own = [i for i, window in enumerate(windows) if name in self._serving(window.group)]
+            whose = [windows[i]._replace(group=self._group(member, windows[i].group)) for i in own]
+            said = [""] * len(own)
+            of_own = scorer(whose, said) if own else np.zeros((1, 0))
+            of_members[name] = np.full((len(fitted.seeds), len(windows)), np.nan)
+            of_members[name][:, own] = of_own  # one that trains nothing has one seed
+            for i, problem in zip(own, said, strict=True):
+                problems[i] = problems[i] or problem
+        for group, own in by_group.items():
+            each = [of_members[name][:, own] for name in self._serving(group)]
+            scores[:, own] = fitted.combined(each, group, fitted.seeds)
+        return scores
+
+    def _serving(self, group: Group) -> list[str]:
+        return self._fitted.serving(group[0])
+
+    @staticmethod
+    def _group(member: Fitted, group: Group) -> Group:
+        machine, section = group
+        return member.resolve(machine, section or None)
+
+
+class _Models(NamedTuple):
+    """Numbers of the models of a machine and section, of their networks, and their label."""
+
+    chosen: list[int]
+    networks: list[int]
+    label: int
+
+
+class _OfDetector:
+    """Scores of one system."""
+
+    def __init__(self, fitted: FittedDetector, groups: Sequence[Group]):
+        self._fitted, self._detector = fitted, fitted.detector
+        self._n_streams = len(groups)
+        own = {tuple(self._models(group).networks) for group in groups}
+        self._per_network = max(1, len(groups) // max(1, len(own)))
+        self._lock = threading.Lock()
+
+    @functools.cache  # noqa: B019 - of the few groups of one scorer
+    def _models(self, group: Group) -> "_Models":
+        """The models of a machine and section."""
+        chosen = self._fitted.models_of(group)
+        networks = self._fitted.networks_of(chosen) if self._fitted.weights else [0] * len(chosen)
+        return _Models(chosen, networks, self._fitted.label_of(group))
+
+    def __call__(self, windows: Sequence[Heard], problems: list[str]) -> np.ndarray:
+        fitted = self._fitted
+        scores = np.full((len(fitted.seeds), len(windows)), np.nan)
+        by_length: dict[int, list[tuple[int, np.ndarray]]] = {}
+        for index, window in enumerate(windows):
+            try:
+                if window.usual and self._detector.config.embedding.kind == "none":
+                    waveform = self._waveform(window)
+                    self._check_frames(waveform)
+                    by_length.setdefault(len(waveform), []).append((index, waveform))
+                else:
+                    scores[:, index] = self._alone(window)
+            except UserError as error:
+                problems[index] = str(error)
+        for length, own in by_length.items():
+            for some in self._blocks([(i, wave, windows[i].group) for i, wave in own], length):
+                self._score_block(some, length, scores)
+        return scores
+
+    def _alone(self, window: Heard) -> np.ndarray:
+        """(seeds,) scores of one window, as the library scores recordings."""
+        waveform = self._taken(window)
+        fitted, rate = self._fitted, window.sample_rate
+        return fitted.seed_scores(waveform[None], rate, window.group, fitted.seeds)[:, 0]
+
+    def _waveform(self, window: Heard) -> np.ndarray:
+        """(samples,) of the system's channel and rate, as a recording is read."""
+        peak = float(np.max(np.abs(window.samples)))
+        if not np.isfinite(peak):
+            raise UserError("it has samples that are NaN or infinite")
+        if peak > LARGEST_PEAK:
+            raise UserError(f"it reaches {peak:.6g} where full scale is 1")
+        rate = self._detector.front_end.sample_rate
+        waveform = self._taken(window)
+        if window.sample_rate != rate:
+            waveform = resample(waveform, window.sample_rate, rate)
+        return cancelled(waveform) if self._fitted.config.channel == "canceller" else waveform
+
+    def _taken(self, window: Heard) -> np.ndarray:
+        """(samples,) of the system's channel; all channels for the canceller."""
+        channel = self._fitted.config.channel
+        info = AudioInfo(window.sample_rate, window.samples.shape[1], len(window.samples))
+        if problem := channel_problem(info, channel):
+            raise UserError(problem[0])
+        return taken(window.samples, channel)
+
+    def _check_frames(self, waveform: np.ndarray) -> None:
+        """Raises UserError for a window that is too short for the system."""
+        needed = self._detector.views.fewest
+        n_frames = self._detector.front_end.frames(len(waveform))
+        if n_frames < needed:
+            raise UserError(f"too short: {n_frames} frames where {needed} are needed")
+
+    def _shape(self, length: int) -> tuple[int, int]:
+        """Blocks of a program, and rows that share a block's network."""
+        detector = self._detector
+        n_frames = detector.front_end.frames(length)
+        spec = detector.views
+        views = max(1, int(count_views(np.array([n_frames]), spec.length, spec.hop)[0]))
+        rows = max(1, min(_MOST_ROWS, detector.views_at_once // views))
+        if jax.default_backend() != "cpu":
+            rows = _MOST_ROWS
+        wanted = max(_FEWEST_ROWS, self._n_streams)
+        rows = 1 << (min(rows, wanted).bit_length() - 1)
+        if not self._fitted.weights:
+            return 1, rows  # one program serves all machines
+        if detector.kind != "dense":
+            return 1, rows  # a convolution whose kernels differ by row is slow
+        shared = min(rows, 1 << (self._per_network.bit_length() - 1))
+        return rows // shared, shared
+
+    def _blocks(
+        self, own: Sequence[tuple[int, np.ndarray, Group]], length: int
+    ) -> list[list[list[tuple[int, np.ndarray, Group]]]]:
+        """Windows for each call: of each of its blocks, those that share the networks."""
+        blocks, rows = self._shape(length)
+        by_network: dict[Hashable, list[tuple[int, np.ndarray, Group]]] = {}
+        for each in own:
+            by_network.setdefault(tuple(self._models(each[2]).networks), []).append(each)
+        filled = [
+            group[first : first + rows]
+            for group in by_network.values()
+            for first in range(0, len(group), rows)
+        ]
+        return [filled[first : first + blocks] for first in range(0, len(filled), blocks)]
+
+    def _score_block(
+        self, some: list[list[tuple[int, np.ndarray, Group]]], length: int, scores: np.ndarray
+    ) -> None:
+        fitted = self._fitted
+        blocks, rows = self._shape(length)
+        chosen, used, _ = self._models(some[0][0][2])  # what fills up rows has any models
+        waveforms = np.zeros((blocks, rows, length), np.float32)
+        networks = np.full((len(chosen), blocks), used[0], np.int32)
+        models = np.full((len(chosen), blocks, rows), chosen[0], np.int32)
+        labels = np.zeros((blocks, rows), np.int32)
+        for b, block in enumerate(some):
+            networks[:, b] = self._models(block[0][2]).networks
+            for r, (_, waveform, group) in enumerate(block):
+                own = self._models(group)
+                waveforms[b, r], models[:, b, r], labels[b, r] = waveform, own.chosen, own.label
+        with jax.enable_x64(self._detector.float64):
+            program = _program(type(self._detector), fitted.config, len(chosen))
+            out = np.asarray(program(*self._arrays(), waveforms, networks, models, labels))
+        for b, block in enumerate(some):
+            for r, (index, _, group) in enumerate(block):
+                of_models = out[:, b, r].astype(np.float32)[:, None]
+                scores[:, index] = fitted.of_seeds(self._models(group).chosen, of_models)[:, 0]
+
+    def _arrays(self) -> tuple[Any, Any]:
+        """Weights and calibration of all models, on the device."""
+        with self._lock:
+            return self._on_device
+
+    @functools.cached_property
+    def _on_device(self) -> tuple[Any, Any]:
+        calibration = self._fitted.calibration
+        if not self._detector.float64:
+            calibration = jax.tree.map(_single, calibration)
+        return jax.device_put(self._fitted.weights), jax.device_put(dict(calibration))
+
+
+def _single(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf
+
+
+@functools.lru_cache(maxsize=16)
+def _program(system: type[Detector], config: Any, n_models: int) -> Callable[..., jax.Array]:
+    """(weights, calibration, waveforms, networks, models, labels) → (models, blocks, rows)."""
+    detector = system(config)
+    spec = detector.views
+
+    def of_window(weights: Any, calibration: Any, frames: Any, model: Any, label: Any) -> jax.Array:
+        own = jax.tree.map(lambda leaf: leaf[model], calibration)
+        pool = detector.pool(weights, ClipInput(frames, frames.shape[0], label))
+        return detector.score_pooled(own, pool.value, ClipFacts(label))
+
+    def of_block(
+        weights: Any, calibration: Any, frames: Any, network: Any, models: Any, labels: Any
+    ) -> jax.Array:
+        own = jax.tree.map(lambda leaf: leaf[network], weights)
+        over_rows = jax.vmap(of_window, in_axes=(None, None, 0, 0, 0))
+        return over_rows(own, calibration, frames, models, labels)
+
+    def program(
+        weights: Any, calibration: Any, waveforms: Any, networks: Any, models: Any, labels: Any
+    ) -> jax.Array:
+        blocks, rows, length = waveforms.shape
+        with jax.enable_x64(False):  # a front end has a precision of its own
+            frames = _frames(detector, waveforms.reshape(blocks * rows, length), spec)
+        frames = frames.reshape(blocks, rows, *frames.shape[1:])
+
+        def of_model(m: int) -> jax.Array:  # (blocks, rows)
+            if blocks == 1:
+                one = of_block(
+                    weights, calibration, frames[0], networks[m, 0], models[m, 0], labels[0]
+                )
+                return one[None]
+            over_blocks = jax.vmap(of_block, in_axes=(None, None, 0, 0, 0, 0))
+            return over_blocks(weights, calibration, frames, networks[m], models[m], labels)
+
+        return jnp.stack([of_model(m) for m in range(n_models)])
+
+    return jax.jit(program, compiler_options=compiler_options(detector.kind))
+
+
+def _frames(detector: Detector, waveforms: jax.Array, spec: ViewSpec) -> jax.Array:
+    """Frames (rows, frames, width) as those of recordings of that length are scored."""
+    front_end = detector.front_end
+    before, behind = front_end.padding(waveforms.shape[1])
+    mode = getattr(front_end, "pad_mode", "constant")
+    padded = jnp.pad(waveforms, ((0, 0), (before, behind)), mode=mode)
+    frames = front_end.of_padded(padded)
+    n_frames = frames.shape[1]
+    needed = spec.length
+    if n_frames >= spec.length and spec.crop:
+        needed = n_frames + -(n_frames - spec.length) % spec.hop  # to the clip's end
+    # What is missing is the clip from its beginning again.
+    return frames[:, np.arange(max(needed, n_frames)) % n_frames]
