@@ -45,6 +45,7 @@ from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table
 from asd_jax.runs.training import fit_run
+from asd_jax.runs.versions import adapted_since, current_version, settle
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.cores import set_up
@@ -156,6 +157,12 @@ def _run_system(
     with run_dir.lock(reporter.line) if writes else contextlib.nullcontext():
         if writes:
             run_dir.check(config)
+            settle(run_dir)
+            if (number := current_version(run_dir)) and not run_dir.finished:
+                reporter.line(
+                    f"{run_dir.path} was adapted (version {number}); its test clips are scored by "
+                    "the adapted system, which also knows normal clips beside the training clips"
+                )
         training, test = features_of(
             detector,
             clips,
@@ -244,7 +251,10 @@ def _run_members(
                 run(member, data_dir, path, **options)
         paths = {name: path for name, (path, _) in wanted.items()}
         data = check_same_data(paths.values())
-        if run_dir.finished and not run_dir.is_outdated(data):
+        changed = adapted_since(run_dir.ensemble)
+        if changed:
+            reporter.line(f"{', '.join(changed)}: adapted or rolled back since; combined anew")
+        if run_dir.finished and not changed and not run_dir.is_outdated(data):
             run_dir.claim(config, data)
             reporter.line(f"{run_dir.path} is finished; nothing to do")
             if not run_dir.report_html.is_file():

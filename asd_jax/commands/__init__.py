@@ -3,7 +3,16 @@
 Each imports its modules when it runs, so that a wrong flag is reported at once.
 """
 
-from asd_jax.commands import completion, data, finished, listing, selecting, submission, training
+from asd_jax.commands import (
+    adapting,
+    completion,
+    data,
+    finished,
+    listing,
+    selecting,
+    submission,
+    training,
+)
 from asd_jax.commands.base import CONFIG, PATHS, Command
 
 COMMANDS = {
@@ -17,6 +26,7 @@ COMMANDS = {
     "import": finished.IMPORT,
     "ensemble": finished.ENSEMBLE,
     "report": finished.REPORT,
+    "adapt": adapting.ADAPT,
     "select": selecting.SELECT,
     "submission": submission.SUBMISSION,
     "completion": completion.COMPLETION,

@@ -157,9 +157,7 @@ def _unpacked(values: Any, count: int) -> list[Any]:
     return [values["all"]] * count if isinstance(values, dict) else values
 
 
-def with_history(
-    fitted: "FittedDetector", features: Features, layout: Layout
-) -> "FittedDetector":
+def with_history(fitted: "FittedDetector", features: Features, layout: Layout) -> "FittedDetector":
     """The fitted system with what it knows of its clips.
 
     Args:

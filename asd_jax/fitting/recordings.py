@@ -68,7 +68,7 @@ class _Request(NamedTuple):
         self.report(f"left out: {line}")
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where a recording belongs.
 
     Attributes:
@@ -90,7 +90,7 @@ class _Place(NamedTuple):
         file: os.PathLike | str,
         machine: str | None,
         section: str | None,
-    ) -> "_Place":
+    ) -> "Place":
         """What is given, else what the file's place in a data set says, else the only one."""
         clip = parse_clip(os.path.abspath(file))
         machines, hint = fitted.machines, ""
@@ -148,7 +148,7 @@ def score_files(
     """
     if explain and not isinstance(fitted, FittedDetector):
         raise UserError("an ensemble's scores are not explained; explain those of a member")
-    places = [_Place.of(fitted, file, machine, section) for file in files]
+    places = [Place.of(fitted, file, machine, section) for file in files]
     explanations: dict[int, list[Explanation]] | None = {} if explain else None
     whose = [place[:2] for place in places]
     request = _Request(files, whose, on_bad_clip, report, explanations, {})
