@@ -16,7 +16,7 @@ CONFIG = "--config."  # prefix of a configuration's settings
 # Flags that are paths, or lists of them.
 PATHS = (
     *("config", "data_dir", "normal", "test", "anomalous", "manifest", "out_dir", "run_dir"),
-    *("cache_dir", "members_dir", "ground_truth", "keras", "dev_run", "check"),
+    *("cache_dir", "members_dir", "ground_truth", "keras", "dev_run", "check", "drift"),
 )
 
 

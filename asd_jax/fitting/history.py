@@ -210,6 +210,9 @@ def levels_of(fitted: "FittedDetector", features: Features, rows: np.ndarray) ->
 class BandMeter:
     """Measures the levels of a clip's bands from frames that come block by block.
 
+    Attributes:
+        n_frames: so far.
+
     Examples:
         >>> meter = BandMeter()
         >>> for block in np.arange(22.0).reshape(2, 11, 1):
@@ -220,15 +223,16 @@ class BandMeter:
 
     def __init__(self) -> None:
         self._kept: list[np.ndarray] = []
-        self._total, self._count, self._every = np.zeros(1), 0, 1
+        self.n_frames = 0
+        self._total, self._every = np.zeros(1), 1
 
     def add(self, frames: np.ndarray) -> None:
         """Adds the next frames (frames, bands) in dB."""
         frames = np.asarray(frames, np.float64)
-        first = -self._count % self._every
+        first = -self.n_frames % self._every
         self._kept.append(frames[first :: self._every])
         self._total = self._total + frames.sum(axis=0)
-        self._count += len(frames)
+        self.n_frames += len(frames)
         while sum(map(len, self._kept)) > _MOST_FRAMES:  # of which every second one stays
             self._kept = [np.concatenate(self._kept)[::2]]
             self._every *= 2
@@ -237,7 +241,7 @@ class BandMeter:
         """(3, bands): mean over time, level of quiet moments, level of loud ones."""
         kept = np.concatenate(self._kept)
         quiet, loud = np.percentile(kept, [_QUIET, _LOUD], axis=0)
-        return np.stack([self._total / self._count, quiet, loud])
+        return np.stack([self._total / self.n_frames, quiet, loud])
 
 
 def fitted_rows(known: KnownClips) -> np.ndarray:

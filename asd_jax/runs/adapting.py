@@ -268,7 +268,7 @@ def features_of_recordings(
     check_channels(config, clips, on_bad_clip)
     embedder = embedder_of(config, cache_dir) if config.embedding.pretrained else None
     options = FeatureOptions(embedder, cache_dir, on_bad_clip, False, reporter)
-    features = features_of_new(fitted.detector, clips, "these recordings", options)
+    features = features_of_new(fitted.detector, clips, "these", options)
     assert isinstance(features, FeatureSet)  # as there are clips
     return features
 

@@ -2,11 +2,11 @@
 
 If nothing has changed, groups of recent clips are exchangeable with the older ones: any of them
 might have been the recent ones. So each of several statistics of the difference is compared with
-its values for random choices of as many groups. Of the statistics' p-values the smallest counts, and it
-is compared with the smallest of every choice (Westfall and Young 1993, Resampling-Based Multiple
-Testing, section 2.3): the p-value is exact, whatever the distribution of the levels and however
-bands depend on each other. Choices are drawn, and the observed one is among them (Phipson and Smyth
-2010, Permutation P-values should never be zero).
+its values for random choices of as many groups. Of the statistics, each over its spread among the
+choices, the largest counts, and it is compared with the largest of every choice (Westfall and Young
+1993, Resampling-Based Multiple Testing, section 2.5): the p-value is exact, whatever the
+distribution of the levels and however bands depend on each other. Choices are drawn, and the
+observed one is among them (Phipson and Smyth 2010, Permutation P-values should never be zero).
 """
 
 import math
@@ -79,7 +79,7 @@ def compare_levels(
         found = _statistics(both, chosen)
         names = [*found]
         values.append(np.stack([*found.values()], axis=1))
-    return _smallest_of(np.concatenate(values), names, (len(rows), len(recent_rows)))
+    return _of_largest(np.concatenate(values), names, (len(rows), len(recent_rows)))
 
 
 def compare_scores(
@@ -114,7 +114,7 @@ def compare_scores(
     after = of_groups(ranks[len(older) :], recent_groups)
     both = np.concatenate([before, after])
     values = [(chosen @ both)[:, None] for chosen in _drawn(len(before), len(after), seed, draws)]
-    return _smallest_of(np.concatenate(values), ["score"], (len(before), len(after)))
+    return _of_largest(np.concatenate(values), ["score"], (len(before), len(after)))
 
 
 def rejected(p_values: Sequence[float], rate: float) -> list[bool]:
@@ -193,8 +193,8 @@ def _statistics(levels: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]
     }
 
 
-def _smallest_of(values: np.ndarray, names: list[str], n_groups: tuple[int, int]) -> Comparison:
-    """The smallest p-value, beside that of every draw; the first one is the observed.
+def _of_largest(values: np.ndarray, names: list[str], n_groups: tuple[int, int]) -> Comparison:
+    """How often a draw has as large a statistic as the first one, the observed.
 
     Args:
         values: (draws, statistics), larger for larger differences.
@@ -203,17 +203,10 @@ def _smallest_of(values: np.ndarray, names: list[str], n_groups: tuple[int, int]
     """
     if not all(n_groups):
         return Comparison(1.0, dict.fromkeys(names, 1.0), n_groups)
+    spread = values.std(axis=0)
+    scaled = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
     # Sums in another order differ by rounding, and equal choices must tie.
-    values = np.round(values / np.maximum(np.abs(values).max(axis=0), 1e-300), 9)
-    ordered = np.sort(values, axis=0)
-    at_least = np.stack(
-        [
-            len(values) - np.searchsorted(ordered[:, i], values[:, i], side="left")
-            for i in range(values.shape[1])
-        ],
-        axis=1,
-    )  # (draws, statistics)
-    least = np.sort(at_least.min(axis=1))
-    adjusted = np.searchsorted(least, at_least[0], side="right") / len(values)
-    by_statistic = dict(zip(names, adjusted.tolist(), strict=True))
+    largest = np.round(scaled, 6).max(axis=1)
+    adjusted = [np.mean(largest >= own) for own in np.round(scaled[0], 6)]
+    by_statistic = dict(zip(names, map(float, adjusted), strict=True))
     return Comparison(min(by_statistic.values()), by_statistic, n_groups)

@@ -19,86 +19,83 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Half of common sample rates, in Hz.
-HALF_RATES = (2000, 2756.25, 4000, 5512.5, 6000, 8000, 11025, 12000, 16000, 22050, 24000, 48000)
-_LOST_DB = 10.0
-_NEAR = 0.12  # of a frequency: an edge is that of a sample rate
-_LEAST_DB = 1.0  # a smaller change is not named
+from asd_jax.scoring.resampled import (
+    FEWEST_GROUPS,
+    LEAST_DB,
+    LOST_DB,
+    Change,
+    Difference,
+    bandwidth,
+    folding,
+    hertz,
+    limit,
+    lost_from,
+    mirror,
+    rms,
+)
+
+_BEYOND_DB = 15.0  # beyond all normal clips
 _BACKGROUND_DB = 2.0
 _FLOOR_DB = 1.5
-_LEAST_HALF = 3000.0  # Hz of a rate of which images are looked for
-_ALIKE, _MORE_ALIKE = 0.6, 0.3  # correlation of two sides of a mirror; beside the older clips
-_GRID_HZ = 50.0
-_FEWEST_POINTS = 16  # of the grid
 _WAVES = 5  # a response has as many slow waves over the bands
 _SMOOTH_SHARE = 0.7  # of its variance
 _UNSURE = 2.0  # standard errors
-_FEWEST_GROUPS = 5  # that a deviation is estimated from
 
 
-class Change(NamedTuple):
-    """One change.
-
-    Attributes:
-        kind: one of those above.
-        words: what differs, by how much, and what that is compatible with.
-        size: in dB, positive where the recent sound is louder; in Hz of a bandwidth.
-    """
-
-    kind: str
-    words: str
-    size: float
-
-
-class Difference(NamedTuple):
-    """Levels of recent groups of clips beside those of older ones.
+class SetUp(NamedTuple):
+    """What recordings of a set-up have, by which another one is known at once.
 
     Attributes:
-        older: (groups, 3, bands) in dB: mean over time, of quiet moments, of loud ones.
-        recent: (groups, 3, bands) likewise.
+        usual: (bands,) median level of the clips.
+        level: lowest and highest level of a clip, the median over its bands.
+        hz: (bands, 2) limits of the bands.
+        whole: whether all clips have sound in all bands, so that a lack of it says something.
     """
 
-    older: np.ndarray
-    recent: np.ndarray
+    usual: np.ndarray
+    level: tuple[float, float]
+    hz: np.ndarray
+    whole: bool
 
-    def of_bands(self, bands: np.ndarray) -> "Difference":
-        """The levels of some bands, given by a mask."""
-        return Difference(self.older[..., bands], self.recent[..., bands])
+    @classmethod
+    def of(cls, levels: np.ndarray, hz: np.ndarray) -> "SetUp":
+        """From the levels (clips, 3, bands) of normal clips."""
+        mean = np.asarray(levels, np.float64)[:, 0]
+        usual, middle = np.median(mean, axis=0), np.median(mean, axis=1)
+        whole = all(lost_from(own - usual) is None for own in mean)
+        return cls(usual, (float(middle.min()), float(middle.max())), hz, whole)
 
-    @property
-    def before(self) -> np.ndarray:
-        """(3, bands) medians over the older groups."""
-        return np.median(self.older, axis=0)
+    def problem(self, levels: np.ndarray) -> str:
+        """Why a recording cannot be of this set-up; "" where nothing says that.
 
-    @property
-    def after(self) -> np.ndarray:
-        """(3, bands) medians over the recent groups."""
-        return np.median(self.recent, axis=0)
+        Only what no machine does is a problem: upper bands that are lost altogether, or a level 15
+        dB beyond those of all normal clips. Smaller changes take several recordings to tell
+        (`asd_jax.scoring.drift`). No clip that the set-up is of has a problem.
 
-    @property
-    def apart(self) -> np.ndarray:
-        """(3, bands) recent minus older levels."""
-        return self.after - self.before
+        Args:
+            levels: (3, bands) of the recording.
 
-    @property
-    def level(self) -> tuple[float, float]:
-        """How much louder all bands are, and its standard error."""
-        older, recent = (np.median(each[:, 0], axis=1) for each in self)
-        return float(np.median(recent) - np.median(older)), float(_error(older, recent))
-
-    @property
-    def uneven(self) -> tuple[np.ndarray, np.ndarray]:
-        """(bands,) how much louder each band is beside all bands, and its standard errors."""
-        older, recent = (each[:, 0] - np.median(each[:, 0], axis=1, keepdims=True) for each in self)
-        return np.median(recent, axis=0) - np.median(older, axis=0), _error(older, recent)
-
-
-def _error(older: np.ndarray, recent: np.ndarray) -> np.ndarray:
-    """Standard error of the difference of medians over groups (groups, …), by the wider of both."""
-    deviation = 1.4826 * _mad(older)
-    if len(recent) >= _FEWEST_GROUPS:
-        deviation = np.maximum(deviation, 1.4826 * _mad(recent))
-    return 1.25 * deviation * np.sqrt(1 / len(older) + 1 / len(recent))
+        Examples:
+            >>> levels = np.random.default_rng(0).normal(-60, 1, (20, 3, 32))
+            >>> hz = np.stack([np.arange(32) * 250.0, np.arange(32) * 250.0 + 500], axis=1)
+            >>> set_up = SetUp.of(levels, hz)
+            >>> set_up.problem(levels[0]), set_up.problem(levels[0] + 30)[:23]
+            ('', '30 dB louder than usual')
+            >>> set_up.problem(levels[0] - 40 * (hz[:, 0] >= 4000))
+            'nothing above 4 kHz'
+        """
+        mean = np.asarray(levels, np.float64)[0]
+        edge = lost_from(mean - self.usual) if self.whole else None
+        if edge is not None and np.median((mean - self.usual)[edge:]) <= -2 * LOST_DB:
+            return f"nothing above {limit(self.hz, edge)[0]}"
+        middle, (low, high) = float(np.median(mean)), self.level
+        if low - _BEYOND_DB <= middle <= high + _BEYOND_DB:
+            return ""
+        more = middle - float(np.median(self.usual))
+        return (
+            f"{abs(more):.0f} dB {'louder' if more > 0 else 'quieter'} than usual, far beyond "
+            "every recording of training"
+        )
 
 
 def name_changes(
@@ -127,133 +124,18 @@ def name_changes(
     """
     changes: list[Change] = []
     apart = difference.apart[0]  # (bands,)
-    edge = _edge(apart)
+    edge = lost_from(apart)
     kept = np.arange(len(apart)) < (len(apart) if edge is None else edge)
-    mirrored = _mirror(difference, hz, area)
+    mirrored = mirror(difference, hz, area)
     if edge is not None:
-        changes.append(_bandwidth(apart, hz, edge))
-        folded = _folding(difference, hz, area, changes[0].size)
+        changes.append(bandwidth(apart, hz, edge))
+        folded = folding(difference, hz, area, changes[0].size)
         if folded is not None:
             return [*changes, folded]
     elif mirrored is not None:
         changes.append(mirrored)
         kept = hz[:, 1] <= mirrored.size
     return changes + _within(difference.of_bands(kept), hz[kept], _Sure.of(sure, bool(kept.all())))
-
-
-def _mad(values: np.ndarray) -> np.ndarray:
-    """(bands,) median distance from the median, of values (groups, bands)."""
-    return np.median(np.abs(values - np.median(values, axis=0)), axis=0)
-
-
-def _edge(apart: np.ndarray) -> int | None:
-    """The first of the upper bands that are lost, all of them; None where they are not.
-
-    Args:
-        apart: (bands,) recent minus older levels.
-    """
-    bands = len(apart)
-    for edge in range(bands // 8 + 1, bands - max(2, bands // 25)):
-        usual = np.median(apart[:edge])
-        above = apart[edge:] - usual
-        if np.mean(above <= -_LOST_DB) >= 0.95 and np.median(above) <= -1.5 * _LOST_DB:
-            return edge
-    return None
-
-
-def _bandwidth(apart: np.ndarray, hz: np.ndarray, edge: int) -> Change:
-    centre = float(hz[edge].mean())
-    half = min(HALF_RATES, key=lambda rate: abs(rate - centre))
-    lost = float(np.median(apart[edge:]) - np.median(apart[:edge]))
-    where, why = f"about {_hz(centre)}", "a microphone, a codec or a resampler that loses them"
-    if abs(half - centre) <= _NEAR * half:
-        where, centre = _hz(half), half
-        why = f"recordings that were once sampled at {_hz(2 * half)}, or that a codec has cut off"
-    return Change(
-        "bandwidth",
-        f"nothing above {where}, where it is {-lost:.0f} dB quieter than in training: {why}; a "
-        "machine does not do that",
-        centre,
-    )
-
-
-def _density(levels: np.ndarray, hz: np.ndarray, grid: np.ndarray, area: bool) -> np.ndarray:
-    """Levels (bands,) at some frequencies, in dB of the power by frequency."""
-    if not area:
-        levels = levels - 10 * np.log10(hz[:, 1] - hz[:, 0])
-    return np.interp(grid, hz.mean(axis=1), levels)
-
-
-def _sides(hz: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Frequencies below half of a rate, and their mirror images above it."""
-    most = min(half - hz[0, 1], hz[-1].mean() - half)
-    away = np.arange(100.0, most, _GRID_HZ)
-    return (half - away, half + away) if len(away) >= _FEWEST_POINTS else None
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Of values around 0."""
-    size = np.linalg.norm(a) * np.linalg.norm(b)
-    return float((a * b).sum() / size) if size > 0 else 0.0
-
-
-def _mirror(difference: Difference, hz: np.ndarray, area: bool) -> Change | None:
-    """Half of the rate above which recent clips repeat what is below it, mirrored.
-
-    What clips have beside the usual tells it: in an image it is mirrored as well, while two sides
-    of any spectrum may look alike.
-    """
-    if len(difference.recent) < _FEWEST_GROUPS:
-        return None
-    best, half = 0.0, 0.0
-    for rate in HALF_RATES:
-        sides = _sides(hz, rate)
-        if sides is None or rate < _LEAST_HALF:
-            continue
-        older, recent = (
-            _correlation(*(_own(levels[:, 0], hz, side, area) for side in sides))
-            for levels in difference
-        )
-        if recent >= max(_ALIKE, older + _MORE_ALIKE) and recent > best:
-            best, half = recent, rate
-    if not half:
-        return None
-    more = np.median(difference.apart[0][hz.mean(axis=1) > half])
-    beside = f", {more:+.0f} dB beside training," if abs(more) >= _LEAST_DB else ""
-    return Change(
-        "mirror image",
-        f"above {_hz(half)}{beside} a mirror image of what is below it: recordings sampled at "
-        f"{_hz(2 * half)} and brought to a higher rate without a filter; a machine does not do that",
-        half,
-    )
-
-
-def _own(levels: np.ndarray, hz: np.ndarray, grid: np.ndarray, area: bool) -> np.ndarray:
-    """(groups, points) what each group has beside the usual and beside its own slope."""
-    values = np.stack([_density(own, hz, grid, area) for own in levels])
-    values = values - np.median(values, axis=0)
-    place = np.linspace(-1, 1, len(grid))
-    waves = np.polynomial.legendre.legvander(place, 2)
-    return values - (waves @ np.linalg.lstsq(waves, values.T, rcond=None)[0]).T
-
-
-def _folding(difference: Difference, hz: np.ndarray, area: bool, half: float) -> Change | None:
-    """Whether what was above half of a rate is now below it."""
-    sides = _sides(hz, half)
-    if sides is None:
-        return None
-    below, above = (_density(difference.before[0], hz, side, area) for side in sides)
-    now = _density(difference.after[0], hz, sides[0], area)
-    foretold = 10 * np.log10(1 + 10 ** ((above - below) / 10))
-    risen = now - below - np.median(now - below) + np.median(foretold)
-    if foretold.max() < 3 or _rms(risen - foretold) > 0.5 * _rms(risen - np.median(risen)):
-        return None
-    return Change(
-        "folding",
-        f"below {_hz(half)} there is what lay above it, mirrored: the recordings were brought to "
-        f"{_hz(2 * half)} without a filter; a machine does not do that",
-        half,
-    )
 
 
 class _Sure(NamedTuple):
@@ -282,9 +164,9 @@ def _within(difference: Difference, hz: np.ndarray, sure: _Sure) -> list[Change]
     uneven, errors = difference.uneven
     unsure = _UNSURE * float(np.median(errors))
     low, high = np.percentile(uneven, [5, 95])
-    has_level = abs(usual) >= _LEAST_DB and (sure.level or abs(usual) > _UNSURE * error)
+    has_level = abs(usual) >= LEAST_DB and (sure.level or abs(usual) > _UNSURE * error)
     changes = []
-    if max(-low, high) <= max(1.5 * _LEAST_DB, 0.2 * abs(usual), 1.5 * unsure):
+    if max(-low, high) <= max(1.5 * LEAST_DB, 0.2 * abs(usual), 1.5 * unsure):
         if has_level:
             changes.append(_level(usual, "in all bands"))
     elif not sure.uneven:
@@ -292,14 +174,14 @@ def _within(difference: Difference, hz: np.ndarray, sure: _Sure) -> list[Change]
             changes.append(_level(usual, "on the whole"))
     else:
         smooth = _slow(uneven)
-        share = 1 - (_rms(uneven - smooth) / max(_rms(uneven), 1e-9)) ** 2
+        share = 1 - (rms(uneven - smooth) / max(rms(uneven), 1e-9)) ** 2
         # A new sound adds power: to what is quiet it adds much, and nothing becomes quieter.
         adds = np.percentile(mean, 5) >= -(0.3 + _UNSURE * error + unsure)
         adds = bool(adds and mean.max() >= _BACKGROUND_DB)
         if adds and (share < _SMOOTH_SHARE or _is_filled(difference)):
             changes.append(_background(mean - min(0.0, np.percentile(mean, 5)), hz))
         else:
-            if has_level and abs(usual) >= 2 * _LEAST_DB:
+            if has_level and abs(usual) >= 2 * LEAST_DB:
                 changes.append(_level(usual, "on the whole"))
             if share >= _SMOOTH_SHARE:
                 changes.append(_response(smooth, hz, adds))
@@ -324,7 +206,7 @@ def _is_filled(difference: Difference) -> bool:
     few = max(2, len(mean) // 5)
     least, most = order[:few], order[-few:]
     closer = quiet - loud
-    if abs(np.median(closer[most]) - np.median(closer[least])) >= _LEAST_DB:
+    if abs(np.median(closer[most]) - np.median(closer[least])) >= LEAST_DB:
         return True
     if np.corrcoef(difference.before[0], mean)[0, 1] <= -0.8:
         return True
@@ -338,7 +220,7 @@ def _slope(by: np.ndarray, values: np.ndarray) -> float | None:
     None where there are few groups, or they vary little.
     """
     x, y = np.median(by, axis=1), np.median(values, axis=1)
-    if len(x) < _FEWEST_GROUPS or x.std() < _LEAST_DB:
+    if len(x) < FEWEST_GROUPS or x.std() < LEAST_DB:
         return None
     return float(np.polyfit(x, y, 1)[0])
 
@@ -349,7 +231,7 @@ def _tones(uneven: np.ndarray, errors: np.ndarray, hz: np.ndarray) -> list[Chang
         [np.median(uneven[max(0, i - 8) : i + 9]) for i in range(len(uneven))]
     )  # (bands,)
     out = uneven - beside
-    if not np.any(out >= np.maximum(3 * _LEAST_DB, 2 * _UNSURE * errors)):
+    if not np.any(out >= np.maximum(3 * LEAST_DB, 2 * _UNSURE * errors)):
         return []
     return [_background(np.where(out > 0, out, 0.0), hz, narrow=True)]
 
@@ -377,9 +259,9 @@ def _response(smooth: np.ndarray, hz: np.ndarray, adds: bool) -> Change:
     also = ", a steady background" if adds else ""
     return Change(
         "response",
-        f"from {smooth[bottom]:+.1f} dB at {_hz(centre[bottom])} to {smooth[top]:+.1f} dB at "
-        f"{_hz(centre[top])}, slowly over frequency: compatible with another microphone, its place "
-        f"or a filter{also}, and with a machine whose sound has become brighter or duller",
+        f"from {smooth[bottom]:+.1f} dB at {hertz(centre[bottom])} to {smooth[top]:+.1f} dB at "
+        f"{hertz(centre[top])}, slowly over frequency: compatible with another microphone, its "
+        f"place or a filter{also}, and with a machine whose sound has become brighter or duller",
         float(smooth[top] - smooth[bottom]),
     )
 
@@ -390,7 +272,7 @@ def _background(mean: np.ndarray, hz: np.ndarray, *, narrow: bool = False) -> Ch
     what = "and nothing quieter" if not narrow else "than the bands beside"
     return Change(
         "background",
-        f"{_spans(louder, hz)} louder by up to {mean[top]:.1f} dB (at {_hz(hz[top].mean())}) "
+        f"{_spans(louder, hz)} louder by up to {mean[top]:.1f} dB (at {hertz(hz[top].mean())}) "
         f"{what}: compatible with a new sound in the background, and with a new sound of the "
         "machine itself; listen to some recordings",
         float(mean[top]),
@@ -402,15 +284,15 @@ def _spectrum(uneven: np.ndarray, hz: np.ndarray) -> Change:
     return Change(
         "spectrum",
         f"bands differ by {uneven.min():+.1f} to {uneven.max():+.1f} dB from one another, most at "
-        f"{_hz(hz[far].mean())}: compatible with another place of the microphone, another state or "
-        "load, and a change of the machine itself",
+        f"{hertz(hz[far].mean())}: compatible with another place of the microphone, another state "
+        "or load, and a change of the machine itself",
         float(uneven[far]),
     )
 
 
 def _moments(quiet: np.ndarray, loud: np.ndarray, least: float) -> Change | None:
     """Whether quiet moments have become louder than loud ones have, or these louder than those."""
-    size, of_quiet, of_loud = (float(np.median(v)) for v in (quiet - loud, quiet, loud))
+    size, of_quiet, of_loud = (float(np.mean(each)) for each in (quiet - loud, quiet, loud))
     if abs(size) < least:
         return None
     beside = f"quiet moments {of_quiet:+.1f} dB, loud ones {of_loud:+.1f} dB"
@@ -427,20 +309,4 @@ def _spans(bands: np.ndarray, hz: np.ndarray) -> str:
     """Frequencies of some bands, neighbours together, at most three spans."""
     parts = np.split(bands, np.flatnonzero(np.diff(bands) > 1) + 1)
     parts = sorted(sorted(parts, key=len)[-3:], key=lambda part: part[0])
-    return ", ".join(f"{_hz(hz[part[0], 0])} to {_hz(hz[part[-1], 1])}" for part in parts)
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
-
-
-def _hz(frequency: float) -> str:
-    """A frequency as people write it.
-
-    Examples:
-        >>> _hz(440.2), _hz(4000), _hz(5512.5)
-        ('440 Hz', '4 kHz', '5.5 kHz')
-    """
-    if frequency < 1000:
-        return f"{frequency:.0f} Hz"
-    return f"{round(frequency / 1000, 1):g} kHz"
+    return ", ".join(f"{hertz(hz[part[0], 0])} to {hertz(hz[part[-1], 1])}" for part in parts)
