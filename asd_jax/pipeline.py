@@ -38,6 +38,7 @@ from asd_jax.runs.report import table
 from asd_jax.runs.sweep import SweepResult, of_variant, run_variants
 from asd_jax.runs.system import RunOptions, run_system
 from asd_jax.runs.together import programs_of
+from asd_jax.runs.versions import adapted_since
 from asd_jax.runtime import distributed
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.cores import set_up
@@ -148,7 +149,10 @@ def _run_members(
                 run(member, data_dir, path, **options)
         paths = {name: path for name, (path, _) in wanted.items()}
         data = check_same_data(paths.values())
-        if run_dir.finished and not run_dir.is_outdated(data):
+        changed = adapted_since(run_dir.ensemble)
+        if changed:
+            reporter.line(f"{', '.join(changed)}: adapted or rolled back since; combined anew")
+        if run_dir.finished and not changed and not run_dir.is_outdated(data):
             run_dir.claim(config, data)
             reporter.line(f"{run_dir.path} is finished; nothing to do")
             if not run_dir.report_html.is_file():

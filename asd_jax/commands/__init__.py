@@ -4,6 +4,7 @@ Each imports its modules when it runs, so that a wrong flag is reported at once.
 """
 
 from asd_jax.commands import (
+    adapting,
     completion,
     data,
     exporting,
@@ -29,6 +30,7 @@ COMMANDS = {
     "import": finished.IMPORT,
     "ensemble": finished.ENSEMBLE,
     "report": finished.REPORT,
+    "adapt": adapting.ADAPT,
     "select": selecting.SELECT,
     "serve": serving.SERVE,
     "submission": submission.SUBMISSION,

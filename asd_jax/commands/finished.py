@@ -20,6 +20,7 @@ from asd_jax.commands.base import (
     define_real,
     prepare_jax,
 )
+from asd_jax.commands.drifting import asks_for_drift, define_drift, report_drift
 from asd_jax.commands.output import (
     PAPER_FORMATS,
     define_format,
@@ -186,11 +187,15 @@ def _define_report(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("run_dir", [], "run directory; may be repeated", flag_values=values)
     _define_false_alarms(values)
     define_ground_truth(values)
+    define_drift(values)
     define_on_bad_clip(values)
     define_format(values, for_papers=True)
 
 
 def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
+    if asks_for_drift(values):
+        report_drift(values)
+        return
     from asd_jax.evaluation.records import MetricRecord
     from asd_jax.runs import report as reporting
     from asd_jax.runs.both_sets import by_set

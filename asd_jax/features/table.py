@@ -226,6 +226,23 @@ class FeatureSet:
         """The same features of clips with other attributes."""
         return dataclasses.replace(self, clips=clips)
 
+    def take(self, rows: np.ndarray) -> "FeatureSet":
+        """The features of some of the clips.
+
+        Args:
+            rows: int (n,) of these.
+        """
+        return dataclasses.replace(
+            self,
+            clips=self.clips[rows],
+            n_frames=self.n_frames[rows],
+            embeddings=None if self.embeddings is None else self.embeddings[rows],
+            digests=self.digests[rows],
+            levels=self.levels[rows],
+            _entry=self._entry[rows],
+            _rows=self._rows[rows],
+        )
+
     @property
     def total_frames(self) -> int:
         """Rows of the table."""

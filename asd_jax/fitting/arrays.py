@@ -18,10 +18,12 @@ from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import embeddings_of
 from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures
+from asd_jax.fitting.adapting import adapt_clips, not_known
 from asd_jax.fitting.by_machine import flattened
 from asd_jax.fitting.copies import with_copies_together
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import fit_clips
+from asd_jax.fitting.history import with_history
 from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out, with_perturbed
 from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.scores import score_training
@@ -145,9 +147,86 @@ def fit(
             "them out"
         )
     fitted = fit_clips(detector, labelled, layout, reporter=reporter)
-    fitted = with_normal(fitted, labelled, layout)
+    fitted = with_history(with_normal(fitted, labelled, layout), labelled, layout)
     rows = score_training(fitted, labelled, layout, reporter)
     return with_thresholds(fitted, rows, reporter)
+
+
+def adapt(
+    fitted: FittedDetector,
+    features: Clips | None = None,
+    *,
+    waveforms: Clips | None = None,
+    sample_rate: int | None = None,
+    machine: str | None = None,
+    section: str | int | None = None,
+    domains: Sequence[str] | str = "",
+    attributes: Sequence[Mapping[str, str | int | float] | str] | None = None,
+    groups: Sequence[str | int] | None = None,
+    embeddings: np.ndarray | None = None,
+    max_bank: int | None = None,
+    reporter: Reporter | None = None,
+) -> FittedDetector:
+    """Adapts a fitted system to more normal clips in memory.
+
+    A system without training becomes the one that is fitted to all clips, those before and these.
+    A network keeps its weights, and gets thresholds and p-values by these clips as well. Clips that
+    the system knows already, by their features, are not counted again.
+
+    Args:
+        fitted: the system, which stays as it is.
+        features: as of `fit`, of one machine.
+        waveforms: as of `fit`, of one machine.
+        sample_rate: as of `fit`.
+        machine: as of `FittedDetector.score`.
+        section: as of `FittedDetector.score`.
+        domains: as of `fit`.
+        attributes: as of `fit`.
+        groups: as of `fit`; a name that the fit knows is that of the same group.
+        embeddings: as of `fit`.
+        max_bank: vectors that `mel_knn` or `spectrum_knn` keeps, see
+            `asd_jax.scoring.thinning.thinned`.
+        reporter: shows lines about thresholds; none by default.
+
+    Returns:
+        The adapted system; the given one where all clips are known.
+
+    Raises:
+        UserError: as `fit`; the machine or section was not fitted; or the system has no bank.
+
+    Examples:
+        >>> sounds = np.random.default_rng(0).normal(0, 0.1, (12, 16_000))
+        >>> eight = fit("mel_mahalanobis", waveforms=sounds[:8], sample_rate=16_000)
+        >>> adapted = adapt(eight, waveforms=sounds[8:], sample_rate=16_000)
+        >>> twelve = fit("mel_mahalanobis", waveforms=sounds, sample_rate=16_000)
+        >>> bool(np.isclose(adapted.threshold(), twelve.threshold(), rtol=1e-5))
+        True
+    """
+    detector = fitted.detector
+    machine, section = fitted.resolve(machine, section)
+    if sample_rate is not None and waveforms is None:
+        features, waveforms = None, features
+    arrays = _features(detector, features, waveforms, sample_rate)
+    columns = (
+        [machine] * len(arrays),
+        [section or "00"] * len(arrays),
+        _domains(domains, len(arrays)),
+        _attributes(attributes, len(arrays)),
+        _groups(groups, len(arrays), detector.config),
+    )
+    first = 0 if fitted.history is None else fitted.history.version + 1
+    clips = [
+        dataclasses.replace(clip, split="train", name=f"{first}/{clip.name}")
+        for clip in _normal_clips(detector, columns)
+    ]
+    table = ArrayFeatures(clips, arrays, embeddings)
+    table.embeddings = embeddings_of(detector.config, table)
+    rows = not_known(fitted, table)
+    if not len(rows):
+        return fitted
+    chosen = None if table.embeddings is None else table.embeddings[rows]
+    table = ArrayFeatures([clips[row] for row in rows], [arrays[row] for row in rows], chosen)
+    return adapt_clips(fitted, table, None, reporter or Silent(), max_bank=max_bank).fitted
 
 
 def _normal_clips(detector: Detector, columns: Sequence[Sequence[Any]]) -> list[Clip]:

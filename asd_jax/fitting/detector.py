@@ -20,6 +20,7 @@ from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures, ClipInput, Features
 from asd_jax.fitting.explaining import explain_table
 from asd_jax.fitting.fitted_file import read_fitted, write_fitted
+from asd_jax.fitting.history import History
 from asd_jax.fitting.layout import Group
 from asd_jax.fitting.normal import Normal
 from asd_jax.fitting.pooled import pool_clips, pool_of_models, scores_of_pools, take
@@ -51,6 +52,7 @@ class FittedDetector(Served):
             "sequences" (models, clips), equal for those that follow one another; empty without
             such clips.
         normal: what explanations compare with; None of a system of an earlier version.
+        history: the clips that it knows; None of a system of an earlier version.
     """
 
     detector: Detector
@@ -62,6 +64,7 @@ class FittedDetector(Served):
     sections: Mapping[str, tuple[str, ...]]
     reference: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     normal: Normal | None = dataclasses.field(default=None, repr=False)
+    history: History | None = dataclasses.field(default=None, repr=False)
 
     def seed_scores(
         self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
@@ -322,6 +325,8 @@ class FittedDetector(Served):
         }
         if self.normal is not None:
             meta["normal"], trees["normal"] = self.normal.to_file()
+        if self.history is not None:
+            meta["history"], trees["history"] = self.history.to_file()
         write_fitted(path, meta, trees, thresholds=self.thresholds)
 
     @classmethod
@@ -348,4 +353,5 @@ class FittedDetector(Served):
             sections={k: tuple(v) for k, v in meta["sections"].items()},
             reference=trees.get("reference", {}),
             normal=Normal.of_file(meta.get("normal"), trees.get("normal", {})),
+            history=History.of_file(meta.get("history"), trees.get("history", {})),
         )

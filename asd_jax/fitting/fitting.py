@@ -152,7 +152,7 @@ def _calibrate(
     # NaN for a model without a calibration makes its scores NaN, and no other model's.
     nothing = {name: np.full_like(leaf, np.nan) for name, leaf in sound.items()}
     filled = [nothing if each is None else each for each in calibrations]
-    stacked = {name: _stack(*[each[name] for each in filled]) for name in sound}
+    stacked = {name: stack(*[each[name] for each in filled]) for name in sound}
     return detector.calibrate_fleet(stacked, own, features.embeddings)
 
 
@@ -192,7 +192,7 @@ def _of_all_processes(
     return whole
 
 
-def _stack(*leaves: np.ndarray) -> np.ndarray:
+def stack(*leaves: np.ndarray) -> np.ndarray:
     """Stacks arrays; where their first axes differ, shorter ones are padded with NaN."""
     if len({leaf.shape for leaf in leaves}) == 1:
         return np.stack(leaves)

@@ -124,7 +124,7 @@ def with_normal(fitted: "FittedDetector", features: Features, layout: Layout) ->
         first.setdefault(group, m)
 
     def of_model(m: int) -> Usual:
-        indices = _evenly(layout.groups[groups[m]], _USUAL_CLIPS)
+        indices = evenly(layout.groups[groups[m]], _USUAL_CLIPS)
         weights = take(fitted.weights, fitted.networks_of([m])[0])
         return _usual(detector, weights, features, indices)
 
@@ -137,7 +137,52 @@ def with_normal(fitted: "FittedDetector", features: Features, layout: Layout) ->
     return dataclasses.replace(fitted, normal=normal)
 
 
-def _evenly(indices: np.ndarray, most: int) -> np.ndarray:
+def with_more_normal(
+    fitted: "FittedDetector",
+    features: Features,
+    new: Mapping[Group, np.ndarray],
+    dropped: Mapping[Group, np.ndarray],
+) -> "FittedDetector":
+    """The fitted system, whose explanations compare with more normal clips as well.
+
+    What is usual of the new clips counts by their share among all clips.
+
+    Args:
+        fitted: the system; one of an earlier version, without `normal`, stays as it is.
+        features: a table with the new clips.
+        new: their rows by machine and section.
+        dropped: masks of clips, the old ones before the new ones, that the system forgets.
+    """
+    if fitted.normal is None:
+        return fitted
+    detector = fitted.detector
+    usual = Usual(*(np.array(leaf) for leaf in fitted.normal.usual))
+    clips = dict(fitted.normal.clips)
+    for group, own in new.items():
+        before, more = clips[group], _clips(detector, features, own)
+        share = len(own) / (len(own) + len(before.names))
+        for m in fitted.models_for(group):
+            weights = take(fitted.weights, fitted.networks_of([m])[0])
+            of_new = _usual(detector, weights, features, evenly(own, _USUAL_CLIPS))
+            usual.middle[m] += share * (of_new.middle - usual.middle[m])
+            for whole, part in ((usual.above, of_new.above), (usual.below, of_new.below)):
+                whole[m] = np.sqrt((1 - share) * whole[m] ** 2 + share * part**2)
+        names, sections = before.names + more.names, before.sections + more.sections
+        spectra = None
+        stay = ~dropped[group] if group in dropped else np.ones(len(names), bool)
+        if before.spectra is not None and more.spectra is not None:
+            spectra = np.concatenate([before.spectra, more.spectra])
+            stay[:] = False
+            stay[evenly(np.arange(len(names)), _SPECTRA)] = True
+            spectra = spectra[stay]
+        kept = np.flatnonzero(stay).tolist()
+        clips[group] = NormalClips(
+            tuple(names[i] for i in kept), tuple(sections[i] for i in kept), spectra
+        )
+    return dataclasses.replace(fitted, normal=Normal(usual, clips))
+
+
+def evenly(indices: np.ndarray, most: int) -> np.ndarray:
     """At most so many of some clips, evenly spread."""
     if len(indices) <= most:
         return indices
@@ -161,7 +206,7 @@ def _clips(detector: Detector, features: Features, indices: np.ndarray) -> Norma
     """Names of clips, and their spectra where these are needed."""
     spectra = None
     if not isinstance(detector, Untrained):
-        indices = _evenly(indices, _SPECTRA)
+        indices = evenly(indices, _SPECTRA)
         spectra = np.stack([*_mean_levels(detector, features, indices)]).astype(np.float16)
     clips = [features.clips[i] for i in indices.tolist()]
     names, sections = zip(*((clip.name, clip.section) for clip in clips), strict=True)

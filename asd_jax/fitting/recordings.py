@@ -42,7 +42,7 @@ class FileScore(NamedTuple):
     p_value: float = math.nan
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where a recording belongs.
 
     Attributes:
@@ -64,7 +64,7 @@ class _Place(NamedTuple):
         file: os.PathLike | str,
         machine: str | None,
         section: str | None,
-    ) -> "_Place":
+    ) -> "Place":
         """What is given, else what the file's place in a data set says, else the only one."""
         clip = parse_clip(os.path.abspath(file))
         machines, hint = fitted.machines, ""
@@ -122,7 +122,7 @@ def score_files(
     """
     if explain and not isinstance(fitted, FittedDetector):
         raise UserError("an ensemble's scores are not explained; explain those of a member")
-    places = [_Place.of(fitted, file, machine, section) for file in files]
+    places = [Place.of(fitted, file, machine, section) for file in files]
 
     def read(
         indices: Sequence[int],

@@ -47,15 +47,15 @@ def score_training(
         # Systems without training score their training clips by models without their groups.
         left_out = not fitted.config.detector.trains
         setting = int(not len(held_out))
-        rows.append(_rows(fitted, features, group, indices, setting, int(left_out)))
+        rows.append(training_rows(fitted, features, group, indices, setting, int(left_out)))
         if len(held_out):
-            rows.append(_rows(fitted, features, group, held_out, 1, 1))
+            rows.append(training_rows(fitted, features, group, held_out, 1, 1))
         reporter.advance(done)
     reporter.stop()
     return RowTable.concatenate(rows, TrainingRow)
 
 
-def _rows(
+def training_rows(
     fitted: FittedDetector,
     features: Features,
     group: Group,

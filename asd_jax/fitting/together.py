@@ -20,8 +20,10 @@ from asd_jax.fitting.detector import SHARE_CLIPS, FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.explaining import explain_clips
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.history import BandMeter
 from asd_jax.fitting.lengths import length_line
 from asd_jax.fitting.pooled import pool_clips, take
+from asd_jax.fitting.set_up_check import SetUpCheck
 from asd_jax.scoring.explanation import Explanation
 
 Models = tuple[int, ...]  # indices of a fitted detector's models
@@ -112,6 +114,7 @@ def _of_detector(
     together = {index: key for key, files in alike.items() for index in files}
     scores: dict[int, list[np.ndarray]] = {}
     n_frames: dict[int, list[int]] = {}  # of each clip of a file
+    check = SetUpCheck(fitted)
     embeddings = _embeddings(fitted, request, [*together])
     # Batches of frames have those of all machines; other programs follow them in turn.
     with _frames(fitted, request, [*together]) as all_frames:
@@ -122,7 +125,10 @@ def _of_detector(
             clips = (
                 ClipFrames(
                     _placed(next(places), index, file_of),
-                    _counted(blocks, n_frames.setdefault(index, [])),
+                    _measured(
+                        _counted(blocks, n_frames.setdefault(index, [])),
+                        check.meter(fitted.resolve(*request.whose[index]), index),
+                    ),
                     fitted.label_of(fitted.resolve(*request.whose[index])),
                     None if embeddings is None else embeddings[index],
                 )
@@ -144,6 +150,8 @@ def _of_detector(
         counts = [count for index in own for count in n_frames[index]]
         if line := length_line(fitted, group, names, counts):
             request.report(line)
+    for line in check.lines([os.fspath(file) for file in request.files]):
+        request.report(line)
     return {index: np.stack(own) for index, own in scores.items()}
 
 
@@ -217,6 +225,14 @@ def _counted(blocks: Iterable[np.ndarray], n_frames: list[int]) -> Iterator[np.n
     n_frames.append(0)
     for block in blocks:
         n_frames[place] += len(block)
+        yield block
+
+
+def _measured(blocks: Iterable[np.ndarray], meter: BandMeter | None) -> Iterator[np.ndarray]:
+    """The blocks of a clip, whose levels are measured."""
+    for block in blocks:
+        if meter is not None:
+            meter.add(block)
         yield block
 
 

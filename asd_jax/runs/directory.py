@@ -67,6 +67,15 @@ class RunDirectory:
         self.ground_truth = self.path / "ground_truth.json"
         self.recordings_csv = self.path / "recordings.csv"
         self.report_html = self.path / "report.html"
+        self.analysis_md = self.path / "analysis.md"
+        self.spectrograms = self.path / "spectrograms"
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """What is made of the test clips; first what marks the run as finished."""
+        made = (self.results_md, self.published_md, self.results_csv, self.scores_csv)
+        more = (self.report_html, self.ground_truth, self.analysis_md, self.spectrograms)
+        return (*made, *more, self.scores)
 
     @contextlib.contextmanager
     def lock(self, report: Callable[[str], None] = lambda line: None) -> Iterator[None]:

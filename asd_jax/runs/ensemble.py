@@ -53,6 +53,7 @@ from asd_jax.runs.directory import RunDirectory, stored_differences
 from asd_jax.runs.outcome import RunResult
 from asd_jax.runs.places import join_places
 from asd_jax.runs.report import finished_run, table, write_results
+from asd_jax.runs.versions import adapted_since, current_version
 from asd_jax.runtime.arguments import check, check_choice, check_path
 from asd_jax.runtime.files import atomic_write
 from asd_jax.runtime.progress import Reporter
@@ -104,6 +105,8 @@ def combine_runs(
         "seeds": list(config.seeds),
         **how,
     }
+    if any(adapted := [current_version(RunDirectory(path)) for path in runs.values()]):
+        meta["versions"] = adapted
     run_dir.claim(config, data)
     write_training_csv(run_dir.training_csv, training)
     with atomic_write(run_dir.ensemble) as file:
@@ -139,6 +142,11 @@ def load_members(
         name: load_run(Path(os.path.normpath(path.parent / place)))
         for name, place in places.items()
     }
+    if changed := adapted_since(path):
+        raise UserError(
+            f"{', '.join(changed)}: adapted or rolled back since {path.parent} was combined; "
+            "combine it again by the command that made it, or roll back"
+        )
     if meta["combine"] == _CHOOSE:
         return FittedChoice(members, meta["seeds"], meta["chosen"])
     training = path.parent / "training_scores.csv"

@@ -79,6 +79,24 @@ def features_of(
     return _cut(detector, training, report), _cut(detector, test, report)
 
 
+def features_of_new(
+    detector: Detector, clips: Sequence[Clip], what: str, options: FeatureOptions
+) -> Features:
+    """Features of recordings that come after a run, computed and cut as its own.
+
+    Args:
+        detector: the system, with the run's configuration.
+        clips: the recordings.
+        what: they are, for the progress bar.
+        options: of the computation.
+
+    Raises:
+        UserError: as in `compute_features`.
+    """
+    table = _features_of(detector, clips, what, options)
+    return _cut(detector, table, options.reporter.line)
+
+
 def _report_known(training: Features, test: Features, report: Callable[[str], None]) -> None:
     """Says which test clips are training clips: their scores say nothing about others."""
     if not (isinstance(training, FeatureSet) and isinstance(test, FeatureSet)):

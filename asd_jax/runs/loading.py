@@ -7,6 +7,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.ensemble import load_members
+from asd_jax.runs.versions import model_of
 from asd_jax.runtime.arguments import check_path
 
 
@@ -23,4 +24,4 @@ def load(path: os.PathLike | str) -> FittedDetector | FittedEnsemble | FittedCho
     read_config(run_dir.config)
     if run_dir.ensemble.is_file():
         return load_members(run_dir.ensemble, load)
-    return FittedDetector.load(run_dir.model)
+    return FittedDetector.load(model_of(run_dir))

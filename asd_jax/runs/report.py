@@ -37,6 +37,7 @@ from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.origin import SYNTHETIC, Comparison, compare
 from asd_jax.runs.same_score import published_of
 from asd_jax.runs.standing import Standing, standing_of
+from asd_jax.runs.versions import current_version, is_settled, settle
 from asd_jax.runtime.files import atomic_write
 
 
@@ -302,6 +303,15 @@ def finished_run(path: os.PathLike | str) -> tuple[RunDirectory, dict, dict]:
     """Paths, configuration and data description of a finished run; UserError if unfinished."""
     run_dir = RunDirectory(path)
     stored = read_config(run_dir.config)
+    if not is_settled(run_dir):  # interrupted between two versions
+        with run_dir.lock():
+            settle(run_dir)
+    if not run_dir.finished and (number := current_version(run_dir)):
+        raise UserError(
+            f"{path} was adapted (version {number}), and its test clips are not scored since; the "
+            "command that made the run scores them, `asd-jax adapt --rollback` has the version "
+            "before back with its results"
+        )
     if not run_dir.finished:
         raise UserError(f"{path} has no results yet; continue with the command that began it")
     return run_dir, stored, run_dir.read_data()

@@ -28,6 +28,7 @@ from asd_jax.runs.evaluating import complete, score_and_evaluate
 from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.labelled import truth_of
 from asd_jax.runs.training import fit_run
+from asd_jax.runs.versions import current_version, settle
 from asd_jax.runtime import distributed
 from asd_jax.runtime.cores import set_up
 from asd_jax.runtime.progress import Reporter
@@ -116,9 +117,20 @@ def run_system(
     with run_dir.lock(reporter.line) if distributed.is_primary() else contextlib.nullcontext():
         if distributed.is_primary():
             run_dir.check(config)
+            _settled_version(run_dir, reporter)
         heard = hear(found, reporter, None if distributed.several() else ahead)
         begun = begin(found, heard, run_dir, reporter, ahead)
         finish(found, heard, begun, reporter, ahead)
+
+
+def _settled_version(run_dir: RunDirectory, reporter: Reporter) -> None:
+    """Ends what an interrupted `adapt` left, and says whose test scores are missing."""
+    settle(run_dir)
+    if (number := current_version(run_dir)) and not run_dir.finished:
+        reporter.line(
+            f"{run_dir.path} was adapted (version {number}); its test clips are scored by "
+            "the adapted system, which also knows normal clips beside the training clips"
+        )
 
 
 def find(

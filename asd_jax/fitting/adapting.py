@@ -1,0 +1,341 @@
+"""Adapting a fitted system to more normal clips, without those that it was fitted to.
+
+Systems without training keep a vector of every clip, so that they are fitted again to all vectors:
+what comes out is the fit to all clips. Networks keep their weights and what they compare with; the
+new clips, which they have not seen, join the scores that thresholds and p-values are by.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asd_jax.data.clips import HELD_OUT, NORMAL, Clip
+from asd_jax.data.identity import UNREADABLE
+from asd_jax.data.supplemental import NOISE, SPLIT
+from asd_jax.detectors.banked import BankedConfig
+from asd_jax.detectors.base import TrainingClips
+from asd_jax.detectors.untrained import OF_SUPPLEMENTAL
+from asd_jax.errors import UserError
+from asd_jax.evaluation.results import TrainingRow
+from asd_jax.evaluation.row_table import RowTable
+from asd_jax.features.batches import table_clips
+from asd_jax.features.table import ArrayFeatures, Features
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.fitting import stack
+from asd_jax.fitting.history import History, KnownClip, KnownClips, known_clips, levels_of
+from asd_jax.fitting.layout import Group
+from asd_jax.fitting.lengths import FRAMES
+from asd_jax.fitting.normal import with_more_normal
+from asd_jax.fitting.pooled import pool_clips, pool_program
+from asd_jax.fitting.scores import training_rows
+from asd_jax.fitting.thresholds import with_thresholds
+from asd_jax.runtime.progress import Reporter
+from asd_jax.scoring.thinning import thinned
+
+# Clips that a network has not seen from which on they alone set its threshold.
+FEWEST = 10
+
+
+class Adapted(NamedTuple):
+    """A system adapted to more clips.
+
+    Attributes:
+        fitted: the system.
+        rows: scores of all clips that it knows, as of training_scores.csv.
+    """
+
+    fitted: FittedDetector
+    rows: RowTable[TrainingRow]
+
+
+def adapt_clips(
+    fitted: FittedDetector,
+    features: Features,
+    rows: RowTable[TrainingRow] | None,
+    reporter: Reporter,
+    *,
+    max_bank: int | None = None,
+) -> Adapted:
+    """Adapts a system to more normal clips.
+
+    Args:
+        fitted: the system, with thresholds.
+        features: of the clips, of machines and sections that were fitted, none of them known.
+        rows: of training_scores.csv; None for those that the system itself has.
+        reporter: shows progress, and lines about thresholds.
+        max_bank: vectors that a system of nearest neighbours keeps of each machine or section.
+
+    Raises:
+        UserError: the system cannot learn from these clips, or has no bank to bound.
+    """
+    detector = fitted.detector
+    trains = detector.config.detector.trains
+    if max_bank is not None and (trains or not isinstance(detector.config.detector, BankedConfig)):
+        raise UserError(
+            f"max_bank bounds the vectors that mel_knn and spectrum_knn compare with, and "
+            f"{detector.config.detector.name} has no such bank; leave it out"
+        )
+    if fitted.history is None:
+        fitted = dataclasses.replace(fitted, history=_history_of(fitted, rows))
+    assert fitted.history is not None
+    if trains:
+        features = features.with_clips(features.clips.replace(split=HELD_OUT))
+    by = ("machine", "section") if detector.scope == "section" else ("machine",)
+    new = {(*place, "")[:2]: own for place, own in features.clips.groups(*by).items()}
+    dropped: dict[Group, np.ndarray] = {}
+    if trains:
+        before = fitted
+        known = rows if rows is not None else _rows_of_reference(fitted)
+        rows = _rows_of_network(fitted, features, new, known, reporter)
+    else:
+        before, dropped = _refitted(fitted, features, new, max_bank, reporter)
+        rows = None
+    adapted = with_more_normal(before, features, new, dropped)
+    adapted = dataclasses.replace(adapted, history=_with_more(fitted, features, new, dropped))
+    if rows is None:
+        rows = _rows_of_fit(adapted)
+    with_new = with_thresholds(adapted, rows, reporter)
+    # Machines without rows, of a system that came without any, keep what they have.
+    thresholds = np.where(np.isnan(with_new.thresholds), fitted.thresholds, with_new.thresholds)
+    of_groups = {**fitted.group_thresholds, **with_new.group_thresholds}
+    return Adapted(
+        dataclasses.replace(with_new, thresholds=thresholds, group_thresholds=of_groups), rows
+    )
+
+
+def _history_of(fitted: FittedDetector, rows: RowTable[TrainingRow] | None) -> History:
+    """What the scores of the training clips tell of them, of a system of an earlier version."""
+    name = fitted.config.detector.name
+    if rows is None:
+        raise UserError(f"{name} was fitted by an earlier version that kept less; fit it again")
+    if getattr(fitted.config.detector, "states", "") == "attributes":
+        raise UserError(
+            f"{name} was fitted by an earlier version that did not keep its clips' attributes, "
+            "which detector.states=attributes needs; run it again into another --out_dir"
+        )
+    known: dict[Group, list[KnownClip]] = {}
+    for model in fitted.models:
+        known.setdefault((model.machine, model.section), [])
+    for row in rows:
+        group = (row.machine, row.section) if row.by_section else (row.machine, "")
+        if group in known and row.seed == fitted.config.seeds[0]:
+            held_out = fitted.config.detector.trains and row.unseen
+            clip = Clip(row.machine, row.section, HELD_OUT if held_out else "train", "", "")
+            clip = dataclasses.replace(clip, domain=row.domain, group=row.group)
+            known[group].append(KnownClip.of(clip, UNREADABLE))
+    nothing = np.zeros((0, 3, 0), np.float16)
+    return History(
+        {group: KnownClips(tuple(own), np.zeros(0, int), nothing) for group, own in known.items()}
+    )
+
+
+def _with_more(
+    fitted: FittedDetector,
+    features: Features,
+    new: dict[Group, np.ndarray],
+    dropped: dict[Group, np.ndarray],
+) -> History:
+    """What the system knows with the new clips, and without those that left its bank."""
+    assert fitted.history is not None
+    known = dict(fitted.history.known)
+    version = fitted.history.version + 1
+    for group, own in new.items():
+        more = [*known_clips(features, own, version)]
+        both = known[group].with_more(more, levels_of(fitted, features, own))
+        known[group] = both.without(dropped[group]) if group in dropped else both
+    return History(known)
+
+
+def _refitted(
+    fitted: FittedDetector,
+    features: Features,
+    new: dict[Group, np.ndarray],
+    max_bank: int | None,
+    reporter: Reporter,
+) -> tuple[FittedDetector, dict[Group, np.ndarray]]:
+    """A system without training, fitted to all vectors; and masks of those that it drops."""
+    detector, before = fitted.detector, fitted.calibration
+    program = functools.partial(pool_program(detector, "pool"), {})
+    calibrations, dropped, clips_of = [], {}, []
+    frames = np.array(before[FRAMES]) if FRAMES in before else None
+    reporter.start("calibrating", len(fitted.models))
+    for m, model in enumerate(fitted.models):
+        group = (model.machine, model.section)
+        stored = _stored(before, m)
+        clips = _fitted_clips(fitted, group)
+        if len(clips) != len(stored["vectors"]):
+            raise UserError(
+                f"{model.name}: it could not be fitted before, so nothing was kept of its "
+                "clips; run it again on all of them"
+            )
+        if group in new:
+            pooled = pool_clips(detector, program, table_clips(features, new[group]))
+            vectors = np.stack([*stored["vectors"], *(value[0] for _, value in pooled)])
+            clips += [features.clips[row] for row in new[group].tolist()]
+            if max_bank is not None and len(vectors) > max_bank:
+                kept = _thinned(detector.config.detector, vectors, clips, max_bank)
+                dropped[group] = ~kept
+                clips = [clip for clip, stays in zip(clips, kept, strict=True) if stays]
+                reporter.line(f"{model.name}: {(~kept).sum()} of {len(kept)} clips leave the bank")
+                vectors = vectors[kept]
+            stored = detector.calibrate(_learned(clips, vectors, stored))
+            if frames is not None:
+                counts = np.append(features.n_frames[new[group]], frames[m])
+                frames[m] = counts.min(), counts.max()
+        calibrations.append(stored)
+        clips_of.append(clips)
+        reporter.advance(m + 1)
+    reporter.stop()
+    # A model without a calibration, which was reported when it was fitted, has no vectors.
+    stacked = {name: stack(*[each[name] for each in calibrations]) for name in calibrations[0]}
+    calibration = detector.calibrate_fleet(stacked, [], None)
+    for line in detector.notes(calibration, clips_of):
+        reporter.line(line)
+    if frames is not None:
+        calibration[FRAMES] = frames
+    return dataclasses.replace(fitted, calibration=calibration), dropped
+
+
+def _stored(calibration: Any, model: int) -> dict[str, np.ndarray]:
+    """What `Untrained.calibrate` gave of a model, without padding."""
+    there = np.isfinite(calibration["state"][model])
+    stored = {name: calibration[name][model][there] for name in ("vectors", "state", "group")}
+    if calibration.keys() >= OF_SUPPLEMENTAL:
+        there = np.isfinite(calibration["is_noise"][model])
+        stored |= {name: calibration[name][model][there] for name in OF_SUPPLEMENTAL}
+    return stored
+
+
+def _learned(
+    clips: Sequence[Clip], vectors: np.ndarray, stored: dict[str, np.ndarray]
+) -> TrainingClips:
+    """Clips with their vectors, and the supplemental ones that are kept beside them."""
+    also = [
+        Clip(clips[0].machine, "", SPLIT, NOISE if noise else "machine", "")
+        for noise in stored.get("is_noise", ())
+    ]
+    every = [*vectors, *stored.get("supplemental", ())]
+    return TrainingClips([*clips, *also], lambda chosen: (every[i] for i in chosen.tolist()))
+
+
+def _thinned(config: Any, vectors: np.ndarray, clips: Sequence[Clip], most: int) -> np.ndarray:
+    """Mask of the vectors that stay in a bank."""
+    if config.metric == "cosine":
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
+    return thinned(vectors, np.array([clip.domain == "target" for clip in clips]), most)
+
+
+def _fitted_clips(fitted: FittedDetector, group: Group) -> list[Clip]:
+    """The clips that a system without training is fitted to, in the order of its vectors."""
+    assert fitted.history is not None
+    machine, section = group
+    known = fitted.history.known[group].clips
+    names: Sequence[str] = [""] * len(known)
+    if fitted.normal is not None:
+        names = fitted.normal.clips[group].names
+    return [
+        Clip(
+            *(machine, section, "train", name, ""),
+            domain=clip.domain,
+            label=NORMAL,
+            attributes=clip.attributes,
+            group=clip.group,
+            start=clip.start,
+        )
+        for clip, name in zip(known, names, strict=True)
+    ]
+
+
+def _rows_of_fit(fitted: FittedDetector) -> RowTable[TrainingRow]:
+    """The scores that a system without training has of its own clips."""
+    tables = []
+    for model in fitted.models:
+        group = (model.machine, model.section)
+        clips = ArrayFeatures(_fitted_clips(fitted, group), [])
+        count = len(clips.clips)
+        tables.append(training_rows(fitted, clips, group, np.arange(count), 1, 1))
+    return RowTable.concatenate(tables, TrainingRow)
+
+
+def _rows_of_reference(fitted: FittedDetector) -> RowTable[TrainingRow]:
+    """The scores of clips that a network has not seen, without their names."""
+    rows = []
+    for m, model in enumerate(fitted.models if fitted.reference else ()):
+        if model.repeat:
+            continue
+        scores, groups = (fitted.reference[name][m] for name in ("scores", "groups"))
+        for score, group in zip(scores.tolist(), groups.tolist(), strict=True):
+            if not np.isnan(score):
+                facts = (model.machine, model.section, "", model.seed, "", score, 1, 1)
+                by_section = int(fitted.detector.scope == "section")
+                rows.append(TrainingRow(*facts, group=f"group {group}", by_section=by_section))
+    return RowTable.of(rows, TrainingRow)
+
+
+def _rows_of_network(
+    fitted: FittedDetector,
+    features: Features,
+    new: dict[Group, np.ndarray],
+    known: RowTable[TrainingRow],
+    reporter: Reporter,
+) -> RowTable[TrainingRow]:
+    """The scores of the known clips and of new ones, of which each says what it is for.
+
+    Clips that a network has not seen set its threshold, once there are enough of them.
+    """
+    by_section = fitted.detector.scope == "section"
+    tables: list[Any] = []
+    rows = [*known]
+    reporter.start("scoring new clips", len(new))
+    for done, (group, own) in enumerate(new.items(), 1):
+        name = " ".join(filter(None, group))
+        scored = [*training_rows(fitted, features, group, own, 1, 1)]
+        if any(not np.isfinite(row.score) for row in scored):
+            raise UserError(f"{name}: its scores are no numbers, so it cannot be adapted")
+        of_group = (*group,) if by_section else group[:1]
+        mine = [i for i, row in enumerate(rows) if row[: len(of_group)] == of_group]
+        seed = fitted.config.seeds[0]
+        unseen = [i for i in mine if rows[i].unseen and rows[i].seed == seed]
+        setting = any(rows[i].sets_threshold for i in unseen)
+        count = len(unseen) + len(own)
+        if setting or count >= FEWEST or not mine:
+            for i in mine:
+                rows[i] = rows[i]._replace(sets_threshold=rows[i].unseen)
+            if not setting:
+                reporter.line(
+                    f"{name}: thresholds and p-values are now by {count} clips that no model "
+                    "learned from"
+                )
+        else:
+            scored = [row._replace(sets_threshold=0) for row in scored]
+            reporter.line(
+                f"{name}: {count} new clips are too few for a threshold, which stays as it is; "
+                f"from {FEWEST} on they set it"
+            )
+        tables.append(RowTable.of(scored, TrainingRow))
+        reporter.advance(done)
+    reporter.stop()
+    return RowTable.concatenate([RowTable.of(rows, TrainingRow), *tables], TrainingRow)
+
+
+def not_known(fitted: FittedDetector, features: Features) -> np.ndarray:
+    """Rows of the clips that a system does not know, of copies the first.
+
+    Args:
+        fitted: the system.
+        features: of clips.
+    """
+    known = {clip.key for own in _known(fitted) for clip in own.clips}
+    rows = []
+    for row, clip in enumerate(known_clips(features, np.arange(len(features.clips)))):
+        if clip.key not in known:
+            known.add(clip.key)
+            rows.append(row)
+    return np.array(rows, int)
+
+
+def _known(fitted: FittedDetector) -> Sequence[KnownClips]:
+    return () if fitted.history is None else [*fitted.history.known.values()]

@@ -1,0 +1,87 @@
+"""Names recordings that cannot be of the set-up that a system was fitted to."""
+
+import functools
+from collections.abc import Sequence
+
+from asd_jax.detectors.cells import band_hz
+from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.history import BandMeter
+from asd_jax.fitting.layout import Group
+from asd_jax.scoring.set_up import SetUp
+
+_FEWEST_CLIPS = 5  # that a set-up is known by
+
+
+class SetUpCheck:
+    """Checks recordings as they are scored; see `asd_jax.scoring.set_up.SetUp.problem`.
+
+    Args:
+        fitted: the system. One that hears waveforms, and one of an earlier version, checks nothing.
+
+    Examples:
+        >>> check = SetUpCheck(fitted)  # doctest: +SKIP
+        >>> meter = check.meter(("fan", "00"), 0)  # doctest: +SKIP
+        >>> meter.add(frames)  # (frames, bands), block by block  # doctest: +SKIP
+        >>> check.lines(["new.wav"])  # doctest: +SKIP
+        ['fan 00: 1 of 1 recordings cannot be of the set-up of training, first new.wav: …']
+    """
+
+    def __init__(self, fitted: FittedDetector):
+        self._fitted = fitted
+        self._meters: list[tuple[Group, int, BandMeter]] = []
+
+    def meter(self, group: Group, index: int) -> BandMeter | None:
+        """What measures a recording.
+
+        Args:
+            group: its machine and section, from `Fitted.resolve`.
+            index: its place among the recordings, of which several may be clips of one.
+
+        Returns:
+            To be given the recording's frames; None where it cannot be checked.
+        """
+        if self.set_up(group) is None:
+            return None
+        self._meters.append((group, index, BandMeter()))
+        return self._meters[-1][2]
+
+    def set_up(self, group: Group) -> SetUp | None:
+        """The set-up of a machine and section; None where it is not known."""
+        machine, section = group
+        by_section = self._fitted.detector.scope == "section"
+        return _set_up_of(self._fitted, (machine, section if by_section else ""))
+
+    def lines(self, files: Sequence[str]) -> list[str]:
+        """A line on the recordings of each machine that cannot be of its set-up.
+
+        Args:
+            files: names of all recordings.
+        """
+        found: dict[tuple[Group, str], list[int]] = {}
+        counts: dict[Group, set[int]] = {}
+        for group, index, meter in self._meters:
+            counts.setdefault(group, set()).add(index)
+            set_up = self.set_up(group)
+            problem = set_up.problem(meter.levels()) if set_up and meter.n_frames else ""
+            if problem:
+                # Levels differ from one to the next; the first one's stands for all.
+                kind = problem.split(" dB ")[-1]
+                known = next((key for key in found if key[1].endswith(kind)), (group, problem))
+                found.setdefault(known if known[0] == group else (group, problem), []).append(index)
+        return [
+            f"{' '.join(filter(None, group))}: {len({*own})} of {len(counts[group])} recordings "
+            f"cannot be of the set-up of training, first {files[own[0]]}: {problem}; their scores "
+            "say little of the machine, and `asd-jax report --drift` compares them with training"
+            for (group, problem), own in found.items()
+        ]
+
+
+@functools.lru_cache(maxsize=256)
+def _set_up_of(fitted: FittedDetector, group: Group) -> SetUp | None:
+    history = fitted.history
+    known = None if history is None else history.known.get(group)
+    if known is None or len(known.levels) < _FEWEST_CLIPS:
+        return None
+    if fitted.config.detector.hears_waveforms:
+        return None
+    return SetUp.of(known.levels, band_hz(fitted.detector.front_end))
