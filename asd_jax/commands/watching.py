@@ -1,6 +1,5 @@
 """The command `watch`: scores streams of sound as they come, and tells of alarms."""
 
-import sys
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -138,11 +137,10 @@ def _watch(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     from asd_jax.deploy.watch import watching
     from asd_jax.runs.loading import load
     from asd_jax.runtime.interruption import stop_signals, stopped_line
+    from asd_jax.runtime.progress import Reporter
     from asd_jax.runtime.text_tables import terminal_width
 
-    def report(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
+    report = Reporter().line  # whoever reads standard error may end before the watch does
     prepare_jax(values.cache_dir, values.cores)
     fitted = load(values.run_dir)
     settings = _settings(values, fitted)

@@ -110,6 +110,7 @@ class PcmSource:
         window: seconds of a window.
         hop: seconds from one window's begin to the next one's.
         position: where the stream goes on, from `Window.position`; None at its begin.
+        once: whether a pipe ends with its first writer, too.
         report: called with a line when the writer has ended, and when there is another one.
     """
 
@@ -121,12 +122,15 @@ class PcmSource:
         window: float,
         hop: float,
         position: dict | None = None,
+        *,
+        once: bool = False,
         report: Callable[[str], None] = print,
     ):
         self.name, self.ended = name, False
         self._path, self._settings, self._report = path, settings, report
         rate = settings.sample_rate
         self._window, self._hop = max(1, round(window * rate)), max(1, round(hop * rate))
+        self._ends = once or path == STANDARD_INPUT
         self._base = int((position or {}).get("samples", 0))  # before this writer's
         self._cutter = Cutter(self._window, self._hop)
         self._rest = b""  # of a frame that is not whole
@@ -205,7 +209,7 @@ class PcmSource:
         self._base += self._cutter.n_samples
         self._cutter, self._rest = Cutter(self._window, self._hop), b""
         self._connected = False
-        if self._path == STANDARD_INPUT:
+        if self._ends:
             self.ended = True
         elif not self._said:
             self._said = True

@@ -39,7 +39,8 @@ class WatchSettings:
             default.
         settle: seconds for which a recording must not have changed.
         give_up: seconds after which one that is still incomplete is left out.
-        once: whether to end when all recordings that are there are done.
+        once: whether to end when all recordings that are there are done, and pipes with their
+            first writers.
         on_alarm: command of the shell that gets alarms on its standard input; "" for none.
         alarm_url: URL to which alarms are posted; "" for none.
         alarm_timeout: seconds that the command, or an answer of the URL, may take.
@@ -186,7 +187,16 @@ def _source(
     position = None if known is None else known.position
     window, hop = settings.window, settings.hop_seconds
     if stream.pcm is not None:
-        return PcmSource(stream.name, stream.path, stream.pcm, window, hop, position, report=report)
+        return PcmSource(
+            stream.name,
+            stream.path,
+            stream.pcm,
+            window,
+            hop,
+            position,
+            once=settings.once,
+            report=report,
+        )
     if known is None and not Path(stream.path).is_dir():
         raise UserError(f"stream {stream.name}: no folder {stream.path}")
     return FolderSource(
