@@ -79,7 +79,7 @@ def _serve(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     prepare_jax(values.cache_dir, values.cores)
     fitted = pipeline.load(values.run_dir)
     with server.listen(values.host, values.port) as own:
-        stopped = server.serve(
+        ended = server.serve(
             fitted,
             Path(values.run_dir).resolve().name,
             own,
@@ -93,10 +93,8 @@ def _serve(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             token=token,
             access_log=values.access_log,
         )
-    line = "asd-jax: stopped; everything that was received is answered"
-    if stopped is None:  # a program is still computed, for which Python's end would wait
-        end(line, 0)
-    server.log_line(f"stopped by {stopped.name}; everything that was received is answered")
+    if not ended:  # a program is still compiled, for which Python's end would wait
+        end("", 0)
 
 
 SERVE = Command(

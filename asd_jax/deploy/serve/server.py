@@ -27,12 +27,12 @@ from asd_jax.deploy.serve.warm_up import warm_up
 from asd_jax.errors import UserError
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.runtime.interruption import handled_by
-from asd_jax.runtime.progress import Reporter
 
 TOKEN_VARIABLE = "ASD_JAX_TOKEN"
 _LEAST_TOKEN = 16
 _SPARE = 64  # connections beside those whose recordings are here, as of health checks
 _LAST_SECONDS = 5.0  # for threads to end
+_SAY_SECONDS = 10.0  # between lines of progress
 
 
 def is_loopback(host: str) -> bool:
@@ -104,8 +104,8 @@ def serve(
     *,
     token: str | None = None,
     access_log: bool = True,
-) -> signal.Signals | None:
-    """Serves until a signal asks to stop; everything that was received is answered.
+) -> bool:
+    """Serves until a signal asks to stop, and everything that was received is answered.
 
     Args:
         fitted: the fitted system of a run.
@@ -116,10 +116,10 @@ def serve(
         access_log: whether the log has a line for each request.
 
     Returns:
-        The signal; None where threads of the programs are still at work after it.
+        Whether all threads have ended; Python's own end would wait for one that compiles.
 
     Raises:
-        UserError: the run cannot score.
+        UserError: the run cannot score; or a second signal asked to stop at once.
     """
     with tempfile.TemporaryDirectory(prefix="asd-jax-serve-") as folder:
         service = Service(fitted, run, folder, limits, log_line)
@@ -132,14 +132,20 @@ def serve(
 
         host, port = own.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        reporter = Reporter(every=5.0)
-        reporter.line(f"serving {run} on {address}; compiling …")
-        begin = time.perf_counter()
+        say(f"serving {run} on {address}; compiling …")
 
         def first() -> None:
-            count = warm_up(fitted)
+            begin = said = time.perf_counter()
+
+            def progress(done: int, total: int) -> None:
+                nonlocal said
+                if time.perf_counter() - said > _SAY_SECONDS:
+                    said = time.perf_counter()
+                    say(f"compiling {done}/{total}")
+
+            count = warm_up(fitted, progress)
             seconds = time.perf_counter() - begin
-            reporter.line(f"ready after {seconds:.1f} s, programs of {count} kinds of batches")
+            say(f"ready after {seconds:.1f} s, programs of {count} kinds of batches")
 
         service.start(first, failed)
         ended = False
@@ -149,7 +155,13 @@ def serve(
             ended = service.close(_LAST_SECONDS)
         if failures:
             raise failures[0]
-        return server.stopped if ended else None
+        if server.force_exit:
+            raise UserError(
+                f"stopped at once by {server.stopped.name}; not everything is answered",
+                exit_status=128 + server.stopped,
+            )
+        log_line(f"stopped by {server.stopped.name}; everything that was received is answered")
+        return ended
 
 
 class Server(uvicorn.Server):
@@ -161,6 +173,7 @@ class Server(uvicorn.Server):
 
     stopped: signal.Signals = signal.SIGTERM
     should_exit: bool
+    force_exit: bool
     stop: Callable[[], None]
 
     @contextlib.contextmanager
@@ -171,10 +184,8 @@ class Server(uvicorn.Server):
             return
 
         def handle(number: int, frame: FrameType | None) -> None:
-            if self.should_exit:  # whoever asks twice means it
-                self.force_exit = True
-                return
             self.stopped = signal.Signals(number)
+            self.force_exit = self.should_exit  # whoever asks twice means it
             self.should_exit = True
             self.stop()
 
@@ -234,12 +245,13 @@ def _plain_errors() -> None:
 
 
 def log_line(text: str) -> None:
-    """Writes a line on standard error, with the time; characters that steer terminals are named.
-
-    Nobody may be reading: then the service goes on.
-    """
+    """Writes a line with the time; characters that steer terminals are written out."""
     text = " ".join(text.split())
     text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    say(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}")
+
+
+def say(text: str) -> None:
+    """Writes a line on standard error; nobody may be reading, then the service goes on."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"{now} {text}", file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
