@@ -12,6 +12,7 @@ EXTRAS = {
     "h5py": "hdf5",
     "pooch": "download",
     "requests": "download",
+    "tensorboardX": "tensorboard",
 }
 
 
