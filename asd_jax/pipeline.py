@@ -37,6 +37,7 @@ from asd_jax.runs.plan import plan_run
 from asd_jax.runs.report import table
 from asd_jax.runs.sweep import SweepResult, of_variant, run_variants
 from asd_jax.runs.system import RunOptions, run_system
+from asd_jax.runs.tensorboard import check_tensorboard
 from asd_jax.runs.together import programs_of
 from asd_jax.runs.versions import adapted_since
 from asd_jax.runtime import distributed
@@ -55,6 +56,7 @@ def run(
     cache_dir: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
     verify: bool = False,
+    tensorboard: bool = False,
     reporter: Reporter | None = None,
     width: int | None = None,
 ) -> RunResult:
@@ -77,6 +79,8 @@ def run(
             clips included, or "skip" it with a line.
         verify: whether to read every recording again, even one whose size, times and inode have
             not changed since it was read.
+        tensorboard: whether to write TensorBoard's event files, in the folder `tensorboard` of the
+            run directory, as the training goes on; needs the extra of that name.
         reporter: shows progress and hears of each epoch, see `asd_jax.Reporter`.
         width: columns of the terminal that the table is to fit; any by default.
 
@@ -88,14 +92,22 @@ def run(
     """
     _check_config(config)
     options = _options(
-        data_dir, out_dir, ground_truth, members_dir, cache_dir, on_bad_clip, verify, reporter
+        data_dir,
+        out_dir,
+        ground_truth,
+        members_dir,
+        cache_dir,
+        on_bad_clip,
+        verify,
+        tensorboard,
+        reporter,
     )
     reporter = reporter or Reporter()
     if config.data.subset == BOTH:
         return run_both(
             run, _check_run, config, data_dir, out_dir, reporter, ground_truth=ground_truth,
             members_dir=members_dir, cache_dir=cache_dir, on_bad_clip=on_bad_clip, verify=verify,
-            width=width,
+            tensorboard=tensorboard, width=width,
         )  # fmt: skip
     run_dir = RunDirectory(out_dir)
     if isinstance(config, MembersConfig):
@@ -172,6 +184,7 @@ def sweep(
     cache_dir: os.PathLike | str | None = None,
     on_bad_clip: str = "stop",
     verify: bool = False,
+    tensorboard: bool = False,
     reporter: Reporter | None = None,
     width: int | None = None,
 ) -> SweepResult:
@@ -190,6 +203,7 @@ def sweep(
         cache_dir: as of `run`.
         on_bad_clip: as of `run`.
         verify: as of `run`.
+        tensorboard: as of `run`.
         reporter: as of `run`.
         width: as of `run`.
 
@@ -203,7 +217,15 @@ def sweep(
     if not all(variant.name for variant in variants) or not variants:
         raise UserError("no key has several values; asd_jax.run takes one configuration")
     options = _options(
-        data_dir, out_dir, ground_truth, members_dir, cache_dir, on_bad_clip, verify, reporter
+        data_dir,
+        out_dir,
+        ground_truth,
+        members_dir,
+        cache_dir,
+        on_bad_clip,
+        verify,
+        tensorboard,
+        reporter,
     )
     return run_variants(
         *(run, _check_run, variants, data_dir, out_dir, options, reporter or Reporter()),
@@ -333,6 +355,7 @@ def _options(
     cache_dir: Any,
     on_bad_clip: Any,
     verify: Any,
+    tensorboard: Any,
     reporter: Any,
 ) -> RunOptions:
     """The options of a run; UserError where an argument is of another type."""
@@ -343,8 +366,11 @@ def _options(
     check_path("cache_dir", cache_dir, optional=True)
     check_choice("on_bad_clip", on_bad_clip, ("stop", "skip"))
     check("verify", verify, (bool,), "True or False")
+    check("tensorboard", tensorboard, (bool,), "True or False")
     check_reporter(reporter)
-    return RunOptions(ground_truth, cache_dir, on_bad_clip, verify)
+    if tensorboard:
+        check_tensorboard()
+    return RunOptions(ground_truth, cache_dir, on_bad_clip, verify, tensorboard)
 
 
 def _check_source(data_dir: Any) -> None:

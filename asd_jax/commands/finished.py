@@ -189,6 +189,12 @@ def _define_report(values: flags.FlagValues) -> None:
     define_ground_truth(values)
     define_drift(values)
     define_on_bad_clip(values)
+    flags.DEFINE_bool(
+        "tensorboard",
+        False,
+        "also write TensorBoard's event files, into the folder `tensorboard` of each run directory",
+        flag_values=values,
+    )
     define_format(values, for_papers=True)
 
 
@@ -202,7 +208,13 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
     from asd_jax.runs.sweep_table import is_sweep, sweep_table, variant_dirs
     from asd_jax.runtime.text_tables import terminal_width
 
+<<<<<<< HEAD
     given = values["run_dir"]
+=======
+    given: Any = values["run_dir"]
+    if values.tensorboard:
+        _write_events(given.value)
+>>>>>>> workE
     plain = values.format == "table" and values.ground_truth is None
     if plain and values.false_alarms is None and [*map(is_sweep, given.value)] == [True]:
         print(sweep_table(given.value[0], terminal_width()))
@@ -239,6 +251,19 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
         print_csv(MetricRecord._fields, [record._asdict() for record in records])
     else:
         print_json({"results": [record._asdict() for record in records], "notes": notes})
+
+
+def _write_events(paths: "Sequence[str]") -> None:
+    """Writes event files of runs, those of sweeps and of both sets included."""
+    from asd_jax.runs.both_sets import by_set
+    from asd_jax.runs.directory import RunDirectory
+    from asd_jax.runs.sweep_table import is_sweep, variant_dirs
+    from asd_jax.runs.tensorboard import write_events
+
+    for path in paths:
+        inside = variant_dirs(path) if is_sweep(path) else sum(by_set([path]).values(), [])
+        for run in inside:
+            print(f"{write_events(RunDirectory(run))} has event files", file=sys.stderr)
 
 
 def _print_for_papers(runs: "Mapping[str, Sequence[str]]", style: str) -> None:

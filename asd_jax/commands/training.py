@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _ALIKE = ("on_bad_clip", "verify")
 
 
+# Those that a sweep hands on to its runs.
+_OF_RUNS = ("members_dir", "cache_dir", "verify", "tensorboard")
+
+
 def _define_run(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "config",
@@ -60,6 +64,12 @@ def _define_run(values: flags.FlagValues) -> None:
         "verify",
         False,
         "read every recording again, even one whose size, times and inode have not changed",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "tensorboard",
+        False,
+        "write TensorBoard's event files into the folder `tensorboard` of the run directory",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -153,6 +163,7 @@ def _run(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) 
         cache_dir=values.cache_dir,
         on_bad_clip=values.on_bad_clip,
         verify=values.verify,
+        tensorboard=values.tensorboard,
         width=terminal_width(),
     )
     if result.table:
@@ -182,7 +193,7 @@ def _sweep(
         print(pipeline.dry_sweep(variants, source, **options))
         return
     assert source is not None
-    options |= {name: values[name].value for name in ("members_dir", "cache_dir", "verify")}
+    options |= {name: values[name].value for name in _OF_RUNS}
     print(pipeline.sweep(variants, source, values.out_dir, **options, width=terminal_width()))
 
 

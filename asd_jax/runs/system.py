@@ -27,6 +27,7 @@ from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.evaluating import complete, score_and_evaluate
 from asd_jax.runs.features import FeatureOptions, features_of
 from asd_jax.runs.labelled import truth_of
+from asd_jax.runs.tensorboard import write_events
 from asd_jax.runs.training import fit_run
 from asd_jax.runs.versions import current_version, settle
 from asd_jax.runtime import distributed
@@ -36,12 +37,13 @@ from asd_jax.training.trainer import check_fit
 
 
 class RunOptions(NamedTuple):
-    """Arguments of `pipeline.run` that concern recordings."""
+    """Arguments of `pipeline.run` that concern recordings, and the log."""
 
     ground_truth: os.PathLike | str | None = None
     cache_dir: os.PathLike | str | None = None
     on_bad_clip: str = "stop"
     verify: bool = False
+    tensorboard: bool = False
 
 
 class Found(NamedTuple):
@@ -244,11 +246,14 @@ def finish(
         assert begun.layout is not None  # as it has features to learn from
         programs = ahead.programs(begun.layout, reporter) if ahead else None
         fitted = fit_run(
-            found.detector, training, begun.layout, run_dir, reporter, programs, weights
+            *(found.detector, training, begun.layout, run_dir, reporter, programs, weights),
+            tensorboard=found.options.tensorboard,
         )
         score_and_evaluate(fitted, heard.test, run_dir, heard.data, used, found.truth, reporter)
     elif distributed.is_primary():
         complete(run_dir, used, found.truth, found.options.on_bad_clip, reporter)
+    if found.options.tensorboard and distributed.is_primary():
+        write_events(run_dir)
     reporter.line(f"results are in {run_dir.path}; {run_dir.report_html.name} shows them")
 
 

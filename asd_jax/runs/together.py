@@ -15,9 +15,9 @@ from asd_jax.config.variants import Variant, value_of
 from asd_jax.detectors import Detector, make_detector
 from asd_jax.errors import UserError
 from asd_jax.runs.both_sets import BOTH
-from asd_jax.runs.directory import Log, RunDirectory
+from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.system import Begun, Found, RunOptions, begin, find, finish, hear
-from asd_jax.runs.training import stopped_by
+from asd_jax.runs.training import RunLog, stopped_by
 from asd_jax.runtime.interruption import stop_signals
 from asd_jax.runtime.memory import needed_for, usable_memory
 from asd_jax.runtime.progress import Reporter
@@ -312,7 +312,7 @@ def _saved(
     trainings: Sequence[list[_Run]],
 ) -> Iterator[tuple[VariantCheckpoints, Callable[[Mapping[str, Any]], None]]]:
     """Checkpoints and log of the fleet, in each variant's own directory."""
-    logs: dict[str, list[Log]] = {}
+    logs: dict[str, list[RunLog]] = {}
     with contextlib.ExitStack() as stack:
         folders = [[Checkpoints(run.job.run_dir.checkpoints) for run in runs] for runs in trainings]
         for checkpoints in (each for own in folders for each in own):
@@ -322,7 +322,8 @@ def _saved(
             name = runs[0].job.variant.name
             for run in runs:
                 run.job.run_dir.write_environment()
-                logs.setdefault(name, []).append(run.job.run_dir.open_log(keep_epochs=kept))
+                tensorboard = run.found.options.tensorboard
+                logs.setdefault(name, []).append(RunLog(run.job.run_dir, kept, tensorboard))
                 stack.callback(logs[name][-1].close)
 
         def log(entry: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.scores import score_training
 from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runs.directory import RunDirectory
+from asd_jax.runs.tensorboard import Events
 from asd_jax.runtime import distributed
 from asd_jax.runtime.files import disk_errors
 from asd_jax.runtime.interruption import stop_signals
@@ -38,6 +39,7 @@ def fit_run(
     reporter: Reporter,
     programs: Programs | None = None,
     weights: Any = None,
+    tensorboard: bool = False,
 ) -> FittedDetector:
     """Loads the fitted detector with its thresholds, or computes the missing parts.
 
@@ -52,6 +54,7 @@ def fit_run(
         reporter: shows progress.
         programs: of the training, where they are compiled already.
         weights: of the networks, where they are trained already.
+        tensorboard: whether its event files grow with the log.
     """
     writes = distributed.is_primary()
 
@@ -67,7 +70,7 @@ def fit_run(
             fitted = fit_clips(detector, training, layout, reporter=reporter, weights=weights)
             fitted.save(run_dir.model)
         elif detector.config.detector.trains:
-            fitted = _train(detector, training, layout, run_dir, reporter, programs)
+            fitted = _train(detector, training, layout, run_dir, reporter, programs, tensorboard)
         else:
             fitted = _fit_untrained(detector, training, layout, run_dir, reporter)
     # A model that was trained anew after its loss, or imported, has no thresholds yet.
@@ -89,6 +92,7 @@ def _train(
     run_dir: RunDirectory,
     reporter: Reporter,
     programs: Programs | None,
+    tensorboard: bool,
 ) -> FittedDetector:
     """Continues training from the last checkpoint, and saves the model."""
     if not distributed.is_primary():
@@ -96,7 +100,7 @@ def _train(
             return fit_clips(detector, training, layout, should_stop=lambda: bool(received))
     run_dir.write_environment()
     checkpoints = Checkpoints(run_dir.checkpoints)
-    log = run_dir.open_log(keep_epochs=checkpoints.latest or 0)
+    log = RunLog(run_dir, checkpoints.latest or 0, tensorboard)
     try:
         with stop_signals() as received, stopped_by(received):
             fitted = fit_clips(
@@ -121,6 +125,32 @@ def _train(
             exit_status=128 + received[0],
         )
     return fitted
+
+
+class RunLog:
+    """The log of a run, which goes on after an epoch, and event files beside it if asked for.
+
+    Args:
+        run_dir: the run directory.
+        keep_epochs: epochs before.
+        tensorboard: whether TensorBoard's event files are written as well.
+    """
+
+    def __init__(self, run_dir: RunDirectory, keep_epochs: int, tensorboard: bool):
+        self._log = run_dir.open_log(keep_epochs=keep_epochs)
+        self._events = Events(run_dir) if tensorboard else None
+
+    def __call__(self, entry: Mapping[str, Any]) -> None:
+        """Adds an entry."""
+        self._log(entry)
+        if self._events:
+            self._events(entry)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._log.close()
+        if self._events:
+            self._events.close()
 
 
 def _fit_untrained(

@@ -21,6 +21,7 @@ EXTRAS = {
     "tensorflow": "tflite",
     "starlette": "serve",
     "uvicorn": "serve",
+    "tensorboardX": "tensorboard",
 }
 
 
