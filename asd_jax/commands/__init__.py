@@ -4,6 +4,7 @@ Each imports its modules when it runs, so that a wrong flag is reported at once.
 """
 
 from asd_jax.commands import (
+    acknowledging,
     adapting,
     completion,
     data,
@@ -35,6 +36,7 @@ COMMANDS = {
     "serve": serving.SERVE,
     "submission": submission.SUBMISSION,
     "export": exporting.EXPORT,
+    "acknowledge": acknowledging.ACKNOWLEDGE,
     "completion": completion.COMPLETION,
 }
 

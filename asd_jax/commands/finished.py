@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -208,13 +208,9 @@ def _report(values: flags.FlagValues, words: list[str], overrides: dict[str, str
     from asd_jax.runs.sweep_table import is_sweep, sweep_table, variant_dirs
     from asd_jax.runtime.text_tables import terminal_width
 
-<<<<<<< HEAD
-    given = values["run_dir"]
-=======
     given: Any = values["run_dir"]
     if values.tensorboard:
         _write_events(given.value)
->>>>>>> workE
     plain = values.format == "table" and values.ground_truth is None
     if plain and values.false_alarms is None and [*map(is_sweep, given.value)] == [True]:
         print(sweep_table(given.value[0], terminal_width()))

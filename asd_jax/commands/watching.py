@@ -100,6 +100,13 @@ def _define_alarms(values: flags.FlagValues) -> None:
         "larger rate, of the lower threshold at or below which windows end an alarm",
         _RATE,
     )
+    define_real(
+        values,
+        "alarms_a_month",
+        None,
+        "most false alarms of a machine in 30 days, for thresholds in place of the run's",
+        Between(0, 10**6, above=True),
+    )
     whole("need", "windows above the threshold, of the last --alarm_among, that make an alarm")
     whole("among", "windows that are looked at together")
     whole("lasting", "windows in succession for which that must hold")
@@ -145,7 +152,7 @@ def _watch(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     fitted = load(values.run_dir)
     settings = _settings(values, fitted)
     streams = _streams(values, words, named, fitted)
-    state_dir = values.state_dir or _default_state_dir(values.run_dir)
+    state_dir = values.state_dir or default_state_dir(values.run_dir)
     report(
         f"{len(streams)} stream{'s' * (len(streams) > 1)}, windows of {settings.window:g} s every "
         f"{settings.hop_seconds:g} s; state in {state_dir}"
@@ -204,6 +211,7 @@ def _settings(values: flags.FlagValues, fitted: "Fitted") -> "WatchSettings":
         rule,
         values.false_alarms,
         values.clear_false_alarms,
+        values.alarms_a_month,
         values.settle_seconds,
         values.give_up_seconds,
         values.once,
@@ -226,7 +234,7 @@ def _streams(
     return [stdin_stream(fitted, named)]
 
 
-def _default_state_dir(run_dir: str) -> str:
+def default_state_dir(run_dir: str) -> str:
     """The folder `watch` in the run directory, or beside a model's file."""
     import os
 

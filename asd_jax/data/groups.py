@@ -1,15 +1,20 @@
 """Groups of clips that were recorded together, and the clips that are kept apart from a fit."""
 
+import contextlib
 import dataclasses
 import hashlib
+import json
+import os
 import re
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.errors import UserError
 
+GROUP_FILE = "group.json"  # beside recordings that are one group, which it names
 PSEUDO = "pseudo"  # attribute of clips whose class is by their sound
 
 
@@ -49,6 +54,19 @@ def _group_of(clip: Clip, group: str) -> str:
             f"data.group={group}: {clip.path or clip.name} does not tell its group{known}"
         )
     return own
+
+
+def group_beside(path: os.PathLike | str) -> str:
+    """The name of the group of all recordings in a folder, by `GROUP_FILE` in it; "" without one.
+
+    Args:
+        path: of a recording.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads((Path(path).parent / GROUP_FILE).read_text(encoding="utf-8"))
+        if isinstance(known, dict) and isinstance(known.get("group"), str):
+            return known["group"]
+    return ""
 
 
 def group_numbers(clips: Sequence[Clip]) -> np.ndarray:

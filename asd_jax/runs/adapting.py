@@ -1,5 +1,6 @@
 """Adapts the system of a run to recordings of a normal machine, and back."""
 
+import dataclasses
 import datetime
 import os
 import shutil
@@ -12,7 +13,7 @@ import numpy as np
 from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.clips import ANOMALY, NORMAL, OWN, Clip, ClipTable
 from asd_jax.data.folders import is_recording, is_wav, walk
-from asd_jax.data.groups import with_groups
+from asd_jax.data.groups import group_beside, with_groups
 from asd_jax.data.identity import UNREADABLE, read_digest
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import read_training_csv, write_training_csv
@@ -232,10 +233,14 @@ def clips_of(
         if parsed is not None:
             facts = {"domain": parsed.domain, "attributes": parsed.attributes, "year": parsed.year}
             clip = Clip(**{**_fields(clip), **facts})
-        clips.append(clip)
+        clips.append(dataclasses.replace(clip, group=group_beside(path)))
     if not clips:
         raise UserError(f"--{flag}={folder}: no recording can be used")
-    return with_groups(ClipTable.of(clips), fitted.config.data.group)
+    of_group = [clip for clip in clips if clip.group]
+    alone = with_groups(
+        ClipTable.of(clip for clip in clips if not clip.group), fitted.config.data.group
+    )
+    return ClipTable.of([*alone, *of_group])
 
 
 def _fields(clip: Clip) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Decisions and alarms of streams: the record of each window, and the message of each alarm."""
 
+import functools
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from asd_jax.deploy.watch.windows import Window
 from asd_jax.evaluation.promises import rounded
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
+from asd_jax.scoring.alarm_promises import Cadence
 from asd_jax.scoring.alarms import AlarmRule, AlarmState, start, step
 from asd_jax.scoring.conformal import Reference, p_values
 
@@ -25,11 +27,13 @@ class Judged(NamedTuple):
     """What was decided about some windows.
 
     Attributes:
-        lines: a record of each window, as a line of JSON.
+        records: of each window.
+        lines: the records, as lines of JSON.
         messages: "id" and "body" of alarms that were raised or ended.
         sound: seconds that the streams went on by.
     """
 
+    records: list[Mapping[str, Any]]
     lines: list[bytes]
     messages: list[Mapping[str, Any]]
     sound: float
@@ -47,9 +51,12 @@ class Alarming:
             default.
         clear_false_alarms: rate of the lower threshold at or below which windows end an alarm;
             that of the alarm itself by default.
+        alarms_a_month: false alarms of a machine in 30 days, as of `Fitted.alarm_threshold`, in
+            place of `false_alarms`.
+        cadence: of the windows, for `alarms_a_month`.
 
     Raises:
-        UserError: a rate of false alarms cannot be promised.
+        UserError: a rate, or so few false alarms, cannot be promised.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class Alarming:
         *,
         false_alarms: float | None = None,
         clear_false_alarms: float | None = None,
+        alarms_a_month: float | None = None,
+        cadence: Cadence | None = None,
     ):
         self._rule = rule
         self._streams = {stream.name: stream for stream in streams}
@@ -70,18 +79,21 @@ class Alarming:
             group: fitted.group_reference(group, None) for group in groups
         }
 
-        def thresholds(rate: float | None) -> np.ndarray:
+        def of_streams(threshold: Callable[..., float]) -> np.ndarray:
             own = {
-                (machine, section): fitted.threshold(
-                    machine=machine, section=section or None, false_alarms=rate
-                )
+                (machine, section): threshold(machine=machine, section=section or None)
                 for machine, section in groups
             }
             return np.array([own[stream.group] for stream in streams], np.float64)
 
-        self.thresholds = thresholds(false_alarms)
-        lower = clear_false_alarms is not None
-        self._clear = thresholds(clear_false_alarms) if lower else self.thresholds
+        single = functools.partial(fitted.threshold, false_alarms=false_alarms)
+        if alarms_a_month is not None:
+            assert cadence is not None
+            single = functools.partial(fitted.alarm_threshold, rule, cadence, alarms_a_month)
+        self.thresholds = self._clear = of_streams(single)
+        if clear_false_alarms is not None:
+            lower = functools.partial(fitted.threshold, false_alarms=clear_false_alarms)
+            self._clear = of_streams(lower)
         self._windows = [known.get(name, StreamState()).windows for name in self._streams]
         self._positions = [known.get(name, StreamState()).position for name in self._streams]
         self._alarm_ids = [known.get(name, StreamState()).alarm_id for name in self._streams]
@@ -95,6 +107,12 @@ class Alarming:
     def n_active(self) -> int:
         """Alarms that are on."""
         return int(self._state.active.sum())
+
+    @property
+    def of_groups(self) -> dict[Group, float]:
+        """The threshold of each machine and section."""
+        groups = [stream.group for stream in self._streams.values()]
+        return dict(zip(groups, self.thresholds.tolist(), strict=True))
 
     @property
     def tallies(self) -> dict[str, Tally]:
@@ -119,7 +137,7 @@ class Alarming:
             scored: their scores.
         """
         p = self._p_values(windows, scored.scores)
-        lines: list[bytes] = [b""] * len(windows)
+        records: list[Mapping[str, Any]] = [{}] * len(windows)
         messages: list[Mapping[str, Any]] = []
         sound = 0.0
         for own in _turns(windows):  # at most one window of each stream
@@ -139,8 +157,9 @@ class Alarming:
                 if ended[place]:
                     self._alarm_ids[place] = ""
                 self._count(place, record, event)
-                lines[i] = json.dumps(record, allow_nan=False).encode() + b"\n"
-        return Judged(lines, messages, sound)
+                records[i] = record
+        lines = [json.dumps(record, allow_nan=False).encode() + b"\n" for record in records]
+        return Judged(records, lines, messages, sound)
 
     def _p_values(self, windows: Sequence[Window], scores: np.ndarray) -> np.ndarray:
         p = np.full(len(windows), np.nan)

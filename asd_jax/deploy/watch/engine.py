@@ -20,6 +20,8 @@ import numpy as np
 
 from asd_jax.deploy.watch.alarming import Alarming, Judged
 from asd_jax.deploy.watch.delivery import Deliverer
+from asd_jax.deploy.watch.evidence import MOST_WAITING, Evidence, of_alarms
+from asd_jax.deploy.watch.evidence import Heard as HeardAlarm
 from asd_jax.deploy.watch.meters import Meter, tally_table
 from asd_jax.deploy.watch.output import Lines
 from asd_jax.deploy.watch.scorer import Heard, Scored, WindowScorer
@@ -71,6 +73,7 @@ class Watch:
         state: from which the streams go on.
         lines: where records go.
         deliverers: of alarms.
+        evidence: keeps the sound of alarms.
         report: called with lines for people.
         report_every: seconds between lines on the speed.
     """
@@ -84,6 +87,7 @@ class Watch:
         lines: Lines,
         *,
         deliverers: Sequence[Deliverer] = (),
+        evidence: Evidence | None = None,
         report: Callable[[str], None] = print,
         report_every: float = 60.0,
     ):
@@ -91,7 +95,7 @@ class Watch:
         self._scorer, self._alarming, self._sources = scorer, alarming, sources
         self._state, self._lines, self._report = state, lines, report
         self._deliverers = {each.target: each for each in deliverers}
-        self._report_every = report_every
+        self._report_every, self._evidence = report_every, evidence
         self._queue: queue.Queue[Window | BaseException] = queue.Queue(_QUEUED)
         self._stopping = threading.Event()
         self._pending = _Pending()
@@ -260,6 +264,8 @@ class Watch:
         self._pending = _Pending()
         for message in messages:
             self._deliver(message)
+        if self._evidence is not None:
+            self._evidence.keep(pending.heard)
         if number is not None and not self._write(number, data):
             self._unwritten += len(data)
         now = time.monotonic()
@@ -357,6 +363,7 @@ class _Pending:
         self.done: list[tuple[str, int]] = []
         self.forgotten: list[tuple[str, int]] = []
         self.messages: list[Mapping[str, Any]] = []
+        self.heard: list[HeardAlarm] = []  # of alarms
         self.delivered: list[Message] = []
 
     def add(self, windows: Sequence[Window], judged: Judged) -> None:
@@ -365,6 +372,8 @@ class _Pending:
         self.sound += judged.sound
         self.lines += judged.lines
         self.messages += judged.messages
+        room = MOST_WAITING - len(self.heard)  # where no disk takes what is pending
+        self.heard += of_alarms(windows, judged.records)[:room]
         for window in windows:
             self.arrived.append(window.arrived)
             self.streams[window.stream] = None

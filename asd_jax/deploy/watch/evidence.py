@@ -24,6 +24,7 @@ from asd_jax.runtime.files import atomic_write, fitting_name
 
 _MOST_ALARMS = 200
 _MOST_WINDOWS = 24  # of an alarm
+MOST_WAITING = 64  # windows in memory that are to be written
 _WINDOW = "{:09d}.wav"
 
 
@@ -151,7 +152,9 @@ def acknowledge(state_dir: os.PathLike | str, number: str) -> tuple[Alarm, Path]
         folder.mkdir(parents=True, exist_ok=True)
         os.replace(Path(state_dir) / "alarms" / alarm.number, folder / alarm.number)
     except OSError as error:
-        raise UserError(f"cannot move the alarm to {folder}: {error.strerror}", exit_status=1) from None
+        raise UserError(
+            f"cannot move the alarm to {folder}: {error.strerror}", exit_status=1
+        ) from None
     return alarm, folder
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from asd_jax.deploy.watch.alarming import Alarming
 from asd_jax.deploy.watch.delivery import COMMAND, URL, Deliverer, to_command, to_url
 from asd_jax.deploy.watch.engine import Source, Watch
+from asd_jax.deploy.watch.evidence import Evidence
 from asd_jax.deploy.watch.folders import FolderSource
 from asd_jax.deploy.watch.output import LineFile, Lines, LineStream
 from asd_jax.deploy.watch.pcm import PcmSource
+from asd_jax.deploy.watch.promising import promise_lines
 from asd_jax.deploy.watch.scorer import WindowScorer
 from asd_jax.deploy.watch.state import StreamState, WatchState
 from asd_jax.deploy.watch.streams import Stream, check_names
@@ -21,6 +23,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.lengths import FRAMES
 from asd_jax.runs.directory import RunDirectory
+from asd_jax.scoring.alarm_promises import Cadence
 from asd_jax.scoring.alarms import AlarmRule
 
 
@@ -37,6 +40,8 @@ class WatchSettings:
             thresholds by default.
         clear_false_alarms: rate of the lower threshold that ends alarms; as `false_alarms` by
             default.
+        alarms_a_month: false alarms of a machine in 30 days that thresholds let through at most, as
+            of `Fitted.alarm_threshold`, in place of `false_alarms`.
         settle: seconds for which a recording must not have changed.
         give_up: seconds after which one that is still incomplete is left out.
         once: whether to end when all recordings that are there are done, and pipes with their
@@ -55,6 +60,7 @@ class WatchSettings:
     rule: AlarmRule = AlarmRule()
     false_alarms: float | None = None
     clear_false_alarms: float | None = None
+    alarms_a_month: float | None = None
     settle: float = 2.0
     give_up: float = 60.0
     once: bool = False
@@ -68,6 +74,15 @@ class WatchSettings:
             raise UserError(f"a window of {self.window} s; it must last up to 3600 s")
         if self.hop is not None and not 0 < self.hop <= 86400:
             raise UserError(f"a window every {self.hop} s; give 0 to 86400 s")
+        if self.alarms_a_month is not None and self.false_alarms is not None:
+            raise UserError(
+                "alarms_a_month and false_alarms both choose the thresholds; give one of them"
+            )
+
+    @property
+    def cadence(self) -> Cadence:
+        """How windows follow one another."""
+        return Cadence(self.window, self.hop_seconds)
 
     @property
     def hop_seconds(self) -> float:
@@ -143,7 +158,11 @@ def watching(
             {name: own for name, own in known.items() if own is not None},
             false_alarms=settings.false_alarms,
             clear_false_alarms=settings.clear_false_alarms,
+            alarms_a_month=settings.alarms_a_month,
+            cadence=settings.cadence,
         )
+        for line in promise_lines(fitted, settings.rule, settings.cadence, alarming.of_groups):
+            report(line)
         lines: Lines = LineStream()
         if out is not None:
             lines = LineFile(out, state.setting("lines") or "")
@@ -167,6 +186,7 @@ def watching(
             state,
             lines,
             deliverers=deliverers,
+            evidence=Evidence(state_dir, report),
             report=report,
             report_every=settings.report_every,
         )
