@@ -197,3 +197,16 @@ def test_every_command_names_the_file(tmp_path, finished, capsys):
     ):
         status, _, err = run_cli(capsys, *command)
         assert status == 2 and f"asd-jax: {bad}: impossible rate: 2 Hz, where" in err
+
+
+def test_samples_of_an_unknown_length_are_counted_up_to_a_limit(tmp_path):
+    """An hour of silence, of which the head of a FLAC says nothing: 57,600,000 samples."""
+    path = tmp_path / "hour.flac"
+    soundfile.write(path, np.zeros(3600 * 16000, np.int16), 16000)
+    content = bytearray(path.read_bytes())
+    content[8 + 13] &= 0xF0  # the length is the low 36 bits of STREAMINFO's bytes 13 to 17
+    content[8 + 14 : 8 + 18] = bytes(4)
+    path.write_bytes(content)
+    found = inspect(path, longest=10**6)
+    assert 10**6 < found.n_samples < 2 * 10**6 and found.problem is None
+    assert inspect(path).n_samples == 3600 * 16000

@@ -228,6 +228,10 @@ class _Front:
         except ClientDisconnect:
             status = CUT_OFF
             scope["error"] = "the client went away"
+        except asyncio.CancelledError:  # a stop that does not wait
+            scope["error"] = "the service stopped"
+            if not status:
+                await _error("the service stopped; try again", 503)(scope, receive, noted)
         except Exception as error:  # which was answered
             scope["error"] = f"{type(error).__name__}: {error}"
             status = status or 500
