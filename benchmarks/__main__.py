@@ -51,6 +51,7 @@ from benchmarks import (
     scaling,
     start,
     steps,
+    variants,
 )
 from benchmarks.harness import Comparison, choose, measure, on_gpu
 from benchmarks.report import environment, markdown, measured_before, write
@@ -73,6 +74,7 @@ _GROUPS = (
     cached_start,
     memory,
     scaling,
+    variants,
 )
 
 # What --gpu measures, in this order, and for how long it starts new ones.

@@ -62,6 +62,8 @@ def run_variants(
         )
     root = Path(out_dir)
     _check_free(root)
+    if members_dir is not None:
+        _check_members(variants)
     programs = programs_of(variants)
     for program in programs:
         for variant in program if len(program) == 1 else program[:1]:
@@ -153,6 +155,16 @@ def _folder_of(variant: Variant, root: Path, sweep: Sweep) -> str:
     if path.path.is_dir() and not run_dirs_of(path.path)[1:]:
         path.check(variant.config)
     return variant.name
+
+
+def _check_members(variants: Sequence[Variant]) -> None:
+    """Raises UserError where variants of an ensemble cannot share the runs of its members."""
+    members: list[Any] = [getattr(variant.config, "member_configs", dict)() for variant in variants]
+    if any(own != members[0] for own in members):
+        raise UserError(
+            "--members_dir is for members that all variants share, and here they differ; leave it "
+            "out, so that each variant has its own"
+        )
 
 
 def _check_free(root: Path) -> None:

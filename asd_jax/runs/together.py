@@ -85,7 +85,7 @@ def _shape_of(variant: Variant) -> str:
     if not (isinstance(config, Config) and config.detector.trains and config.data.subset != BOTH):
         return variant.name
     settings = to_dict(config)
-    for key in (*_varied_keys(config), *_AFTER_TRAINING):
+    for key in (*varied_keys(config), *_AFTER_TRAINING):
         *groups, name = key.split(".")
         inside = settings
         for group in groups:
@@ -94,14 +94,14 @@ def _shape_of(variant: Variant) -> str:
     return json.dumps(settings)
 
 
-def _varied_keys(config: Config) -> tuple[str, ...]:
+def varied_keys(config: Config) -> tuple[str, ...]:
     """Settings that may be arrays of the step."""
     own = getattr(config.detector, "varied", ())
     return ("train.learning_rate", *(f"detector.{name}" for name in own))
 
 
 def _settings_of(config: Any) -> dict[str, float]:
-    return {key: float(value_of(config, key)) for key in _varied_keys(config)}
+    return {key: float(value_of(config, key)) for key in varied_keys(config)}
 
 
 def _is_traceable(group: Sequence[Variant]) -> bool:
@@ -119,10 +119,10 @@ def _is_traceable(group: Sequence[Variant]) -> bool:
         shape((), np.int32),
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return can_vary(_task_of(detector, 1), _varied_keys(config), batch, key)
+    return can_vary(task_of_variants(detector, 1), varied_keys(config), batch, key)
 
 
-def _task_of(detector: Detector, n_labels: int) -> Task:
+def task_of_variants(detector: Detector, n_labels: int) -> Task:
     """The task of a system whose settings are arrays."""
 
     def make(settings: Mapping[str, Any]) -> Task:
@@ -272,7 +272,7 @@ def _train(trainings: Sequence[list[_Run]], reporter: Reporter) -> dict[str, Any
     features, layout = first.begun.training, first.begun.layout
     assert features is not None and layout is not None
     fleet = _fleet_of([runs[0] for runs in trainings])
-    task = _task_of(first.found.detector, layout.n_labels)
+    task = task_of_variants(first.found.detector, layout.n_labels)
     row_bytes = features.width * features.dtype.itemsize
     check_fit(fleet, layout.settings, row_bytes, task.kind)
     reporter.line(

@@ -16,9 +16,9 @@ def in_a_folder(tmp_path, monkeypatch, no_pictures):
     monkeypatch.setenv("ASD_JAX_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("name", ["own_arrays", "own_network"])
-def test_tutorial_prints_what_it_says(name):
-    doc_pages.run(f"docs/tutorials/{name}.md")
+@pytest.mark.parametrize("page", ["tutorials/own_arrays", "tutorials/own_network", "experiments"])
+def test_tutorial_prints_what_it_says(page):
+    doc_pages.run(f"docs/{page}.md")
 
 
 def test_tutorial_of_new_recordings_and_the_readme(monkeypatch):

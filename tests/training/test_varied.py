@@ -57,8 +57,8 @@ def test_all_numbers_that_vary(name):
     views = np.random.default_rng(0).normal(size=(6, length, width)).astype(np.float32)
     labels = np.array([0, 1, 0, 1, 0, 1], np.int32)
     batch = Batch(views, labels, np.ones(6, bool), np.int32(1))
-    varied = together._task_of(detector, 2)
-    keys = together._varied_keys(config)
+    varied = together.task_of_variants(detector, 2)
+    keys = together.varied_keys(config)
     assert "train.learning_rate" in keys
     plain = {key: float(value_of(config, key)) for key in keys}
     found = []
@@ -96,5 +96,5 @@ def test_what_decides_in_python_cannot_vary():
     batch = Batch(shape(views, np.float32), shape((64,), np.int32), shape((64,), bool))
     key = jax.eval_shape(lambda: jax.random.key(0))
     for system, possible in ((detector, True), (Deciding(config), False)):
-        task = together._task_of(system, 1)
-        assert together.can_vary(task, together._varied_keys(config), batch, key) == possible
+        task = together.task_of_variants(system, 1)
+        assert together.can_vary(task, together.varied_keys(config), batch, key) == possible
