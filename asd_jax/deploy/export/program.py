@@ -55,8 +55,8 @@ class Program:
 
         >>> import asd_jax
         >>> sounds = np.random.default_rng(0).normal(0, 0.1, (8, 16000)).astype(np.float32)
-        >>> fitted = asd_jax.fit("spectral", sounds, 16000, machine="fan")
-        >>> program = Program(fitted, (Target("fan", ("fan", ""), 1.5),))
+        >>> fitted = asd_jax.fit("spectral", waveforms=sounds, sample_rate=16000)
+        >>> program = Program(fitted, (Target("machine/00", ("machine", "00"), 1.5),))
         >>> scores, threshold = program(sounds[:2])
         >>> scores.shape, float(threshold)
         ((2,), 1.5)
