@@ -166,7 +166,7 @@ def _refitted(
         group = (model.machine, model.section)
         stored = _stored(before, m)
         clips = _fitted_clips(fitted, group)
-        if len(clips) != len(stored["vectors"]):
+        if group in new and len(clips) != len(stored["vectors"]):
             raise UserError(
                 f"{model.name}: it could not be fitted before, so nothing was kept of its "
                 "clips; run it again on all of them"
