@@ -66,7 +66,7 @@ class SetUp(NamedTuple):
         whole = all(lost_from(own - usual, hz) is None for own in mean)
         return cls(usual, (float(middle.min()), float(middle.max())), hz, whole)
 
-    def problem(self, levels: np.ndarray) -> str:
+    def problem(self, mean: np.ndarray) -> str:
         """Why a recording cannot be of this set-up; "" where nothing says that.
 
         Only what no machine does is a problem: upper bands that are lost altogether, or a level 15
@@ -74,18 +74,19 @@ class SetUp(NamedTuple):
         (`asd_jax.scoring.drift`). No clip that the set-up is of has a problem.
 
         Args:
-            levels: (3, bands) of the recording.
+            mean: (bands,) of the recording's levels over time.
 
         Examples:
             >>> levels = np.random.default_rng(0).normal(-60, 1, (20, 3, 32))
             >>> hz = np.stack([np.arange(32) * 250.0, np.arange(32) * 250.0 + 500], axis=1)
             >>> set_up = SetUp.of(levels, hz)
-            >>> set_up.problem(levels[0]), set_up.problem(levels[0] + 30)[:23]
+            >>> own = levels[0, 0]
+            >>> set_up.problem(own), set_up.problem(own + 30)[:23]
             ('', '30 dB louder than usual')
-            >>> set_up.problem(levels[0] - 40 * (hz[:, 0] >= 4000))
+            >>> set_up.problem(own - 40 * (hz[:, 0] >= 4000))
             'nothing above 4 kHz'
         """
-        mean = np.asarray(levels, np.float64)[0]
+        mean = np.asarray(mean, np.float64)
         edge = lost_from(mean - self.usual, self.hz) if self.whole else None
         if edge is not None and np.median((mean - self.usual)[edge:]) <= -2 * LOST_DB:
             return f"nothing above {limit(self.hz, edge)[0]}"
