@@ -301,7 +301,7 @@ def _rows_of_network(
         unseen = [i for i in mine if rows[i].unseen and rows[i].seed == seed]
         setting = any(rows[i].sets_threshold for i in unseen)
         count = len(unseen) + len(own)
-        if setting or count >= FEWEST or not mine:
+        if setting or count >= FEWEST:
             for i in mine:
                 rows[i] = rows[i]._replace(sets_threshold=rows[i].unseen)
             if not setting:
