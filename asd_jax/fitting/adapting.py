@@ -166,7 +166,7 @@ def _refitted(
         group = (model.machine, model.section)
         stored = _stored(before, m)
         clips = _fitted_clips(fitted, group)
-        if len(clips) != len(stored["vectors"]):
+        if group in new and len(clips) != len(stored["vectors"]):
             raise UserError(
                 f"{model.name}: it could not be fitted before, so nothing was kept of its "
                 "clips; run it again on all of them"
@@ -301,7 +301,7 @@ def _rows_of_network(
         unseen = [i for i in mine if rows[i].unseen and rows[i].seed == seed]
         setting = any(rows[i].sets_threshold for i in unseen)
         count = len(unseen) + len(own)
-        if setting or count >= FEWEST or not mine:
+        if setting or count >= FEWEST:
             for i in mine:
                 rows[i] = rows[i]._replace(sets_threshold=rows[i].unseen)
             if not setting:

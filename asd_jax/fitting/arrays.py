@@ -170,8 +170,9 @@ def adapt(
     """Adapts a fitted system to more normal clips in memory.
 
     A system without training becomes the one that is fitted to all clips, those before and these.
-    A network keeps its weights, and gets thresholds and p-values by these clips as well. Clips that
-    the system knows already, by their features, are not counted again.
+    A network keeps its weights, and gets thresholds and p-values by these clips as well. Where no
+    clip was held out from it, fewer than ten at once leave them as they are. Clips that the system
+    knows already, by their features, are not counted again.
 
     Args:
         fitted: the system, which stays as it is.

@@ -3,13 +3,36 @@
 import functools
 from collections.abc import Sequence
 
+import numpy as np
+
 from asd_jax.detectors.cells import band_hz
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.history import BandMeter
 from asd_jax.fitting.layout import Group
 from asd_jax.scoring.set_up import SetUp
 
 _FEWEST_CLIPS = 5  # that a set-up is known by
+
+
+class MeanMeter:
+    """Means over time of a recording's bands, from frames that come block by block.
+
+    Attributes:
+        n_frames: so far.
+    """
+
+    def __init__(self) -> None:
+        self.n_frames = 0
+        self._total = np.zeros(1)
+
+    def add(self, frames: np.ndarray) -> None:
+        """Adds the next frames (frames, bands) in dB."""
+        self._total = self._total + frames.sum(axis=0, dtype=np.float64)
+        self.n_frames += len(frames)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(bands,) in dB."""
+        return self._total / max(self.n_frames, 1)
 
 
 class SetUpCheck:
@@ -28,9 +51,9 @@ class SetUpCheck:
 
     def __init__(self, fitted: FittedDetector):
         self._fitted = fitted
-        self._meters: list[tuple[Group, int, BandMeter]] = []
+        self._meters: list[tuple[Group, int, MeanMeter]] = []
 
-    def meter(self, group: Group, index: int) -> BandMeter | None:
+    def meter(self, group: Group, index: int) -> MeanMeter | None:
         """What measures a recording.
 
         Args:
@@ -42,7 +65,7 @@ class SetUpCheck:
         """
         if self.set_up(group) is None:
             return None
-        self._meters.append((group, index, BandMeter()))
+        self._meters.append((group, index, MeanMeter()))
         return self._meters[-1][2]
 
     def set_up(self, group: Group) -> SetUp | None:
@@ -62,7 +85,7 @@ class SetUpCheck:
         for group, index, meter in self._meters:
             counts.setdefault(group, set()).add(index)
             set_up = self.set_up(group)
-            problem = set_up.problem(meter.levels()) if set_up and meter.n_frames else ""
+            problem = set_up.problem(meter.mean) if set_up and meter.n_frames else ""
             if problem:
                 # Levels differ from one to the next; the first one's stands for all.
                 kind = problem.split(" dB ")[-1]

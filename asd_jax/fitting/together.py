@@ -20,10 +20,9 @@ from asd_jax.fitting.detector import SHARE_CLIPS, FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.explaining import explain_clips
 from asd_jax.fitting.fitted import Fitted
-from asd_jax.fitting.history import BandMeter
 from asd_jax.fitting.lengths import length_line
 from asd_jax.fitting.pooled import pool_clips, take
-from asd_jax.fitting.set_up_check import SetUpCheck
+from asd_jax.fitting.set_up_check import MeanMeter, SetUpCheck
 from asd_jax.scoring.explanation import Explanation
 
 Models = tuple[int, ...]  # indices of a fitted detector's models
@@ -228,7 +227,7 @@ def _counted(blocks: Iterable[np.ndarray], n_frames: list[int]) -> Iterator[np.n
         yield block
 
 
-def _measured(blocks: Iterable[np.ndarray], meter: BandMeter | None) -> Iterator[np.ndarray]:
+def _measured(blocks: Iterable[np.ndarray], meter: MeanMeter | None) -> Iterator[np.ndarray]:
     """The blocks of a clip, whose levels are measured."""
     for block in blocks:
         if meter is not None:

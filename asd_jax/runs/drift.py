@@ -270,7 +270,7 @@ def _compared(
     recent = levels_of(fitted, features, rows)
     own = [features.clips[row] for row in rows.tolist()]
     recent_groups = [clip.group or (clip.path, clip.start) for clip in own]
-    older, older_groups = _older(fitted, group)
+    older, older_groups = _older(fitted, group, {clip.domain for clip in own})
     sound = difference = None
     if len(older):
         if older.shape[1] == 1:  # mean levels alone
@@ -285,11 +285,21 @@ def _compared(
     return _Part(group, older, recent, difference, sound, score, above, hz, area)
 
 
-def _older(fitted: FittedDetector, group: Group) -> tuple[np.ndarray, Sequence[Any] | None]:
-    """Levels (clips, 3 or 1, bands) of training clips, and their groups."""
+def _older(
+    fitted: FittedDetector, group: Group, domains: set[str]
+) -> tuple[np.ndarray, Sequence[Any] | None]:
+    """Levels (clips, 3 or 1, bands) of training clips, and their groups.
+
+    Those of the domain that recent clips are of, where they all are of one and it has some.
+    """
     known = None if fitted.history is None else fitted.history.known.get(group)
     if known is not None and len(known.levels):
-        return known.levels.astype(np.float64), known.group_names()
+        of_domain = np.array([known.clips[row].domain in domains for row in known.rows.tolist()])
+        if len(domains) > 1 or not of_domain.any():
+            of_domain[:] = True
+        rows = np.flatnonzero(of_domain)
+        names = known.group_names()
+        return known.levels[rows].astype(np.float64), [names[row] for row in rows.tolist()]
     clips = None if fitted.normal is None else fitted.normal.clips.get(group)
     if clips is not None and clips.spectra is not None:  # of a network of an earlier version
         return clips.spectra.astype(np.float64)[:, None], None

@@ -86,17 +86,25 @@ def _mad(values: np.ndarray) -> np.ndarray:
     return np.median(np.abs(values - np.median(values, axis=0)), axis=0)
 
 
-def lost_from(apart: np.ndarray) -> int | None:
+def lost_from(apart: np.ndarray, hz: np.ndarray) -> int | None:
     """The first of the upper bands that are lost, all of them; None where they are not.
 
     Args:
         apart: (bands,) recent minus older levels.
+        hz: (bands, 2) limits of the bands.
     """
-    bands = len(apart)
+    bands, centre = len(apart), hz.mean(axis=1)
     for edge in range(bands // 8 + 1, bands - max(2, bands // 25)):
         usual = np.median(apart[:edge])
         above = apart[edge:] - usual
-        if np.mean(above <= -LOST_DB) >= 0.95 and np.median(above) <= -1.5 * LOST_DB:
+        if np.mean(above <= -LOST_DB) < 0.95 or np.median(above) > -1.5 * LOST_DB:
+            continue
+        # A filter of a microphone falls over octaves, the end of a bandwidth within a third of one.
+        near, far = centre[edge] * np.array([[0.7, 0.88], [1.08, 1.35]])
+        below = (centre >= near[0]) & (centre <= near[1])
+        beyond = (centre >= far[0]) & (centre <= far[1])
+        beyond[-1] |= not beyond.any()
+        if below.any() and np.median(apart[below]) - np.median(apart[beyond]) >= 1.2 * LOST_DB:
             return edge
     return None
 

@@ -39,6 +39,7 @@ _BACKGROUND_DB = 2.0
 _FLOOR_DB = 1.5
 _WAVES = 5  # a response has as many slow waves over the bands
 _SMOOTH_SHARE = 0.7  # of its variance
+_UNTOUCHED = 0.6  # of the bands that a new sound leaves as they were
 _UNSURE = 2.0  # standard errors
 
 
@@ -62,10 +63,10 @@ class SetUp(NamedTuple):
         """From the levels (clips, 3, bands) of normal clips."""
         mean = np.asarray(levels, np.float64)[:, 0]
         usual, middle = np.median(mean, axis=0), np.median(mean, axis=1)
-        whole = all(lost_from(own - usual) is None for own in mean)
+        whole = all(lost_from(own - usual, hz) is None for own in mean)
         return cls(usual, (float(middle.min()), float(middle.max())), hz, whole)
 
-    def problem(self, levels: np.ndarray) -> str:
+    def problem(self, mean: np.ndarray) -> str:
         """Why a recording cannot be of this set-up; "" where nothing says that.
 
         Only what no machine does is a problem: upper bands that are lost altogether, or a level 15
@@ -73,19 +74,20 @@ class SetUp(NamedTuple):
         (`asd_jax.scoring.drift`). No clip that the set-up is of has a problem.
 
         Args:
-            levels: (3, bands) of the recording.
+            mean: (bands,) of the recording's levels over time.
 
         Examples:
             >>> levels = np.random.default_rng(0).normal(-60, 1, (20, 3, 32))
             >>> hz = np.stack([np.arange(32) * 250.0, np.arange(32) * 250.0 + 500], axis=1)
             >>> set_up = SetUp.of(levels, hz)
-            >>> set_up.problem(levels[0]), set_up.problem(levels[0] + 30)[:23]
+            >>> own = levels[0, 0]
+            >>> set_up.problem(own), set_up.problem(own + 30)[:23]
             ('', '30 dB louder than usual')
-            >>> set_up.problem(levels[0] - 40 * (hz[:, 0] >= 4000))
+            >>> set_up.problem(own - 40 * (hz[:, 0] >= 4000))
             'nothing above 4 kHz'
         """
-        mean = np.asarray(levels, np.float64)[0]
-        edge = lost_from(mean - self.usual) if self.whole else None
+        mean = np.asarray(mean, np.float64)
+        edge = lost_from(mean - self.usual, self.hz) if self.whole else None
         if edge is not None and np.median((mean - self.usual)[edge:]) <= -2 * LOST_DB:
             return f"nothing above {limit(self.hz, edge)[0]}"
         middle, (low, high) = float(np.median(mean)), self.level
@@ -124,7 +126,7 @@ def name_changes(
     """
     changes: list[Change] = []
     apart = difference.apart[0]  # (bands,)
-    edge = lost_from(apart)
+    edge = lost_from(apart, hz)
     kept = np.arange(len(apart)) < (len(apart) if edge is None else edge)
     mirrored = mirror(difference, hz, area)
     if edge is not None:
@@ -199,9 +201,12 @@ def _is_filled(difference: Difference) -> bool:
 
     A response changes quiet and loud moments alike, and bands go on varying together from clip to
     clip. A sound that is added fills the quiet moments, and in the bands that it fills it stays as
-    it is while the others vary; most of all it fills the bands that were quiet.
+    it is while the others vary; most of all it fills the bands that were quiet, or a few of them.
     """
     mean, quiet, loud = difference.apart
+    risen = mean - np.percentile(mean, 20)
+    if np.mean(risen <= max(LEAST_DB, 0.25 * risen.max())) >= _UNTOUCHED:
+        return True
     order = np.argsort(mean)
     few = max(2, len(mean) // 5)
     least, most = order[:few], order[-few:]

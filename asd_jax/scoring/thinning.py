@@ -43,12 +43,11 @@ def thinned(values: np.ndarray, domain: np.ndarray, most: int) -> np.ndarray:
     for row in range(len(values)):
         find(row)
     while kept.sum() > most:
-        row = int(np.where(kept, apart, np.inf).argmin())
-        if np.isinf(apart[row]):  # the last of its domain, as are all others
-            row = int(np.flatnonzero(kept)[0])
-            leaves = row
-        else:
-            leaves = min(row, int(nearest[row]))
+        left = np.where(kept, apart, np.inf)
+        row = int(left.argmin())
+        # Where each is the last of its domain, the oldest leaves.
+        alone = np.isinf(left[row])
+        leaves = int(kept.argmax()) if alone else min(row, int(nearest[row]))
         kept[leaves] = False
         for other in np.flatnonzero(kept & (nearest == leaves) & np.isfinite(apart)).tolist():
             find(other)
