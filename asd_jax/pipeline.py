@@ -17,6 +17,7 @@ from asd_jax.features.embeddings import embedder_of
 from asd_jax.features.table import Features
 from asd_jax.fitting.copies import with_copies_together
 from asd_jax.fitting.layout import Layout, fleet_of, lay_out
+from asd_jax.fitting.operating import fitted_states, with_given_states
 from asd_jax.runs import page
 from asd_jax.runs.agreeing import found_alike
 from asd_jax.runs.ahead import CompiledAhead
@@ -164,6 +165,9 @@ def _run_system(
                 *(reporter, meanwhile),
             ),
         )
+        # Side files are read here, where clips have their lengths.
+        training = with_given_states(detector, training, reporter.line)
+        test = with_given_states(detector, test, reporter.line)
         data = describe_data(data_dir, training, test, detector.front_end)
         outdated = writes and run_dir.is_outdated(data)
         if outdated:
@@ -171,6 +175,7 @@ def _run_system(
         finished = distributed.any_of(writes and run_dir.finished and not outdated)
         if not finished:
             training = with_copies_together(detector, training, reporter.line)
+            training, operating = fitted_states(detector, training, reporter.line)
             if isinstance(detector, Joint):
                 training = with_classes(detector, training, run_dir.classes)
             layout = _fitting_layout(detector, training, run_dir, ahead)
@@ -181,7 +186,7 @@ def _run_system(
                 write_classes(run_dir.classes, detector, training.clips)
         if not finished:
             programs = ahead.programs(layout, reporter)
-            fitted = fit_run(detector, training, layout, run_dir, reporter, programs)
+            fitted = fit_run(detector, training, layout, run_dir, reporter, programs, operating)
             score_and_evaluate(fitted, test, run_dir, data, used, truth, reporter)
         elif writes:
             complete(run_dir, used, truth, options.on_bad_clip, reporter)

@@ -38,6 +38,13 @@ def _define_score(values: flags.FlagValues) -> None:
     flags.DEFINE_string("run_dir", None, "run directory of a finished run", flag_values=values)
     flags.DEFINE_string("machine", None, "machine type of the recordings", flag_values=values)
     flags.DEFINE_string("section", None, "section or id of the recordings", flag_values=values)
+    flags.DEFINE_string(
+        "state",
+        None,
+        "operating state of the recordings, as speed=6 or speed=6,load=2, off, transient; by "
+        "default what their names or side files say",
+        flag_values=values,
+    )
     flags.DEFINE_bool(
         "explain",
         False,
@@ -83,6 +90,7 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         report=lambda line: print(line, file=sys.stderr),
         explain=values.explain,
         false_alarms=values.false_alarms,
+        state=values.state,
     )
     written = _written(values.out_dir, rows) if values.out_dir is not None else {}
     if values.format == "table":
@@ -107,19 +115,26 @@ def _written(out_dir: str, rows: "Sequence[FileScore]") -> dict[str, Path]:
     }
 
 
-_SCORE_FIELDS = ("file", "machine", "score", "threshold", "decision", "p_value", "explanation")
+_SCORE_FIELDS = (
+    *("file", "machine", "score", "threshold", "decision", "p_value", "explanation"),
+    *("state", "verdict"),
+)
 
 
 def _score_record(row: "FileScore") -> dict[str, Any]:
     """The score of a recording for programs; without a threshold there is no decision."""
+    from asd_jax.fitting.judging import UNSCORED
+
     decided = not (math.isnan(row.threshold) or math.isnan(row.score))
-    record = {
+    record: dict[str, Any] = {
         "file": row.file,
         "machine": row.machine,
-        "score": row.score,
+        "score": None if row.verdict in UNSCORED else row.score,
         "threshold": None if math.isnan(row.threshold) else row.threshold,
         "decision": row.decision if decided else None,
         "p_value": None if math.isnan(row.p_value) else row.p_value,
+        "state": row.state,
+        "verdict": row.verdict,
     }
     if row.explanation is not None:
         record["explanation"] = {
@@ -143,6 +158,7 @@ def _score_record(row: "FileScore") -> dict[str, Any]:
 
 
 def _print_scores(rows: "Sequence[FileScore]", written: "Mapping[str, Path]") -> None:
+    from asd_jax.fitting.judging import UNSCORED
     from asd_jax.runtime.text_tables import columns_of, terminal_width
 
     verdicts = []
@@ -152,6 +168,9 @@ def _print_scores(rows: "Sequence[FileScore]", written: "Mapping[str, Path]") ->
             verdict = "no threshold, so no decision"
         elif math.isnan(row.score):
             verdict = f"threshold {row.threshold:.6g}  no score, so no decision"
+        if row.verdict in UNSCORED:
+            verdicts.append(f"{row.machine}  {_unscored(row)}")
+            continue
         rate = "" if math.isnan(row.p_value) else f"  p-value {row.p_value:.3g}"
         verdicts.append(f"{row.machine}  score {row.score:.6g}  {verdict}{rate}")
     widest = max([columns_of(row.file) for row in rows], default=0)
@@ -166,6 +185,12 @@ def _print_scores(rows: "Sequence[FileScore]", written: "Mapping[str, Path]") ->
             print(f"    {line}")
         if row.file in written:
             print(f"    {written[row.file]}")
+
+
+def _unscored(row: "FileScore") -> str:
+    """Why a recording has no score."""
+    said = row.verdict if row.state in ("", row.verdict) else f"{row.verdict} {row.state}"
+    return f"{said}, so no score"
 
 
 def _files(words: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from asd_jax import config as configs
 from asd_jax.config import Config
 from asd_jax.data.clips import NORMAL, Clip, ClipTable
 from asd_jax.data.groups import with_groups
+from asd_jax.data.states import ON, pairs_of
 from asd_jax.detectors import make_detector
 from asd_jax.detectors.base import Detector
 from asd_jax.errors import UserError
@@ -22,8 +23,10 @@ from asd_jax.fitting.by_machine import flattened
 from asd_jax.fitting.copies import with_copies_together
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import fit_clips
+from asd_jax.fitting.judging import given_states
 from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out, with_perturbed
 from asd_jax.fitting.normal import with_normal
+from asd_jax.fitting.operating import fitted_states
 from asd_jax.fitting.scores import score_training
 from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
@@ -44,6 +47,7 @@ def fit(
     domains: Sequence[str] | str | Mapping[str, Any] = "",
     attributes: Sequence[Mapping[str, str | int | float] | str] | Mapping[str, Any] | None = None,
     groups: Sequence[str | int] | Mapping[str, Any] | None = None,
+    states: Sequence[Any] | Mapping[str, Any] | None = None,
     outliers: Sequence[np.ndarray] = (),
     embeddings: np.ndarray | None = None,
     reporter: Reporter | None = None,
@@ -54,7 +58,7 @@ def fit(
         config: a configuration, or the name of one.
         features: (frames, mels) of each normal clip, of any lengths; with a `sample_rate`, these
             are recordings, as `waveforms`. Of several machines a mapping, as {"fan": …, "pump": …};
-            then `sections`, `domains`, `attributes` and `groups` may be mappings likewise.
+            then `sections`, `domains`, `attributes`, `groups`, `states` may be mappings likewise.
         waveforms: (samples,) of each normal clip in place of its features, of any lengths, −1 to 1
             or signed integers; a system that hears waveforms needs them. Of several machines a
             mapping, as of `features`. With `front_end.canceller` (samples, 2), near the machine
@@ -69,6 +73,9 @@ def fit(
             learn to tell it apart, or that have a centre for each.
         groups: what each clip was recorded with, as the recording, session or day. Groups are held
             out, left out and counted as a whole where thresholds and p-values are made.
+        states: of the machine in each clip, as {"speed": 6, "load": "high"}, "speed=6 load=high",
+            "off" or "transient", in place of `data.state`. Clips that are off or transient are
+            not learned from.
         outliers: (frames, mels) of each clip of another machine; for systems that also learn
             from such clips.
         embeddings: (clips, values) of each clip, by the network that the configuration names.
@@ -102,12 +109,16 @@ def fit(
             raise UserError("clips are given by machine; leave machine= and machines= out")
         name = "features" if waveforms is None else "waveforms"
         known: dict[str, Any] = {"sections": sections, "domains": domains}
-        known |= {"attributes": attributes, "groups": groups}
+        known |= {"attributes": attributes, "groups": groups, "states": states}
         clips_of, machines, by_name = flattened(given, name, known)
         own: Any = by_name.values()
-        sections, domains, attributes, groups = own
+        sections, domains, attributes, groups, states = own
         features, waveforms = (None, clips_of) if features is None else (clips_of, None)
     arrays = _features(detector, features, waveforms, sample_rate)
+    texts = given_states(states, len(arrays))
+    if states is not None:
+        detector = _with_state_names(detector, texts)
+        config = detector.config
     columns = (
         _machines(machine, machines, len(arrays)),
         _sections(sections, len(arrays)),
@@ -115,7 +126,10 @@ def fit(
         _attributes(attributes, len(arrays)),
         _groups(groups, len(arrays), config),
     )
-    clips = _normal_clips(detector, columns)
+    clips = [
+        dataclasses.replace(clip, state=text)
+        for clip, text in zip(_normal_clips(detector, columns), texts, strict=True)
+    ]
     if len(with_perturbed(detector, clips)) > len(clips):
         raise UserError(
             f"{config.name or config.detector.name} also learns from changed recordings, which "
@@ -133,7 +147,9 @@ def fit(
     reporter = reporter or Silent()
     table = ArrayFeatures(clips, [*arrays, *outliers], embeddings)
     table.embeddings = embeddings_of(config, table)
-    labelled = detector.labelled(with_copies_together(detector, table, reporter.line))
+    together = with_copies_together(detector, table, reporter.line)
+    kept, operating = fitted_states(detector, together, reporter.line)
+    labelled = detector.labelled(kept)
     layout = lay_out(detector, labelled.clips, labelled.n_frames)
     for line in plan_lines(detector, labelled.clips):
         reporter.line(line)
@@ -143,10 +159,20 @@ def fit(
             f"outliers are given, which {detector.config.detector.name} does not learn from; leave "
             "them out"
         )
-    fitted = fit_clips(detector, labelled, layout, reporter=reporter)
+    fitted = fit_clips(detector, labelled, layout, reporter=reporter, operating=operating)
     fitted = with_normal(fitted, labelled, layout)
     rows = score_training(fitted, labelled, layout, reporter)
     return with_thresholds(fitted, rows, reporter)
+
+
+def _with_state_names(detector: Detector, states: Sequence[str]) -> Detector:
+    """The system with the names of given states, `data.state`."""
+    data = detector.config.data
+    if data.state:
+        raise UserError(f"states are given, and data.state is {data.state}; leave one of them out")
+    names = tuple(sorted({name for state in states for name in pairs_of(state)}))
+    data = dataclasses.replace(data, state=names or (ON,))
+    return make_detector(dataclasses.replace(detector.config, data=data))
 
 
 def _normal_clips(detector: Detector, columns: Sequence[Sequence[Any]]) -> list[Clip]:

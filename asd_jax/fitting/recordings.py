@@ -5,11 +5,10 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
 from asd_jax.evaluation.promises import rounded
@@ -21,12 +20,14 @@ from asd_jax.features.request import ClipFrontEnd
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.explaining import explain_clips
+from asd_jax.fitting.file_places import Place
+from asd_jax.fitting.file_states import FileStates
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import answered, found_states
 from asd_jax.fitting.lengths import length_line
+from asd_jax.fitting.operating import Listened
 from asd_jax.scoring.conformal import p_values
 from asd_jax.scoring.explanation import Explanation
-
-_UNNAMED = "machine"  # of models that were fitted or imported without a machine's name
 
 
 class FileScore(NamedTuple):
@@ -41,6 +42,9 @@ class FileScore(NamedTuple):
         explanation: what the score is made of; None where it was not asked for.
         p_value: largest rate at which normal clips have such a score; NaN where no normal clip was
             kept apart from the fit.
+        state: of the machine, as in `Clip`; "" where it is not known.
+        verdict: as of `Judged`; the score of a clip that is off, transient or in an unseen state is
+            NaN.
     """
 
     file: str
@@ -50,6 +54,8 @@ class FileScore(NamedTuple):
     decision: int
     explanation: Explanation | None = None
     p_value: float = math.nan
+    state: str = ""
+    verdict: str = ""
 
 
 class _Request(NamedTuple):
@@ -60,61 +66,14 @@ class _Request(NamedTuple):
     # Of each clip of a file, to be filled; None for none.
     explanations: dict[int, list[Explanation]] | None
     names: dict[int, list[str]]  # of each file's clips, to be filled
+    states: dict[int, list[str]]  # likewise
+    known: FileStates
 
     def is_bad(self, index: int, error: UserError) -> None:
         line = f"{self.files[index]}: {error}"
         if self.on_bad_clip == "stop":
             raise UserError(line, exit_status=1)
         self.report(f"left out: {line}")
-
-
-class _Place(NamedTuple):
-    """Where a recording belongs.
-
-    Attributes:
-        machine: its machine type; None where nothing says it.
-        section: its section; None where nothing says it.
-        assumed: what was assumed in place of what the file's place says; "" for nothing.
-        hint: what to do if the machine was not fitted.
-    """
-
-    machine: str | None
-    section: str | None
-    assumed: str = ""
-    hint: str = ""
-
-    @classmethod
-    def of(
-        cls,
-        fitted: Fitted,
-        file: os.PathLike | str,
-        machine: str | None,
-        section: str | None,
-    ) -> "_Place":
-        """What is given, else what the file's place in a data set says, else the only one."""
-        clip = parse_clip(os.path.abspath(file))
-        machines, hint = fitted.machines, ""
-        assumed = []
-        if machine is None and machines != (_UNNAMED,) and clip is not None:
-            machine = clip.machine
-            if machine not in machines:
-                hint = f" (its folder says {machine}; --machine= scores it as another)"
-        elif machine is None and len(machines) == 1:
-            machine = machines[0]
-            assumed.append(f"machine {machine}, the only one that was fitted")
-        section = section or (clip.section if clip else None)
-        if machine in machines:
-            sections = fitted.sections_of(machine)
-            if section is None and sections is not None and len(sections) == 1:
-                assumed.append(f"section {sections[0]}, the only one of {machine}")
-            trained = fitted.sections.get(machine, ()) if isinstance(fitted, FittedDetector) else ()
-            if section is not None and sections is None and trained and section not in trained:
-                assumed.append(
-                    f"section {section} of {machine}, which had no training clips; one model "
-                    "scores all sections"
-                )
-        line = f"recordings are scored as of {' and '.join(assumed)}" if assumed else ""
-        return cls(machine, section, line, hint)
 
 
 def score_files(
@@ -127,6 +86,7 @@ def score_files(
     report: Callable[[str], None] = print,
     explain: bool = False,
     false_alarms: float | None = None,
+    state: Any = None,
 ) -> list[FileScore]:
     """Scores recordings.
 
@@ -141,6 +101,8 @@ def score_files(
             and about what was assumed of recordings that fit no layout.
         explain: whether to say what the scores are made of.
         false_alarms: as of `Fitted.threshold`.
+        state: of the machine in all recordings, as of `Fitted.score`; by default what their names
+            or side files say, where the run was fitted with states.
 
     Raises:
         UserError: a recording cannot be scored, unless they are skipped; its system cannot explain
@@ -148,31 +110,37 @@ def score_files(
     """
     if explain and not isinstance(fitted, FittedDetector):
         raise UserError("an ensemble's scores are not explained; explain those of a member")
-    places = [_Place.of(fitted, file, machine, section) for file in files]
+    places = [Place.of(fitted, file, machine, section) for file in files]
     explanations: dict[int, list[Explanation]] | None = {} if explain else None
     whose = [place[:2] for place in places]
-    request = _Request(files, whose, on_bad_clip, report, explanations, {})
+    known = FileStates(state, report)
+    request = _Request(files, whose, on_bad_clip, report, explanations, {}, {}, known)
     wanted = []
     said: set[str] = set()
     for index, place in enumerate(places):
         try:
-            fitted.resolve(place.machine, place.section)
-            wanted.append(index)
+            group = fitted.resolve(place.machine, place.section)
         except UserError as error:
             request.is_bad(index, UserError(f"{error}{place.hint}"))
             continue
+        known.check(fitted, group)
+        wanted.append(index)
         if place.assumed and place.assumed not in said:
             said.add(place.assumed)
             report(f"{place.assumed}, first {files[index]}")
     scores = _seed_scores(fitted, request, wanted)
+    known.tell()
     rows = []
     for index in sorted(scores):
         its_machine, its_section = request.whose[index]
         threshold = fitted.threshold(
             machine=its_machine, section=its_section, false_alarms=false_alarms
         )
-        reference = fitted.group_reference(fitted.resolve(its_machine, its_section), None)
-        for number, score in enumerate(scores[index].mean(axis=1).tolist()):  # of each clip
+        group = fitted.resolve(its_machine, its_section)
+        reference = fitted.group_reference(group, None)
+        states = request.states[index]
+        judged = answered(fitted, group, scores[index].mean(axis=1), states, threshold)
+        for number, score in enumerate(judged.scores.tolist()):  # of each clip
             rows.append(
                 FileScore(
                     request.names[index][number],
@@ -182,6 +150,8 @@ def score_files(
                     int(score > threshold),
                     explanations[index][number] if explanations else None,
                     _or_nan(float(p_values(rounded(score), reference))),
+                    judged.states[number],
+                    judged.verdicts[number],
                 )
             )
     return rows
@@ -260,16 +230,22 @@ def _of_detector(
             # The place of a clip among all, as a file may have several, and its file.
             places = itertools.count()
             file_of: dict[int, int] = {}
+            heard: dict[int, list[Listened]] = {}
             clips = (
                 ClipFrames(
                     _placed(next(places), index, file_of),
-                    _counted(blocks, n_frames.setdefault(index, [])),
+                    _heard(
+                        fitted,
+                        _counted(blocks, n_frames.setdefault(index, [])),
+                        heard.setdefault(index, []),
+                    ),
                     fitted.label_of(fitted.resolve(*request.whose[index])),
                     None if embeddings is None else embeddings[index],
+                    state,
                 )
                 for index, whole in frames
                 if embeddings is None or index in embeddings
-                for blocks in _clips_of(fitted, request, index, whole)
+                for blocks, state in _clips_of(fitted, request, index, whole)
             )
             if request.explanations is None:
                 for clip, score in fitted.clip_scores(chosen, clips):
@@ -280,6 +256,12 @@ def _of_detector(
                     index = file_of[clip.position]
                     request.explanations.setdefault(index, []).append(explanation)
                     scores.setdefault(index, []).append(score)
+            for index, listened in heard.items():
+                if listened:
+                    group = fitted.resolve(*request.whose[index])
+                    levels = [each.levels for each in listened]
+                    states = request.states[index]
+                    request.states[index] = found_states(fitted, group, states, levels)
     for group in dict.fromkeys(fitted.resolve(*request.whose[index]) for index in scores):
         own = [index for index in scores if fitted.resolve(*request.whose[index]) == group]
         names = [name for index in own for name in request.names[index]]
@@ -295,27 +277,48 @@ def _placed(place: int, index: int, file_of: dict[int, int]) -> int:
     return place
 
 
+def _heard(
+    fitted: FittedDetector, blocks: Iterable[np.ndarray], heard: list[Listened]
+) -> Iterable[np.ndarray]:
+    """The blocks of a clip, whose levels are noted where they tell what is off."""
+    if not fitted.operating.quiet:
+        return blocks
+    heard.append(Listened(blocks, fitted.config.detector.hears_waveforms))
+    return heard[-1]
+
+
 def _clips_of(
     fitted: FittedDetector, request: _Request, index: int, blocks: Iterable[np.ndarray]
-) -> Iterator[Iterable[np.ndarray]]:
-    """The frames of a file, or of each clip that it is cut into, in blocks."""
-    seconds, name = fitted.config.data.clip_seconds, os.fspath(request.files[index])
-    if not seconds:
+) -> Iterator[tuple[Iterable[np.ndarray], str]]:
+    """The frames of a file, or of each clip that it is cut into, in blocks; and their states."""
+    data, name = fitted.config.data, os.fspath(request.files[index])
+    seconds = data.clip_seconds
+
+    def states(spans: Sequence[tuple[float, float]]) -> list[str]:
+        file = request.files[index]
+        found = request.known.of_clips(data.state, data.state_log, file, spans)
+        request.states[index] = found
+        return found
+
+    if not seconds and not data.state_log:
         request.names[index] = [name]
-        yield blocks
+        yield blocks, states([(0.0, math.inf)])[0]
         return
     frames = np.concatenate([*blocks])  # (frames, width), which are small beside the samples
     front_end, fewest = fitted.detector.front_end, fitted.detector.views.fewest
     frame = front_end.hop_length / front_end.sample_rate
-    pieces = int(n_pieces(np.array([len(frames)]), front_end, seconds, fewest)[0])
+    pieces = 1
+    if seconds:
+        pieces = int(n_pieces(np.array([len(frames)]), front_end, seconds, fewest)[0])
     edges = [number * len(frames) // pieces for number in range(pieces + 1)]
     spans = [*itertools.pairwise(edges)]
     request.names[index] = [
         piece_name(name, first * frame, last * frame) if pieces > 1 else name
         for first, last in spans
     ]
-    for first, last in spans:
-        yield [frames[first:last]]
+    found = states([(first * frame, last * frame) for first, last in spans])
+    for (first, last), state in zip(spans, found, strict=True):
+        yield [frames[first:last]], state
 
 
 def _counted(blocks: Iterable[np.ndarray], n_frames: list[int]) -> Iterator[np.ndarray]:
