@@ -125,23 +125,26 @@ class Untrained(Detector):
                 "detector.states is attributes, which has no effect: no clip has attributes; leave "
                 "it at domain"
             )
-        if (
-            settings.siblings != "none"
-            and len(own) < 2
-            and not self._siblings(clips[own[0]], clips)
-        ):
-            raise UserError(
-                f"{clips[own[0]].machine} {clips[own[0]].section}: one training clip, and no "
-                f"siblings to borrow a covariance from (detector.siblings={settings.siblings})"
-            )
+        if settings.siblings != "none":
+            self._check_siblings(own, clips)
         return super().examples(own, clips, seed)
 
-    def _siblings(self, clip: Clip, clips: Sequence[Clip]) -> bool:
-        """Whether another section, or machine, has training clips."""
-        learned = ClipTable.of(clips)
-        wanted = {"machine": clip.machine} if self.config.detector.siblings == "machine" else {}
-        rows = learned.where(split="train", **wanted)
-        return len(learned.groups("machine", "section", rows=rows)) > 1
+    def _check_siblings(self, own: np.ndarray, clips: Sequence[Clip]) -> None:
+        """Raises UserError where nothing can be borrowed, or a single clip has no siblings."""
+        siblings, first = self.config.detector.siblings, clips[own[0]]
+        if not self.by_covariance:
+            raise UserError(
+                f"detector.siblings is {siblings}, and {self.config.detector.name} has no "
+                "covariance to be borrowed; leave it at none"
+            )
+        table = ClipTable.of(clips)
+        wanted = {"machine": first.machine} if siblings == "machine" else {}
+        there = table.groups("machine", "section", rows=table.where(split="train", **wanted))
+        if len(own) < 2 and len(there) < 2:
+            raise UserError(
+                f"{first.machine} {first.section}: one training clip, and no siblings to borrow a "
+                f"covariance from (detector.siblings={siblings})"
+            )
 
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """Vectors, states and groups of a model's training clips, and supplemental vectors."""

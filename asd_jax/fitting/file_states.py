@@ -74,7 +74,7 @@ class FileStates:
         if self._unknown:
             self._report(
                 f"no state is known of {len(self._unknown)} recordings, first {self._unknown[0]}; "
-                "they are scored as of the state that they are nearest to (--state= says it)"
+                "they are scored whatever it is (--state= says it)"
             )
 
 

@@ -180,6 +180,15 @@ def found_states(
     return found
 
 
+def lacks_state(fitted: "Fitted", group: Group, states: Sequence[str]) -> list[bool]:
+    """Whether each clip has no state, though normal clips have."""
+    spaces = [space for space, _ in fitted.state_spaces(group) if space is not None]
+    return [
+        state not in (OFF, TRANSIENT) and any(space.lacks(state) for space in spaces)
+        for state in states
+    ]
+
+
 def unscored(fitted: "Fitted", group: Group, states: Sequence[str]) -> list[str]:
     """Why each clip is not scored, one of `UNSCORED`; "" of one that is."""
     spaces = [space for space, _ in fitted.state_spaces(group) if space is not None]

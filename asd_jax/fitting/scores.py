@@ -11,7 +11,7 @@ from asd_jax.evaluation.verdicts import unscored_lines, with_verdicts
 from asd_jax.features.batches import read_blocks
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.judging import found_states, needs_levels, unscored
+from asd_jax.fitting.judging import found_states, lacks_state, needs_levels, unscored
 from asd_jax.fitting.layout import Group, Layout
 from asd_jax.fitting.lengths import length_line
 from asd_jax.fitting.operating import frame_levels
@@ -138,6 +138,11 @@ def score_clips(
             reporter.line(line)
         labels = np.full(len(indices), fitted.label_of(group))
         states = states_of(fitted, group, features, indices)
+        if lacking := sum(lacks_state(fitted, group, states)):
+            reporter.line(
+                f"{machine} {section}: {lacking} of {len(states)} test clips have no state; they "
+                "are scored whatever it is"
+            )
         why = unscored(fitted, group, states)
         is_scored = np.array([not each for each in why], bool)
         # (seeds, clips)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from asd_jax.scoring.state_sums import Siblings, StateSettings
-from asd_jax.scoring.states import fit_states
+from asd_jax.scoring.states import States, fit_states
 
 WEIGHTS = (0.0, *(float(10 ** (k / 4)) for k in range(17)))  # 0, and 1 to 10,000
 _PARTS = 5
@@ -123,44 +123,37 @@ def _likeliest(
     for m in models:
         rows = _evenly(np.flatnonzero(mask[m]), _MOST_OWN)
         part = np.unique(group[m][rows], return_inverse=True)[1] % _PARTS
-        for fold in np.unique(part):
-            kept, left = rows[part != fold], rows[part == fold]
-            if len(kept):
-                own = _likelihoods(
-                    (values[m][kept], state[m][kept]),
-                    (values[m][left], state[m][left]),
-                    covariance[m],
-                    settings,
-                )
-                total += own
+        kept = part != np.unique(part)[:, None]  # (folds, rows)
+        if not kept.any():
+            continue
+        together = np.broadcast_to(values[m][rows], (len(kept), len(rows), values.shape[-1]))
+        of_rows = np.broadcast_to(state[m][rows], kept.shape)
+        folds = fit_states(together, kept, of_rows, settings=settings)
+        for fold, mask_of in enumerate(kept):
+            fitted = States(*(np.asarray(leaf)[fold] for leaf in folds))
+            left = values[m][rows][~mask_of], state[m][rows][~mask_of]
+            total += _likelihoods(fitted, *left, covariance[m])
     # Of equal ones, the largest: nothing speaks for the machine's own.
     return WEIGHTS[int(np.flatnonzero(total >= total.max())[-1])]
 
 
 def _likelihoods(
-    kept: tuple[np.ndarray, np.ndarray],
-    left: tuple[np.ndarray, np.ndarray],
-    theirs: np.ndarray,
-    settings: StateSettings,
+    fitted: States, rows: np.ndarray, state: np.ndarray, theirs: np.ndarray
 ) -> np.ndarray:
-    """(weights,) log-likelihoods of rows by those that are kept, with each weight."""
-    fitted = fit_states(kept[0], state=kept[1], settings=settings)
-    count, d = np.asarray(fitted.n_clips), theirs.shape[0]
-    there = (left[1] < len(count)) & (count[np.minimum(left[1], len(count) - 1)] > 0)
-    rows, states = left[0][there], left[1][there]
-    free = len(kept[0]) - int(np.sum(count > 0))
+    """(weights,) log-likelihoods of rows (n, d), in states (n,), by a fit without them."""
+    count, d = fitted.n_clips, theirs.shape[0]
+    there = count[state] > 0
+    rows, state = rows[there], state[there]
+    free = int(np.sum(count) - np.sum(count > 0))
     own = _covariance(fitted.whitening) if fitted.valid else theirs
-    deviations = rows - np.asarray(fitted.mean)[states]
-    widened = 1 + 1 / count[states]
+    deviations, widened = rows - fitted.mean[state], 1 + 1 / count[state]
     found = []
     for weight in WEIGHTS:
         if not free + weight:
             found.append(-np.inf)  # there is nothing to go by
             continue
-        mixed = (free * own + weight * theirs) / (free + weight)
-        lower = np.linalg.cholesky(mixed)
-        white = np.linalg.solve(lower, deviations.T)
-        squared = np.sum(white**2, axis=0) / widened
+        lower = np.linalg.cholesky((free * own + weight * theirs) / (free + weight))
+        squared = np.sum(np.linalg.solve(lower, deviations.T) ** 2, axis=0) / widened
         log_det = 2 * np.sum(np.log(np.diag(lower)))
         found.append(-0.5 * np.sum(squared + log_det + d * np.log(widened)))
     return np.array(found)
