@@ -53,7 +53,7 @@ def test_a_run_directory_has_what_the_contract_names(finished):
 def test_scores_csv_has_every_test_clip_of_every_seed(finished, data):
     rows = rows_of(finished / "scores.csv")
     assert ",".join(rows[0]) == (
-        "machine,section,domain,seed,clip,label,score,threshold,decision,p_value"
+        "machine,section,domain,seed,clip,label,score,threshold,decision,p_value,state,verdict"
     )
     wavs = {(path.parts[-3], path.name) for path in data.rglob("test/*.wav")}
     for seed in ("0", "1"):

@@ -48,6 +48,13 @@ def _define_adapt(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("machine", None, "machine type of the recordings", flag_values=values)
     flags.DEFINE_string("section", None, "section or id of the recordings", flag_values=values)
+    flags.DEFINE_string(
+        "state",
+        None,
+        "of the machine in all recordings, as speed=1500,load=2; by default as names or side files "
+        "say",
+        flag_values=values,
+    )
     define_whole(
         values,
         "max_bank",
@@ -79,7 +86,7 @@ def _adapt(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
     first, *others = [f"--{name}" for name, given in asked.items() if given]
     if others:
         raise UserError(f"{first} and {others[0]} are of two commands; give one")
-    of_normal = ("machine", "section", "max_bank")
+    of_normal = ("machine", "section", "state", "max_bank")
     unused = [name for name in of_normal if values[name].value is not None]
     if unused and not asked["normal"]:
         raise UserError(f"--{unused[0]} has no effect without --normal=FOLDER; leave it out")
@@ -98,6 +105,7 @@ def _adapt(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             values.normal,
             machine=values.machine,
             section=values.section,
+            state=values.state,
             max_bank=values.max_bank,
             on_bad_clip=values.on_bad_clip,
             cache_dir=values.cache_dir,

@@ -39,6 +39,13 @@ def _define_score(values: flags.FlagValues) -> None:
     flags.DEFINE_string("run_dir", None, "run directory of a finished run", flag_values=values)
     flags.DEFINE_string("machine", None, "machine type of the recordings", flag_values=values)
     flags.DEFINE_string("section", None, "section or id of the recordings", flag_values=values)
+    flags.DEFINE_string(
+        "state",
+        None,
+        "operating state of the recordings, as speed=6 or speed=6,load=2, off, transient; by "
+        "default what their names or side files say",
+        flag_values=values,
+    )
     flags.DEFINE_bool(
         "explain",
         False,
@@ -85,6 +92,7 @@ def _score(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         report=lambda line: print(line, file=sys.stderr),
         explain=values.explain,
         false_alarms=values.false_alarms,
+        state=values.state,
     )
     written = _written(values.out_dir, rows) if values.out_dir is not None else {}
     if values.format == "table":
@@ -110,6 +118,7 @@ def _written(out_dir: str, rows: "Sequence[FileScore]") -> dict[str, Path]:
 
 
 def _print_scores(rows: "Sequence[FileScore]", written: "Mapping[str, Path]") -> None:
+    from asd_jax.fitting.judging import UNSCORED
     from asd_jax.runtime.text_tables import columns_of, terminal_width
 
     verdicts = []
@@ -119,6 +128,9 @@ def _print_scores(rows: "Sequence[FileScore]", written: "Mapping[str, Path]") ->
             verdict = "no threshold, so no decision"
         elif math.isnan(row.score):
             verdict = f"threshold {row.threshold:.6g}  no score, so no decision"
+        if row.verdict in UNSCORED:
+            verdicts.append(f"{row.machine}  {_unscored(row)}")
+            continue
         rate = "" if math.isnan(row.p_value) else f"  p-value {row.p_value:.3g}"
         verdicts.append(f"{row.machine}  score {row.score:.6g}  {verdict}{rate}")
     widest = max([columns_of(row.file) for row in rows], default=0)
@@ -133,6 +145,12 @@ def _print_scores(rows: "Sequence[FileScore]", written: "Mapping[str, Path]") ->
             print(f"    {line}")
         if row.file in written:
             print(f"    {written[row.file]}")
+
+
+def _unscored(row: "FileScore") -> str:
+    """Why a recording has no score."""
+    said = row.verdict if row.state in ("", row.verdict) else f"{row.verdict} {row.state}"
+    return f"{said}, so no score"
 
 
 def _files(words: list[str]) -> list[str]:

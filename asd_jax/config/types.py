@@ -77,6 +77,14 @@ class DataConfig:
             tell attributes apart learn from them, which the challenge's rules do not allow.
         clip_seconds: recordings of one and a half times this length, or longer, are cut into clips
             of about it, see `features.cut`; 0 leaves them whole.
+        state: what makes the operating state of a clip, as "speed" and "load": attributes, columns
+            of a manifest or of side files; "on" says whether the machine runs. Clips of states that
+            are off, or change within the clip, are not learned from and not scored, nor are those
+            of a state that no normal clip was in. Empty where states are not given.
+        state_log: where states are, if not in the attributes: "beside" for a CSV file beside each
+            recording, or the path of one for all; see `asd_jax.data.states`.
+        learn_off: whether clips that are far quieter than a machine's running normal clips are off,
+            see `asd_jax.scoring.quiet`; a machine that fails by stopping then has no alarm.
     """
 
     machines: tuple[str, ...] = ()
@@ -86,13 +94,29 @@ class DataConfig:
     group: str = ""
     hidden_attributes: str = ""
     clip_seconds: Annotated[float, Between(0, 10**6, at_low="whole")] = 0.0
+    state: tuple[str, ...] = ()
+    state_log: str = ""
+    learn_off: bool = False
 
     def __post_init__(self) -> None:
         check_names("data.machines", self.machines)
         check_numbers("data", self)
         object.__setattr__(self, "machines", tuple(map(composed, self.machines)))
+        check_names("data.state", self.state)
+        object.__setattr__(self, "state", tuple(self.state))
+        if not self.state:
+            check_no_effect("data", self, ("state_log",), "data.state names no columns")
+        self._check_state()
         if "(" in self.group:
             self._check_expression()
+
+    def _check_state(self) -> None:
+        for name in self.state:
+            if not name or set(name) & set(" =,") or self.state.count(name) > 1:
+                raise UserError(
+                    f"data.state is {self.state}; name each column once, without spaces, commas "
+                    "and equals signs"
+                )
 
     def _check_expression(self) -> None:
         try:

@@ -7,6 +7,7 @@
 | `layouts` | the challenge layouts of every year and MIMII's own: `find_clips` |
 | `clip_paths` | `parse_clip`: what one path says in them |
 | `manifest` | `Manifest`: a CSV file of recordings, with what is known of each |
+| `states` | operating states of recordings, from attributes and side files |
 | `own_folders` | `OwnFolders`: folders of one's own, of normal recordings and of others |
 | `index` | `index`, `format_summary`: contents and problems of a folder |
 | `audio_files` | `inspect`, `read`: a recording of any rate, channels and length |

@@ -19,6 +19,7 @@ from asd_jax.data.columns import (
 
 NORMAL, ANOMALY, UNLABELLED = 0, 1, -1
 HELD_OUT = "held out"  # a split
+UNFITTED = "unfitted"  # a split: of clips whose state nothing is learned from
 COPY = "copy"  # a split: of clips of which nothing is learned, as their originals are held out
 OWN = -1  # the year of recordings in folders of one's own
 
@@ -34,7 +35,7 @@ class Clip:
             own, from which another machine's model learns; "perturbed" for changed copies of
             training clips; `HELD_OUT` for normal clips that no model is fitted to, for thresholds;
             "supplemental" for the noise around a machine, or it without noise; `COPY` for copies of
-            clips held out.
+            clips held out; `UNFITTED` for normal clips that are off, or of a state of too few.
         name: the clip's name in result files; unique within a machine's section and split.
         path: of the file.
         year: challenge year, 2020 to 2026; 0 for raw MIMII, `OWN` for folders of one's own.
@@ -45,6 +46,8 @@ class Clip:
         perturbation: change of the recording after it is read, as in `audio.perturbation`.
         group: what it was recorded with, as the session or the day; "" for a clip by itself.
         start: where it begins in its recording, in seconds.
+        state: of the machine, as "speed=6 load=2", "off" or "transient", see `asd_jax.data.states`;
+            "" where it is not known.
     """
 
     machine: str
@@ -60,12 +63,13 @@ class Clip:
     perturbation: str = ""
     group: str = ""
     start: float = 0.0
+    state: str = ""
 
 
 # Columns with few distinct values; the others are the name and the path.
 _CATEGORICAL = (
     *("machine", "section", "split", "year", "subset", "domain", "label", "attributes"),
-    *("perturbation", "group", "start"),
+    *("perturbation", "group", "start", "state"),
 )
 
 _BLOCK = 1024  # rows that are read together

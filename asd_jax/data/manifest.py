@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asd_jax.data.clips import ANOMALY, NORMAL, OWN, UNLABELLED, Clip, ClipTable
@@ -33,6 +33,7 @@ class Manifest:
             - split: "train" or "test". Empty: a recording that is labelled anomalous, or not
               labelled in a file that labels others, is scored; others are learned from.
             - label: "normal" or 0, "anomaly" or 1; empty where it is not known.
+        columns: names of other columns, whose values are attributes as well.
 
     Examples:
         >>> str(Manifest("pumps.csv"))
@@ -40,6 +41,7 @@ class Manifest:
     """
 
     path: os.PathLike | str
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_path("the manifest", self.path)
@@ -54,12 +56,13 @@ def manifest_clips(manifest: Manifest) -> Found:
     Raises:
         UserError: the file is missing or is no such table, with the line and what is wrong.
     """
-    rows = _rows(Path(manifest.path))
+    others = tuple(name for name in manifest.columns if name not in _COLUMNS)
+    rows = _rows(Path(manifest.path), others)
     labelled = any(row["label"] for row in rows.values())
     clips: list[Clip] = []
     seen: dict[str, int] = {}
     for line, row in rows.items():
-        clip = _clip(manifest, line, row, labelled)
+        clip = _clip(manifest, line, row, labelled, others)
         if clip.path in seen:
             raise UserError(
                 f"{manifest}, line {line}: {row['path']} is in line {seen[clip.path]} as well; a "
@@ -72,8 +75,8 @@ def manifest_clips(manifest: Manifest) -> Found:
     return Found(table, lines, [], [], [])
 
 
-def _rows(path: Path) -> dict[int, dict[str, str]]:
-    """The lines of the file by their numbers, with a text for each known column."""
+def _rows(path: Path, others: Sequence[str]) -> dict[int, dict[str, str]]:
+    """The lines of the file by their numbers, with a text for each known column and the others."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             head = file.readline()
@@ -81,7 +84,7 @@ def _rows(path: Path) -> dict[int, dict[str, str]]:
             file.seek(0)
             reader = csv.DictReader(file, delimiter=delimiter, strict=True)
             names = [name.strip() for name in reader.fieldnames or ()]
-            _check_columns(path, names)
+            _check_columns(path, names, others)
             reader.fieldnames = names
             rows = {}
             for row in reader:
@@ -99,18 +102,19 @@ def _rows(path: Path) -> dict[int, dict[str, str]]:
     if not rows:
         raise UserError(f"{path} lists no recording")
     return {
-        line: {name: (row.get(name) or "").strip() for name in _COLUMNS}
+        line: {name: (row.get(name) or "").strip() for name in (*_COLUMNS, *others)}
         for line, row in rows.items()
     }
 
 
-def _check_columns(path: Path, names: list[str]) -> None:
+def _check_columns(path: Path, names: list[str], others: Sequence[str]) -> None:
     for name in names:
-        if name not in _COLUMNS:
+        if name not in _COLUMNS and name not in others:
             near = difflib.get_close_matches(name, _COLUMNS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ";"
             raise UserError(
-                f"{path}: there is no column {name!r}{hint} known are {', '.join(_COLUMNS)}"
+                f"{path}: there is no column {name!r}{hint} known are {', '.join(_COLUMNS)}, and "
+                f"states that data.state names (--config.data.state={name},)"
             )
         if names.count(name) > 1:
             raise UserError(f"{path} has the column {name!r} twice")
@@ -118,7 +122,9 @@ def _check_columns(path: Path, names: list[str]) -> None:
         raise UserError(f"{path} has no column 'path'; its first line must name the columns")
 
 
-def _clip(manifest: Manifest, line: int, row: Mapping[str, str], labelled: bool) -> Clip:
+def _clip(
+    manifest: Manifest, line: int, row: Mapping[str, str], labelled: bool, others: Sequence[str]
+) -> Clip:
     """The recording of a line."""
 
     def refuse(what: str) -> UserError:
@@ -150,14 +156,18 @@ def _clip(manifest: Manifest, line: int, row: Mapping[str, str], labelled: bool)
         year=OWN,
         domain=row["domain"],
         label=NORMAL if split == "train" and label == UNLABELLED else label,
-        attributes=_attributes(row["attributes"]),
+        attributes=_attributes(row["attributes"], {name: row[name] for name in others}),
         group=row["group"],
     )
 
 
-def _attributes(text: str) -> tuple[tuple[str, str], ...]:
-    """Pairs of "speed=6 load=2", in the order of the names; a text without "=" is one value."""
+def _attributes(text: str, others: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of "speed=6 load=2" and of other columns, in the order of the names.
+
+    A text without "=" is one value.
+    """
     pairs = [part.split("=", 1) for part in text.replace(";", " ").split()]
-    if all(len(pair) == 2 for pair in pairs):
-        return tuple(sorted((name, value) for name, value in pairs))
-    return (("attributes", text),)
+    if not all(len(pair) == 2 for pair in pairs):
+        pairs = [["attributes", text]]
+    own = [(name, value) for name, value in pairs if not others.get(name)]
+    return tuple(sorted([*own, *((name, value) for name, value in others.items() if value)]))

@@ -32,7 +32,8 @@ import numpy as np
 
 from asd_jax.config.types import check_no_effect
 from asd_jax.detectors.banked import BankedConfig, bank_of, score_by_bank
-from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
+from asd_jax.detectors.untrained import Untrained, UntrainedConfig
+from asd_jax.detectors.vectors import Vectors
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
 from asd_jax.scoring.banks import fit_banks
@@ -50,7 +51,7 @@ class MelKnnConfig(BankedConfig, UntrainedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_bank()
-        check_no_effect("detector", self, ("states",), "clips are compared with clips")
+        check_no_effect("detector", self, ("states", "siblings"), "clips are compared with clips")
 
 
 class MelKnn(Untrained):

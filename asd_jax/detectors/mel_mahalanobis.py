@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
+from asd_jax.detectors.untrained import Untrained, UntrainedConfig
+from asd_jax.detectors.vectors import Vectors, borrowed
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.scoring import pooling
 from asd_jax.scoring.explanation import Part, part_of
-from asd_jax.scoring.states import States, distance, fit_states, leave_out
+from asd_jax.scoring.states import States, StateSettings, distance, fit_states, leave_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,8 @@ class MelMahalanobis(Untrained):
     Config = MelMahalanobisConfig
     title = "Mahalanobis distance of the mean log-mel spectrum"
     paper = "no report; Ledoit and Wolf 2004 for the covariance"
+    in_db = True
+    by_covariance = True
 
     def pool(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """The mean (mels,) over time."""
@@ -47,9 +50,11 @@ class MelMahalanobis(Untrained):
 
     def fit(self, vectors: Vectors) -> dict[str, np.ndarray]:
         """Centres and covariances, and the training clips' distances if left out."""
-        states = fit_states(vectors.values, vectors.mask, vectors.state, vectors.group)
-        left = leave_out(vectors.values, vectors.mask, vectors.state, vectors.group)
-        return {**states._asdict(), "training_scores": left.squared}
+        rows = vectors.values, vectors.mask, vectors.state, vectors.group
+        siblings, kept = borrowed(vectors, vectors.values, vectors.mask, StateSettings())
+        states = fit_states(*rows, other=siblings)
+        left = leave_out(*rows, other=siblings)
+        return {**kept, **states._asdict(), "training_scores": left.squared}
 
     def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
         """The squared distance from the nearest centre."""

@@ -49,7 +49,8 @@ from asd_jax.audio.views import ViewSpec
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.supplemental import SPLIT, is_noise
 from asd_jax.detectors.cells import Cells
-from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
+from asd_jax.detectors.untrained import Untrained, UntrainedConfig
+from asd_jax.detectors.vectors import Vectors, borrowed
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.runtime.bounds import Between
@@ -57,7 +58,7 @@ from asd_jax.runtime.portable import is_portable
 from asd_jax.scoring.explanation import Part, part_of
 from asd_jax.scoring.outlying import usual_rows
 from asd_jax.scoring.pooling import array_module
-from asd_jax.scoring.state_sums import Other
+from asd_jax.scoring.state_sums import Other, Siblings
 from asd_jax.scoring.states import States, StateSettings, distance, fit_states, leave_out
 
 STATISTICS = ("level", "change", "peak", "shape", "crest")
@@ -106,6 +107,11 @@ class SpectralConfig(UntrainedConfig):
                 )
         if len(set(self.statistics)) < len(self.statistics):
             raise UserError(f"detector.statistics names one twice: {', '.join(self.statistics)}")
+        if self.siblings != "none" and self.supplemental != "none":
+            raise UserError(
+                f"detector.siblings is {self.siblings} and detector.supplemental is "
+                f"{self.supplemental}; a covariance borrows of one of them: leave the other at none"
+            )
         if self.level_db and not {"level", "peak"} & set(self.statistics):
             raise UserError(
                 f"detector.level_db is {self.level_db}, which has no effect: a gain does not "
@@ -175,6 +181,8 @@ class Spectral(Untrained):
     Config = SpectralConfig
     title = "statistics of the mel bands beside a Gaussian each"
     paper = "our own; Ledoit and Wolf 2004 for the covariances"
+    in_db = True
+    by_covariance = True
     kinds: ClassVar[Mapping[str, int]] = {"change": 1}
 
     @property
@@ -226,7 +234,11 @@ class Spectral(Untrained):
             usual = usual & usual_rows(rows, vectors.mask, vectors.state, resolution=_RESOLUTION_DB)
         for name in self.config.detector.statistics:
             rows = spectrum(vectors.values, name)
-            settings, other = self._settings(name), self._other(vectors, usual, name)
+            settings = self._settings(name)
+            other: Other | Siblings | None = self._other(vectors, usual, name)
+            siblings, kept = borrowed(vectors, rows, usual, settings, name)
+            fitted |= kept
+            other = siblings if other is None else other
             states = fit_states(
                 rows, usual, vectors.state, vectors.group, settings=settings, other=other
             )

@@ -37,7 +37,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from asd_jax.config.types import check_no_effect
-from asd_jax.detectors.untrained import Untrained, UntrainedConfig, Vectors
+from asd_jax.detectors.untrained import Untrained, UntrainedConfig
+from asd_jax.detectors.vectors import Vectors
 from asd_jax.errors import UserError
 from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.runtime.bounds import Between
@@ -78,7 +79,7 @@ class TwfrGmmConfig(UntrainedConfig):
             raise UserError(
                 f"detector.oversampling is {self.oversampling!r}; there are none, smote"
             )
-        check_no_effect("detector", self, ("states",), "mixtures are of all clips")
+        check_no_effect("detector", self, ("states", "siblings"), "mixtures are of all clips")
 
 
 class TwfrGmm(Untrained):

@@ -19,20 +19,30 @@ than they resemble those of tomorrow.
 
 import abc
 import dataclasses
+import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec
-from asd_jax.data.clips import Clip
+from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.groups import group_numbers
 from asd_jax.data.supplemental import SPLIT, is_noise
 from asd_jax.detectors.banked import spread
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
+from asd_jax.detectors.vectors import (
+    Vectors,
+    borrowing_lines,
+    in_order,
+    kin_of,
+    order_of,
+    without_states,
+)
 from asd_jax.errors import UserError
 from asd_jax.scoring.clusters import cluster_states
 from asd_jax.scoring.explanation import Part, map_of_parts
+from asd_jax.scoring.state_space import Place, StateSpace, places_array
 from asd_jax.training.task import Task
 
 # What `fit` may give for each clip, beside arrays for `score_pooled`.
@@ -49,33 +59,15 @@ class UntrainedConfig(DetectorConfig):
         states: which normal clips share a centre: those of a "domain"; those of a domain with the
             same "attributes"; or those that are in one of its "clusters", where clips show several.
             All share one covariance.
+        siblings: of whose clips a model's covariance borrows, the more, the fewer it has itself,
+            see `asd_jax.scoring.siblings`: "machine" for the other sections of its machine type,
+            "all" for all other machines and sections of the run. A single clip is then enough, of
+            a system whose score is by a covariance.
     """
 
     trains: ClassVar[bool] = False
     states: Literal["domain", "attributes", "clusters"] = "domain"
-
-
-class Vectors(NamedTuple):
-    """The vectors of all models' training clips.
-
-    Attributes:
-        values: float64 (models, clips, values); zero for padding.
-        mask: (models, clips) true where there is a clip.
-        state: int (models, clips) from 0, which of the model's states a clip is of; the source
-            domain's first.
-        group: int (models, clips) from 0, which of the model's groups a clip is of.
-        supplemental: float64 (models, supplemental clips, values) of the noise around a machine
-            or of the machine without it, NaN for padding; None of a system that makes no use of
-            them.
-        is_noise: (models, supplemental clips), 1 for the noise alone; None as above.
-    """
-
-    values: np.ndarray
-    mask: np.ndarray
-    state: np.ndarray
-    group: np.ndarray
-    supplemental: np.ndarray | None = None
-    is_noise: np.ndarray | None = None
+    siblings: Literal["none", "machine", "all"] = "none"
 
 
 class Untrained(Detector):
@@ -84,12 +76,15 @@ class Untrained(Detector):
     scope = "section"
     float64 = True
     by_gradient = False
+    # Whether vectors are levels in dB, so that what a given state moves can be taken off.
+    in_db: ClassVar[bool] = False
+    by_covariance: ClassVar[bool] = False  # whether it can borrow one
     kinds: ClassVar[Mapping[str, int]] = {}  # of cells, by the statistic whose time they show
 
     @property
     def fewest_clips(self) -> int:
         """Training clips that a model needs."""
-        return 2
+        return 2 if self.config.detector.siblings == "none" else 1
 
     def task(self, n_labels: int = 1) -> Task:
         """There is none: nothing is trained."""
@@ -130,7 +125,26 @@ class Untrained(Detector):
                 "detector.states is attributes, which has no effect: no clip has attributes; leave "
                 "it at domain"
             )
+        if settings.siblings != "none":
+            self._check_siblings(own, clips)
         return super().examples(own, clips, seed)
+
+    def _check_siblings(self, own: np.ndarray, clips: Sequence[Clip]) -> None:
+        """Raises UserError where nothing can be borrowed, or a single clip has no siblings."""
+        siblings, first = self.config.detector.siblings, clips[own[0]]
+        if not self.by_covariance:
+            raise UserError(
+                f"detector.siblings is {siblings}, and {self.config.detector.name} has no "
+                "covariance to be borrowed; leave it at none"
+            )
+        table = ClipTable.of(clips)
+        wanted = {"machine": first.machine} if siblings == "machine" else {}
+        there = table.groups("machine", "section", rows=table.where(split="train", **wanted))
+        if len(own) < 2 and len(there) < 2:
+            raise UserError(
+                f"{first.machine} {first.section}: one training clip, and no siblings to borrow a "
+                f"covariance from (detector.siblings={siblings})"
+            )
 
     def calibrate(self, clips: TrainingClips) -> dict[str, np.ndarray]:
         """Vectors, states and groups of a model's training clips, and supplemental vectors."""
@@ -148,13 +162,13 @@ class Untrained(Detector):
                 f"{len(own)} training clip{'s' * (len(own) > 1)}; {settings.name} needs "
                 f"{self.fewest_clips} to see how much the normal sound varies"
             )
-        if (np.asarray(vectors) == vectors[0]).all():
+        if len(own) > 1 and (np.asarray(vectors) == vectors[0]).all():
             raise UserError(
                 f"{len(own)} training clips, all equal: how much the normal sound varies is not to "
                 "be seen; add clips"
             )
         states = state_numbers(own, np.stack(vectors), settings.states, self.config.data.group)
-        if states.max() == len(own) - 1:
+        if len(own) > 1 and states.max() == len(own) - 1:
             raise UserError(
                 f"each of the {len(own)} training clips is of a state of its own, by its "
                 "attributes; leave detector.states at domain"
@@ -164,6 +178,14 @@ class Untrained(Detector):
             "state": states,
             "group": groups.astype(np.float64),
         }
+        if settings.siblings != "none":
+            kin = own[0].machine if settings.siblings == "machine" else ""
+            calibration["kin"] = np.array([float(zlib.crc32(kin.encode()))])
+        if self.in_db and self.config.data.state:
+            space, category = StateSpace.of([clip.state for clip in own], groups.tolist())
+            places = [space.place(clip.state) or Place(-1, ()) for clip in own]
+            assert (category >= 0).all()  # others are not fitted to
+            calibration["place"] = places_array(places)
         if self.supplemental:
             others = [(vector, is_noise(clip)) for clip, vector in every if clip.split == SPLIT]
             values = [vector for vector, _ in others]
@@ -182,15 +204,19 @@ class Untrained(Detector):
         sound = mask.any(axis=1)
         given = {name: calibrations[name] for name in OF_SUPPLEMENTAL & calibrations.keys()}
         table = {name: np.where(np.isnan(leaf), 0, leaf) for name, leaf in calibrations.items()}
+        if "place" in calibrations:
+            effects, table["vectors"] = without_states(calibrations, mask)
+            calibrations = {**calibrations, **effects}
         vectors = Vectors(
             table["vectors"][sound],
             mask[sound],
             table["state"][sound].astype(np.int32),
             table["group"][sound].astype(np.int32),
             **{name: leaf[sound] for name, leaf in given.items()},
+            **kin_of(calibrations, sound),
         )
-        order = _order(vectors)
-        fitted = self.fit(_in_order(vectors, order))
+        order = order_of(vectors)
+        fitted = self.fit(in_order(vectors, order))
         for name in _OF_CLIPS & fitted.keys():
             of_clips = np.empty_like(fitted[name])
             np.put_along_axis(of_clips, order, fitted[name], axis=1)
@@ -212,6 +238,7 @@ class Untrained(Detector):
                         f"the {name} domain are of one group; without it none is left, so that "
                         "their training scores are too large and raise the threshold"
                     )
+        lines += borrowing_lines(calibration, clips)
         for own, usual in zip(clips, calibration.get("usual", ()), strict=False):
             odd = np.flatnonzero(usual[: len(own)] == 0)
             if len(odd):
@@ -272,27 +299,3 @@ def state_numbers(
     of_clips = [*zip(target.tolist(), keys, strict=True)]
     order = sorted(set(of_clips), key=lambda state: (state[0], -of_clips.count(state), state[1]))
     return np.array([order.index(state) for state in of_clips], np.float64)
-
-
-def _order(vectors: Vectors) -> np.ndarray:
-    """(models, clips) places of each model's clips, by the sums of their values; padding last.
-
-    Draws, of k-means or of synthetic clips, are by place. So they do not depend on the order of
-    the files.
-    """
-    sums = np.where(vectors.mask, vectors.values.sum(axis=-1), np.inf)
-    return np.argsort(sums, axis=1, kind="stable")
-
-
-def _in_order(vectors: Vectors, order: np.ndarray) -> Vectors:
-    """The clips of each model in another order, and their groups numbered by it."""
-    ordered = vectors._replace(
-        values=np.take_along_axis(vectors.values, order[..., None], axis=1),
-        mask=np.take_along_axis(vectors.mask, order, axis=1),
-        state=np.take_along_axis(vectors.state, order, axis=1),
-        group=np.take_along_axis(vectors.group, order, axis=1),
-    )
-    for group, mask in zip(ordered.group, ordered.mask, strict=True):
-        _, first, number = np.unique(group[mask], return_index=True, return_inverse=True)
-        group[mask] = np.argsort(np.argsort(first))[number]
-    return ordered

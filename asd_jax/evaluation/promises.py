@@ -9,6 +9,7 @@ from asd_jax.data.columns import Categorical
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow, TrainingRow
 from asd_jax.evaluation.row_table import BLOCK, RowTable
+from asd_jax.evaluation.verdicts import with_verdicts
 from asd_jax.features.cut import span_of
 from asd_jax.scoring.conformal import (
     Promise,
@@ -184,7 +185,8 @@ def decided_anew(
     if not decided.all():
         lacking = table[int(np.argmin(decided))]
         raise UserError(f"{lacking.machine} {lacking.section}: {NO_REFERENCE}")
-    return table.replace(threshold=thresholds, decision=(score > thresholds).astype(int))
+    decision = (score > thresholds).astype(int)
+    return with_verdicts(table.replace(threshold=thresholds, decision=decision))
 
 
 NO_REFERENCE = (

@@ -15,6 +15,7 @@ from asd_jax.metrics import RankingMetrics, domains_of
 
 # The section of lines that average over a machine's sections.
 MEAN = "mean"
+NO_DECISION = -1  # of a clip that is not scored
 # Scores, with their padding, that are evaluated together.
 _TOGETHER = 4_000_000
 
@@ -31,9 +32,13 @@ class ScoreRow(NamedTuple):
         label: `NORMAL`, `ANOMALY` or `UNLABELLED`.
         score: anomaly score, larger is more anomalous.
         threshold: the decision threshold.
-        decision: 1 if the clip is predicted anomalous, else 0.
+        decision: 1 if the clip is predicted anomalous, else 0; `NO_DECISION`, an empty cell, of a
+            clip that is not scored.
         p_value: largest rate at which normal clips have such a score, see `scoring.conformal`; NaN
             where no normal clip was kept apart from the fit.
+        state: of the machine, as in `Clip`; "" where it is not known.
+        verdict: "normal" or "anomalous"; or why the clip is not scored: "off", "transient" or
+            "unseen state"; "" without a threshold or a score.
     """
 
     machine: str
@@ -46,6 +51,15 @@ class ScoreRow(NamedTuple):
     threshold: float
     decision: int
     p_value: float = float("nan")
+    state: str = ""
+    verdict: str = ""
+
+
+def scored(rows: Iterable[ScoreRow]) -> RowTable[ScoreRow]:
+    """The rows of clips that are scored: not off, transient, or in an unseen state."""
+    table = RowTable.of(rows, ScoreRow)
+    mask = ~table.where(decision=NO_DECISION)
+    return table if mask.all() else table[mask]
 
 
 class TrainingRow(NamedTuple):
@@ -322,9 +336,14 @@ def write_scores_csv(path: os.PathLike | str, rows: Iterable[ScoreRow]) -> None:
     write_rows(path, ScoreRow, rows)
 
 
-def read_scores_csv(path: os.PathLike | str) -> RowTable[ScoreRow]:
-    """Reads scores.csv; raises UserError if it is missing or damaged."""
-    return read_table(path, ScoreRow)
+def read_scores_csv(path: os.PathLike | str, *, every: bool = False) -> RowTable[ScoreRow]:
+    """Reads scores.csv: of clips that are scored, or of every one.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    table = read_table(path, ScoreRow)
+    return table if every else scored(table)
 
 
 def write_training_csv(path: os.PathLike | str, rows: Iterable[TrainingRow]) -> None:

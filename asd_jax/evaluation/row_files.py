@@ -33,16 +33,26 @@ def write_rows(path: os.PathLike | str, row_type: Any, rows: Iterable[Any]) -> N
 
     Rows are made some at a time, so that a table of ten million needs no more memory than itself.
     """
-    floats = [kind is float for kind in row_type.__annotations__.values()]
+    kinds = row_type.__annotations__
+    floats, empty = [kind is float for kind in kinds.values()], _empty(row_type)
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(row_type._fields)
         for columns in _blocks(rows):
             texts = [
-                numbers(values) if is_float else values
-                for values, is_float in zip(columns, floats, strict=True)
+                numbers(values) if is_float else _without(values, none)
+                for values, is_float, none in zip(columns, floats, empty, strict=True)
             ]
             writer.writerows(zip(*texts, strict=True))
+
+
+def _empty(row_type: Any) -> list[int | None]:
+    """Of each field, the number that is an empty cell; None for none."""
+    return [-1 if name == "decision" else None for name in row_type._fields]
+
+
+def _without(values: Sequence, none: int | None) -> Sequence:
+    return values if none is None else ["" if value == none else value for value in values]
 
 
 def _blocks(rows: Iterable[Any]) -> Iterable[Sequence[Sequence]]:
@@ -71,6 +81,9 @@ def read_table(path: os.PathLike | str, row_type: Any) -> RowTable:
                 columns = [*zip(*block, strict=True)]
                 if len(columns) != len(header):
                     raise ValueError(f"a line has not {len(header)} values")
+                for place, none in enumerate(_empty(row_type)[: len(header)]):
+                    if none is not None:
+                        columns[place] = tuple(cell or f"{none}" for cell in columns[place])
                 builder.extend(columns)
             return builder.table()
     except OSError as error:

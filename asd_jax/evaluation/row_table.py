@@ -308,6 +308,13 @@ def _column(kind: type, value: Any, count: int) -> Column:
     return Categorical(np.zeros(count, np.uint8), (value,))
 
 
+def text_column(texts: Iterable[str]) -> Categorical:
+    """A column of texts with few distinct values."""
+    builder = CategoricalBuilder()
+    builder.extend(texts)
+    return builder.column()
+
+
 def _length(column: Column) -> int:
     if isinstance(column, Categorical):
         return len(column.codes)

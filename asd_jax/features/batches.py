@@ -21,12 +21,14 @@ class ClipFrames(NamedTuple):
         blocks: (frames, width) of its features, one after another.
         label: as of `ClipInput`.
         embedding: as of `ClipInput`.
+        state: of the machine, as in `Clip`; "" where it is not known.
     """
 
     position: int
     blocks: Iterable[np.ndarray]
     label: int = 0
     embedding: np.ndarray | None = None
+    state: str = ""
 
 
 def read_blocks(
@@ -64,6 +66,7 @@ def table_clips(
     features: Features,
     indices: Sequence[int] | np.ndarray,
     labels: np.ndarray | None = None,
+    states: Sequence[str] | None = None,
 ) -> Iterator[ClipFrames]:
     """Clips of a table, to be scored.
 
@@ -71,13 +74,15 @@ def table_clips(
         features: a table of clips.
         indices: of the clips.
         labels: int32 (clips,), `ClipInput.label` of each; 0 by default.
+        states: (clips,), `ClipFrames.state` of each; not known by default.
     """
     for position, blocks in read_blocks(features, indices):
         label = 0 if labels is None else int(labels[position])
         embedding = None
         if features.embeddings is not None:
             embedding = np.asarray(features.embeddings[indices[position]], np.float32)
-        yield ClipFrames(position, blocks, label, embedding)
+        state = "" if states is None else states[position]
+        yield ClipFrames(position, blocks, label, embedding, state)
 
 
 def _filled(blocks: Iterable[np.ndarray], spec: ViewSpec) -> Iterator[np.ndarray]:

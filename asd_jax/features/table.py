@@ -128,6 +128,10 @@ class Features(Protocol):
         """The same features of clips with other attributes."""
         ...
 
+    def take(self, rows: np.ndarray) -> "Features":
+        """The features of some of the clips, int (n,)."""
+        ...
+
     def read_clips(self, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """(frames, width) of each clip."""
         ...
@@ -167,6 +171,11 @@ class ArrayFeatures:
     def with_clips(self, clips: ClipTable) -> "ArrayFeatures":
         """The same features of clips with other attributes."""
         return ArrayFeatures(clips, self._arrays, self.embeddings)
+
+    def take(self, rows: np.ndarray) -> "ArrayFeatures":
+        """The features of some of the clips, int (n,)."""
+        embeddings = None if self.embeddings is None else self.embeddings[rows]
+        return ArrayFeatures(self.clips[rows], [self._arrays[row] for row in rows], embeddings)
 
     @property
     def width(self) -> int:

@@ -165,7 +165,7 @@ def _refitted(
     for m, model in enumerate(fitted.models):
         group = (model.machine, model.section)
         stored = _stored(before, m)
-        clips = _fitted_clips(fitted, group)
+        clips = fitted_clips(fitted, group)
         if group in new and len(clips) != len(stored["vectors"]):
             raise UserError(
                 f"{model.name}: it could not be fitted before, so nothing was kept of its "
@@ -202,7 +202,10 @@ def _refitted(
 def _stored(calibration: Any, model: int) -> dict[str, np.ndarray]:
     """What `Untrained.calibrate` gave of a model, without padding."""
     there = np.isfinite(calibration["state"][model])
-    stored = {name: calibration[name][model][there] for name in ("vectors", "state", "group")}
+    names = ["vectors", "state", "group", *({"place"} & calibration.keys())]
+    stored = {name: calibration[name][model][there] for name in names}
+    if "kin" in calibration:
+        stored["kin"] = calibration["kin"][model]
     if calibration.keys() >= OF_SUPPLEMENTAL:
         there = np.isfinite(calibration["is_noise"][model])
         stored |= {name: calibration[name][model][there] for name in OF_SUPPLEMENTAL}
@@ -228,7 +231,7 @@ def _thinned(config: Any, vectors: np.ndarray, clips: Sequence[Clip], most: int)
     return thinned(vectors, np.array([clip.domain == "target" for clip in clips]), most)
 
 
-def _fitted_clips(fitted: FittedDetector, group: Group) -> list[Clip]:
+def fitted_clips(fitted: FittedDetector, group: Group) -> list[Clip]:
     """The clips that a system without training is fitted to, in the order of its vectors."""
     assert fitted.history is not None
     machine, section = group
@@ -244,6 +247,7 @@ def _fitted_clips(fitted: FittedDetector, group: Group) -> list[Clip]:
             attributes=clip.attributes,
             group=clip.group,
             start=clip.start,
+            state=clip.state,
         )
         for clip, name in zip(known, names, strict=True)
     ]
@@ -254,7 +258,7 @@ def _rows_of_fit(fitted: FittedDetector) -> RowTable[TrainingRow]:
     tables = []
     for model in fitted.models:
         group = (model.machine, model.section)
-        clips = ArrayFeatures(_fitted_clips(fitted, group), [])
+        clips = ArrayFeatures(fitted_clips(fitted, group), [])
         count = len(clips.clips)
         tables.append(training_rows(fitted, clips, group, np.arange(count), 1, 1))
     return RowTable.concatenate(tables, TrainingRow)

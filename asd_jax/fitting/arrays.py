@@ -1,34 +1,43 @@
 """Fitting a system to clips in memory: features, or recordings."""
 
 import dataclasses
-import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from asd_jax import config as configs
 from asd_jax.config import Config
-from asd_jax.data.clips import NORMAL, Clip, ClipTable
-from asd_jax.data.groups import with_groups
+from asd_jax.data.clips import NORMAL, Clip
 from asd_jax.detectors import make_detector
-from asd_jax.detectors.base import Detector
 from asd_jax.errors import UserError
 from asd_jax.features.checks import check_features
 from asd_jax.features.embeddings import embeddings_of
-from asd_jax.features.frames import frames_in_memory
 from asd_jax.features.table import ArrayFeatures
 from asd_jax.fitting.adapting import adapt_clips, not_known
+from asd_jax.fitting.adapting_states import with_new_states
 from asd_jax.fitting.by_machine import flattened
 from asd_jax.fitting.copies import with_copies_together
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import fit_clips
+from asd_jax.fitting.given_clips import (
+    attributes_of,
+    clips_of,
+    domains_of,
+    features_of,
+    groups_of,
+    machines_of,
+    normal_clips,
+    one_system,
+    sections_of,
+    with_state_names,
+)
 from asd_jax.fitting.history import with_history
-from asd_jax.fitting.layout import lay_out, plan_lines, with_held_out, with_perturbed
+from asd_jax.fitting.judging import check_states, given_states
+from asd_jax.fitting.layout import lay_out, plan_lines, with_perturbed
 from asd_jax.fitting.normal import with_normal
+from asd_jax.fitting.operating import fitted_states
 from asd_jax.fitting.scores import score_training
 from asd_jax.fitting.thresholds import with_thresholds
-from asd_jax.runtime.arguments import check, check_machine, check_section, composed
 from asd_jax.runtime.progress import Reporter, Silent, check_reporter
 
 Clips = Sequence[np.ndarray] | np.ndarray
@@ -46,6 +55,7 @@ def fit(
     domains: Sequence[str] | str | Mapping[str, Any] = "",
     attributes: Sequence[Mapping[str, str | int | float] | str] | Mapping[str, Any] | None = None,
     groups: Sequence[str | int] | Mapping[str, Any] | None = None,
+    states: Sequence[Any] | Mapping[str, Any] | None = None,
     outliers: Sequence[np.ndarray] = (),
     embeddings: np.ndarray | None = None,
     reporter: Reporter | None = None,
@@ -56,7 +66,7 @@ def fit(
         config: a configuration, or the name of one.
         features: (frames, mels) of each normal clip, of any lengths; with a `sample_rate`, these
             are recordings, as `waveforms`. Of several machines a mapping, as {"fan": …, "pump": …};
-            then `sections`, `domains`, `attributes` and `groups` may be mappings likewise.
+            then `sections`, `domains`, `attributes`, `groups`, `states` may be mappings likewise.
         waveforms: (samples,) of each normal clip in place of its features, of any lengths, −1 to 1
             or signed integers; a system that hears waveforms needs them. Of several machines a
             mapping, as of `features`. With `front_end.canceller` (samples, 2), near the machine
@@ -71,6 +81,9 @@ def fit(
             learn to tell it apart, or that have a centre for each.
         groups: what each clip was recorded with, as the recording, session or day. Groups are held
             out, left out and counted as a whole where thresholds and p-values are made.
+        states: of the machine in each clip, as {"speed": 6, "load": "high"}, "speed=6 load=high",
+            "off" or "transient", in place of `data.state`. Clips that are off or transient are
+            not learned from.
         outliers: (frames, mels) of each clip of another machine; for systems that also learn
             from such clips.
         embeddings: (clips, values) of each clip, by the network that the configuration names.
@@ -95,7 +108,7 @@ def fit(
         {'fan': ('01',), 'pump': ('00',)}
     """
     check_reporter(reporter)
-    detector = make_detector(_one_system(config))
+    detector = make_detector(one_system(config))
     config = detector.config
     if sample_rate is not None and waveforms is None:
         features, waveforms = None, features
@@ -105,26 +118,33 @@ def fit(
             raise UserError("clips are given by machine; leave machine= and machines= out")
         name = "features" if waveforms is None else "waveforms"
         known: dict[str, Any] = {"sections": sections, "domains": domains}
-        known |= {"attributes": attributes, "groups": groups}
-        clips_of, machines, by_name = flattened(given, name, known)
+        known |= {"attributes": attributes, "groups": groups, "states": states}
+        every, machines, by_name = flattened(given, name, known)
         own: Any = by_name.values()
-        sections, domains, attributes, groups = own
-        features, waveforms = (None, clips_of) if features is None else (clips_of, None)
-    arrays = _features(detector, features, waveforms, sample_rate)
+        sections, domains, attributes, groups, states = own
+        features, waveforms = (None, every) if features is None else (every, None)
+    arrays = features_of(detector, features, waveforms, sample_rate)
+    texts = given_states(states, len(arrays))
+    if states is not None:
+        detector = with_state_names(detector, texts)
+        config = detector.config
     columns = (
-        _machines(machine, machines, len(arrays)),
-        _sections(sections, len(arrays)),
-        _domains(domains, len(arrays)),
-        _attributes(attributes, len(arrays)),
-        _groups(groups, len(arrays), config),
+        machines_of(machine, machines, len(arrays)),
+        sections_of(sections, len(arrays)),
+        domains_of(domains, len(arrays)),
+        attributes_of(attributes, len(arrays)),
+        groups_of(groups, len(arrays), config),
     )
-    clips = _normal_clips(detector, columns)
+    clips = [
+        dataclasses.replace(clip, state=text)
+        for clip, text in zip(normal_clips(detector, columns), texts, strict=True)
+    ]
     if len(with_perturbed(detector, clips)) > len(clips):
         raise UserError(
             f"{config.name or config.detector.name} also learns from changed recordings, which "
             "features cannot give: use `asd-jax run`, or turn them off in config.detector"
         )
-    outliers = _clips(outliers, "outliers")
+    outliers = clips_of(outliers, "outliers")
     if outliers and config.detector.hears_waveforms:
         raise UserError(
             f"outliers are given, which {config.detector.name} does not learn from; leave them out"
@@ -136,7 +156,9 @@ def fit(
     reporter = reporter or Silent()
     table = ArrayFeatures(clips, [*arrays, *outliers], embeddings)
     table.embeddings = embeddings_of(config, table)
-    labelled = detector.labelled(with_copies_together(detector, table, reporter.line))
+    together = with_copies_together(detector, table, reporter.line)
+    kept, operating = fitted_states(detector, together, reporter.line)
+    labelled = detector.labelled(kept)
     layout = lay_out(detector, labelled.clips, labelled.n_frames)
     for line in plan_lines(detector, labelled.clips):
         reporter.line(line)
@@ -146,7 +168,7 @@ def fit(
             f"outliers are given, which {detector.config.detector.name} does not learn from; leave "
             "them out"
         )
-    fitted = fit_clips(detector, labelled, layout, reporter=reporter)
+    fitted = fit_clips(detector, labelled, layout, reporter=reporter, operating=operating)
     fitted = with_history(with_normal(fitted, labelled, layout), labelled, layout)
     rows = score_training(fitted, labelled, layout, reporter)
     return with_thresholds(fitted, rows, reporter)
@@ -163,6 +185,7 @@ def adapt(
     domains: Sequence[str] | str = "",
     attributes: Sequence[Mapping[str, str | int | float] | str] | None = None,
     groups: Sequence[str | int] | None = None,
+    states: Sequence[Any] | Mapping[str, Any] | str | None = None,
     embeddings: np.ndarray | None = None,
     max_bank: int | None = None,
     reporter: Reporter | None = None,
@@ -184,16 +207,19 @@ def adapt(
         domains: as of `fit`.
         attributes: as of `fit`.
         groups: as of `fit`; a name that the fit knows is that of the same group.
+        states: as of `fit`, or one for all clips. Clips that are off or transient are not learned
+            from; what is off by its level stays as the fit found it.
         embeddings: as of `fit`.
         max_bank: vectors that `mel_knn` or `spectrum_knn` keeps, see
             `asd_jax.scoring.thinning.thinned`.
         reporter: shows lines about thresholds; none by default.
 
     Returns:
-        The adapted system; the given one where all clips are known.
+        The adapted system; the given one where all clips are known, or none is learned from.
 
     Raises:
-        UserError: as `fit`; the machine or section was not fitted; or the system has no bank.
+        UserError: as `fit`; the machine or section was not fitted; the system has no bank; or it
+            was fitted without states, and some are given.
 
     Examples:
         >>> sounds = np.random.default_rng(0).normal(0, 0.1, (12, 16_000))
@@ -207,172 +233,27 @@ def adapt(
     machine, section = fitted.resolve(machine, section)
     if sample_rate is not None and waveforms is None:
         features, waveforms = None, features
-    arrays = _features(detector, features, waveforms, sample_rate)
+    arrays = features_of(detector, features, waveforms, sample_rate)
     columns = (
         [machine] * len(arrays),
         [section or "00"] * len(arrays),
-        _domains(domains, len(arrays)),
-        _attributes(attributes, len(arrays)),
-        _groups(groups, len(arrays), detector.config),
+        domains_of(domains, len(arrays)),
+        attributes_of(attributes, len(arrays)),
+        groups_of(groups, len(arrays), detector.config),
     )
     first = 0 if fitted.history is None else fitted.history.version + 1
+    texts = given_states(states, len(arrays))
+    check_states(fitted, (machine, section), texts)
     clips = [
-        dataclasses.replace(clip, split="train", name=f"{first}/{clip.name}")
-        for clip in _normal_clips(detector, columns)
+        dataclasses.replace(clip, split="train", name=f"{first}/{clip.name}", state=text)
+        for clip, text in zip(normal_clips(detector, columns), texts, strict=True)
     ]
     table = ArrayFeatures(clips, arrays, embeddings)
     table.embeddings = embeddings_of(detector.config, table)
     rows = not_known(fitted, table)
-    if not len(rows):
-        return fitted
-    chosen = None if table.embeddings is None else table.embeddings[rows]
-    table = ArrayFeatures([clips[row] for row in rows], [arrays[row] for row in rows], chosen)
-    return adapt_clips(fitted, table, None, reporter or Silent(), max_bank=max_bank).fitted
-
-
-def _normal_clips(detector: Detector, columns: Sequence[Sequence[Any]]) -> list[Clip]:
-    """Normal clips, with the groups that the configuration names, of which some are held out.
-
-    Args:
-        detector: the system.
-        columns: machine, section, domain, attributes and group of each clip.
-    """
-    clips = [
-        Clip(
-            *(machine, section, "train", f"{i:08}", ""),
-            domain=domain,
-            label=NORMAL,
-            attributes=attributes,
-            group=group,
-        )
-        for i, (machine, section, domain, attributes, group) in enumerate(
-            zip(*columns, strict=True)
-        )
-    ]
-    grouped = with_groups(ClipTable.of(clips), detector.config.data.group)
-    return [*with_held_out(detector, grouped)]
-
-
-def _features(
-    detector: Detector, features: Any, waveforms: Any, sample_rate: Any
-) -> list[np.ndarray]:
-    """Features of each clip, as the system takes them, from either kind of argument."""
-    name, front_end, views = detector.config.detector.name, detector.front_end, detector.views
-    if (features is None) == (waveforms is None):
-        raise UserError("give either features, or waveforms and their sample_rate")
-    if features is not None:
-        if detector.config.detector.hears_waveforms:
-            raise UserError(
-                f"{name} hears waveforms, not features: give waveforms= and sample_rate="
-            )
-        return check_features(_clips(features, "features"), front_end.width, views)
-    if sample_rate is None:
-        raise UserError("waveforms need their sample_rate, in Hz")
-    arrays, canceller = [], detector.config.front_end.canceller
-    for i, waveform in enumerate(_clips(waveforms, "waveforms")):
-        if waveform.ndim != 1 + canceller:
-            needed = "(samples, 2) with front_end.canceller" if canceller else "(samples,)"
-            raise UserError(f"waveforms[{i}] has shape {waveform.shape}; a clip is {needed}")
-        try:
-            arrays += frames_in_memory(waveform, sample_rate, front_end, views, canceller)
-        except UserError as error:
-            raise UserError(f"waveforms[{i}]: {error}") from error
-    if not arrays:
-        raise UserError("no clips: waveforms is empty")
-    return arrays
-
-
-def _machines(machine: Any, machines: Any, count: int) -> list[str]:
-    """The machine type of each clip."""
-    check_machine(machine)
-    column = [machine] * count if machines is None else _column(machines, "machines", count)
-    for name in column:
-        check("a machine", name or None, (str,), "a name, as in 'fan'")
-    return [composed(name) for name in column]
-
-
-def _sections(sections: Any, count: int) -> list[str]:
-    column = _column(sections, "sections", count)
-    for section in column:
-        check_section("a section", section)
-    return [str(section) for section in column]
-
-
-def _domains(domains: Any, count: int) -> list[str]:
-    column = _column(domains, "domains", count)
-    for domain in column:
-        if not (isinstance(domain, str) and domain in ("", "source", "target")):
-            raise UserError(f'domains: {domain!r} is neither "source" nor "target" (nor "")')
-    return column
-
-
-def _attributes(attributes: Any, count: int) -> list[tuple[tuple[str, str], ...]]:
-    """`Clip.attributes` of each clip."""
-    if attributes is None:
-        return [()] * count
-    column = _column(attributes, "attributes", count)
-    for each in column:
-        check("a clip's attributes", each, (Mapping, str), "a mapping, as {'speed': 6}, or a text")
-    return [_pairs(each) for each in column]
-
-
-def _groups(groups: Any, count: int, config: Config) -> list[str]:
-    """`Clip.group` of each clip."""
-    if groups is None:
-        return [""] * count
-    if config.data.group:
-        raise UserError(
-            f"groups are given, and data.group is {config.data.group!r}; leave one of them out"
-        )
-    column = _column(groups, "groups", count)
-    for group in column:
-        check("a group", group, (str, int, np.integer), "a name or a whole number")
-    return [str(group) for group in column]
-
-
-def _pairs(attributes: Mapping[str, Any] | str) -> tuple[tuple[str, str], ...]:
-    """Attributes as names and values in the order of the names."""
-    if isinstance(attributes, str):
-        return (("attributes", attributes),) if attributes else ()
-    return tuple(sorted((str(name), str(value)) for name, value in attributes.items()))
-
-
-def _one_system(config: Any) -> Config:
-    """The configuration of a system, given itself or by its name; UserError for anything else."""
-    if isinstance(config, str):
-        config = configs.load_config(config)
-    check("config", config, (Config, configs.MembersConfig), "a configuration or the name of one")
-    if isinstance(config, configs.MembersConfig):
-        raise UserError(
-            f"{config.name or 'the configuration'} is an ensemble, which combines finished runs; "
-            f"fit its members one by one ({', '.join(config.members)}), or use `asd-jax run`"
-        )
-    return config
-
-
-def _clips(values: Any, name: str) -> list[np.ndarray]:
-    """The clips of an argument; UserError for what holds none."""
-    try:
-        clips = [] if isinstance(values, str | bytes) else [np.asarray(clip) for clip in values]
-        right = not isinstance(values, str | bytes | Mapping)
-    except (TypeError, ValueError):  # nothing to iterate over, or a clip of unequal frames
-        right = False
-    if not right or any(clip.dtype.kind not in "fiu" for clip in clips):
-        raise UserError(
-            f"{name} is {reprlib.repr(values)}; it must be a list of arrays of numbers, (frames, "
-            "mels) of each clip"
-        )
-    return clips
-
-
-def _column(values: Any, name: str, count: int) -> list[Any]:
-    """A value for each clip, from one for all or one for each."""
-    if isinstance(values, str | int | np.integer):
-        return [values] * count
-    try:
-        column = [*values]
-    except TypeError:
-        raise UserError(f"{name} is {values!r}; it must be one for all clips, or a list") from None
-    if len(column) != count:
-        raise UserError(f"{count} clips, but {len(column)} {name}")
-    return column
+    reporter = reporter or Silent()
+    fitted_before = fitted
+    fitted, new = with_new_states(fitted, table.take(rows), reporter.line)
+    if not len(new.clips):
+        return fitted_before
+    return adapt_clips(fitted, new, None, reporter, max_bank=max_bank).fitted

@@ -8,7 +8,10 @@ import numpy as np
 from asd_jax.errors import UserError
 
 # What stands for a machine that a mapping lacks.
-_DEFAULTS: Mapping[str, Any] = {"sections": "00", "domains": "", "attributes": "", "groups": None}
+_DEFAULTS: Mapping[str, Any] = {
+    **{"sections": "00", "domains": "", "attributes": "", "states": ""},
+    "groups": None,
+}
 
 
 class Flat(NamedTuple):

@@ -21,8 +21,11 @@ from asd_jax.features.table import ArrayFeatures, ClipInput, Features
 from asd_jax.fitting.explaining import explain_table
 from asd_jax.fitting.fitted_file import read_fitted, write_fitted
 from asd_jax.fitting.history import History
+from asd_jax.fitting.in_state import in_state
+from asd_jax.fitting.judging import needs_levels
 from asd_jax.fitting.layout import Group
 from asd_jax.fitting.normal import Normal
+from asd_jax.fitting.operating import Operating
 from asd_jax.fitting.pooled import pool_clips, pool_of_models, scores_of_pools, take
 from asd_jax.fitting.served import Served
 from asd_jax.runtime import distributed
@@ -53,6 +56,7 @@ class FittedDetector(Served):
             such clips.
         normal: what explanations compare with; None of a system of an earlier version.
         history: the clips that it knows; None of a system of an earlier version.
+        operating: operating states of the normal clips; none where they are not given or learned.
     """
 
     detector: Detector
@@ -65,14 +69,28 @@ class FittedDetector(Served):
     reference: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     normal: Normal | None = dataclasses.field(default=None, repr=False)
     history: History | None = dataclasses.field(default=None, repr=False)
+    operating: Operating = dataclasses.field(default_factory=Operating, repr=False)
 
     def seed_scores(
-        self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        group: Group,
+        seeds: Sequence[int],
+        states: Sequence[str] | None = None,
     ) -> np.ndarray:
         """(seeds, clips) scores of recordings by each seed."""
         features = self.features(waveforms, sample_rate)
         embeddings = self.embeddings(waveforms, sample_rate)
-        return self.seed_feature_scores(features, group, seeds, embeddings)
+        return self.seed_feature_scores(features, group, seeds, embeddings, states=states)
+
+    def heard_states(
+        self, waveforms: np.ndarray, sample_rate: int, group: Group, states: Sequence[str]
+    ) -> list[str]:
+        """The given states, "off" or "transient" where levels say so."""
+        if not needs_levels(self, group):
+            return [*states]
+        return self.feature_states(self.features(waveforms, sample_rate), group, states)
 
     def features(
         self, waveforms: np.ndarray, sample_rate: int, *, one_channel: bool = False
@@ -163,6 +181,7 @@ class FittedDetector(Served):
         group: Group,
         seeds: Sequence[int],
         embeddings: np.ndarray | None = None,
+        states: Sequence[str] | None = None,
     ) -> np.ndarray:
         """Scores clips by each seed from their features.
 
@@ -171,6 +190,7 @@ class FittedDetector(Served):
             group: machine and section of the clips, from `resolve`.
             seeds: some of its seeds.
             embeddings: as in `score_features`.
+            states: as in `model_scores`.
 
         Returns:
             (seeds, clips).
@@ -178,9 +198,10 @@ class FittedDetector(Served):
         table, labels = self._table(features, group, embeddings)
         indices = range(len(labels))
         if self.config.detector.trains:
-            return self.model_scores(self.models_of(group, seeds), table, indices, labels)
+            chosen = self.models_of(group, seeds)
+            return self.model_scores(chosen, table, indices, labels, states=states)
         # One model stands for any seed, those of an ensemble's other members included.
-        scores = self.model_scores(self.models_of(group), table, indices, labels)
+        scores = self.model_scores(self.models_of(group), table, indices, labels, states=states)
         return np.repeat(scores, len(seeds), axis=0)
 
     def _table(
@@ -200,6 +221,7 @@ class FittedDetector(Served):
         labels: np.ndarray,
         *,
         trained_on: bool = False,
+        states: Sequence[str] | None = None,
     ) -> np.ndarray:
         """Scores clips by several models; several processes call this alike and share the work.
 
@@ -209,6 +231,7 @@ class FittedDetector(Served):
             indices: of the clips, which must be of the models' machine and sections.
             labels: int32 (clips,), `ClipInput.label` of each, from `label_of`.
             trained_on: whether they are training clips, see `ClipFacts.trained`.
+            states: (clips,) of the machine, as in `Clip`; not known by default.
 
         Returns:
             (seeds, clips) float32; the smallest score among a seed's trainings.
@@ -217,7 +240,8 @@ class FittedDetector(Served):
         own = np.array([i for i in range(count) if distributed.is_own(i // SHARE_CLIPS)], int)
         scores = np.zeros((len(chosen), count), np.float32)  # (models, clips)
         scores[:, own] = np.nan
-        clips = table_clips(features, np.asarray(indices)[own], np.asarray(labels)[own])
+        own_states = None if states is None else [states[i] for i in own]
+        clips = table_clips(features, np.asarray(indices)[own], np.asarray(labels)[own], own_states)
         for clip, score in self.clip_scores(chosen, clips, trained_on=trained_on):
             scores[:, own[clip.position]] = score
         scores = np.sum(distributed.gather(scores), axis=0)  # 0 where another process scored
@@ -251,7 +275,8 @@ class FittedDetector(Served):
         weights = take(self.weights, self.networks_of(chosen))
         pooled = pool_clips(self.detector, functools.partial(self.pool_pieces, weights), clips)
         while some := [*itertools.islice(pooled, SHARE_CLIPS)]:
-            scores = self.scores_of_pools(chosen, some, trained_on=trained_on)
+            left = in_state(self, chosen, some)
+            scores = self.scores_of_pools(chosen, left, trained_on=trained_on)
             for (clip, _), score in zip(some, scores.T, strict=True):
                 yield clip, score
 
@@ -323,6 +348,8 @@ class FittedDetector(Served):
             "calibration": self.calibration,
             "reference": self.reference,
         }
+        if self.operating != Operating():
+            meta["operating"] = self.operating.to_file()
         if self.normal is not None:
             meta["normal"], trees["normal"] = self.normal.to_file()
         if self.history is not None:
@@ -354,4 +381,5 @@ class FittedDetector(Served):
             reference=trees.get("reference", {}),
             normal=Normal.of_file(meta.get("normal"), trees.get("normal", {})),
             history=History.of_file(meta.get("history"), trees.get("history", {})),
+            operating=Operating.of_file(meta.get("operating")),
         )

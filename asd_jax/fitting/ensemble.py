@@ -11,6 +11,8 @@ from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
 from asd_jax.scoring import ensemble
 from asd_jax.scoring.conformal import Reference
+from asd_jax.scoring.quiet import Quiet
+from asd_jax.scoring.state_space import StateSpace
 
 
 class FittedMembers(Fitted):
@@ -30,6 +32,29 @@ class FittedMembers(Fitted):
         """Seeds of all members."""
         return self._own_seeds
 
+    @property
+    def two_channels(self) -> bool:
+        """As of the members."""
+        return any(member.two_channels for member in self.members.values())
+
+    def state_spaces(self, group: Group) -> list[tuple[StateSpace | None, Quiet | None]]:
+        """Those of the members that score the group."""
+        return [own for member, place in self._serving(group) for own in member.state_spaces(place)]
+
+    def heard_states(
+        self, waveforms: np.ndarray, sample_rate: int, group: Group, states: Sequence[str]
+    ) -> list[str]:
+        """The states as any of the members hears them."""
+        found = [*states]
+        for member, place in self._serving(group):
+            found = member.heard_states(waveforms, sample_rate, place, found)
+        return found
+
+    def _serving(self, group: Group) -> list[tuple[Fitted, Group]]:
+        """The members that score a group, each with its own name of it."""
+        members = [self.members[name] for name in self.serving(group[0])]
+        return [(member, member.resolve(group[0], group[1] or None)) for member in members]
+
     @abc.abstractmethod
     def serving(self, machine: str) -> list[str]:
         """Names of the members that score a machine type's recordings."""
@@ -41,7 +66,12 @@ class FittedMembers(Fitted):
         """(seeds, clips) scores from (seeds, clips) of each member that serves the group."""
 
     def seed_scores(
-        self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        group: Group,
+        seeds: Sequence[int],
+        states: Sequence[str] | None = None,
     ) -> np.ndarray:
         """(seeds, clips) scores of recordings by each seed."""
         machine, section = group
@@ -49,7 +79,7 @@ class FittedMembers(Fitted):
         for name in self.serving(machine):
             member = self.members[name]
             own = member.resolve(machine, section or None)
-            scores.append(member.seed_scores(waveforms, sample_rate, own, seeds))
+            scores.append(member.seed_scores(waveforms, sample_rate, own, seeds, states))
         return self.combined(scores, group, seeds)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from asd_jax.detectors.cells import band_hz, frame_seconds
 from asd_jax.features.batches import ClipFrames, clip_batches, table_clips
 from asd_jax.features.table import ClipInput, Features
+from asd_jax.fitting.in_state import in_state
 from asd_jax.fitting.map_frames import Overlapping, PieceSums, frames_program, row_of
 from asd_jax.fitting.normal import hop_seconds, piece_step
 from asd_jax.fitting.pooled import take
@@ -130,13 +131,12 @@ class _Maps:
             pooled: value of its pool by each model, arrays (models, ...).
         """
         fitted, detector = self._fitted, self._fitted.detector
-        scores = fitted.of_seeds(
-            self._chosen, fitted.scores_of_pools(self._chosen, [(clip, pooled)])
-        )
+        left = in_state(fitted, self._chosen, [(clip, pooled)])
+        scores = fitted.of_seeds(self._chosen, fitted.scores_of_pools(self._chosen, left))
         first = self._chosen[0]
         calibration = take(fitted.calibration, first)
         value = jax.tree.map(lambda leaf: leaf[0], pooled)
-        parts = detector.parts(calibration, value)
+        parts = detector.parts(calibration, jax.tree.map(lambda leaf: leaf[0], left[0][1]))
         found: list[Evidence] = []
         for frames, evidence in zip(self._frames, self._sums, strict=True):
             for block in frames.rest():

@@ -9,6 +9,7 @@ import numpy as np
 from asd_jax.config import nearest
 from asd_jax.errors import UserError
 from asd_jax.evaluation.promises import NO_REFERENCE, rounded, too_few
+from asd_jax.fitting.judging import Judged, answered, check_states, given_states
 from asd_jax.fitting.layout import Group
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
 from asd_jax.scoring.alarm_promises import (
@@ -25,6 +26,8 @@ from asd_jax.scoring.conformal import (
     p_values,
     promise_of,
 )
+from asd_jax.scoring.quiet import Quiet
+from asd_jax.scoring.state_space import StateSpace
 
 _NUMBERS = (float, int, np.floating, np.integer)
 
@@ -44,6 +47,11 @@ class Fitted(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def two_channels(self) -> bool:
+        """Whether recordings are (samples, 2), as `front_end.canceller` takes them."""
+
+    @property
+    @abc.abstractmethod
     def machines(self) -> tuple[str, ...]:
         """Machine types that it scores."""
 
@@ -53,7 +61,12 @@ class Fitted(abc.ABC):
 
     @abc.abstractmethod
     def seed_scores(
-        self, waveforms: np.ndarray, sample_rate: int, group: Group, seeds: Sequence[int]
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        group: Group,
+        seeds: Sequence[int],
+        states: Sequence[str] | None = None,
     ) -> np.ndarray:
         """Scores recordings by each seed.
 
@@ -62,6 +75,7 @@ class Fitted(abc.ABC):
             sample_rate: as in `score`.
             group: their machine and section, from `resolve`.
             seeds: some of its seeds.
+            states: (clips,) of the machine, as in `Clip`; not known by default.
 
         Returns:
             (seeds, clips).
@@ -75,6 +89,16 @@ class Fitted(abc.ABC):
     def group_reference(self, group: Group, seed: int | None) -> Reference:
         """Scores of normal clips of a machine and section that no model was fitted to."""
 
+    @abc.abstractmethod
+    def state_spaces(self, group: Group) -> list[tuple[StateSpace | None, Quiet | None]]:
+        """Given states, and what is off by its level, of each system that scores a group."""
+
+    @abc.abstractmethod
+    def heard_states(
+        self, waveforms: np.ndarray, sample_rate: int, group: Group, states: Sequence[str]
+    ) -> list[str]:
+        """The given states (clips,), "off" or "transient" where levels say so."""
+
     def score(
         self,
         waveforms: np.ndarray,
@@ -83,6 +107,7 @@ class Fitted(abc.ABC):
         machine: str | None = None,
         section: str | int | None = None,
         seed: int | None = None,
+        state: Any = None,
     ) -> np.ndarray:
         """Scores recordings; larger is more anomalous.
 
@@ -94,16 +119,60 @@ class Fitted(abc.ABC):
             section: section or machine id; may be left out where there is only one, or where
                 models score all sections of a machine alike.
             seed: the model of that seed; the mean over all seeds by default.
+            state: of the machine in each clip, or one for all, as {"speed": 6}, "speed=6" or
+                "off"; for systems that were fitted with states.
 
         Returns:
-            (clips,).
+            (clips,), NaN of clips that are off, transient or of a state that no normal clip had.
 
         Raises:
             UserError: a machine, section or seed that was not fitted or is none, waveforms of
-                other shapes, with samples that are not finite, or too short.
+                other shapes, with samples that are not finite, or too short; or a state of other
+                columns than the normal clips have.
         """
+        place: dict[str, Any] = {"machine": machine, "section": section, "seed": seed}
+        return self.judge(waveforms, sample_rate, **place, state=state).scores
+
+    def verdicts(
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+        seed: int | None = None,
+        state: Any = None,
+    ) -> tuple[str, ...]:
+        """Answers about recordings; arguments and errors as of `score`.
+
+        Returns:
+            (clips,) of "normal", "anomalous", "off", "transient" and "unseen state"; "" without a
+            threshold.
+        """
+        place: dict[str, Any] = {"machine": machine, "section": section, "seed": seed}
+        return self.judge(waveforms, sample_rate, **place, state=state).verdicts
+
+    def judge(
+        self,
+        waveforms: np.ndarray,
+        sample_rate: int,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+        seed: int | None = None,
+        state: Any = None,
+    ) -> Judged:
+        """Scores, states and verdicts of recordings; arguments and errors as of `score`."""
         group, seeds = self.resolve(machine, section), self._seeds(seed)
-        return self.seed_scores(waveforms, sample_rate, group, seeds).mean(axis=0)
+        states: list[str] | None = None
+        if state is not None or any(space or quiet for space, quiet in self.state_spaces(group)):
+            count = 1 if np.ndim(waveforms) == 1 + self.two_channels else len(waveforms)
+            given = given_states(state, count)
+            check_states(self, group, given)
+            states = self.heard_states(waveforms, sample_rate, group, given)
+        scores = self.seed_scores(waveforms, sample_rate, group, seeds, states).mean(axis=0)
+        threshold = self.group_threshold(group, seed)
+        return answered(self, group, scores, states or [""] * len(scores), threshold)
 
     def threshold(
         self,

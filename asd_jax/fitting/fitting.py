@@ -18,6 +18,7 @@ from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.layout import Layout, labels_of, supplemental_of
 from asd_jax.fitting.lengths import FRAMES
+from asd_jax.fitting.operating import Operating
 from asd_jax.fitting.pooled import pool_clips, pool_program, take
 from asd_jax.runtime import distributed
 from asd_jax.runtime.files import DAMAGE, atomic_write, read_arrays
@@ -40,6 +41,7 @@ def fit_clips(
     kept_dir: Path | None = None,
     programs: Programs | None = None,
     weights: Any = None,
+    operating: Operating | None = None,
     **training_options: Any,
 ) -> FittedDetector:
     """Fits all models of a run to normal clips; `with_thresholds` adds thresholds.
@@ -53,6 +55,7 @@ def fit_clips(
             what is there already is not computed again. For systems without training.
         programs: of the training, if they are compiled already.
         weights: of the networks, if they are trained already.
+        operating: states of the training clips, from `fitted_states`.
         **training_options: `checkpoints`, `log`, `should_stop` of `training.train`.
     """
     reporter = reporter or Silent()
@@ -86,6 +89,7 @@ def fit_clips(
         thresholds=np.full(len(models), np.nan),
         group_thresholds={},
         sections=layout.sections,
+        operating=operating or Operating(),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from asd_jax.data.groups import group_numbers
 from asd_jax.detectors.untrained import OF_SUPPLEMENTAL, Untrained
+from asd_jax.detectors.vectors import SIBLINGS
 from asd_jax.evaluation.results import TrainingRow
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
@@ -44,7 +45,8 @@ def leave_out(
     detector = fitted.detector
     assert isinstance(detector, Untrained)
     (model,) = fitted.models_for(group)
-    own = {name: np.asarray(fitted.calibration[name][model]) for name in _OF_CLIPS}
+    there = [name for name in _OF_CLIPS if name in fitted.calibration]
+    own = {name: np.asarray(fitted.calibration[name][model]) for name in there}
     count = int(np.isfinite(own["state"]).sum())  # the rest is padding
     kept = [np.flatnonzero(~np.asarray(mask, bool)) for mask in left_out]
     for rows in kept:
@@ -63,8 +65,9 @@ def leave_out(
             assert rows.max() < count
             table[fold, : len(rows)] = leaf[rows]
         tables[name] = table
-    for name in OF_SUPPLEMENTAL & fitted.calibration.keys():
-        # Of these clips none is left out.
+    others = [name for name in fitted.calibration if name == "kin" or SIBLINGS in name]
+    for name in [*(OF_SUPPLEMENTAL & fitted.calibration.keys()), *others]:
+        # Of these clips, and of siblings, none is left out.
         tables[name] = np.stack([np.asarray(fitted.calibration[name][model])] * len(kept))
     for state, groups_ in zip(tables["state"], tables["group"], strict=True):
         _renumber(state)
@@ -85,7 +88,7 @@ def leave_out(
 
 
 # What `Untrained.calibrate` gives for each clip.
-_OF_CLIPS = ("vectors", "state", "group")
+_OF_CLIPS = ("vectors", "state", "group", "place")
 
 
 def _renumber(numbers: np.ndarray) -> None:

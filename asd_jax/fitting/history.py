@@ -25,7 +25,8 @@ MOST_LEVELS = 256
 _MOST_FRAMES = 2048
 _QUIET, _LOUD = 10, 90  # percentiles over time
 _DIGEST_BYTES = 16
-_COLUMNS = ("section", "domain", "attributes", "group", "start", "split", "version")
+_COLUMNS = ("section", "domain", "attributes", "group", "start", "split", "version", "state")
+_LATER = {"state": {"all": ""}}  # columns that files of earlier versions lack
 
 
 class KnownClip(NamedTuple):
@@ -40,6 +41,7 @@ class KnownClip(NamedTuple):
         start: as of `Clip`.
         split: "train", or `HELD_OUT` of a clip that the models were not fitted to.
         version: 0 of the fit, n of the n-th adaptation.
+        state: as of `Clip`.
     """
 
     content: bytes
@@ -50,12 +52,13 @@ class KnownClip(NamedTuple):
     start: float = 0.0
     split: str = "train"
     version: int = 0
+    state: str = ""
 
     @classmethod
     def of(cls, clip: Clip, content: bytes, version: int = 0) -> "KnownClip":
         """What is kept of a clip."""
         facts = (clip.section, clip.domain, clip.attributes, clip.group, clip.start, clip.split)
-        return cls(content, *facts, version)
+        return cls(content, *facts, version, clip.state)
 
     @property
     def key(self) -> tuple[bytes, float]:
@@ -134,7 +137,7 @@ class History:
             return None
         known = {}
         for i, (machine, section, packed) in enumerate(meta):
-            own = arrays[str(i)]
+            own, packed = arrays[str(i)], {**_LATER, **packed}
             count = len(own["contents"])
             columns = {name: _unpacked(packed[name], count) for name in _COLUMNS}
             columns["attributes"] = [

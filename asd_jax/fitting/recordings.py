@@ -4,19 +4,19 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.recordings import Waveform, read_recordings
 from asd_jax.errors import UserError
 from asd_jax.evaluation.promises import rounded
 from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.file_places import Place
+from asd_jax.fitting.file_states import FileStates
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import answered
 from asd_jax.fitting.together import Request, seed_scores_of, silent
 from asd_jax.scoring.conformal import p_values
 from asd_jax.scoring.explanation import Explanation
-
-_UNNAMED = "machine"  # of models that were fitted or imported without a machine's name
 
 
 class FileScore(NamedTuple):
@@ -31,6 +31,9 @@ class FileScore(NamedTuple):
         explanation: what the score is made of; None where it was not asked for.
         p_value: largest rate at which normal clips have such a score; NaN where no normal clip was
             kept apart from the fit.
+        state: of the machine, as in `Clip`; "" where it is not known.
+        verdict: as of `Judged`; the score of a clip that is off, transient or in an unseen state is
+            NaN.
     """
 
     file: str
@@ -40,55 +43,8 @@ class FileScore(NamedTuple):
     decision: int
     explanation: Explanation | None = None
     p_value: float = math.nan
-
-
-class Place(NamedTuple):
-    """Where a recording belongs.
-
-    Attributes:
-        machine: its machine type; None where nothing says it.
-        section: its section; None where nothing says it.
-        assumed: what was assumed in place of what the file's place says; "" for nothing.
-        hint: what to do if the machine was not fitted.
-    """
-
-    machine: str | None
-    section: str | None
-    assumed: str = ""
-    hint: str = ""
-
-    @classmethod
-    def of(
-        cls,
-        fitted: Fitted,
-        file: os.PathLike | str,
-        machine: str | None,
-        section: str | None,
-    ) -> "Place":
-        """What is given, else what the file's place in a data set says, else the only one."""
-        clip = parse_clip(os.path.abspath(file))
-        machines, hint = fitted.machines, ""
-        assumed = []
-        if machine is None and machines != (_UNNAMED,) and clip is not None:
-            machine = clip.machine
-            if machine not in machines:
-                hint = f" (its folder says {machine}; --machine= scores it as another)"
-        elif machine is None and len(machines) == 1:
-            machine = machines[0]
-            assumed.append(f"machine {machine}, the only one that was fitted")
-        section = section or (clip.section if clip else None)
-        if machine in machines:
-            sections = fitted.sections_of(machine)
-            if section is None and sections is not None and len(sections) == 1:
-                assumed.append(f"section {sections[0]}, the only one of {machine}")
-            trained = fitted.sections.get(machine, ()) if isinstance(fitted, FittedDetector) else ()
-            if section is not None and sections is None and trained and section not in trained:
-                assumed.append(
-                    f"section {section} of {machine}, which had no training clips; one model "
-                    "scores all sections"
-                )
-        line = f"recordings are scored as of {' and '.join(assumed)}" if assumed else ""
-        return cls(machine, section, line, hint)
+    state: str = ""
+    verdict: str = ""
 
 
 def score_files(
@@ -101,6 +57,7 @@ def score_files(
     report: Callable[[str], None] = print,
     explain: bool = False,
     false_alarms: float | None = None,
+    state: Any = None,
 ) -> list[FileScore]:
     """Scores recordings.
 
@@ -115,6 +72,8 @@ def score_files(
             and about what was assumed of recordings that fit no layout.
         explain: whether to say what the scores are made of.
         false_alarms: as of `Fitted.threshold`.
+        state: of the machine in all recordings, as of `Fitted.score`; by default what their names
+            or side files say, where the run was fitted with states.
 
     Raises:
         UserError: a recording cannot be scored, unless they are skipped; its system cannot explain
@@ -145,20 +104,30 @@ def score_files(
         report(f"left out: {line}")
 
     whose = [place[:2] for place in places]
-    request = Request(files, whose, read, is_bad, report, {} if explain else None, {})
+    known = FileStates(state, report)
+
+    def states(
+        detector: FittedDetector, index: int, spans: Sequence[tuple[float, float]]
+    ) -> list[str]:
+        data = detector.config.data
+        return known.of_clips(data.state, data.state_log, files[index], spans)
+
+    request = Request(files, whose, read, is_bad, states, report, {} if explain else None, {}, {})
     wanted = []
     said: set[str] = set()
     for index, place in enumerate(places):
         try:
-            fitted.resolve(place.machine, place.section)
-            wanted.append(index)
+            group = fitted.resolve(place.machine, place.section)
         except UserError as error:
             is_bad(index, UserError(f"{error}{place.hint}"), report)
             continue
+        known.check(fitted, group)
+        wanted.append(index)
         if place.assumed and place.assumed not in said:
             said.add(place.assumed)
             report(f"{place.assumed}, first {files[index]}")
     rows = score_request(fitted, request, wanted, [false_alarms] * len(files))
+    known.tell()
     return [row for index in sorted(rows) for row in rows[index]]
 
 
@@ -187,6 +156,8 @@ def score_request(
             machine=group[0], section=group[1] or None, false_alarms=false_alarms[index]
         )
         reference = fitted.group_reference(group, None)
+        states = request.found[index]
+        judged = answered(fitted, group, scores.mean(axis=1), states, threshold)
         rows[index] = [
             FileScore(
                 request.names[index][number],
@@ -196,8 +167,10 @@ def score_request(
                 int(score > threshold),
                 explanations[index][number] if explanations else None,
                 _or_nan(float(p_values(rounded(score), reference))),
+                judged.states[number],
+                judged.verdicts[number],
             )
-            for number, score in enumerate(scores.mean(axis=1).tolist())  # of each clip
+            for number, score in enumerate(judged.scores.tolist())  # of each clip
         ]
     return rows
 

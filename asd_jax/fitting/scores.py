@@ -5,14 +5,19 @@ from collections.abc import Callable
 import numpy as np
 
 from asd_jax.errors import UserError
-from asd_jax.evaluation.results import ScoreRow, TrainingRow
-from asd_jax.evaluation.row_table import RowTable
+from asd_jax.evaluation.results import NO_DECISION, ScoreRow, TrainingRow, scored
+from asd_jax.evaluation.row_table import RowTable, text_column
+from asd_jax.evaluation.verdicts import unscored_lines, with_verdicts
+from asd_jax.features.batches import read_blocks
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.judging import found_states, lacks_state, needs_levels, unscored
 from asd_jax.fitting.layout import Group, Layout
 from asd_jax.fitting.lengths import length_line
+from asd_jax.fitting.operating import frame_levels
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.conformal import p_values
+from asd_jax.scoring.quiet import segment_levels
 
 
 def score_training(
@@ -115,7 +120,7 @@ def score_clips(
 
     def machine_done() -> None:
         if after is not None and own:
-            after(before, RowTable.concatenate(own, ScoreRow))
+            after(before, scored(RowTable.concatenate(own, ScoreRow)))
 
     reporter.start("scoring", len(groups))
     for done, ((machine, section), indices) in enumerate(sorted(groups.items()), 1):
@@ -132,11 +137,21 @@ def score_clips(
         if line := length_line(fitted, group, names, features.n_frames[indices]):
             reporter.line(line)
         labels = np.full(len(indices), fitted.label_of(group))
-        scores = fitted.model_scores(chosen, features, indices, labels)  # (seeds, clips)
+        states = states_of(fitted, group, features, indices)
+        if lacking := sum(lacks_state(fitted, group, states)):
+            reporter.line(
+                f"{machine} {section}: {lacking} of {len(states)} test clips have no state; they "
+                "are scored whatever it is"
+            )
+        why = unscored(fitted, group, states)
+        is_scored = np.array([not each for each in why], bool)
+        # (seeds, clips)
+        scores = fitted.model_scores(chosen, features, indices, labels, states=states)
         first = chosen[:: fitted.detector.repeats]  # of each seed's trainings
         for m, row in zip(first, scores, strict=True):
             threshold, seed = float(fitted.thresholds[m]), fitted.models[m].seed
-            row = np.asarray(row)
+            row = np.where(is_scored, np.asarray(row), np.float32(np.nan))
+            decision = np.where(is_scored, row > threshold, NO_DECISION)
             own.append(
                 RowTable.of_columns(
                     ScoreRow,
@@ -149,12 +164,32 @@ def score_clips(
                     label=clips.column("label"),
                     score=row,
                     threshold=threshold,
-                    decision=(row > threshold).astype(int),
+                    decision=decision.astype(int),
                     p_value=p_values(row, fitted.group_reference(group, seed)),
+                    state=text_column(states),
+                    verdict=text_column(why),
                 )
             )
             rows.append(own[-1])
+        for line in unscored_lines(own[-1]):
+            reporter.line(line)
         reporter.advance(done)
     machine_done()
     reporter.stop()
-    return RowTable.concatenate(rows, ScoreRow)
+    return with_verdicts(RowTable.concatenate(rows, ScoreRow))
+
+
+def states_of(
+    fitted: FittedDetector, group: Group, features: Features, indices: np.ndarray
+) -> list[str]:
+    """The state of each clip, as given, or off or transient by its level."""
+    column = features.clips[indices].column("state")
+    states = [column.values[code] for code in column.codes.tolist()]
+    if not needs_levels(fitted, group):
+        return states
+    waveforms = fitted.config.detector.hears_waveforms
+    levels = [
+        segment_levels(frame_levels(blocks, waveforms))
+        for _, blocks in read_blocks(features, indices)
+    ]
+    return found_states(fitted, group, states, levels)

@@ -7,8 +7,12 @@ import numpy as np
 from asd_jax.config import Config
 from asd_jax.detectors import Detector
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import found_states, needs_levels
 from asd_jax.fitting.layout import Group, group_name
+from asd_jax.fitting.operating import Operating, frame_levels
 from asd_jax.scoring.conformal import Reference
+from asd_jax.scoring.quiet import Quiet, segment_levels
+from asd_jax.scoring.state_space import StateSpace
 from asd_jax.training import FleetModel
 
 
@@ -21,6 +25,7 @@ class Served(Fitted):
     group_thresholds: Mapping[str, float]
     sections: Mapping[str, tuple[str, ...]]
     reference: Mapping[str, np.ndarray]
+    operating: Operating
 
     @property
     def config(self) -> Config:
@@ -58,6 +63,26 @@ class Served(Fitted):
         scores = self.reference["scores"][chosen].mean(axis=0).astype(np.float64)
         own = {k: leaf[chosen[0]] for k, leaf in self.reference.items() if k != "scores"}
         return Reference(scores, own["groups"], own.get("sequences"))  # earlier ones lack these
+
+    @property
+    def two_channels(self) -> bool:
+        """Whether recordings are (samples, 2)."""
+        return self.config.front_end.canceller
+
+    def state_spaces(self, group: Group) -> list[tuple[StateSpace | None, Quiet | None]]:
+        """Its own, of a machine and section, from `resolve`."""
+        name = group_name(self.models[self.models_of(group)[0]])
+        return [(self.operating.spaces.get(name), self.operating.quiet.get(name))]
+
+    def feature_states(
+        self, features: Sequence[np.ndarray] | np.ndarray, group: Group, states: Sequence[str]
+    ) -> list[str]:
+        """As `heard_states`, of features (frames, width) a clip."""
+        if not needs_levels(self, group):
+            return [*states]
+        waveforms = self.config.detector.hears_waveforms
+        levels = [segment_levels(frame_levels([np.asarray(own)], waveforms)) for own in features]
+        return found_states(self, group, states, levels)
 
     def models_for(self, group: Group) -> list[int]:
         """Indices of the models that are fitted to a group of the layout, of all seeds."""

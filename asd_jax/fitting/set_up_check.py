@@ -21,6 +21,10 @@ class MeanMeter:
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets the frames so far."""
         self.n_frames = 0
         self._total = np.zeros(1)
 

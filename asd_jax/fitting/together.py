@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asd_jax.data.recordings import Waveform
+from asd_jax.data.states import OFF, TRANSIENT
 from asd_jax.errors import UserError
 from asd_jax.features.batches import ClipFrames
 from asd_jax.features.cut import n_pieces, piece_name
@@ -20,7 +22,9 @@ from asd_jax.fitting.detector import SHARE_CLIPS, FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.explaining import explain_clips
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import found_states, unscored
 from asd_jax.fitting.lengths import length_line
+from asd_jax.fitting.operating import Listened
 from asd_jax.fitting.pooled import pool_clips, take
 from asd_jax.fitting.set_up_check import MeanMeter, SetUpCheck
 from asd_jax.scoring.explanation import Explanation
@@ -37,9 +41,12 @@ class Request(NamedTuple):
         read: (indices, sample rate, channel, report) → the waveforms of those that can be read,
             in that order.
         is_bad: called with the index of a recording that cannot be used, why, and `report`.
+        states: (detector, index, spans) → the state of each clip of a recording, as in `Clip`, by
+            its begin and end in seconds.
         report: called with lines about the recordings.
         explanations: of each clip of a file, to be filled; None for none.
         names: of each file's clips, to be filled.
+        found: states of each file's clips, "off" or "transient" where levels say so; likewise.
     """
 
     files: Sequence[os.PathLike | str]
@@ -49,9 +56,11 @@ class Request(NamedTuple):
         Generator[tuple[int, Waveform], None, None],
     ]
     is_bad: Callable[[int, UserError, Callable[[str], None]], None]
+    states: Callable[[FittedDetector, int, Sequence[tuple[float, float]]], list[str]]
     report: Callable[[str], None]
     explanations: dict[int, list[Explanation]] | None
     names: dict[int, list[str]]
+    found: dict[int, list[str]]
 
 
 def silent(line: str) -> None:
@@ -65,7 +74,7 @@ def seed_scores_of(
 
     Args:
         fitted: the fitted system of a run.
-        request: the recordings; its `explanations` and `names` are filled.
+        request: the recordings; its `explanations`, `names` and `found` are filled.
         wanted: indices of those to be scored, whose machines and sections were fitted.
 
     Returns:
@@ -114,6 +123,8 @@ def _of_detector(
     scores: dict[int, list[np.ndarray]] = {}
     n_frames: dict[int, list[int]] = {}  # of each clip of a file
     check = SetUpCheck(fitted)
+    meters: dict[int, list[MeanMeter | None]] = {}  # likewise
+    heard: dict[int, list[Listened]] = {}  # likewise, where levels tell what is off
     embeddings = _embeddings(fitted, request, [*together])
     # Batches of frames have those of all machines; other programs follow them in turn.
     with _frames(fitted, request, [*together]) as all_frames:
@@ -125,15 +136,21 @@ def _of_detector(
                 ClipFrames(
                     _placed(next(places), index, file_of),
                     _measured(
-                        _counted(blocks, n_frames.setdefault(index, [])),
+                        _heard(
+                            fitted,
+                            _counted(blocks, n_frames.setdefault(index, [])),
+                            heard.setdefault(index, []),
+                        ),
                         check.meter(fitted.resolve(*request.whose[index]), index),
+                        meters.setdefault(index, []),
                     ),
                     fitted.label_of(fitted.resolve(*request.whose[index])),
                     None if embeddings is None else embeddings[index],
+                    state,
                 )
                 for index, whole in frames
                 if embeddings is None or index in embeddings
-                for blocks in _clips_of(fitted, request, index, whole)
+                for blocks, state in _clips_of(fitted, request, index, whole)
             )
             if request.explanations is None:
                 for clip, of_seeds in _clip_scores(fitted, clips, file_of, models):
@@ -143,6 +160,13 @@ def _of_detector(
                     index = file_of[clip.position]
                     request.explanations.setdefault(index, []).append(explanation)
                     scores.setdefault(index, []).append(score)
+    for index in scores:
+        group, states = fitted.resolve(*request.whose[index]), request.found[index]
+        levels = [each.levels for each in heard[index]] or None
+        request.found[index] = states = found_states(fitted, group, states, levels)
+        for meter, why in zip(meters[index], unscored(fitted, group, states), strict=True):
+            if meter is not None and why:  # a machine that is off is of the same set-up
+                meter.clear()
     for group in dict.fromkeys(fitted.resolve(*request.whose[index]) for index in scores):
         own = [index for index in scores if fitted.resolve(*request.whose[index]) == group]
         names = [name for index in own for name in request.names[index]]
@@ -195,27 +219,52 @@ def _placed(place: int, index: int, file_of: dict[int, int]) -> int:
     return place
 
 
+def _heard(
+    fitted: FittedDetector, blocks: Iterable[np.ndarray], heard: list[Listened]
+) -> Iterable[np.ndarray]:
+    """The blocks of a clip, whose levels are noted where they tell what is off."""
+    if not fitted.operating.quiet:
+        return blocks
+    heard.append(Listened(blocks, fitted.config.detector.hears_waveforms))
+    return heard[-1]
+
+
 def _clips_of(
     fitted: FittedDetector, request: Request, index: int, blocks: Iterable[np.ndarray]
-) -> Iterator[Iterable[np.ndarray]]:
-    """The frames of a file, or of each clip that it is cut into, in blocks."""
-    seconds, name = fitted.config.data.clip_seconds, os.fspath(request.files[index])
-    if not seconds:
+) -> Iterator[tuple[Iterable[np.ndarray], str]]:
+    """The frames of a file, or of each clip that it is cut into, in blocks; and their states."""
+    data, name = fitted.config.data, os.fspath(request.files[index])
+    if not data.clip_seconds and not data.state_log:
         request.names[index] = [name]
-        yield blocks
+        yield blocks, _states(fitted, request, index, [(0.0, math.inf)])[0]
         return
     frames = np.concatenate([*blocks])  # (frames, width), which are small beside the samples
     front_end, fewest = fitted.detector.front_end, fitted.detector.views.fewest
-    frame = front_end.hop_length / front_end.sample_rate
-    pieces = int(n_pieces(np.array([len(frames)]), front_end, seconds, fewest)[0])
+    frame, pieces = front_end.hop_length / front_end.sample_rate, 1
+    if data.clip_seconds:
+        pieces = int(n_pieces(np.array([len(frames)]), front_end, data.clip_seconds, fewest)[0])
     edges = [number * len(frames) // pieces for number in range(pieces + 1)]
     spans = [*itertools.pairwise(edges)]
+    times = [(first * frame, last * frame) for first, last in spans]
     request.names[index] = [
-        piece_name(name, first * frame, last * frame) if pieces > 1 else name
-        for first, last in spans
+        piece_name(name, begin, end) if pieces > 1 else name for begin, end in times
     ]
-    for first, last in spans:
-        yield [frames[first:last]]
+    states = _states(fitted, request, index, times)
+    for (first, last), state in zip(spans, states, strict=True):
+        yield [frames[first:last]], state
+
+
+def _states(
+    fitted: FittedDetector, request: Request, index: int, spans: Sequence[tuple[float, float]]
+) -> list[str]:
+    """The state of each clip of a file, as given or as another member has found it."""
+    states = request.states(fitted, index, spans)
+    before = request.found.get(index, [""] * len(states))
+    if len(before) == len(states):
+        pairs = zip(before, states, strict=True)
+        states = [own if own in (OFF, TRANSIENT) else given for own, given in pairs]
+    request.found[index] = states
+    return states
 
 
 def _counted(blocks: Iterable[np.ndarray], n_frames: list[int]) -> Iterator[np.ndarray]:
@@ -227,8 +276,11 @@ def _counted(blocks: Iterable[np.ndarray], n_frames: list[int]) -> Iterator[np.n
         yield block
 
 
-def _measured(blocks: Iterable[np.ndarray], meter: MeanMeter | None) -> Iterator[np.ndarray]:
-    """The blocks of a clip, whose levels are measured."""
+def _measured(
+    blocks: Iterable[np.ndarray], meter: MeanMeter | None, meters: list[MeanMeter | None]
+) -> Iterator[np.ndarray]:
+    """The blocks of a clip, whose levels are measured by a meter that is appended to a list."""
+    meters.append(meter)
     for block in blocks:
         if meter is not None:
             meter.add(block)

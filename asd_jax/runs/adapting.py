@@ -20,8 +20,11 @@ from asd_jax.evaluation.results import read_training_csv, write_training_csv
 from asd_jax.features.embeddings import embedder_of
 from asd_jax.features.table import Features, FeatureSet
 from asd_jax.fitting.adapting import adapt_clips, not_known
+from asd_jax.fitting.adapting_states import with_new_states
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.recordings import Place
+from asd_jax.fitting.file_places import Place
+from asd_jax.fitting.judging import check_states, given_states
+from asd_jax.fitting.operating import with_given_states, with_states
 from asd_jax.runs import versions
 from asd_jax.runs.channels import check_channels
 from asd_jax.runs.directory import RunDirectory, read_config
@@ -53,6 +56,7 @@ def adapt_run(
     *,
     machine: str | None = None,
     section: str | None = None,
+    state: Any = None,
     max_bank: int | None = None,
     on_bad_clip: str = "stop",
     cache_dir: os.PathLike | str | None = None,
@@ -69,6 +73,8 @@ def adapt_run(
         machine: their machine type; by default that of each file's place in a data set, else the
             only one that was fitted.
         section: their section; by default that of each file's name, else the only one.
+        state: of the machine in all recordings, as of `Fitted.score`; by default what their names
+            or side files say, where the run was fitted with states.
         max_bank: as of `asd_jax.fitting.arrays.adapt`.
         on_bad_clip: "stop" or "skip" at a recording that cannot be used.
         cache_dir: as in `asd_jax.run`.
@@ -96,14 +102,20 @@ def adapt_run(
         clips = clips_of(
             fitted, normal, machine, section, on_bad_clip, reporter, known={*rows.values("clip")}
         )
-        features = features_of_recordings(fitted, clips, on_bad_clip, cache_dir, reporter)
-        count = len(features.clips)
-        features = _new_ones(fitted, folder, features, reporter)
+        recordings = features_of_recordings(fitted, clips, on_bad_clip, cache_dir, reporter)
+        count = len(recordings.clips)
+        unknown = _new_ones(fitted, folder, recordings, reporter)
+        n_known = count - len(unknown.clips)
+        in_states, features = with_new_states(
+            fitted, _with_states(fitted, unknown, state, reporter), reporter.line
+        )
         n_new = len(features.clips)
         if not n_new:
-            line = f"all {count} clips are known already; {folder.path} stays as it is"
-            return AdaptedRun(number, 0, [line])
-        adapted, rows = adapt_clips(fitted, features, rows, reporter, max_bank=max_bank)
+            line = f"all {count} clips are known already"
+            if n_known < count:
+                line = f"none of {count - n_known} new clips is in a state to learn from"
+            return AdaptedRun(number, 0, [f"{line}; {folder.path} stays as it is"])
+        adapted, rows = adapt_clips(in_states, features, rows, reporter, max_bank=max_bank)
         made = folder.path / _MADE
         shutil.rmtree(made, ignore_errors=True)  # of a process that was killed
         try:
@@ -117,12 +129,12 @@ def adapt_run(
                     "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                     "normal": os.path.abspath(normal),
                     "new_clips": n_new,
-                    "known_clips": count - n_new,
+                    "known_clips": n_known,
                 },
             )
         finally:
             shutil.rmtree(made, ignore_errors=True)
-    known = f", {count - n_new} known already and not counted again" if count > n_new else ""
+    known = f", {n_known} known already and not counted again" if n_known else ""
     lines = [f"{folder.path} has version {number}: {n_new} new normal clips{known}"]
     lines += _threshold_lines(fitted, adapted, features)
     lines.append(
@@ -276,6 +288,19 @@ def features_of_recordings(
     features = features_of_new(fitted.detector, clips, "these", options)
     assert isinstance(features, FeatureSet)  # as there are clips
     return features
+
+
+def _with_states(
+    fitted: FittedDetector, features: Features, state: Any, reporter: Reporter
+) -> Features:
+    """The clips with the state that is given for all, or with those of names or side files."""
+    if state is None:
+        return with_given_states(fitted.detector, features, reporter.line)
+    (text,) = given_states(state, 1)
+    for machine, section in features.clips.groups("machine", "section"):
+        by_section = fitted.sections_of(machine) is not None
+        check_states(fitted, fitted.resolve(machine, section if by_section else None), [text])
+    return with_states(features, [text] * len(features.clips))
 
 
 def _new_ones(

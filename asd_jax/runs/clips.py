@@ -1,5 +1,6 @@
 """Choice of the recordings that a run trains on and scores."""
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ from asd_jax.data.hidden_attributes import with_hidden_attributes
 from asd_jax.data.layouts import DataSource, Scanner, listed_clips
 from asd_jax.data.manifest import Manifest
 from asd_jax.data.own_folders import OwnFolders
-from asd_jax.data.supplemental import supplemental_clips
+from asd_jax.data.states import StateSource
+from asd_jax.data.supplemental import SPLIT, supplemental_clips
 from asd_jax.data.years import SETTINGS_FILE
 from asd_jax.detectors import Detector
 from asd_jax.errors import UserError
@@ -120,12 +122,17 @@ def find_chosen(
         UserError: as `find_clips` and `choose_clips`, or a recording fits no layout.
     """
     data = detector.config.data
+    if isinstance(data_dir, Manifest) and not data.state_log:
+        columns = tuple(name for name in data.state if name not in data_dir.columns)
+        data_dir = dataclasses.replace(data_dir, columns=data_dir.columns + columns)
     scanned = (scan or layouts.scan)(data_dir, data.year or None)
     clips = listed_clips(scanned, data_dir, report)
     if data.hidden_attributes:
         clips = with_hidden_attributes(clips, data.hidden_attributes, report)
     if detector.supplemental:
         clips = clips + supplemental_clips(scanned.supplemental, clips)
+    if data.state:
+        StateSource(data.state, data.state_log).check(clips[~clips.where(split=SPLIT)])
     clips = choose_clips(detector, clips, report)
     # A machine all of whose recordings are lost is not among those of the clips.
     wanted = {*data.machines, *clips.distinct("machine")} if data.machines else None
@@ -229,7 +236,9 @@ def _content_digest(table: Features) -> str:
     for clip, content in zip(table.clips, contents, strict=True):
         # Clips that are held out are training clips of the data, of the same content.
         split = "train" if clip.split == HELD_OUT else clip.split
-        facts = (clip.machine, clip.section, split, clip.name, content.tobytes().hex())
+        facts: tuple = (clip.machine, clip.section, split, clip.name, content.tobytes().hex())
+        if clip.state:
+            facts += (clip.state,)
         digest.update(f"{facts}\n".encode())
     return digest.hexdigest()
 

@@ -6,7 +6,7 @@ from typing import Any
 from asd_jax.data.clips import ClipTable
 from asd_jax.data.ground_truth import GroundTruth
 from asd_jax.evaluation.analysis import write_analysis
-from asd_jax.evaluation.results import ScoreRow
+from asd_jax.evaluation.results import ScoreRow, scored
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.scores import score_clips
@@ -49,8 +49,8 @@ def score_and_evaluate(
             return
         if truth:
             rows = labelled(run_dir, truth, rows)
-        write_analysis(run_dir.path, rows, test, front_end, draw=made.draw)
-        intervals = made.intervals(rows)
+        write_analysis(run_dir.path, scored(rows), test, front_end, draw=made.draw)
+        intervals = made.intervals(scored(rows))
     write_results(run_dir, rows, data, intervals)
     write_places(run_dir.recordings_csv, used)
     explain = page.by_features(fitted, test)

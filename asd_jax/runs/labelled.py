@@ -10,7 +10,7 @@ from asd_jax.data.ground_truth import GroundTruth, read_ground_truth
 from asd_jax.errors import UserError
 from asd_jax.evaluation.analysis import write_analysis
 from asd_jax.evaluation.labelling import ScoredClip, check_truth, clips_of, labelled_rows
-from asd_jax.evaluation.results import ScoreRow, read_scores_csv
+from asd_jax.evaluation.results import ScoreRow, read_scores_csv, scored
 from asd_jax.evaluation.row_table import RowTable
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.page import write_page
@@ -87,7 +87,7 @@ def label_run(
             then.
     """
     run_dir, _, data = finished_run(path)
-    rows = read_scores_csv(run_dir.scores_csv)
+    rows = read_scores_csv(run_dir.scores_csv, every=True)
     truth = ground_truth
     if not isinstance(truth, GroundTruth):
         truth = read_ground_truth(truth, _year_of([data["year"]], truth))
@@ -95,6 +95,6 @@ def label_run(
         report(line)
     rows = labelled(run_dir, truth, rows)
     if not run_dir.ensemble.exists():  # which has no analysis
-        write_analysis(run_dir.path, rows)
+        write_analysis(run_dir.path, scored(rows))
     intervals = write_results(run_dir, rows, data)
     write_page(path, report, intervals=intervals)

@@ -32,7 +32,7 @@ class Columns(Mapping[str, np.ndarray]):
         >>> row = ScoreRow("fan", "00", "", 0, "a.wav", 1, 2.5, 2.0, 1, 0.05)
         >>> columns = Columns([row], ScoreRow)
         >>> columns["score"].tolist(), len(columns), columns.n_rows
-        ([2.5], 10, 1)
+        ([2.5], 12, 1)
     """
 
     def __init__(self, rows: Sequence[Any], row_type: Any):
@@ -93,7 +93,7 @@ class RunResult:
     @functools.cached_property
     def scores(self) -> Columns:
         """The columns of scores.csv: `ScoreRow` of each test clip and seed."""
-        tables = [read_scores_csv(run.scores_csv) for run in self._runs()]
+        tables = [read_scores_csv(run.scores_csv, every=True) for run in self._runs()]
         return Columns(RowTable.concatenate(tables, ScoreRow), ScoreRow)
 
     @functools.cached_property

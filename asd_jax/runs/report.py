@@ -28,9 +28,11 @@ from asd_jax.evaluation.results import (
     read_results_csv,
     read_scores_csv,
     read_training_csv,
+    scored,
     write_results_csv,
     write_scores_csv,
 )
+from asd_jax.evaluation.verdicts import unscored_lines
 from asd_jax.published import Published
 from asd_jax.runs.both_sets import sets_in
 from asd_jax.runs.directory import RunDirectory, read_config
@@ -51,7 +53,7 @@ def write_results(
 
     Args:
         run_dir: the run directory, which has the configuration.
-        rows: scores of the test clips.
+        rows: scores of the test clips, of those that are not scored as well.
         data: the run directory's description of its recordings.
         intervals: from `bootstrap_results`, where they are known.
 
@@ -60,6 +62,8 @@ def write_results(
     """
     year = data["year"]
     write_scores_csv(run_dir.scores_csv, rows)
+    lacking = unscored_lines(rows)
+    rows = scored(rows)
     write_challenge_files(run_dir.scores, rows, year)
     results = evaluate(rows, year)
     write_results_csv(run_dir.results_csv, results)
@@ -82,7 +86,7 @@ def write_results(
         [
             *([decision_markdown(rows)] if year == OWN and rows else []),
             *(*notes, *truth_notes(run_dir), *standing.notes, standing.line),
-            *(*constant_scores(rows), *promises),
+            *(*lacking, *constant_scores(rows), *promises),
         ],
     )
     return intervals
@@ -173,7 +177,8 @@ def table(
             promised.
     """
     run_dir, stored, data = finished_run(path)
-    year, rows = data["year"], read_scores_csv(run_dir.scores_csv)
+    year, every = data["year"], read_scores_csv(run_dir.scores_csv, every=True)
+    rows, lacking = scored(every), unscored_lines(every)
     results = read_results_csv(run_dir.results_csv)
     training = read_training_csv(run_dir.training_csv)
     said: list[str] = []
@@ -188,15 +193,16 @@ def table(
         year,
         bootstrap_results(rows, year),
         published,
-        [*notes, *truth_notes(run_dir), *standing.notes, *constant_scores(rows)],
+        [*notes, *truth_notes(run_dir), *standing.notes, *lacking, *constant_scores(rows)],
         width,
     )
     if year == OWN and not rows:
         text = f"there was nothing to score; `asd-jax score {path} FOLDER` scores recordings"
+        said = lacking
     elif year == OWN:
         said = [decision_line(rows), "", *decision_table(rows, width)]
         labelled = any(row.n_normal and row.n_anomaly for row in results)
-        said = [text, "", *said] if labelled else [*constant_scores(rows), *said]
+        said = [text, "", *said] if labelled else [*lacking, *constant_scores(rows), *said]
         text = ""
     lines = [*([text] if text else []), *said, *([""] if promises else []), *promises]
     return "\n".join([*lines, *_standing_lines(run_dir, standing)])

@@ -18,6 +18,7 @@ from asd_jax.features.embeddings import Embedder, embedder_of
 from asd_jax.features.table import Features
 from asd_jax.fitting.copies import with_copies_together
 from asd_jax.fitting.layout import Layout, fleet_of, lay_out
+from asd_jax.fitting.operating import Operating, fitted_states, with_given_states
 from asd_jax.runs.agreeing import found_alike
 from asd_jax.runs.ahead import CompiledAhead
 from asd_jax.runs.channels import check_channels
@@ -99,11 +100,13 @@ class Begun(NamedTuple):
         training: features of the training clips, as the system learns from them; None where the run
             is finished.
         layout: of its training; likewise.
+        operating: states of its training clips; likewise.
     """
 
     run_dir: RunDirectory
     training: Features | None
     layout: Layout | None
+    operating: Operating | None
 
 
 def run_system(
@@ -181,6 +184,9 @@ def hear(found: Found, reporter: Reporter, ahead: CompiledAhead | None) -> Heard
             ahead.start if ahead else lambda: None,
         ),
     )
+    # Side files are read here, where clips have their lengths.
+    training = with_given_states(found.detector, training, reporter.line)
+    test = with_given_states(found.detector, test, reporter.line)
     data = describe_data(found.data_dir, training, test, found.detector.front_end)
     return Heard(training, test, data)
 
@@ -206,9 +212,10 @@ def begin(
     if outdated:
         reporter.line(f"{run_dir.path} has scores of other test clips; these are scored anew")
     finished = distributed.any_of(writes and run_dir.finished and not outdated)
-    training = layout = None
+    training = layout = operating = None
     if not finished:
         training = with_copies_together(detector, heard.training, reporter.line)
+        training, operating = fitted_states(detector, training, reporter.line)
         if isinstance(detector, Joint):
             training = with_classes(detector, training, run_dir.classes)
         layout = _fitting_layout(detector, training, run_dir, ahead)
@@ -218,7 +225,7 @@ def begin(
         run_dir.claim(found.config, data, lambda: status_fingerprint(used))
         if isinstance(detector, Joint) and not run_dir.classes.is_file() and not finished:
             write_classes(run_dir.classes, detector, learned.clips)
-    return Begun(run_dir, training, layout)
+    return Begun(run_dir, training, layout, operating)
 
 
 def finish(
@@ -248,6 +255,7 @@ def finish(
         fitted = fit_run(
             *(found.detector, training, begun.layout, run_dir, reporter, programs, weights),
             tensorboard=found.options.tensorboard,
+            operating=begun.operating,
         )
         score_and_evaluate(fitted, heard.test, run_dir, heard.data, used, found.truth, reporter)
     elif distributed.is_primary():

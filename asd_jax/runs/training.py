@@ -18,6 +18,7 @@ from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.history import with_history
 from asd_jax.fitting.layout import Layout, plan_lines
 from asd_jax.fitting.normal import with_normal
+from asd_jax.fitting.operating import Operating
 from asd_jax.fitting.scores import score_training
 from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runs.directory import RunDirectory
@@ -40,6 +41,7 @@ def fit_run(
     programs: Programs | None = None,
     weights: Any = None,
     tensorboard: bool = False,
+    operating: Operating | None = None,
 ) -> FittedDetector:
     """Loads the fitted detector with its thresholds, or computes the missing parts.
 
@@ -55,6 +57,7 @@ def fit_run(
         programs: of the training, where they are compiled already.
         weights: of the networks, where they are trained already.
         tensorboard: whether its event files grow with the log.
+        operating: states of the training clips, from `fitted_states`.
     """
     writes = distributed.is_primary()
 
@@ -67,12 +70,22 @@ def fit_run(
         for line in plan_lines(detector, training.clips):
             reporter.line(line)
         if weights is not None:
-            fitted = fit_clips(detector, training, layout, reporter=reporter, weights=weights)
+            fitted = fit_clips(
+                detector,
+                training,
+                layout,
+                reporter=reporter,
+                weights=weights,
+                operating=operating,
+            )
             fitted.save(run_dir.model)
         elif detector.config.detector.trains:
-            fitted = _train(detector, training, layout, run_dir, reporter, programs, tensorboard)
+            fitted = _train(
+                *(detector, training, layout, run_dir, reporter, programs, tensorboard),
+                operating=operating,
+            )
         else:
-            fitted = _fit_untrained(detector, training, layout, run_dir, reporter)
+            fitted = _fit_untrained(detector, training, layout, run_dir, reporter, operating)
     # A model that was trained anew after its loss, or imported, has no thresholds yet.
     lost = writes and not run_dir.training_csv.is_file()
     if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
@@ -93,11 +106,18 @@ def _train(
     reporter: Reporter,
     programs: Programs | None,
     tensorboard: bool,
+    operating: Operating | None,
 ) -> FittedDetector:
     """Continues training from the last checkpoint, and saves the model."""
     if not distributed.is_primary():
         with stop_signals() as received, stopped_by(received):
-            return fit_clips(detector, training, layout, should_stop=lambda: bool(received))
+            return fit_clips(
+                detector,
+                training,
+                layout,
+                operating=operating,
+                should_stop=lambda: bool(received),
+            )
     run_dir.write_environment()
     checkpoints = Checkpoints(run_dir.checkpoints)
     log = RunLog(run_dir, checkpoints.latest or 0, tensorboard)
@@ -112,6 +132,7 @@ def _train(
                 log=log,
                 should_stop=lambda: bool(received),
                 programs=programs,
+                operating=operating,
             )
     finally:
         log.close()
@@ -159,17 +180,25 @@ def _fit_untrained(
     layout: Layout,
     run_dir: RunDirectory,
     reporter: Reporter,
+    operating: Operating | None,
 ) -> FittedDetector:
     """Fits a system that has no network, which takes one pass over the features.
 
     Vectors of the machines that were gone through are kept until the model is, which has them all.
     """
     if not distributed.is_primary():
-        return fit_clips(detector, training, layout)
+        return fit_clips(detector, training, layout, operating=operating)
     run_dir.write_environment()
     with disk_errors(run_dir.vectors):
         run_dir.vectors.mkdir(exist_ok=True)
-    fitted = fit_clips(detector, training, layout, reporter=reporter, kept_dir=run_dir.vectors)
+    fitted = fit_clips(
+        detector,
+        training,
+        layout,
+        reporter=reporter,
+        kept_dir=run_dir.vectors,
+        operating=operating,
+    )
     fitted.save(run_dir.model)
     shutil.rmtree(run_dir.vectors, ignore_errors=True)
     return fitted

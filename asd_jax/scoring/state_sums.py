@@ -64,6 +64,19 @@ class Other(NamedTuple):
     added: Any
 
 
+class Siblings(NamedTuple):
+    """Covariance of other machines' rows, of which a model with few rows borrows.
+
+    Attributes:
+        covariance: (..., d, d), in the units of the values.
+        weight: (...) rows that it counts as beside those of the model; 0 borrows nothing. See
+            `asd_jax.scoring.siblings`.
+    """
+
+    covariance: Any
+    weight: Any
+
+
 def numbers_of(settings: StateSettings) -> Any:
     """Settings as float64 numbers, so that one program serves all; a shrinkage of −1 for None."""
     shrinkage = -1.0 if settings.shrinkage is None else settings.shrinkage
@@ -150,7 +163,11 @@ def sums_of(table: Rows, n_states: int, grouped: bool) -> tuple[Sums, jax.Array]
 
 
 def model_of(
-    sums: Sums, deviations: jax.Array, fitted: jax.Array, settings: Any, other: Other | None = None
+    sums: Sums,
+    deviations: jax.Array,
+    fitted: jax.Array,
+    settings: Any,
+    other: Other | Siblings | None = None,
 ) -> Model:
     """The Gaussians of some sums and of the rows (n, d) that are fitted in them.
 
@@ -159,7 +176,7 @@ def model_of(
         deviations: (n, d) of the rows from their states' means.
         fitted: (n,).
         settings: a `StateSettings` of numbers, from `numbers_of`.
-        other: covariance of other rows.
+        other: covariance of other rows, or of siblings.
     """
     mean, count, scatter = sums.mean, sums.n_clips, sums.scatter
     n, d = jnp.maximum(jnp.sum(count), 1), scatter.shape[-1]
@@ -182,10 +199,18 @@ def model_of(
     valid = jnp.sum(variance) / d > least
     spread = jnp.where(valid, spread, 1)
     share, kept, target = 1 - shrinkage, covariance, jnp.eye(d)
-    if other is not None:
+    if isinstance(other, Other):
         share *= other.own
         kept, target = _with_other(covariance, other, scale)
     shrunk = (1 - shrinkage) * kept + shrinkage * spread * target
+    own_part: Any = 1.0
+    if isinstance(other, Siblings):
+        free = jnp.maximum(jnp.sum(count) - jnp.sum(count > 0), 0)
+        borrows = other.weight > 0
+        own_part = jnp.where(borrows, free / jnp.where(borrows, free + other.weight, 1), 1)
+        shrunk = own_part * shrunk + (1 - own_part) * other.covariance / (scale[:, None] * scale)
+        share *= own_part
+        valid |= borrows
     shrunk += settings.level**2 / (scale[:, None] * scale)
     lower = jax.lax.linalg.cholesky(shrunk, symmetrize_input=False)
     inverse = jax.scipy.linalg.solve_triangular(lower, jnp.eye(d), lower=True)
@@ -201,6 +226,10 @@ def model_of(
     if sums.between is not None:
         groups = jnp.sum((inverse @ (sums.between / n / (scale[:, None] * scale))) * inverse)
     expected = _expected(sums, groups, jnp.maximum(within - groups, 0), share)
+    if isinstance(other, Siblings):
+        # By the siblings' part a clip is as far as its covariance says, and its centre's error.
+        whole = d - settings.level**2 * jnp.sum((inverse @ (1 / scale)) ** 2)
+        expected = own_part * expected + (1 - own_part) * whole * (1 + jnp.sum(count > 0) / n)
     nearer = _towards_first(mean, count, inverse / scale, expected)
     centres = jnp.where(settings.towards_first, nearer, mean)
     valid &= jnp.all(jnp.isfinite(inverse))

@@ -31,6 +31,7 @@ from asd_jax.scoring import rows
 from asd_jax.scoring.state_sums import (
     Other,
     Rows,
+    Siblings,
     StateSettings,
     Sums,
     comparable,
@@ -84,7 +85,7 @@ def fit_states(
     group: Any = None,
     *,
     settings: StateSettings = _PLAIN,
-    other: Other | None = None,
+    other: Other | Siblings | None = None,
 ) -> States:
     """Fits centres and covariance to the rows of each of the leading axes, in float64.
 
@@ -95,7 +96,7 @@ def fit_states(
         group: (..., n) integers, the group of each row within its model; None where each row is
             its own. Only `expected` depends on it.
         settings: how they are made.
-        other: covariance of other rows; leading axes broadcast to those of the values.
+        other: covariance of other rows, or of siblings; leading axes broadcast to the values'.
 
     Returns:
         The Gaussians as NumPy arrays, float64.
@@ -189,7 +190,7 @@ def leave_out(
     *,
     fitted: Any = None,
     settings: StateSettings = _PLAIN,
-    other: Other | None = None,
+    other: Other | Siblings | None = None,
 ) -> LeftOut:
     """Distance of each row from the Gaussians that are fitted without its group.
 
@@ -283,13 +284,13 @@ def _flat(table: Rows) -> Rows:
     return Rows(*(np.pad(leaf, [(0, 0), (0, more), *[(0, 0)] * (leaf.ndim - 2)]) for leaf in flat))
 
 
-def _flat_other(other: Other | None, table: Rows) -> Other | None:
+def _flat_other(other: Any, table: Rows) -> Any:
     """The other covariances of all models (models, …), float64."""
     if other is None:
         return None
     leading, d = table.values.shape[:-2], table.values.shape[-1]
     covariance, *factors = (np.asarray(leaf, np.float64) for leaf in other)
-    return Other(
+    return type(other)(
         rows.flat(np.broadcast_to(covariance, (*leading, d, d)), 2),
         *(np.broadcast_to(factor, leading).ravel() for factor in factors),
     )
@@ -322,7 +323,9 @@ def _members(mask: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
-def _fit(table: Rows, settings: Any, other: Other | None, n_states: int, grouped: bool) -> States:
+def _fit(
+    table: Rows, settings: Any, other: Other | Siblings | None, n_states: int, grouped: bool
+) -> States:
     """The model of rows (n, …)."""
     sums, deviations = sums_of(table, n_states, grouped)
     model = model_of(sums, deviations, table.fitted, settings, other)
@@ -335,7 +338,7 @@ def _leave_out(
     table: Rows,
     members: jax.Array,
     settings: Any,
-    other: Other | None,
+    other: Other | Siblings | None,
     n_states: int,
     grouped: bool,
 ) -> LeftOut:
@@ -380,7 +383,7 @@ def _without(
     deviations: jax.Array,
     table: Rows,
     settings: Any,
-    other: Other | None,
+    other: Other | Siblings | None,
 ) -> LeftOut:
     """Distances of the rows `own` (most,) from the Gaussians without them."""
     model = model_of(*without(own, sums, deviations, table), settings, other)

@@ -163,9 +163,9 @@ def test_scores_csv_round_trip(tmp_path):
     ]
     write_scores_csv(tmp_path / "scores.csv", rows)
     text = (tmp_path / "scores.csv").read_text()
-    header = "machine,section,domain,seed,clip,label,score,threshold,decision,p_value"
+    header = "machine,section,domain,seed,clip,label,score,threshold,decision,p_value,state,verdict"
     assert text.splitlines()[0] == header
-    assert text.splitlines()[1] == 'fan,00,,0,"a,0.wav",-1,0.1,0.1,1,0.5'
+    assert text.splitlines()[1] == 'fan,00,,0,"a,0.wav",-1,0.1,0.1,1,0.5,,'
     back = read_scores_csv(tmp_path / "scores.csv")
     for row, original in zip(back, rows, strict=True):
         assert type(original.score)(row.score) == original.score

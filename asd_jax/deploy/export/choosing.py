@@ -14,6 +14,7 @@ from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.scoring.operating import NAMES
 
 Format = Literal["stablehlo", "onnx", "tflite"]
 FORMATS: tuple[Format, ...] = ("stablehlo", "onnx", "tflite")
@@ -41,6 +42,12 @@ class Refusal(NamedTuple):
 
 
 _REFUSALS = (
+    Refusal(
+        FORMATS,
+        lambda fitted, _: NAMES[0] in fitted.calibration,
+        "it compares a clip with others of its operating state, which a file that is given sound "
+        "alone does not know; fit it without data.state",
+    ),
     Refusal(
         FORMATS,
         lambda fitted, _: fitted.config.front_end.canceller,

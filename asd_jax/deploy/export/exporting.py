@@ -21,6 +21,7 @@ from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.operating import Operating
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.places import read_places
 from asd_jax.runtime.extras import check_installed
@@ -94,6 +95,12 @@ def export_run(
     assert isinstance(fitted, FittedDetector)  # which that checked
     for package in _PACKAGES[form]:
         check_installed(package, f"--format={form}")
+    if fitted.operating != Operating():
+        report(
+            "the file scores every clip: whoever runs it leaves out those that are off, transient "
+            "or of an unseen state, see docs/states.md"
+        )
+        fitted = dataclasses.replace(fitted, operating=Operating())
     fitted = in_float32(fitted)
     targets = targets_of(fitted, machines)
     program = Program(fitted, targets, kind, convolutions=form != "stablehlo")

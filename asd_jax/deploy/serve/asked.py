@@ -6,10 +6,11 @@ from typing import NamedTuple
 from asd_jax.errors import UserError, nearest
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import check_states, given_states
 from asd_jax.fitting.layout import Group
 from asd_jax.runtime.bounds import Between
 
-PARAMETERS = ("machine", "section", "name", "explain", "false_alarms")
+PARAMETERS = ("machine", "section", "name", "explain", "false_alarms", "state")
 UNNAMED = "recording"
 _RATE = Between(0, 1, above=True, below=True)
 _YES = {"1": True, "true": True, "0": False, "false": False}
@@ -24,12 +25,14 @@ class Asked(NamedTuple):
         name: of a recording that comes without one.
         explain: whether to say what the score is made of.
         false_alarms: as of `Fitted.threshold`.
+        state: of the machine, as in `Clip`; "" where it is not given.
     """
 
     group: Group
     name: str = UNNAMED
     explain: bool = False
     false_alarms: float | None = None
+    state: str = ""
 
     @classmethod
     def of(cls, fitted: Fitted, query: Iterable[tuple[str, str]]) -> "Asked":
@@ -41,7 +44,7 @@ class Asked(NamedTuple):
 
         Raises:
             UserError: a parameter that there is none of or that comes twice, a value that is none
-                of it, or a machine, section or rate that the run does not have.
+                of it, or a machine, section, rate or state that the run does not have.
         """
         given: dict[str, str] = {}
         for name, value in query:
@@ -65,7 +68,9 @@ class Asked(NamedTuple):
         called = given.get("name", UNNAMED)
         if not 0 < len(called) <= _LONGEST_NAME:
             raise UserError(f"name must have 1 to {_LONGEST_NAME} characters")
-        return cls(group, called, _YES[explain], rate)
+        (state,) = given_states(given.get("state"), 1)
+        check_states(fitted, group, [state])
+        return cls(group, called, _YES[explain], rate, state)
 
 
 def _rate(text: str | None) -> float | None:

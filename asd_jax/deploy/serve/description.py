@@ -25,6 +25,7 @@ _PARAMETERS = [
         {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
         "Decide by a threshold that keeps this rate of false alarms.",
     ),
+    _parameter("state", {"type": "string"}, "State of the machine, as speed=1500,load=2, or off."),
 ]
 _OBJECT = {"type": "object"}
 _SCHEMAS: dict[str, Any] = {
@@ -35,11 +36,17 @@ _SCHEMAS: dict[str, Any] = {
     },
     "Recording": {
         "type": "object",
-        "required": ["file", "machine", "score", "threshold", "decision", "p_value"],
+        "required": [
+            *("file", "machine", "score", "threshold", "decision", "p_value"),
+            *("state", "verdict"),
+        ],
         "properties": {
             "file": {"type": "string"},
             "machine": {"type": "string"},
-            "score": {**_NUMBER, "type": ["number", "string"]},
+            "score": {
+                "description": f"{_NUMBER['description']} Null where it is not scored.",
+                "type": ["number", "string", "null"],
+            },
             "threshold": {
                 "type": ["number", "string", "null"],
                 "description": "A larger score is anomalous; null where the run has none.",
@@ -48,6 +55,11 @@ _SCHEMAS: dict[str, Any] = {
             "p_value": {
                 "type": ["number", "null"],
                 "description": "Largest rate at which normal recordings have such a score.",
+            },
+            "state": {"type": "string", "description": "Of the machine; empty if not known."},
+            "verdict": {
+                "enum": ["normal", "anomalous", "off", "transient", "unseen state", ""],
+                "description": "Those that are off, transient or unseen are not scored.",
             },
             "explanation": {**_OBJECT, "description": "With explain=true."},
         },

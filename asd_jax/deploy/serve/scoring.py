@@ -9,6 +9,7 @@ from asd_jax.deploy.serve.asked import Asked
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
+from asd_jax.fitting.file_states import FileStates
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.recordings import FileScore, score_request
 from asd_jax.fitting.together import Request, silent
@@ -82,12 +83,22 @@ def _together(fitted: Fitted, posted: Sequence[Posted]) -> list[Result]:
     def is_bad(index: int, error: UserError, report: Callable[[str], None]) -> None:
         found[index] = UserError(f"{posted[index].name}: {error}")
 
+    def states(
+        detector: FittedDetector, index: int, spans: Sequence[tuple[float, float]]
+    ) -> list[str]:
+        # What a name says counts where states are in names; no name leads to a file of states here.
+        known = FileStates(posted[index].asked.state or None, silent)
+        data = detector.config.data
+        named = () if data.state_log else data.state
+        return known.of_clips(named, "", posted[index].name, spans)
+
     names = [each.name for each in posted]
     whose = [(each.asked.group[0], each.asked.group[1] or None) for each in posted]
     rates = [each.asked.false_alarms for each in posted]
     for explain in (False, True):
         wanted = [i for i, each in enumerate(posted) if each.asked.explain == explain]
         if wanted:
-            request = Request(names, whose, read, is_bad, silent, {} if explain else None, names={})
+            explained: dict | None = {} if explain else None
+            request = Request(names, whose, read, is_bad, states, silent, explained, {}, {})
             found.update(score_request(fitted, request, wanted, rates))
     return [found[index] for index in range(len(posted))]

@@ -17,6 +17,7 @@ from asd_jax.deploy.serve.scoring import Posted, Reading, Result, readings, scor
 from asd_jax.deploy.serve.worker import Worker
 from asd_jax.errors import UserError
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import lacks_state
 from asd_jax.fitting.recordings import FileScore
 from asd_jax.runtime.cores import usable_cores
 from asd_jax.runtime.memory import is_exhausted
@@ -156,6 +157,11 @@ class Service:
             except Exception as error:
                 return self._refused(error, name)
         self.metrics.scored(result)
+        if any(lacks_state(self.fitted, asked.group, [row.state for row in result])):
+            remarks = [
+                *remarks,
+                f"{name}: no state is known; it is scored whatever it is (state= says it)",
+            ]
         return Scored(result, remarks)
 
     def _read(self, path: Path, name: str, asked: Asked) -> tuple[Any, list[str]]:

@@ -17,6 +17,7 @@ from asd_jax.deploy.watch.streams import Stream
 from asd_jax.deploy.watch.windows import Window
 from asd_jax.evaluation.promises import rounded
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import ANOMALOUS, NORMAL
 from asd_jax.fitting.layout import Group
 from asd_jax.scoring.alarm_promises import Cadence
 from asd_jax.scoring.alarms import AlarmRule, AlarmState, start, step
@@ -137,11 +138,14 @@ class Alarming:
             scored: their scores.
         """
         p = self._p_values(windows, scored.scores)
+        states = scored.states or [""] * len(windows)
+        unscored = scored.unscored or [""] * len(windows)
         records: list[Mapping[str, Any]] = [{}] * len(windows)
         messages: list[Mapping[str, Any]] = []
         sound = 0.0
         for own in _turns(windows):  # at most one window of each stream
             places = [self._place[windows[i].stream] for i in own]
+            # Those that are off, transient or unseen have no score, so that they do not count.
             raised, ended = self._step(places, scored.scores[own])
             for i, place in zip(own, places, strict=True):
                 sound += self._advance(place, windows[i])
@@ -150,6 +154,8 @@ class Alarming:
                     self._alarm_ids[place] = uuid.uuid4().hex
                 score = float(scored.scores[i])
                 record = self._record(place, windows[i], score, float(p[i]), scored.problems[i])
+                record["state"] = states[i] or None
+                record["verdict"] = unscored[i] or _verdict(record)
                 record["alarm"] = event or ("on" if self._state.active[place] else "off")
                 record["alarm_id"] = self._alarm_ids[place] or None
                 if event:
@@ -220,6 +226,13 @@ class Alarming:
             before.alarms + (event == "raised"),
             before.unscored + (record["score"] is None),
         )
+
+
+def _verdict(record: Mapping[str, Any]) -> str | None:
+    """The answer about a window that is scored; None without a decision."""
+    if record["decision"] is None:
+        return None
+    return ANOMALOUS if record["decision"] else NORMAL
 
 
 def _turns(windows: Sequence[Window]) -> list[list[int]]:

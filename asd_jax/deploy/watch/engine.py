@@ -26,6 +26,7 @@ from asd_jax.deploy.watch.meters import Meter, tally_table
 from asd_jax.deploy.watch.output import Lines
 from asd_jax.deploy.watch.scorer import Heard, Scored, WindowScorer
 from asd_jax.deploy.watch.state import Changes, Message, WatchState
+from asd_jax.deploy.watch.states import WindowStates
 from asd_jax.deploy.watch.windows import Window
 from asd_jax.errors import UserError
 from asd_jax.runtime.side_by_side import dispatchers
@@ -74,6 +75,7 @@ class Watch:
         lines: where records go.
         deliverers: of alarms.
         evidence: keeps the sound of alarms.
+        states: says the operating states of windows; none are known by default.
         report: called with lines for people.
         report_every: seconds between lines on the speed.
     """
@@ -88,6 +90,7 @@ class Watch:
         *,
         deliverers: Sequence[Deliverer] = (),
         evidence: Evidence | None = None,
+        states: WindowStates | None = None,
         report: Callable[[str], None] = print,
         report_every: float = 60.0,
     ):
@@ -95,7 +98,7 @@ class Watch:
         self._scorer, self._alarming, self._sources = scorer, alarming, sources
         self._state, self._lines, self._report = state, lines, report
         self._deliverers = {each.target: each for each in deliverers}
-        self._report_every, self._evidence = report_every, evidence
+        self._report_every, self._evidence, self._states = report_every, evidence, states
         self._queue: queue.Queue[Window | BaseException] = queue.Queue(_QUEUED)
         self._stopping = threading.Event()
         self._pending = _Pending()
@@ -144,6 +147,7 @@ class Watch:
                 ended = not reader.is_alive()  # before the queue is looked at
                 batch = [] if self._is_blocked() else self._collect()
                 if batch:
+                    batch = [*map(self._in_state, batch)]
                     under_way.append((batch, pool.submit(self._score, batch)))
                 while under_way and (len(under_way) > threads or not batch):
                     windows, scores = under_way.popleft()
@@ -196,25 +200,34 @@ class Watch:
             pass
         return batch
 
+    def _in_state(self, window: Window) -> Window:
+        """The window with its state, or with why that is not to be had."""
+        if self._states is None or window.samples is None:
+            return window
+        state, problem = self._states.of(window)
+        return window._replace(state=state, problem=window.problem or problem)
+
     def _score(self, batch: Sequence[Window]) -> Scored:
-        wanted = [window.samples is not None for window in batch]
+        wanted = [window.samples is not None and not window.problem for window in batch]
         heard = [
             Heard(
                 window.samples,
                 window.sample_rate,
                 self._alarming.stream(window.stream).group,
                 window.usual,
+                window.state,
             )
             for window in batch
-            if window.samples is not None
+            if window.samples is not None and not window.problem
         ]
         scored = self._scorer.score(heard)
         scores, problems = np.full(len(batch), np.nan), [window.problem for window in batch]
-        for place, score, problem in zip(
-            np.flatnonzero(wanted).tolist(), scored.scores.tolist(), scored.problems, strict=True
-        ):
-            scores[place], problems[place] = score, problem
-        return Scored(scores, problems)
+        states, unscored = [window.state for window in batch], [""] * len(batch)
+        for number, place in enumerate(np.flatnonzero(wanted).tolist()):
+            scores[place], problems[place] = scored.scores[number], scored.problems[number]
+            if scored.states:
+                states[place], unscored[place] = scored.states[number], scored.unscored[number]
+        return Scored(scores, problems, states, unscored)
 
     def _take(self, windows: Sequence[Window], scored: Scored) -> None:
         judged = self._alarming.judge(windows, scored)

@@ -5,31 +5,32 @@
 
 All weights are on the device once; a row brings the numbers of its models. The program has a fixed
 number of rows, so that nothing is compiled again, whichever machines its rows are of. Systems that
-need more than their frames (embeddings of pretrained networks), and windows of another length than
-most, are scored as the library scores recordings, a window at a time.
+need more than their frames (embeddings of pretrained networks, operating states that they compare
+by), and windows of another length than most, are scored as the library scores recordings, a window
+at a time.
 """
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from asd_jax.audio.views import ViewSpec, count_views
+from asd_jax.audio.views import count_views
 from asd_jax.data.audio_files import AudioInfo, channel_problem, resample, taken
 from asd_jax.data.canceller import cancelled
 from asd_jax.data.levels import LARGEST_PEAK
-from asd_jax.detectors import Detector
+from asd_jax.deploy.watch.program import window_program
 from asd_jax.errors import UserError
-from asd_jax.features.table import ClipFacts, ClipInput
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import needs_levels, unscored
 from asd_jax.fitting.layout import Group
-from asd_jax.runtime.compilation import compiler_options
+from asd_jax.scoring.operating import NAMES
 
 _MOST_ROWS = 64
 _FEWEST_ROWS = 8
@@ -43,12 +44,14 @@ class Heard(NamedTuple):
         sample_rate: in Hz.
         group: machine and section, from `Fitted.resolve`.
         usual: whether it is as long as the windows of its stream usually are.
+        state: of the machine, as in `Clip`; "" where it is not known.
     """
 
     samples: np.ndarray
     sample_rate: int
     group: Group
     usual: bool = True
+    state: str = ""
 
 
 class Scored(NamedTuple):
@@ -57,10 +60,16 @@ class Scored(NamedTuple):
     Attributes:
         scores: float64 (windows,), the mean over the seeds; NaN of a window that has none.
         problems: of each window, why it has no score; "" where it has one.
+        states: of each window, as given, or off or transient by its level; empty where none is
+            known.
+        unscored: of each window, one of `judging.UNSCORED` where it is not to be scored; "" where
+            it is; empty as above.
     """
 
     scores: np.ndarray
     problems: list[str]
+    states: Sequence[str] = ()
+    unscored: Sequence[str] = ()
 
 
 class WindowScorer:
@@ -80,19 +89,50 @@ class WindowScorer:
     def __init__(self, fitted: Fitted, groups: Sequence[Group]):
         self._fitted = fitted
         self._own = _seed_scorer(fitted, groups)
+        self._heard = {group for group in groups if needs_levels(fitted, group)}
 
     def score(self, windows: Sequence[Heard]) -> Scored:
-        """Scores windows; those that cannot be scored have a problem and no score."""
-        problems = [""] * len(windows)
-        own = self._own(windows, problems)  # (seeds, windows)
-        scores = own.mean(axis=0) if len(windows) else np.zeros(0)
-        for index in np.flatnonzero(np.isnan(scores)).tolist():
-            problems[index] = problems[index] or "its score is not a number"
-        return Scored(scores.astype(np.float64), problems)
+        """Scores windows; those that cannot be scored have a problem and no score.
+
+        Nor have those that are off, transient or of an unseen state, which is no problem.
+        """
+        heard = [self._in_state(window) for window in windows]
+        why = [self._unscored(window) for window in heard]
+        wanted = [index for index, own in enumerate(why) if not own]
+        said = [""] * len(wanted)
+        scores, problems = np.full(len(windows), np.nan), [""] * len(windows)
+        if wanted:
+            scores[wanted] = self._own([heard[i] for i in wanted], said).mean(axis=0)
+        for index, problem in zip(wanted, said, strict=True):
+            problems[index] = problem
+            if np.isnan(scores[index]):
+                problems[index] = problem or "its score is not a number"
+        return Scored(scores, problems, [window.state for window in heard], why)
+
+    def _unscored(self, window: Heard) -> str:
+        """Why a window is not to be scored; "" of one that is."""
+        if not window.state:
+            return ""
+        return unscored(self._fitted, window.group, [window.state])[0]
+
+    def _in_state(self, window: Heard) -> Heard:
+        """The window, off or transient where its level says so."""
+        if window.group not in self._heard:
+            return window
+        with contextlib.suppress(UserError):  # which scoring it says
+            (state,) = self._own.states(window)
+            return window._replace(state=state)
+        return window
 
 
-# Windows, and their problems to be filled → (seeds, windows) scores.
-_SeedScorer = Callable[[Sequence[Heard], list[str]], np.ndarray]
+class _SeedScorer(Protocol):
+    def __call__(self, windows: Sequence[Heard], problems: list[str]) -> np.ndarray:
+        """(seeds, windows) scores; problems are to be filled."""
+        ...
+
+    def states(self, window: Heard) -> list[str]:
+        """The state of a window (1,), off or transient where its level says so."""
+        ...
 
 
 def _seed_scorer(fitted: Fitted, groups: Sequence[Group]) -> _SeedScorer:
@@ -135,6 +175,14 @@ class _OfMembers:
             scores[:, own] = fitted.combined(each, group, fitted.seeds)
         return scores
 
+    def states(self, window: Heard) -> list[str]:
+        """As any of the members hears it."""
+        for name in self._serving(window.group):
+            group = self._group(self._fitted.members[name], window.group)
+            (state,) = self._members[name].states(window._replace(group=group))
+            window = window._replace(state=state)
+        return [window.state]
+
     def _serving(self, group: Group) -> list[str]:
         return self._fitted.serving(group[0])
 
@@ -175,7 +223,7 @@ class _OfDetector:
         by_length: dict[int, list[tuple[int, np.ndarray]]] = {}
         for index, window in enumerate(windows):
             try:
-                if window.usual and self._detector.config.embedding.kind == "none":
+                if window.usual and self._is_batched:
                     waveform = self._waveform(window)
                     self._check_frames(waveform)
                     by_length.setdefault(len(waveform), []).append((index, waveform))
@@ -188,11 +236,23 @@ class _OfDetector:
                 self._score_block(some, length, scores)
         return scores
 
+    @property
+    def _is_batched(self) -> bool:
+        """Whether the frames of a window are all that its score needs."""
+        by_state = NAMES[0] in self._fitted.calibration
+        return self._detector.config.embedding.kind == "none" and not by_state
+
     def _alone(self, window: Heard) -> np.ndarray:
         """(seeds,) scores of one window, as the library scores recordings."""
-        waveform = self._taken(window)
-        fitted, rate = self._fitted, window.sample_rate
-        return fitted.seed_scores(waveform[None], rate, window.group, fitted.seeds)[:, 0]
+        waveform, fitted = self._taken(window)[None], self._fitted
+        place = (window.sample_rate, window.group, fitted.seeds)
+        return fitted.seed_scores(waveform, *place, [window.state])[:, 0]
+
+    def states(self, window: Heard) -> list[str]:
+        """The state of a window (1,), off or transient where its level says so."""
+        waveform = self._taken(window)[None]
+        place = (window.sample_rate, window.group)
+        return self._fitted.heard_states(waveform, *place, [window.state])
 
     def _waveform(self, window: Heard) -> np.ndarray:
         """(samples,) of the system's channel and rate, as a recording is read."""
@@ -271,7 +331,7 @@ class _OfDetector:
                 own = self._models(group)
                 waveforms[b, r], models[:, b, r], labels[b, r] = waveform, own.chosen, own.label
         with jax.enable_x64(self._detector.float64):
-            program = _program(type(self._detector), fitted.config, len(chosen))
+            program = window_program(type(self._detector), fitted.config, len(chosen))
             out = np.asarray(program(*self._arrays(), waveforms, networks, models, labels))
         for b, block in enumerate(some):
             for r, (index, _, group) in enumerate(block):
@@ -293,58 +353,3 @@ class _OfDetector:
 
 def _single(leaf: np.ndarray) -> np.ndarray:
     return leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf
-
-
-@functools.lru_cache(maxsize=16)
-def _program(system: type[Detector], config: Any, n_models: int) -> Callable[..., jax.Array]:
-    """(weights, calibration, waveforms, networks, models, labels) → (models, blocks, rows)."""
-    detector = system(config)
-    spec = detector.views
-
-    def of_window(weights: Any, calibration: Any, frames: Any, model: Any, label: Any) -> jax.Array:
-        own = jax.tree.map(lambda leaf: leaf[model], calibration)
-        pool = detector.pool(weights, ClipInput(frames, frames.shape[0], label))
-        return detector.score_pooled(own, pool.value, ClipFacts(label))
-
-    def of_block(
-        weights: Any, calibration: Any, frames: Any, network: Any, models: Any, labels: Any
-    ) -> jax.Array:
-        own = jax.tree.map(lambda leaf: leaf[network], weights)
-        over_rows = jax.vmap(of_window, in_axes=(None, None, 0, 0, 0))
-        return over_rows(own, calibration, frames, models, labels)
-
-    def program(
-        weights: Any, calibration: Any, waveforms: Any, networks: Any, models: Any, labels: Any
-    ) -> jax.Array:
-        blocks, rows, length = waveforms.shape
-        with jax.enable_x64(False):  # a front end has a precision of its own
-            frames = _frames(detector, waveforms.reshape(blocks * rows, length), spec)
-        frames = frames.reshape(blocks, rows, *frames.shape[1:])
-
-        def of_model(m: int) -> jax.Array:  # (blocks, rows)
-            if blocks == 1:
-                one = of_block(
-                    weights, calibration, frames[0], networks[m, 0], models[m, 0], labels[0]
-                )
-                return one[None]
-            over_blocks = jax.vmap(of_block, in_axes=(None, None, 0, 0, 0, 0))
-            return over_blocks(weights, calibration, frames, networks[m], models[m], labels)
-
-        return jnp.stack([of_model(m) for m in range(n_models)])
-
-    return jax.jit(program, compiler_options=compiler_options(detector.kind))
-
-
-def _frames(detector: Detector, waveforms: jax.Array, spec: ViewSpec) -> jax.Array:
-    """Frames (rows, frames, width) as those of recordings of that length are scored."""
-    front_end = detector.front_end
-    before, behind = front_end.padding(waveforms.shape[1])
-    mode = getattr(front_end, "pad_mode", "constant")
-    padded = jnp.pad(waveforms, ((0, 0), (before, behind)), mode=mode)
-    frames = front_end.of_padded(padded)
-    n_frames = frames.shape[1]
-    needed = spec.length
-    if n_frames >= spec.length and spec.crop:
-        needed = n_frames + -(n_frames - spec.length) % spec.hop  # to the clip's end
-    # What is missing is the clip from its beginning again.
-    return frames[:, np.arange(max(needed, n_frames)) % n_frames]

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from asd_jax.deploy.watch.pcm import STANDARD_INPUT, PcmFormat, format_name, is_pipe
 from asd_jax.errors import UserError
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.judging import check_states, given_states
 from asd_jax.fitting.layout import Group
 
-_COLUMNS = ("stream", "path", "machine", "section", "pcm", "rate", "channels")
+_COLUMNS = ("stream", "path", "machine", "section", "pcm", "rate", "channels", "state")
 _DELIMITERS = ",;\t"
 # What may stand between a machine and its section in a folder's name, as in fan_id_00.
 _BETWEEN = re.compile(r"[ _.-]+(?:id|section)?[ _.-]*", re.IGNORECASE)
@@ -28,12 +29,15 @@ class Stream(NamedTuple):
         path: of a folder or a named pipe; "-" for standard input.
         group: machine and section, from `Fitted.resolve`.
         pcm: how samples are written; None of a folder of recordings.
+        state: of the machine all the time, as in `Clip`; "" for what names or side files of
+            recordings say.
     """
 
     name: str
     path: str
     group: Group
     pcm: PcmFormat | None = None
+    state: str = ""
 
 
 class Named(NamedTuple):
@@ -145,6 +149,8 @@ def table_streams(fitted: Fitted, path: str, named: Named) -> list[Stream]:
     - machine, section: by default as the stream's name says.
     - pcm, rate, channels: how samples of a pipe are written; as --pcm, --rate, --channels by
       default.
+    - state: of the machine all the time, as speed=1500,load=2; by default as names or side files
+      of recordings say.
 
     Raises:
         UserError: the file is missing or no such table; with the line and what is wrong.
@@ -166,14 +172,16 @@ def _of_row(fitted: Fitted, folder: Path, row: Mapping[str, str], named: Named) 
     default = STDIN_NAME if standard else os.path.basename(os.path.abspath(place))
     name = row["stream"] or default
     group = group_of(fitted, name, row["machine"] or named.machine, row["section"] or named.section)
+    (state,) = given_states(row["state"], 1)
+    check_states(fitted, group, [state])
     written = [row["pcm"], row["rate"], row["channels"]]
     if not standard and not is_pipe(place) and not any(written):
         if os.path.isfile(place):
             raise UserError(f"{place} is a file; give its folder, or a named pipe")
-        return Stream(name, place, group)
+        return Stream(name, place, group, state=state)
     if os.path.isdir(place):
         raise UserError(f"{place} is a folder, for which pcm, rate and channels have no use")
-    return Stream(name, place, group, _format_of(row, named.pcm))
+    return Stream(name, place, group, _format_of(row, named.pcm), state)
 
 
 def _format_of(row: Mapping[str, str], default: PcmFormat | None) -> PcmFormat:

@@ -17,6 +17,7 @@ from asd_jax.deploy.watch.pcm import PcmSource
 from asd_jax.deploy.watch.promising import promise_lines
 from asd_jax.deploy.watch.scorer import WindowScorer
 from asd_jax.deploy.watch.state import StreamState, WatchState
+from asd_jax.deploy.watch.states import WindowStates
 from asd_jax.deploy.watch.streams import Stream, check_names
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
@@ -178,6 +179,7 @@ def watching(
             deliverers.append(Deliverer(COMMAND, send, report))
         if settings.alarm_url:
             deliverers.append(Deliverer(URL, to_url(settings.alarm_url, timeout), report))
+        states = WindowStates(fitted, streams)
         scorer = WindowScorer(fitted, [stream.group for stream in streams])
         yield Watch(
             scorer,
@@ -187,6 +189,7 @@ def watching(
             lines,
             deliverers=deliverers,
             evidence=Evidence(state_dir, report),
+            states=states,
             report=report,
             report_every=settings.report_every,
         )

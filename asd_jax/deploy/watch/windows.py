@@ -23,6 +23,7 @@ class Window(NamedTuple):
         problem: why it cannot be scored; "" where it can.
         position: where the stream goes on after it, of JSON's types.
         done: number of the recording that ends with it, see `folders.number_of`; None of others.
+        state: of the machine, as in `Clip`; "" where it is not known.
     """
 
     stream: str
@@ -38,6 +39,7 @@ class Window(NamedTuple):
     problem: str = ""
     position: Any = None
     done: int | None = None
+    state: str = ""
 
 
 def window_begins(n_samples: int, window: int, hop: int) -> list[int]:
