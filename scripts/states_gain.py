@@ -22,7 +22,10 @@ import asd_jax
 from asd_jax.config import load_config
 from asd_jax.data.synthetic import machine_kinds, machine_wear
 from asd_jax.data.synthetic.machine_sounds import render
+from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
+from asd_jax.features.frames import frames_in_memory
+from asd_jax.fitting.judging import judge
 from asd_jax.metrics import auc
 
 _WHAT = flags.DEFINE_enum("what", "siblings", ["siblings", "given", "off"], "what is measured")
@@ -68,14 +71,20 @@ def sounds(machine: int, individual: int, purpose: str, count: int, alone: Any =
     return Sounds(np.stack(clips), states)
 
 
+def features(waveforms: np.ndarray) -> list[np.ndarray]:
+    """Features of clips (clips, samples)."""
+    detector = make_detector(load_config(_CONFIG.value))
+    return frames_in_memory(waveforms, _RATE, detector.front_end, detector.views)
+
+
 def measured(machine: int, clips: int) -> tuple[float, float, np.ndarray]:
     """AUC without and with, and counts of clips that are not scored by kind of clip."""
     own = sounds(machine, 0, "train", clips)
-    waveforms, sections = [*own.waveforms], ["0"] * clips
+    waveforms, sections = [own.waveforms], ["0"] * clips
     settings, more = {}, {}
     if _WHAT.value == "siblings":
         for other in range(1, _SIBLINGS + 1):
-            waveforms += [*sounds(machine, other, "train", _KNOWN).waveforms]
+            waveforms.append(sounds(machine, other, "train", _KNOWN).waveforms)
             sections += [f"{other}"] * _KNOWN
         settings = {"detector.siblings": "machine"}
     elif _WHAT.value == "given":
@@ -83,28 +92,28 @@ def measured(machine: int, clips: int) -> tuple[float, float, np.ndarray]:
     else:
         settings = {"data.learn_off": "True"}
         empty = sounds(machine, 0, "empty", max(1, clips // 10), "noise").waveforms
-        waveforms += [*empty]
+        waveforms.append(empty)
         sections += ["0"] * len(empty)
     tests = [sounds(machine, 0, purpose, _TESTS.value) for purpose in ("normal", "faulty")]
     labels = np.repeat([0, 1], _TESTS.value)
-    new = np.concatenate([each.waveforms for each in tests])
+    new = features(np.concatenate([each.waveforms for each in tests]))
+    known = features(np.concatenate(waveforms))
     rates, answers = [], np.zeros(3)
     for with_it in (False, True):
         config = load_config(_CONFIG.value, settings if with_it else {})
-        n = len(waveforms) if with_it or _WHAT.value != "off" else clips
+        n = len(known) if with_it or _WHAT.value != "off" else clips
         fitted = asd_jax.fit(
             config,
-            waveforms=waveforms[:n],
-            sample_rate=_RATE,
+            known[:n],
             sections=sections[:n],
             **(more if with_it else {}),
         )
         states = [state for each in tests for state in each.states] if with_it and more else None
-        judged = fitted.judge(new, _RATE, section="0", state=states)
-        scores = judged.scores
+        place = fitted.resolve(None, "0")
+        scores = judge(fitted, place, new, states).scores
         if with_it and _WHAT.value == "off":
-            quiet = sounds(machine, 0, "quiet", _EMPTY, "noise").waveforms
-            said = fitted.verdicts(np.concatenate([new, quiet]), _RATE, section="0")
+            quiet = features(sounds(machine, 0, "quiet", _EMPTY, "noise").waveforms)
+            said = judge(fitted, place, [*new, *quiet]).verdicts
             unscored = [verdict in ("off", "transient") for verdict in said]
             answers = np.array(
                 [np.sum(part) for part in np.split(unscored, [_TESTS.value, len(new)])]

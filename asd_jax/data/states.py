@@ -129,7 +129,12 @@ class Stretches(NamedTuple):
     where: str
 
     def state(self, start: float, stop: float, names: Sequence[str]) -> str:
-        """The state of a clip from `start` to `stop`, in seconds."""
+        """The state of a clip from `start` to `stop`, in seconds.
+
+        A twentieth at each end does not count, as clips begin and end with a frame.
+        """
+        edge = SAME * (stop - start)
+        start, stop = start + edge, stop - edge
         overlap = np.minimum(self.end, stop) - np.maximum(self.begin, start)
         inside = np.flatnonzero(overlap > 0)
         if not len(inside) or overlap[inside].sum() < stop - start - _SLACK:

@@ -21,7 +21,7 @@ from asd_jax.errors import UserError
 
 _SHARED = (
     *("backends", "banked", "base", "cells", "classes", "joint", "networks", "outliers"),
-    *("training_clips", "untrained"),
+    *("training_clips", "untrained", "vectors"),
 )
 
 
