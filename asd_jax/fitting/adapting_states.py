@@ -54,8 +54,10 @@ def with_new_states(
             spaces[name] = space = _space(fitted, group, own)
         learned[rows] = [_is_learned(clip, space) for clip in own]
         clips = with_states(features, states).clips
-        what = "new clips are learned from"
-        report(states_line(group, rows, ~learned, clips, space, what))
+        done, lacking = "new clips are learned from", "with too few others"
+        if fitted.config.detector.trains:
+            lacking = "that the network was not trained on"
+        report(states_line(group, rows, ~learned, clips, space, done, lacking))
     operating = Operating(spaces, fitted.operating.quiet)
     kept = with_states(features, states).take(np.flatnonzero(learned))
     return dataclasses.replace(fitted, operating=operating), kept

@@ -134,6 +134,7 @@ def states_line(
     clips: ClipTable,
     space: StateSpace | None,
     done: str = "training clips are fitted to",
+    lacking: str = "with too few others",
 ) -> str:
     """How many of a machine's clips (clips,) are learned from, and why others are not.
 
@@ -144,8 +145,9 @@ def states_line(
         clips: all of them.
         space: the machine's states; None where none are given.
         done: what they are, and what is done with them.
+        lacking: why nothing is learned of a state that is none of the machine's.
     """
-    left_out = Counter(_why(clips[int(row)].state, space) for row in rows if unfitted[row])
+    left_out = Counter(_why(clips[int(row)].state, space, lacking) for row in rows if unfitted[row])
     fitted = len(rows) - left_out.total()
     what = f"{' '.join(filter(None, group))}: {fitted} of {len(rows)} {done}"
     if space is not None and space.names and fitted:
@@ -154,12 +156,12 @@ def states_line(
     return f"{what}; not: {', '.join(said)}" if said else what
 
 
-def _why(state: str, space: StateSpace | None) -> str:
+def _why(state: str, space: StateSpace | None, lacking: str) -> str:
     if state in (OFF, TRANSIENT):
         return state
     if space is None or not state or space.lacks(state):
         return "without a state"
-    return f"of {state} with too few others"
+    return f"of {state} {lacking}"
 
 
 def _with_learned_off(

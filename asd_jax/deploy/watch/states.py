@@ -1,7 +1,7 @@
 """The operating state of each window: as its stream, or the side file of its recording, says."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,15 @@ class WindowStates:
     Args:
         fitted: of the run.
         streams: the streams.
+        report: called with a line about each stream of which no state is known.
 
     Raises:
         UserError: the members of an ensemble have states from different places.
     """
 
-    def __init__(self, fitted: Fitted, streams: Sequence[Stream]):
-        self._streams = {stream.name: stream for stream in streams}
+    def __init__(self, fitted: Fitted, streams: Sequence[Stream], report: Callable[[str], None]):
+        self._streams, self._report = {stream.name: stream for stream in streams}, report
+        self._said: set[str] = set()  # streams that a line was about
         of_machine = {machine: _data_of(fitted, machine) for machine in fitted.machines}
         self._data = {stream.name: of_machine[stream.group[0]] for stream in streams}
         self._read: dict[str, tuple[Any, StateSource]] = {}  # by stream, or path of one for all
@@ -41,8 +43,11 @@ class WindowStates:
     def of(self, window: Window) -> tuple[str, str]:
         """The state of a window, "" where it is not known; and why it cannot be scored, or ""."""
         stream, data = self._streams[window.stream], self._data[window.stream]
-        if stream.state or data is None or not window.file:
+        if stream.state or data is None:
             return stream.state, ""
+        if not window.file:
+            self._tell(stream, "the column state of --streams says it")
+            return "", ""
         path = os.path.abspath(os.path.join(stream.path, window.file))
         parsed = parse_clip(path)
         attributes = () if parsed is None else parsed.attributes
@@ -53,7 +58,16 @@ class WindowStates:
             (state,) = source.states([clip], np.array([window.seconds]), _silent)
         except UserError as error:
             return "", str(error)
+        if not state:
+            self._tell(stream, f"first of {window.file}")
         return state, ""
+
+    def _tell(self, stream: Stream, more: str) -> None:
+        if stream.name not in self._said:
+            self._said.add(stream.name)
+            self._report(
+                f"{stream.name}: no state is known, and windows are scored whatever it is; {more}"
+            )
 
     def _source(self, window: Window, data: DataConfig) -> StateSource:
         """What reads side files, anew for another recording, or another content of one for all."""

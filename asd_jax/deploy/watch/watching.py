@@ -179,7 +179,7 @@ def watching(
             deliverers.append(Deliverer(COMMAND, send, report))
         if settings.alarm_url:
             deliverers.append(Deliverer(URL, to_url(settings.alarm_url, timeout), report))
-        states = WindowStates(fitted, streams)
+        states = WindowStates(fitted, streams, report)
         scorer = WindowScorer(fitted, [stream.group for stream in streams])
         yield Watch(
             scorer,
