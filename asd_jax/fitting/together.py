@@ -22,6 +22,7 @@ from asd_jax.fitting.detector import SHARE_CLIPS, FittedDetector
 from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.explaining import explain_clips
 from asd_jax.fitting.fitted import Fitted
+from asd_jax.fitting.in_state import in_state
 from asd_jax.fitting.judging import found_states, unscored
 from asd_jax.fitting.lengths import length_line
 from asd_jax.fitting.operating import Listened
@@ -206,7 +207,8 @@ def _clip_scores(
         rows: list[np.ndarray] = [np.empty(0)] * len(some)
         for chosen in dict.fromkeys(models_of(clip) for clip, _ in some):
             own = [i for i, (clip, _) in enumerate(some) if models_of(clip) == chosen]
-            scores = fitted.scores_of_pools(chosen, [some[i] for i in own])  # (models, clips)
+            left = in_state(fitted, chosen, [some[i] for i in own])
+            scores = fitted.scores_of_pools(chosen, left)  # (models, clips)
             for i, row in zip(own, fitted.of_seeds(chosen, scores).T, strict=True):
                 rows[i] = row
         for (clip, _), row in zip(some, rows, strict=True):
