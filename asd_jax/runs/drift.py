@@ -13,7 +13,10 @@ from asd_jax.features.table import FeatureSet
 from asd_jax.fitting.adapting import not_known
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.history import levels_of
+from asd_jax.fitting.judging import unscored
 from asd_jax.fitting.layout import Group
+from asd_jax.fitting.operating import with_given_states, with_states
+from asd_jax.fitting.scores import states_of
 from asd_jax.runs.adapting import clips_of, features_of_recordings
 from asd_jax.runs.loading import load
 from asd_jax.runtime.arguments import check_path
@@ -210,7 +213,7 @@ def find_drift(
         )
     if not len(rows):
         raise UserError(f"--drift={recent} has training recordings only; give recent ones")
-    features = features.take(rows)
+    features = _running(fitted, features.take(rows), reporter)
     by = ("machine", "section") if fitted.detector.scope == "section" else ("machine",)
     groups = {(*place, "")[:2]: own for place, own in features.clips.groups(*by).items()}
     parts = [_compared(fitted, features, group, own) for group, own in sorted(groups.items())]
@@ -225,6 +228,33 @@ def find_drift(
         score = part.score is not None and next(differ)
         found.append(part.judged(sound, score, rate))
     return Drift(tuple(found), rate)
+
+
+def _running(fitted: FittedDetector, features: FeatureSet, reporter: Reporter) -> FeatureSet:
+    """The clips with their states, without those that are off, transient or of an unseen state.
+
+    Raises:
+        UserError: none is left.
+    """
+    given = with_given_states(fitted.detector, features, reporter.line).clips
+    states = [clip.state for clip in given]
+    kept = np.ones(len(states), bool)
+    for (machine, section), rows in given.groups("machine", "section").items():
+        by_section = fitted.sections_of(machine) is not None
+        group = fitted.resolve(machine, section if by_section else None)
+        found = states_of(fitted, group, features.with_clips(given), rows)
+        why = unscored(fitted, group, found)
+        for row, state, reason in zip(rows.tolist(), found, why, strict=True):
+            states[row], kept[row] = state, not reason
+    if not kept.all():
+        reporter.line(
+            f"{(~kept).sum()} of {len(kept)} clips are off, transient or of an unseen state; they "
+            "are left out"
+        )
+    if not kept.any():
+        raise UserError("no clip is left to compare; give recordings of the machine running")
+    clips = with_states(features, states).clips
+    return features.with_clips(clips).take(np.flatnonzero(kept))
 
 
 class _Part(NamedTuple):
@@ -320,7 +350,9 @@ def _compared_scores(
     sections = features.clips[rows].groups("section")
     for (section,), places in sections.items():
         labels[places] = fitted.label_of((group[0], section))
-    scores = fitted.model_scores(fitted.models_for(group), features, rows, labels).mean(axis=0)
+    states = [features.clips[row].state for row in rows.tolist()]
+    chosen = fitted.models_for(group)
+    scores = fitted.model_scores(chosen, features, rows, labels, states=states).mean(axis=0)
     threshold = fitted.group_threshold(group, None)
     if not there.any() or np.isnan(scores).any():
         return None, (float(np.mean(scores > threshold)), np.nan)

@@ -1,6 +1,6 @@
 """The sound of alarms: kept to be listened to, and to be learned from where an alarm was false.
 
-    STATE/alarms/ALARM/alarm.json, 000123.wav …         windows of an alarm that exceeded
+    STATE/alarms/ALARM/group.json, 000123.wav …         windows of an alarm that exceeded
     STATE/acknowledged/STREAM/ALARM/…                   of those that someone called false
 
 Windows of one alarm do not overlap, and are one group for `adapt` (`GROUP_FILE`).

@@ -23,6 +23,7 @@ class Sections(Fitted):
 
     seeds = (0,)
     machines = ("fan", "fan_large", "pump")
+    two_channels = False
 
     def sections_of(self, machine):
         return None if machine == "pump" else ("00", "02")
@@ -30,7 +31,10 @@ class Sections(Fitted):
     def seed_scores(self, *arguments):
         raise NotImplementedError
 
-    group_threshold = group_reference = seed_scores
+    group_threshold = group_reference = heard_states = seed_scores
+
+    def state_spaces(self, group):
+        return []
 
 
 FITTED = Sections()
