@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import soundfile
 
 import asd_jax
 from asd_jax.config import load_config
+from asd_jax.config.variants import load_variants
 from asd_jax.data import Manifest
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import NO_DECISION, read_scores_csv
 from asd_jax.fitting.recordings import score_files
 from asd_jax.pipeline import dry_run
+from asd_jax.runs.adapting import adapt_run
+from asd_jax.runs.drift import find_drift
 from asd_jax.runtime.progress import Silent
 
 RATE = 16_000
@@ -114,3 +118,60 @@ def test_a_manifest_s_own_column_is_a_state(plant, tmp_path, cache):
         dry_run(config, Manifest(tmp_path / "list.csv"))
     named = load_config("mel_mahalanobis", {"data.state": "speed,", "front_end.n_mels": "16"})
     dry_run(named, Manifest(tmp_path / "list.csv"))
+
+
+def test_a_run_is_adapted_by_side_files_and_off_clips_are_left_out(ran, plant, tmp_path):
+    """A speed that was unseen is normal afterwards; what is off changes nothing."""
+    out = tmp_path / "run"
+    shutil.copytree(ran[0], out)
+    said = Lines()
+    for seed, name in enumerate(("saturday", "sunday")):
+        write(tmp_path, name, [(2, 4000), (2, 0), (2, 500)], 20 + seed)
+    (tmp_path / "normal").mkdir()
+    for path in [*tmp_path.glob("s*.wav"), *tmp_path.glob("s*.csv")]:
+        path.rename(tmp_path / "normal" / path.name)
+    done = adapt_run(out, tmp_path / "normal", reporter=said)
+    assert done.n_new == 8
+    assert any(
+        "8 of 12 new clips are learned from" in line and "4 off" in line for line in said.lines
+    )
+    rows = score_files(asd_jax.load(out), [plant / "new.wav"], report=lambda line: None)
+    assert [row.verdict for row in rows[2:]] == ["off"] * 2 + ["normal"] * 2
+    (tmp_path / "off").mkdir()
+    write(tmp_path / "off", "night", [(3, 0)], 30)
+    none = adapt_run(out, tmp_path / "off", reporter=said)
+    assert none.n_new == 0 and "none of 3 new clips is in a state to learn from" in none.lines[0]
+    (tmp_path / "off" / "night.csv").unlink()
+    with pytest.raises(UserError, match="the state 'load=1' has 'load'"):
+        adapt_run(out, tmp_path / "off", state="load=1", reporter=said)
+
+
+def test_drift_is_judged_by_clips_of_a_running_machine(ran, tmp_path):
+    said = Lines()
+    for seed in range(3):
+        write(tmp_path, f"recent{seed}", [(3, 500), (3, 0), (3, 1000)], 40 + seed)
+    drift = find_drift(ran[0], tmp_path, reporter=said)
+    assert [own.n_recent for own in drift.machines] == [18]
+    assert any("9 of 27 clips are off" in line for line in said.lines)
+
+
+def test_variants_of_a_sweep_know_states(plant, cache, tmp_path):
+    """Two networks of one program: the same clips are unfitted and unscored in each."""
+    settings = {
+        **SETTINGS,
+        "detector.hidden": "8,",
+        "train.epochs": "1",
+        "train.batch_size": "64",
+        "train.learning_rate": "1e-3,1e-4",
+        "seeds": "0",
+    }
+    config = load_variants("dense_ae", settings)
+    said = Lines()
+    asd_jax.sweep(config, Manifest(plant / "list.csv"), tmp_path, cache_dir=cache, reporter=said)
+    assert any("2 variants are trained as one program" in line for line in said.lines)
+    runs = sorted(tmp_path.glob("*/scores.csv"))
+    assert len(runs) == 2
+    for path in runs:
+        rows = read_scores_csv(path, every=True)
+        assert [*rows.values("verdict")][2:] == ["off"] * 2 + ["unseen state"] * 2
+        assert asd_jax.load(path.parent).operating.spaces
