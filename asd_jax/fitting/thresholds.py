@@ -66,7 +66,9 @@ def with_thresholds(
         reporter.line(line)
     held_out_of = {(*own, "")[:2] for own in table.groups(*by, rows=~setting)}
     few = [
-        " ".join(filter(None, name)) for name in held_out_of if len(of_group[name]) < _FEW * n_seeds
+        " ".join(filter(None, name))
+        for name in held_out_of & of_group.keys()
+        if len(of_group[name]) < _FEW * n_seeds
     ]
     if few:
         reporter.line(
