@@ -8,7 +8,8 @@ import numpy as np
 from asd_jax.data.columns import Categorical
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import ScoreRow, TrainingRow
-from asd_jax.evaluation.row_table import RowTable
+from asd_jax.evaluation.row_table import BLOCK, RowTable
+from asd_jax.features.cut import span_of
 from asd_jax.scoring.conformal import (
     Promise,
     Reference,
@@ -28,16 +29,18 @@ class References(NamedTuple):
         scores: (seeds, clips).
         seeds: of the rows.
         groups: column (clips,) of names; "" for a clip by itself.
+        sequences: int (clips,), as of `Reference`.
     """
 
     scores: np.ndarray
     seeds: tuple[int, ...]
     groups: Categorical
+    sequences: np.ndarray
 
     def of_seed(self, seed: int | None) -> Reference:
         """The scores of a seed; None for their mean over the seeds."""
         scores = self.scores.mean(axis=0) if seed is None else self.scores[self.seeds.index(seed)]
-        return Reference.of(scores, numbered(self.groups))
+        return Reference.of(scores, numbered(self.groups), self.sequences)
 
 
 def numbered(groups: Categorical) -> np.ndarray:
@@ -86,7 +89,7 @@ def references_of(rows: Iterable[TrainingRow]) -> dict[Served, References]:
         *(((machine, section), seed, own) for (machine, section, _, seed), own in of_sections),
     ]:
         found.setdefault(served, {}).setdefault(seed, []).append(own)
-    score, group = table.numbers("score"), table.column("group")
+    score, group, clip = table.numbers("score"), table.column("group"), table.column("clip")
     references = {}
     for served, parts in sorted(found.items(), key=lambda item: _first(item[1])):
         of_seeds = {seed: np.sort(np.concatenate(own)) for seed, own in parts.items()}
@@ -102,8 +105,37 @@ def references_of(rows: Iterable[TrainingRow]) -> dict[Served, References]:
                     "clips; remove it, and the command of the run writes it again"
                 )
         scores = rounded([score[own] for own in of_seeds.values()])
-        references[served] = References(scores, tuple(of_seeds), group[first])
+        blocks = range(0, len(first), BLOCK)  # of names, which need much memory as objects
+        names = (name for at in blocks for name in clip[first[at : at + BLOCK]].tolist())
+        sequences = sequence_numbers(table.column("section")[first], names)
+        references[served] = References(scores, tuple(of_seeds), group[first], sequences)
     return references
+
+
+def sequence_numbers(sections: Categorical, names: Iterable[str]) -> np.ndarray:
+    """Tells which clips follow one another in a recording that was cut (`DataConfig.clip_seconds`).
+
+    Args:
+        sections: column (clips,).
+        names: (clips,), in which clips of a recording are in order.
+
+    Returns:
+        int64 (clips,), equal for a clip and the one before that ends where it begins.
+
+    Examples:
+        >>> names = ["a.wav@0-10s", "a.wav@10-20s", "b.wav@0-10s", "c.wav"]
+        >>> sequence_numbers(Categorical(np.zeros(4, np.uint8), ("00",)), names).tolist()
+        [0, 0, 1, 2]
+    """
+    numbers = np.zeros(len(sections.codes), np.int64)
+    before = None
+    for place, (code, name) in enumerate(zip(sections.codes.tolist(), names, strict=True)):
+        span = span_of(name)
+        recording = (code, name.rpartition("@")[0])
+        follows = span is not None and before == (recording, span[0])
+        numbers[place] = (numbers[place - 1] if place else -1) + (not follows)
+        before = (recording, span[1]) if span else None
+    return numbers
 
 
 def _first(of_seeds: Mapping[int, Sequence[np.ndarray]]) -> int:

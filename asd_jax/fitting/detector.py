@@ -47,8 +47,9 @@ class FittedDetector(Served):
             machine type) → threshold of the mean score over the seeds.
         sections: machine → sections that had training clips, ascending.
         reference: "scores" (models, clips) of normal clips that the models were not fitted to, NaN
-            for padding, and "groups" (models, clips), equal for clips that were recorded together;
-            empty without such clips.
+            for padding, "groups" (models, clips), equal for clips that were recorded together, and
+            "sequences" (models, clips), equal for those that follow one another; empty without
+            such clips.
         normal: what explanations compare with; None of a system of an earlier version.
     """
 

@@ -11,6 +11,13 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation.promises import NO_REFERENCE, rounded, too_few
 from asd_jax.fitting.layout import Group
 from asd_jax.runtime.arguments import check, check_machine, check_section, composed
+from asd_jax.scoring.alarm_promises import (
+    AlarmPromise,
+    Cadence,
+    alarm_promise,
+    alarm_threshold,
+)
+from asd_jax.scoring.alarms import AlarmRule
 from asd_jax.scoring.conformal import (
     Promise,
     Reference,
@@ -18,6 +25,8 @@ from asd_jax.scoring.conformal import (
     p_values,
     promise_of,
 )
+
+_NUMBERS = (float, int, np.floating, np.integer)
 
 
 class Fitted(abc.ABC):
@@ -120,8 +129,7 @@ class Fitted(abc.ABC):
         group = self.resolve(machine, section)
         if false_alarms is None:
             return self.group_threshold(group, seed)
-        kinds = (float, int, np.floating, np.integer)
-        check("false_alarms", false_alarms, kinds, "a rate, as 0.01")
+        check("false_alarms", false_alarms, _NUMBERS, "a rate, as 0.01")
         reference = self.group_reference(group, seed)
         threshold, problem = conformal_threshold(reference, float(false_alarms))
         if problem:
@@ -183,6 +191,79 @@ class Fitted(abc.ABC):
         if not reference.n_groups:
             raise UserError(f"{' '.join(filter(None, group))}: {NO_REFERENCE}")
         return promise_of(threshold, reference)
+
+    def alarm_threshold(
+        self,
+        rule: AlarmRule,
+        cadence: Cadence,
+        alarms_a_month: float,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+    ) -> float:
+        """The lowest threshold of windows that lets so few false alarms a month through.
+
+        Args:
+            rule: when windows make an alarm.
+            cadence: length of a window, about that of the training clips, and their distance.
+            alarms_a_month: most false alarms in 30 days, on average over what might have been the
+                reference.
+            machine: as in `score`.
+            section: as in `score`.
+
+        Raises:
+            UserError: as `score`; or no normal clip was kept apart from the fit, or so few that no
+                threshold promises it, and what one promises.
+
+        Examples:
+            >>> from asd_jax.scoring.alarm_promises import Cadence
+            >>> from asd_jax.scoring.alarms import AlarmRule
+            >>> rule, cadence = AlarmRule(need=4, among=6, stays=360), Cadence(10, 10)
+            >>> fitted.alarm_threshold(rule, cadence, 20.0, machine="fan")  # doctest: +SKIP
+        """
+        group = self.resolve(machine, section)
+        check("alarms_a_month", alarms_a_month, _NUMBERS, "a number, as 2.5")
+        reference = self.group_reference(group, None)
+        threshold, problem = alarm_threshold(rule, reference, cadence, float(alarms_a_month))
+        if problem and "a month" in problem:
+            problem += (
+                "; ask for as many, need more windows for an alarm, let alarms stay longer, or "
+                "give more normal recordings"
+            )
+        elif problem:
+            problem = too_few(problem, reference)
+        if problem:
+            raise UserError(f"{' '.join(filter(None, group))}: {problem}")
+        return threshold
+
+    def alarm_promise(
+        self,
+        rule: AlarmRule,
+        cadence: Cadence,
+        *,
+        machine: str | None = None,
+        section: str | int | None = None,
+        threshold: float | None = None,
+    ) -> AlarmPromise:
+        """How many false alarms a month a threshold of windows lets through.
+
+        Args:
+            rule: as in `alarm_threshold`.
+            cadence: as in `alarm_threshold`.
+            machine: as in `score`.
+            section: as in `score`.
+            threshold: of the mean score over the seeds; that of `threshold` by default.
+
+        Raises:
+            UserError: as `score`; or no normal clip was kept apart from the fit.
+        """
+        group = self.resolve(machine, section)
+        if threshold is None:
+            threshold = self.group_threshold(group, None)
+        reference = self.group_reference(group, None)
+        if not reference.n_groups:
+            raise UserError(f"{' '.join(filter(None, group))}: {NO_REFERENCE}")
+        return alarm_promise(rule, threshold, reference, cadence)
 
     def resolve(self, machine: str | None, section: str | int | None) -> Group:
         """Infers a machine or section that is left out, where there is only one.

@@ -55,8 +55,9 @@ class Served(Fitted):
         # Those of a seed's trainings are alike, and a system without training has any seed's.
         seeds = None if seed is None or not self.config.detector.trains else (seed,)
         chosen = self.models_of(group, seeds)[:: self.detector.repeats]
-        scores = self.reference["scores"][chosen].mean(axis=0)
-        return Reference(scores.astype(np.float64), self.reference["groups"][chosen[0]])
+        scores = self.reference["scores"][chosen].mean(axis=0).astype(np.float64)
+        own = {k: leaf[chosen[0]] for k, leaf in self.reference.items() if k != "scores"}
+        return Reference(scores, own["groups"], own.get("sequences"))  # earlier ones lack these
 
     def models_for(self, group: Group) -> list[int]:
         """Indices of the models that are fitted to a group of the layout, of all seeds."""

@@ -90,13 +90,15 @@ def _reference_arrays(
     most = max(own.scores.shape[1] for own in references.values())
     scores = np.full((len(fitted.models), most), np.nan, np.float32)
     groups = np.full((len(fitted.models), most), -1, np.int32)
+    sequences = groups.copy()
     for m, model in enumerate(fitted.models):
         own = references.get((model.machine, model.section))
         if own is not None:
             count = own.scores.shape[1]
             scores[m, :count] = own.scores[own.seeds.index(model.seed)]
             groups[m, :count] = np.unique(numbered(own.groups), return_inverse=True)[1]
-    return {"scores": scores, "groups": groups}
+            sequences[m, :count] = own.sequences
+    return {"scores": scores, "groups": groups, "sequences": sequences}
 
 
 def fallback_lines(thresholds: Mapping[str, Threshold]) -> list[str]:

@@ -36,14 +36,22 @@ class Reference(NamedTuple):
     Attributes:
         scores: (clips,) float; NaN for a clip that does not count.
         groups: int (clips,), equal for clips that were recorded together.
+        sequences: int (clips,), equal for clips that follow one another without a gap, in their
+            order; None where it is not known which do.
     """
 
     scores: np.ndarray
     groups: np.ndarray
+    sequences: np.ndarray | None = None
 
     @classmethod
-    def of(cls, scores: Any, groups: Any = None) -> "Reference":
+    def of(cls, scores: Any, groups: Any = None, sequences: Any = None) -> "Reference":
         """Scores (clips,) and the names (clips,) of their groups; by default each clip has its own.
+
+        Args:
+            scores: (clips,).
+            groups: (clips,) names.
+            sequences: as of the class.
 
         Raises:
             UserError: not as many groups as scores.
@@ -56,7 +64,7 @@ class Reference(NamedTuple):
         names = np.arange(len(scores)) if groups is None else np.asarray(groups).ravel()
         if len(names) != len(scores):
             raise UserError(f"{len(scores)} scores of a reference, but {len(names)} groups")
-        return cls(scores, np.unique(names, return_inverse=True)[1])
+        return cls(scores, np.unique(names, return_inverse=True)[1], sequences)
 
     @property
     def n_groups(self) -> int:

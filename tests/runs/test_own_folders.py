@@ -6,6 +6,11 @@ import soundfile
 from command_line import run_cli
 from shared_runs import rows_of
 
+import asd_jax
+from asd_jax.errors import UserError
+from asd_jax.scoring.alarm_promises import Cadence
+from asd_jax.scoring.alarms import AlarmRule
+
 RATE = 44_100
 
 
@@ -105,6 +110,17 @@ def test_long_recordings_are_cut_into_clips_with_a_score_each(folders, tmp_path,
     assert status == 0, err
     assert "4 recordings are cut into 16 clips" in err
     assert "by 4 groups of normal clips" in out
+    fitted = asd_jax.load(run)
+    # Clips of a recording follow one another, so alarms are counted by blocks of them.
+    assert fitted.reference["sequences"].tolist() == [[i // 4 for i in range(16)]]
+    rule, cadence = AlarmRule(need=2, among=3, stays=2), Cadence(2, 2)
+    promise = fitted.alarm_promise(rule, cadence, threshold=np.inf)
+    assert promise.n_groups == 4 and promise.block_seconds == 4
+    assert promise.a_month == pytest.approx(30 * 86_400 / 4 / 5)
+    with pytest.raises(UserError, match=r"machine 00: 4 groups .* 129,600 false alarms a month, n"):
+        fitted.alarm_threshold(rule, cadence, 1.0)
+    threshold = fitted.alarm_threshold(rule, cadence, 3e5)
+    assert fitted.alarm_promise(rule, cadence, threshold=threshold).a_month <= 3e5
     rows = {row["clip"]: row for row in rows_of(run / "scores.csv")}
     assert sorted(rows) == [f"test/lang 0.flac@{i}-{i + 2}s" for i in (0, 2, 4, 6)]
     highest = sorted(rows, key=lambda name: -float(rows[name]["score"]))[:2]
