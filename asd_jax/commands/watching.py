@@ -95,6 +95,13 @@ def _define_alarms(values: flags.FlagValues) -> None:
     )
     define_real(
         values,
+        "alarms_a_month",
+        None,
+        "most false alarms of a stream in 30 days, for thresholds in place of the run's",
+        Between(0, 10**6, above=True),
+    )
+    define_real(
+        values,
         "clear_false_alarms",
         None,
         "larger rate, of the lower threshold at or below which windows end an alarm",
@@ -203,6 +210,7 @@ def _settings(values: flags.FlagValues, fitted: "Fitted") -> "WatchSettings":
         values.hop_seconds,
         rule,
         values.false_alarms,
+        values.alarms_a_month,
         values.clear_false_alarms,
         values.settle_seconds,
         values.give_up_seconds,

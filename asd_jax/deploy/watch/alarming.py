@@ -3,7 +3,7 @@
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from asd_jax.deploy.watch.windows import Window
 from asd_jax.evaluation.promises import rounded
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.layout import Group
+from asd_jax.scoring.alarm_promises import Cadence
 from asd_jax.scoring.alarms import AlarmRule, AlarmState, start, step
 from asd_jax.scoring.conformal import Reference, p_values
 
@@ -45,6 +46,8 @@ class Alarming:
         known: state of the streams that were watched before, by name.
         false_alarms: rate of single windows, as of `Fitted.threshold`; the run's thresholds by
             default.
+        monthly: most false alarms in 30 days and how windows follow one another, for thresholds as
+            of `Fitted.alarm_threshold` in place of `false_alarms`.
         clear_false_alarms: rate of the lower threshold at or below which windows end an alarm;
             that of the alarm itself by default.
 
@@ -60,6 +63,7 @@ class Alarming:
         known: Mapping[str, StreamState],
         *,
         false_alarms: float | None = None,
+        monthly: tuple[float, Cadence] | None = None,
         clear_false_alarms: float | None = None,
     ):
         self._rule = rule
@@ -70,18 +74,24 @@ class Alarming:
             group: fitted.group_reference(group, None) for group in groups
         }
 
-        def thresholds(rate: float | None) -> np.ndarray:
+        def by_rate(machine: str, section: str | None, rate: float | None) -> float:
+            return fitted.threshold(machine=machine, section=section, false_alarms=rate)
+
+        def by_month(machine: str, section: str | None) -> float:
+            assert monthly is not None
+            most, cadence = monthly
+            return fitted.alarm_threshold(rule, cadence, most, machine=machine, section=section)
+
+        def of_streams(one: Callable[..., float], *more: float | None) -> np.ndarray:
             own = {
-                (machine, section): fitted.threshold(
-                    machine=machine, section=section or None, false_alarms=rate
-                )
+                (machine, section): one(machine, section or None, *more)
                 for machine, section in groups
             }
             return np.array([own[stream.group] for stream in streams], np.float64)
 
-        self.thresholds = thresholds(false_alarms)
+        self.thresholds = of_streams(by_month) if monthly else of_streams(by_rate, false_alarms)
         lower = clear_false_alarms is not None
-        self._clear = thresholds(clear_false_alarms) if lower else self.thresholds
+        self._clear = of_streams(by_rate, clear_false_alarms) if lower else self.thresholds
         self._windows = [known.get(name, StreamState()).windows for name in self._streams]
         self._positions = [known.get(name, StreamState()).position for name in self._streams]
         self._alarm_ids = [known.get(name, StreamState()).alarm_id for name in self._streams]

@@ -21,6 +21,7 @@ from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.lengths import FRAMES
 from asd_jax.runs.directory import RunDirectory
+from asd_jax.scoring.alarm_promises import Cadence
 from asd_jax.scoring.alarms import AlarmRule
 
 
@@ -35,6 +36,8 @@ class WatchSettings:
         rule: when windows make an alarm.
         false_alarms: rate of false alarms of single windows, as of `Fitted.threshold`; the run's
             thresholds by default.
+        alarms_a_month: most false alarms of a stream in 30 days, as of `Fitted.alarm_threshold`, in
+            place of `false_alarms`.
         clear_false_alarms: rate of the lower threshold that ends alarms; as `false_alarms` by
             default.
         settle: seconds for which a recording must not have changed.
@@ -54,6 +57,7 @@ class WatchSettings:
     hop: float | None = None
     rule: AlarmRule = AlarmRule()
     false_alarms: float | None = None
+    alarms_a_month: float | None = None
     clear_false_alarms: float | None = None
     settle: float = 2.0
     give_up: float = 60.0
@@ -68,6 +72,9 @@ class WatchSettings:
             raise UserError(f"a window of {self.window} s; it must last up to 3600 s")
         if self.hop is not None and not 0 < self.hop <= 86400:
             raise UserError(f"a window every {self.hop} s; give 0 to 86400 s")
+
+        if self.false_alarms is not None and self.alarms_a_month is not None:
+            raise UserError("false_alarms and alarms_a_month both choose thresholds; give one")
 
     @property
     def hop_seconds(self) -> float:
@@ -136,12 +143,15 @@ def watching(
         windows = f"{settings.window:g} s every {settings.hop_seconds:g} s"
         state.check("windows", windows, "its windows are others")
         known = {stream.name: state.stream(stream.name) for stream in streams}
+        cadence = Cadence(settings.window, settings.hop_seconds)
+        monthly = settings.alarms_a_month
         alarming = Alarming(
             fitted,
             streams,
             settings.rule,
             {name: own for name, own in known.items() if own is not None},
             false_alarms=settings.false_alarms,
+            monthly=None if monthly is None else (monthly, cadence),
             clear_false_alarms=settings.clear_false_alarms,
         )
         lines: Lines = LineStream()
