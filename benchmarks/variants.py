@@ -102,7 +102,7 @@ def commands(quick: bool, peers: Sequence[str]) -> Prepared:
 
 def training(quick: bool, peers: Sequence[str]) -> Prepared:
     """Frames are in memory before; what is compiled is compiled anew each time."""
-    epochs, frames = (2, 2052) if quick else (4, 10244)
+    epochs, frames = (1, 1028) if quick else (4, 10244)
     config = load_config("dense_ae", {"train.epochs": str(epochs)})
     settings = dataclasses.replace(config.train, validation_split=0.0)
     table = make_frames(2, frames)

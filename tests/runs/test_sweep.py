@@ -153,11 +153,13 @@ def test_systems_without_training_follow_one_another(single, cache, tmp_path, ca
     assert status == 0 and out.startswith("2 variants in 2 programs, one after another")
 
 
-def test_a_dry_run_says_which_variants_are_one_program(data, capsys):
-    arguments = run_arguments(data, "x", "y", f"--config.{RATE}=1e-3,1e-4", "--dry_run")
+def test_a_dry_run_says_which_variants_are_one_program(data, cache, tmp_path, capsys):
+    lists = f"--config.{RATE}=1e-3,1e-4"
+    arguments = run_arguments(data, cache, tmp_path / "none", lists, "--dry_run")
     status, out, _ = run_cli(capsys, *arguments, "--config.train.batch_size=32,64")
     assert status == 0
     assert out.startswith("4 variants in 2 programs, one after another\n")
+    assert not (tmp_path / "none").exists()
     assert out.count("2 variants as one fleet") == 2 and out.count("8, by map") == 2
 
 
