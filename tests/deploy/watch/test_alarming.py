@@ -63,7 +63,9 @@ def test_two_thresholds():
 
 
 def test_thresholds_by_alarms_a_month():
-    alarming = Alarming(FakeFitted(), [STREAM], AlarmRule(), {}, monthly=(2.5, Cadence(10.0, 5.0)))
+    alarming = Alarming(
+        FakeFitted(), [STREAM], AlarmRule(), {}, alarms_a_month=2.5, cadence=Cadence(10.0, 5.0)
+    )
     records, _ = judged(alarming, [5.0, 8.0])
     assert [record["alarm"] for record in records] == ["off", "raised"]
     assert records[0]["threshold"] == 7.0
