@@ -1,6 +1,6 @@
 """A simulated day of many streams through the engine of `asd-jax watch`, as fast as it goes.
 
-    .venv/bin/python scripts/watch_day.py --out_dir=DAY --hours=24 --streams=200 --kills=10
+    .venv/bin/python scripts/watch_day.py --out_dir=DAY --hours=24 --streams=200 --hop=120
 
 Synthetic machines are fitted once; each stream plays a machine's normal sound, a window after the
 other from another place of a minute of it, and now and then for some minutes the sound of another

@@ -6,7 +6,6 @@ The transform is float64 by default, see `asd_jax.audio.stft`.
 """
 
 import dataclasses
-import functools
 import math
 import warnings
 from typing import Annotated, Any
@@ -173,7 +172,7 @@ class FrontEnd:
                 "front end: canceller is on, and waveforms here have one channel; take the far "
                 "channel off by asd_jax.data.cancelled, and leave canceller=False"
             )
-        compute = _log_mel.__wrapped__ if is_portable() else _log_mel
+        compute = _log_mel if is_portable() else _compiled_log_mel
         return compute(_checked(waveforms), self)
 
 
@@ -341,11 +340,13 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=1)
 def _log_mel(waveforms: jax.Array, front_end: FrontEnd) -> jax.Array:
     mel = mel_spectrogram(waveforms, front_end)
     floored = jnp.maximum(mel, front_end.eps) if front_end.db == "max" else mel + front_end.eps
     return 20.0 / front_end.power * jnp.log10(floored)
+
+
+_compiled_log_mel = jax.jit(_log_mel, static_argnums=1)
 
 
 def _checked(waveforms: jax.Array) -> jax.Array:

@@ -25,7 +25,9 @@ def _acknowledge(values: flags.FlagValues, words: list[str], overrides: dict[str
     commands: dict[str, None] = {}
     for number in words:
         alarm, folder = acknowledge(state_dir, number)
-        print(f"{alarm.number}: {len(alarm.windows)} windows are normal sound now, in {folder}")
+        count = len(alarm.windows)
+        what = f"{count} windows are" if count != 1 else "its window is"
+        print(f"{alarm.number}: {what} normal sound now, in {folder}")
         command = ["asd-jax", "adapt", values.run_dir, f"--normal={folder}"]
         for flag in ("machine", "section"):
             if alarm.record.get(flag):

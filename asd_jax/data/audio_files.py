@@ -14,6 +14,7 @@ import numpy as np
 
 from asd_jax.data.announced import UNKNOWN, impossible
 from asd_jax.data.canceller import cancelled, cancelled_blocks
+from asd_jax.data.channels import channel_problem, taken
 from asd_jax.data.containers import wrong_header
 from asd_jax.data.identity import Status, digest_of, read_digest
 from asd_jax.data.levels import LARGEST_PEAK, Level, LevelMeter
@@ -349,33 +350,6 @@ def unusable(path: os.PathLike | str, problem: str) -> UserError:
     # Some problems say themselves what to do.
     remedy = "" if "; " in problem else "; restore the file or remove it"
     return UserError(f"{path}: {problem}{remedy}")
-
-
-def channel_problem(info: AudioInfo, channel: int | str | None) -> tuple[str, str] | None:
-    """What a recording has in place of the channel asked for, and what to do; None if it has it.
-
-    Args:
-        info: the recording's header.
-        channel: as of `read`.
-    """
-    has = f"{info.channels} channel{'s' * (info.channels != 1)}"
-    if isinstance(channel, int) and channel >= info.channels:
-        return f"{has}, counted from 0, and no channel {channel}", "set --config.data.channel"
-    if channel == "canceller" and info.channels != 2:
-        return (
-            f"{has} where the canceller needs two, near the machine and far from it",
-            "set --config.front_end.canceller=False",
-        )
-    return None
-
-
-def taken(samples: np.ndarray, channel: int | str | None) -> np.ndarray:
-    """(samples,) of (samples, channels); all channels for the canceller; channel as of `read`."""
-    if channel == "canceller":
-        return samples
-    if samples.shape[1] > 1 and not isinstance(channel, int):
-        return samples.mean(axis=1)
-    return np.ascontiguousarray(samples[:, channel if isinstance(channel, int) else 0])
 
 
 def resample(waveform: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

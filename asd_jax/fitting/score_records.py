@@ -25,8 +25,6 @@ def score_record(row: FileScore) -> dict[str, Any]:
         "threshold": None if math.isnan(row.threshold) else row.threshold,
         "decision": row.decision if decided else None,
         "p_value": None if math.isnan(row.p_value) else row.p_value,
-        "state": row.state,
-        "verdict": row.verdict,
     }
     if row.explanation is not None:
         record["explanation"] = {
@@ -46,4 +44,4 @@ def score_record(row: FileScore) -> dict[str, Any]:
             ],
             "nearest": row.explanation.nearest,
         }
-    return record
+    return {**record, "state": row.state, "verdict": row.verdict}

@@ -18,6 +18,13 @@ class MeanMeter:
 
     Attributes:
         n_frames: so far.
+
+    Examples:
+        >>> meter = MeanMeter()
+        >>> for block in (np.array([[1.0], [3.0]]), np.array([[8.0]])):
+        ...     meter.add(block)
+        >>> meter.mean.tolist(), meter.n_frames
+        ([4.0], 3)
     """
 
     def __init__(self) -> None:
@@ -42,15 +49,10 @@ class MeanMeter:
 class SetUpCheck:
     """Checks recordings as they are scored; see `asd_jax.scoring.set_up.SetUp.problem`.
 
+    Each is given a meter, which is given its frames block by block; `lines` says what was found.
+
     Args:
         fitted: the system. One that hears waveforms, and one of an earlier version, checks nothing.
-
-    Examples:
-        >>> check = SetUpCheck(fitted)  # doctest: +SKIP
-        >>> meter = check.meter(("fan", "00"), 0)  # doctest: +SKIP
-        >>> meter.add(frames)  # (frames, bands), block by block  # doctest: +SKIP
-        >>> check.lines(["new.wav"])  # doctest: +SKIP
-        ['fan 00: 1 of 1 recordings cannot be of the set-up of training, first new.wav: …']
     """
 
     def __init__(self, fitted: FittedDetector):

@@ -1,12 +1,12 @@
 """Aligns scores of several finished runs clip by clip, and checks that the clips are the same."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from asd_jax.config import Config, MembersConfig, from_dict
+from asd_jax.config import ChoiceConfig, Config, MembersConfig, from_dict
 from asd_jax.detectors import config_classes
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import (
@@ -16,6 +16,7 @@ from asd_jax.evaluation.results import (
     read_training_csv,
 )
 from asd_jax.evaluation.row_table import RowTable
+from asd_jax.evaluation.verdicts import unscored
 from asd_jax.fitting.layout import Group
 from asd_jax.runs.directory import RunDirectory, read_config
 from asd_jax.runs.report import finished_run
@@ -273,3 +274,17 @@ def check_same_data(paths: Iterable[os.PathLike | str]) -> dict[str, Any]:
         "clip_seconds": max(data.get("clip_seconds", 0.0) for data in descriptions),
         **{key: "+".join(sorted({data[key] for data in descriptions})) for key in digests},
     }
+
+
+def unscored_rows(
+    config: MembersConfig, runs: Mapping[str, os.PathLike | str]
+) -> RowTable[ScoreRow]:
+    """Rows of the clips that members do not score, each once a seed."""
+    found: dict[tuple[str, str, str], ScoreRow] = {}
+    for name, path in runs.items():
+        for row in unscored(read_scores_csv(RunDirectory(path).scores_csv, every=True)):
+            if isinstance(config, ChoiceConfig) and config.member_for(row.machine) != name:
+                continue
+            found.setdefault((row.machine, row.section, row.clip), row)
+    rows = [row._replace(seed=seed) for row in found.values() for seed in config.seeds]
+    return RowTable.of(rows, ScoreRow)

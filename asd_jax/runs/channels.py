@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from asd_jax.config import Config
-from asd_jax.data.audio_files import AudioInfo, channel_problem
+from asd_jax.data.audio_files import AudioInfo
+from asd_jax.data.channels import channel_problem
 from asd_jax.data.clips import Clip, ClipTable
 from asd_jax.data.index import read_headers
 from asd_jax.errors import UserError

@@ -191,11 +191,6 @@ def find_drift(
 
     Raises:
         UserError: no such run, one of an ensemble, or recordings that cannot be used.
-
-    Examples:
-        >>> drift = find_drift("RUN", "RECORDINGS/march")  # doctest: +SKIP
-        >>> [change.kind for own in drift.machines for change in own.changes]  # doctest: +SKIP
-        ['level']
     """
     check_path("recent", recent)
     reporter = reporter or Reporter()

@@ -25,12 +25,11 @@ from asd_jax.evaluation.promises import references_of, with_p_values
 from asd_jax.evaluation.results import (
     ScoreRow,
     TrainingRow,
-    read_scores_csv,
     read_training_csv,
     write_training_csv,
 )
 from asd_jax.evaluation.row_table import RowTable
-from asd_jax.evaluation.verdicts import unscored, with_verdicts
+from asd_jax.evaluation.verdicts import with_verdicts
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.thresholds import fallback_lines
@@ -47,6 +46,7 @@ from asd_jax.runs.aligned import (
     of_any_seed,
     score_array,
     that_count,
+    unscored_rows,
     widened_line,
     with_common_rows,
 )
@@ -115,7 +115,7 @@ def combine_runs(
         json.dump(meta, file, indent=2)
         file.write("\n")
     run_dir.write_environment()
-    every = [with_verdicts(rows), _unscored(config, runs)]
+    every = [with_verdicts(rows), unscored_rows(config, runs)]
     intervals = write_results(run_dir, RowTable.concatenate(every, ScoreRow), data)
     sources = [RunDirectory(path).recordings_csv for path in runs.values()]
     join_places(run_dir.recordings_csv, sources)
@@ -239,18 +239,6 @@ def _ensemble_scores(
     how: dict[str, Any] = {"combine": config.combine, "chosen": {}, "scales": scales}
     tests, trainings = _tables(rows, training)
     return with_p_values(tests, trainings), trainings, how
-
-
-def _unscored(config: MembersConfig, runs: Mapping[str, os.PathLike | str]) -> RowTable[ScoreRow]:
-    """Rows of the clips that members do not score, each once a seed."""
-    found: dict[tuple[str, str, str], ScoreRow] = {}
-    for name, path in runs.items():
-        for row in unscored(read_scores_csv(RunDirectory(path).scores_csv, every=True)):
-            if isinstance(config, ChoiceConfig) and config.member_for(row.machine) != name:
-                continue
-            found.setdefault((row.machine, row.section, row.clip), row)
-    rows = [row._replace(seed=seed) for row in found.values() for seed in config.seeds]
-    return RowTable.of(rows, ScoreRow)
 
 
 def _tables(

@@ -93,6 +93,8 @@ def test_raw_pcm(finished, tmp_path, data):
         (["in", "--machine=fan", "--alarm_need=3"], "alarm.need is 3"),
         (["in", "--machine=fan", "--hop_seconds=0"], "hop_seconds"),
         (["in", "--machine=fan", "--false_alarms=0.0001"], "promise"),
+        (["in", "--machine=fan", "--alarms_a_month=0.001"], "promised"),
+        (["in", "--machine=fan", "--alarms_a_month=9", "--false_alarms=0.1"], "both choose"),
         (["in", "--machine=fan", "--alarm_url=host"], "is no URL"),
         (["--stream_folders", "--pcm=s16le", "--rate=9"], "--stream_folders has no effect"),
     ],

@@ -153,11 +153,13 @@ def test_systems_without_training_follow_one_another(single, cache, tmp_path, ca
     assert status == 0 and out.startswith("2 variants in 2 programs, one after another")
 
 
-def test_a_dry_run_says_which_variants_are_one_program(data, capsys):
-    arguments = run_arguments(data, "x", "y", f"--config.{RATE}=1e-3,1e-4", "--dry_run")
+def test_a_dry_run_says_which_variants_are_one_program(data, cache, tmp_path, capsys):
+    lists = f"--config.{RATE}=1e-3,1e-4"
+    arguments = run_arguments(data, cache, tmp_path / "none", lists, "--dry_run")
     status, out, _ = run_cli(capsys, *arguments, "--config.train.batch_size=32,64")
     assert status == 0
     assert out.startswith("4 variants in 2 programs, one after another\n")
+    assert not (tmp_path / "none").exists()
     assert out.count("2 variants as one fleet") == 2 and out.count("8, by map") == 2
 
 
@@ -221,3 +223,17 @@ def test_arguments_of_other_kinds_are_one_line(tmp_path):
         asd_jax.sweep(config, "x", tmp_path)
     with pytest.raises(UserError, match="no key has several values"):
         asd_jax.sweep(asd_jax.load_variants("dense_ae"), "x", tmp_path)
+
+
+def test_variants_of_an_ensemble_may_share_its_members(data, tmp_path):
+    config = tmp_path / "pair.py"
+    config.write_text("from trained_ensembles import mean_config as get_config\n")
+    options = {"members_dir": tmp_path / "shared", "cache_dir": tmp_path / "cache"}
+    variants = asd_jax.load_variants(config, {"combine": "mean,max"})
+    result = asd_jax.sweep(variants, data, tmp_path / "s", reporter=Told(), **options)
+    assert [*result.runs] == ["combine=mean", "combine=max"]
+    assert len([*(tmp_path / "shared").iterdir()]) == 2
+    variants = asd_jax.load_variants(config, {"members.dense.train.learning_rate": "0.1,0.2"})
+    with pytest.raises(UserError, match="--members_dir is for members that all variants share"):
+        asd_jax.sweep(variants, data, tmp_path / "t", reporter=Told(), **options)
+    assert not (tmp_path / "t").exists()

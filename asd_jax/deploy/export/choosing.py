@@ -74,14 +74,8 @@ _REFUSALS = (
     Refusal(
         ("tflite",),
         lambda fitted, _: fitted.config.detector.hears_waveforms,
-        "it transforms a whole recording at once, by arrays of more axes than TFLite's products "
-        "have; export it as stablehlo or onnx",
-    ),
-    Refusal(
-        ("onnx", "tflite"),
-        lambda fitted, _: fitted.config.detector.name in ("mel_knn", "spectrum_knn", "twfr_gmm"),
-        "it sorts distances or frames, which has no equal in these formats to 1e-4; export it as "
-        "stablehlo",
+        "it transforms whole recordings, which this version does not bring into TFLite's kernels; "
+        "export it as stablehlo or onnx",
     ),
 )
 

@@ -71,7 +71,7 @@ def peak_bytes(jaxpr: jax.extend.core.Jaxpr) -> int:
     most = sum(alive.values())
     for place, equation in enumerate(jaxpr.eqns):
         inner = max((_inner_peak(value) for value in equation.params.values()), default=0)
-        read = {value for value in equation.invars if _is_variable(value)}
+        read: set[Any] = {value for value in equation.invars if _is_variable(value)}
         given = sum(alive.get(value, 0) for value in read)
         own = {value: _bytes(value) for value in equation.outvars}
         before = sum(alive.values())

@@ -180,7 +180,9 @@ class Program:
         calibration = _rounded(jax.tree.map(lambda leaf: leaf[first], self.fitted.calibration))
         detector = self.fitted.detector
         features = jax.ShapeDtypeStruct((1, detector.views.length, self.width), jnp.float32)
-        return used((weights, calibration), lambda own, x: self._scores(*own, x, 0), features)
+        return used(
+            (weights, calibration), lambda own, x: self._scores(own[0], own[1], x, 0), features
+        )
 
     @property
     def width(self) -> int:

@@ -20,8 +20,9 @@ import jax
 import numpy as np
 
 from asd_jax.audio.views import count_views
-from asd_jax.data.audio_files import AudioInfo, channel_problem, resample, taken
+from asd_jax.data.audio_files import AudioInfo, resample
 from asd_jax.data.canceller import cancelled
+from asd_jax.data.channels import channel_problem, taken
 from asd_jax.data.levels import LARGEST_PEAK
 from asd_jax.deploy.watch.program import window_program
 from asd_jax.errors import UserError

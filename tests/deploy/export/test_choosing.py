@@ -31,7 +31,6 @@ def like(finished, config, **settings):
         ("multibranch", {}, "tflite", "waveform", "export it as stablehlo or onnx"),
         ("multibranch", {}, "onnx", "features", "hears waveforms and has no features"),
         ("twfr_gmm", {}, "stablehlo", "waveform", "add --seconds=10"),
-        ("mel_knn", {}, "tflite", "waveform", "export it as stablehlo"),
         ("dense_ae", {"front_end__n_fft": "2902"}, "onnx", "waveform", "the prime factor 1451"),
     ],
 )

@@ -7,6 +7,7 @@ from asd_jax.deploy.watch.alarming import Alarming
 from asd_jax.deploy.watch.scorer import Scored
 from asd_jax.deploy.watch.streams import Stream
 from asd_jax.deploy.watch.windows import Window
+from asd_jax.scoring.alarm_promises import Cadence
 from asd_jax.scoring.alarms import AlarmRule
 from asd_jax.scoring.conformal import Reference
 
@@ -20,6 +21,10 @@ class FakeFitted:
     def threshold(self, *, machine, section, false_alarms):
         assert (machine, section) == ("fan", None)
         return {None: self._threshold, 0.2: 2.0}[false_alarms]
+
+    def alarm_threshold(self, rule, cadence, most, *, machine, section):
+        assert (rule.need, cadence, most) == (1, Cadence(10.0, 5.0), 2.5)
+        return 7.0
 
     def group_reference(self, group, seed):
         return Reference.of([])
@@ -55,6 +60,15 @@ def test_two_thresholds():
     assert messages[0]["score"] == 5.0 and messages[0]["window"] == 2
     assert records[0]["file"] == "é\\xff.wav"  # bytes that are no text
     assert alarming.n_active == 0 and alarming.tallies["a"] == (8, 1, 1, 0)
+
+
+def test_thresholds_by_alarms_a_month():
+    alarming = Alarming(
+        FakeFitted(), [STREAM], AlarmRule(), {}, alarms_a_month=2.5, cadence=Cadence(10.0, 5.0)
+    )
+    records, _ = judged(alarming, [5.0, 8.0])
+    assert [record["alarm"] for record in records] == ["off", "raised"]
+    assert records[0]["threshold"] == 7.0
 
 
 def test_windows_without_a_score_count_for_nothing():
