@@ -27,7 +27,15 @@ def channel_problem(info: "AudioInfo", channel: int | str | None) -> tuple[str, 
 
 
 def taken(samples: np.ndarray, channel: int | str | None) -> np.ndarray:
-    """(samples,) of (samples, channels); all channels for the canceller; channel as of `audio_files.read`."""
+    """The channel that is asked for.
+
+    Args:
+        samples: (samples, channels).
+        channel: as of `audio_files.read`.
+
+    Returns:
+        (samples,); all channels for the canceller.
+    """
     if channel == "canceller":
         return samples
     if samples.shape[1] > 1 and not isinstance(channel, int):
