@@ -154,6 +154,7 @@ class Alarming:
                     self._alarm_ids[place] = uuid.uuid4().hex
                 score = float(scored.scores[i])
                 record = self._record(place, windows[i], score, float(p[i]), scored.problems[i])
+                record["set_up"] = (scored.set_ups[i] if scored.set_ups else "") or None
                 record["state"] = states[i] or None
                 record["verdict"] = unscored[i] or _verdict(record)
                 record["alarm"] = event or ("on" if self._state.active[place] else "off")

@@ -12,19 +12,20 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from asd_jax.deploy.watch.alarming import Alarming, Judged
+from asd_jax.deploy.watch.alarming import Alarming
 from asd_jax.deploy.watch.delivery import Deliverer
-from asd_jax.deploy.watch.evidence import MOST_WAITING, Evidence, of_alarms
-from asd_jax.deploy.watch.evidence import Heard as HeardAlarm
+from asd_jax.deploy.watch.evidence import Evidence
 from asd_jax.deploy.watch.meters import Meter, tally_table
 from asd_jax.deploy.watch.output import Lines
+from asd_jax.deploy.watch.pending import Pending, addressed
 from asd_jax.deploy.watch.scorer import Heard, Scored, WindowScorer
+from asd_jax.deploy.watch.set_ups import SetUps
 from asd_jax.deploy.watch.state import Changes, Message, WatchState
 from asd_jax.deploy.watch.states import WindowStates
 from asd_jax.deploy.watch.windows import Window
@@ -99,9 +100,10 @@ class Watch:
         self._state, self._lines, self._report = state, lines, report
         self._deliverers = {each.target: each for each in deliverers}
         self._report_every, self._evidence, self._states = report_every, evidence, states
+        self._set_ups = SetUps(report)
         self._queue: queue.Queue[Window | BaseException] = queue.Queue(_QUEUED)
         self._stopping = threading.Event()
-        self._pending = _Pending()
+        self._pending = Pending()
         self._last_commit = self._last_line = time.monotonic()
         self._written = 0  # number of the last lines that are in their file
         self._unwritten = 0  # bytes of lines that are in the state alone
@@ -223,15 +225,19 @@ class Watch:
         scored = self._scorer.score(heard)
         scores, problems = np.full(len(batch), np.nan), [window.problem for window in batch]
         states, unscored = [window.state for window in batch], [""] * len(batch)
+        set_ups = [""] * len(batch)
         for number, place in enumerate(np.flatnonzero(wanted).tolist()):
             scores[place], problems[place] = scored.scores[number], scored.problems[number]
             if scored.states:
                 states[place], unscored[place] = scored.states[number], scored.unscored[number]
-        return Scored(scores, problems, states, unscored)
+            if scored.set_ups:
+                set_ups[place] = scored.set_ups[number]
+        return Scored(scores, problems, states, unscored, set_ups)
 
     def _take(self, windows: Sequence[Window], scored: Scored) -> None:
         judged = self._alarming.judge(windows, scored)
         self._pending.add(windows, judged)
+        self._set_ups.hear(judged.records)
 
     def _commit_if_due(self, *, idle: bool) -> None:
         now = time.monotonic()
@@ -255,7 +261,7 @@ class Watch:
         if not (pending.windows or pending.delivered or pending.forgotten):
             return
         messages = [
-            message for each in pending.messages for message in _addressed(each, self._deliverers)
+            message for each in pending.messages for message in addressed(each, self._deliverers)
         ]
         data = b"".join(pending.lines)
         changes = Changes(
@@ -274,7 +280,7 @@ class Watch:
             self._fails("the state", f"{self._state.path}: {error}")
             return
         self._works("the state")
-        self._pending = _Pending()
+        self._pending = Pending()
         for message in messages:
             self._deliver(message)
         if self._evidence is not None:
@@ -363,38 +369,3 @@ class Watch:
                 self._state.commit(Changes(written=self._written, settings=settings))
             except sqlite3.Error:  # the next process sees it by their content
                 pass
-
-
-class _Pending:
-    """What was scored since the last transaction."""
-
-    def __init__(self) -> None:
-        self.windows, self.sound = 0, 0.0
-        self.lines: list[bytes] = []
-        self.arrived: list[float] = []
-        self.streams: dict[str, None] = {}
-        self.done: list[tuple[str, int]] = []
-        self.forgotten: list[tuple[str, int]] = []
-        self.messages: list[Mapping[str, Any]] = []
-        self.heard: list[HeardAlarm] = []  # of alarms
-        self.delivered: list[Message] = []
-
-    def add(self, windows: Sequence[Window], judged: Judged) -> None:
-        """Adds windows, and what was decided about them."""
-        self.windows += len(windows)
-        self.sound += judged.sound
-        self.lines += judged.lines
-        self.messages += judged.messages
-        room = MOST_WAITING - len(self.heard)  # where no disk takes what is pending
-        self.heard += of_alarms(windows, judged.records)[:room]
-        for window in windows:
-            self.arrived.append(window.arrived)
-            self.streams[window.stream] = None
-            if window.done is not None:
-                self.done.append((window.stream, window.done))
-
-
-def _addressed(message: Mapping[str, Any], targets: Mapping[str, Deliverer]) -> Iterator[Message]:
-    """A message to each target."""
-    for target in targets:
-        yield Message(message["id"], target, message["body"])

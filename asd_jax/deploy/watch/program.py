@@ -15,8 +15,15 @@ from asd_jax.runtime.compilation import compiler_options
 
 
 @functools.lru_cache(maxsize=16)
-def window_program(system: type[Detector], config: Any, n_models: int) -> Callable[..., jax.Array]:
-    """(weights, calibration, waveforms, networks, models, labels) → (models, blocks, rows)."""
+def window_program(
+    system: type[Detector], config: Any, n_models: int
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Compiles what scores windows.
+
+    Returns:
+        (weights, calibration, waveforms, networks, models, labels) → scores (models, blocks, rows)
+        and the mean frame of each window (blocks, rows, width).
+    """
     detector = system(config)
     spec = detector.views
 
@@ -34,7 +41,7 @@ def window_program(system: type[Detector], config: Any, n_models: int) -> Callab
 
     def program(
         weights: Any, calibration: Any, waveforms: Any, networks: Any, models: Any, labels: Any
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, jax.Array]:
         blocks, rows, length = waveforms.shape
         with jax.enable_x64(False):  # a front end has a precision of its own
             frames = _frames(detector, waveforms.reshape(blocks * rows, length), spec)
@@ -49,7 +56,8 @@ def window_program(system: type[Detector], config: Any, n_models: int) -> Callab
             over_blocks = jax.vmap(of_block, in_axes=(None, None, 0, 0, 0, 0))
             return over_blocks(weights, calibration, frames, networks[m], models[m], labels)
 
-        return jnp.stack([of_model(m) for m in range(n_models)])
+        n_frames = detector.front_end.frames(length)  # what follows repeats them
+        return jnp.stack([of_model(m) for m in range(n_models)]), frames[:, :, :n_frames].mean(2)
 
     return jax.jit(program, compiler_options=compiler_options(detector.kind))
 

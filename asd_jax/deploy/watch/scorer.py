@@ -31,6 +31,7 @@ from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.judging import needs_levels, unscored
 from asd_jax.fitting.layout import Group
+from asd_jax.fitting.set_up_check import SetUpCheck
 from asd_jax.scoring.operating import NAMES
 
 _MOST_ROWS = 64
@@ -65,12 +66,15 @@ class Scored(NamedTuple):
             known.
         unscored: of each window, one of `judging.UNSCORED` where it is not to be scored; "" where
             it is; empty as above.
+        set_ups: of each window, why it cannot be of the set-up of training
+            (`asd_jax.scoring.set_up`); "" where nothing says that; empty where nothing is checked.
     """
 
     scores: np.ndarray
     problems: list[str]
     states: Sequence[str] = ()
     unscored: Sequence[str] = ()
+    set_ups: Sequence[str] = ()
 
 
 class WindowScorer:
@@ -101,14 +105,16 @@ class WindowScorer:
         why = [self._unscored(window) for window in heard]
         wanted = [index for index, own in enumerate(why) if not own]
         said = [""] * len(wanted)
+        set_ups = [""] * len(wanted)
         scores, problems = np.full(len(windows), np.nan), [""] * len(windows)
+        others = [""] * len(windows)
         if wanted:
-            scores[wanted] = self._own([heard[i] for i in wanted], said).mean(axis=0)
-        for index, problem in zip(wanted, said, strict=True):
-            problems[index] = problem
+            scores[wanted] = self._own([heard[i] for i in wanted], said, set_ups).mean(axis=0)
+        for index, problem, other in zip(wanted, said, set_ups, strict=True):
+            problems[index], others[index] = problem, other
             if np.isnan(scores[index]):
                 problems[index] = problem or "its score is not a number"
-        return Scored(scores, problems, [window.state for window in heard], why)
+        return Scored(scores, problems, [window.state for window in heard], why, others)
 
     def _unscored(self, window: Heard) -> str:
         """Why a window is not to be scored; "" of one that is."""
@@ -127,8 +133,10 @@ class WindowScorer:
 
 
 class _SeedScorer(Protocol):
-    def __call__(self, windows: Sequence[Heard], problems: list[str]) -> np.ndarray:
-        """(seeds, windows) scores; problems are to be filled."""
+    def __call__(
+        self, windows: Sequence[Heard], problems: list[str], set_ups: list[str]
+    ) -> np.ndarray:
+        """(seeds, windows) scores; problems, and those of the set-up, are to be filled."""
         ...
 
     def states(self, window: Heard) -> list[str]:
@@ -154,7 +162,9 @@ class _OfMembers:
             if own:
                 self._members[name] = _seed_scorer(member, own)
 
-    def __call__(self, windows: Sequence[Heard], problems: list[str]) -> np.ndarray:
+    def __call__(
+        self, windows: Sequence[Heard], problems: list[str], set_ups: list[str]
+    ) -> np.ndarray:
         fitted = self._fitted
         scores = np.full((len(fitted.seeds), len(windows)), np.nan)
         by_group: dict[Group, list[int]] = {}
@@ -165,12 +175,12 @@ class _OfMembers:
             member = fitted.members[name]
             own = [i for i, window in enumerate(windows) if name in self._serving(window.group)]
             whose = [windows[i]._replace(group=self._group(member, windows[i].group)) for i in own]
-            said = [""] * len(own)
-            of_own = scorer(whose, said) if own else np.zeros((1, 0))
+            said, others = [""] * len(own), [""] * len(own)
+            of_own = scorer(whose, said, others) if own else np.zeros((1, 0))
             of_members[name] = np.full((len(fitted.seeds), len(windows)), np.nan)
             of_members[name][:, own] = of_own  # one that trains nothing has one seed
-            for i, problem in zip(own, said, strict=True):
-                problems[i] = problems[i] or problem
+            for i, problem, other in zip(own, said, others, strict=True):
+                problems[i], set_ups[i] = problems[i] or problem, set_ups[i] or other
         for group, own in by_group.items():
             each = [of_members[name][:, own] for name in self._serving(group)]
             scores[:, own] = fitted.combined(each, group, fitted.seeds)
@@ -210,6 +220,7 @@ class _OfDetector:
         own = {tuple(self._models(group).networks) for group in groups}
         self._per_network = max(1, len(groups) // max(1, len(own)))
         self._lock = threading.Lock()
+        self._check = SetUpCheck(fitted)
 
     @functools.cache  # noqa: B019 - of the few groups of one scorer
     def _models(self, group: Group) -> "_Models":
@@ -218,7 +229,9 @@ class _OfDetector:
         networks = self._fitted.networks_of(chosen) if self._fitted.weights else [0] * len(chosen)
         return _Models(chosen, networks, self._fitted.label_of(group))
 
-    def __call__(self, windows: Sequence[Heard], problems: list[str]) -> np.ndarray:
+    def __call__(
+        self, windows: Sequence[Heard], problems: list[str], set_ups: list[str]
+    ) -> np.ndarray:
         fitted = self._fitted
         scores = np.full((len(fitted.seeds), len(windows)), np.nan)
         by_length: dict[int, list[tuple[int, np.ndarray]]] = {}
@@ -234,7 +247,7 @@ class _OfDetector:
                 problems[index] = str(error)
         for length, own in by_length.items():
             for some in self._blocks([(i, wave, windows[i].group) for i, wave in own], length):
-                self._score_block(some, length, scores)
+                self._score_block(some, length, scores, set_ups)
         return scores
 
     @property
@@ -317,7 +330,11 @@ class _OfDetector:
         return [filled[first : first + blocks] for first in range(0, len(filled), blocks)]
 
     def _score_block(
-        self, some: list[list[tuple[int, np.ndarray, Group]]], length: int, scores: np.ndarray
+        self,
+        some: list[list[tuple[int, np.ndarray, Group]]],
+        length: int,
+        scores: np.ndarray,
+        set_ups: list[str],
     ) -> None:
         fitted = self._fitted
         blocks, rows = self._shape(length)
@@ -333,11 +350,14 @@ class _OfDetector:
                 waveforms[b, r], models[:, b, r], labels[b, r] = waveform, own.chosen, own.label
         with jax.enable_x64(self._detector.float64):
             program = window_program(type(self._detector), fitted.config, len(chosen))
-            out = np.asarray(program(*self._arrays(), waveforms, networks, models, labels))
+            found = program(*self._arrays(), waveforms, networks, models, labels)
+        out, levels = map(np.asarray, found)
         for b, block in enumerate(some):
             for r, (index, _, group) in enumerate(block):
                 of_models = out[:, b, r].astype(np.float32)[:, None]
                 scores[:, index] = fitted.of_seeds(self._models(group).chosen, of_models)[:, 0]
+                if (set_up := self._check.set_up(group)) is not None:
+                    set_ups[index] = set_up.problem(levels[b, r])
 
     def _arrays(self) -> tuple[Any, Any]:
         """Weights and calibration of all models, on the device."""

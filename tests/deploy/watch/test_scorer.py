@@ -12,7 +12,9 @@ from asd_jax.audio import FrontEnd
 from asd_jax.audio.views import ViewSpec
 from asd_jax.audio.waveform_blocks import WaveformBlocks
 from asd_jax.config import load_config
-from asd_jax.deploy.watch.scorer import Heard, WindowScorer, _frames
+from asd_jax.deploy.watch.program import _frames
+from asd_jax.deploy.watch.scorer import Heard, WindowScorer
+from asd_jax.deploy.watch.set_ups import SetUps
 from asd_jax.features.batches import _filled
 from asd_jax.features.frames import frames_in_memory
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
@@ -207,3 +209,24 @@ def test_a_window_that_cannot_be_scored(spectral):
     assert np.isnan(found.scores).tolist() == [True, False, True, True]
     assert "NaN" in found.problems[0] and "full scale" in found.problems[2]
     assert "too short" in found.problems[3]
+
+
+def test_windows_that_cannot_be_of_the_set_up_are_named(spectral):
+    """Twenty decibels beyond all normal clips; and those of training, which none is."""
+    sounds = clips()
+    usual = [
+        Heard(sound[0][:, None].astype(np.float32), RATE, own) for own, sound in sounds.items()
+    ]
+    quiet = [window._replace(samples=window.samples / 100) for window in usual]
+    found = WindowScorer(spectral, GROUPS).score([*usual, *quiet])
+    assert found.set_ups[: len(usual)] == [""] * len(usual)
+    assert all("dB quieter than usual" in each for each in found.set_ups[len(usual) :])
+    lines = []
+    set_ups = SetUps(lines.append)
+    for _ in range(2):
+        records = [{"stream": "fan", "set_up": own or None, "begin": "t"} for own in found.set_ups]
+        set_ups.hear(records)
+    assert len(lines) == 1 and "fan: from t on" in lines[0]
+    set_ups.hear([{"stream": "fan", "set_up": None, "begin": "t"}] * 100)
+    set_ups.hear(records)
+    assert len(lines) == 2
