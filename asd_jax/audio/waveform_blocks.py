@@ -13,6 +13,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from asd_jax.errors import UserError
 from asd_jax.runtime.portable import is_portable
@@ -117,9 +118,15 @@ def _portable_blocks(waveforms: jax.Array) -> jax.Array:
     up, down = samples.max(axis=-1) / (1 - 2.0**-15), -samples.min(axis=-1)
     largest = jnp.maximum(jnp.maximum(up, down), 2.0**-110)
     exponents = jnp.clip(jnp.ceil(jnp.log2(largest)), -110, 15)
-    mantissas = jnp.round(samples * jnp.exp2(15 - exponents)[..., None])
+    mantissas = jnp.round(samples * _power(15 - exponents)[..., None])
     mantissas = jnp.clip(mantissas, -(2.0**15), 2.0**15 - 1)
     return jnp.concatenate([mantissas, exponents[..., None]], axis=-1)
+
+
+def _power(exponents: jax.Array) -> jax.Array:
+    """2 to whole numbers within ±126, exactly, which `exp2` is not in all runtimes."""
+    table = jnp.asarray(np.ldexp(np.float32(1), np.arange(-126, 127)))
+    return jnp.take(table, (exponents + 126).astype(jnp.int32), mode="clip")
 
 
 def samples_of(blocks: jax.Array) -> jax.Array:
@@ -133,7 +140,7 @@ def samples_of(blocks: jax.Array) -> jax.Array:
     """
     blocks = jnp.asarray(blocks)
     if is_portable():
-        samples = blocks[..., :-1] * jnp.exp2(blocks[..., -1:] - 15)
+        samples = blocks[..., :-1] * _power(blocks[..., -1:] - 15)
         return samples.reshape(*samples.shape[:-2], samples.shape[-2] * BLOCK)
     exponents = blocks[..., -1:].astype(jnp.int32) - 15
     samples = blocks[..., :-1].astype(jnp.float32) * jnp.ldexp(jnp.float32(1), exponents)

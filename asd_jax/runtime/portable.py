@@ -6,8 +6,9 @@ the form that all of them know:
 
 - Fourier transforms are products of real matrices in float32 (`asd_jax.audio.products`);
 - lengths may be symbols (`jax.export.symbolic_shape`), so nothing is cut into pieces;
-- with `convolutions`, convolutions and pooling are operations of their own. Without, they stay in
-  the form that XLA computes fast on CPUs.
+- pooling is the maximum of shifted images;
+- with `convolutions`, convolutions are operations of their own. Without, they stay in the form that
+  XLA computes fast on CPUs.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ def portable(*, convolutions: bool) -> Iterator[None]:
     """Has what is traced inside take the portable form.
 
     Args:
-        convolutions: whether convolutions and pooling are operations of their own.
+        convolutions: whether convolutions are operations of their own.
 
     Examples:
         >>> with portable(convolutions=False):

@@ -69,25 +69,22 @@ def test_portable_spectra_of_whole_waveforms():
 
 @pytest.mark.parametrize("peak", [2.0**-15, 0.1, 0.25, 1 - 2.0**-15, 1.0])
 def test_portable_blocks_keep_recordings_of_16_bits(peak):
-    """Exactly, but for the power of two of a block, which runtimes compute to a rounding."""
+    """Exactly: of 16 bits, and powers of two from a table."""
     rng = np.random.default_rng(0)
     samples = np.round(rng.uniform(-peak, peak, (2, 1500)) * 2**15).astype(np.float32) / 2**15
     samples[:, 700] = -np.round(peak * 2**15) / 2**15
     front_end = WaveformBlocks()
     with portable(convolutions=False):
         found = np.asarray(samples_of(front_end.of_padded(samples)))
-    np.testing.assert_allclose(found, samples, rtol=1e-6, atol=0)
+    np.testing.assert_array_equal(found, samples)
 
 
 def test_portable_blocks_round_floating_point_as_the_others_do():
-    """But for ties, which may fall to the other side: one step of a block's 15 bits.
-
-    Powers of two are by `exp2`, which rounds: 1e-5 of a value.
-    """
+    """But in a block whose largest value is near a power of two: one step of a larger exponent."""
     samples = np.random.default_rng(0).normal(0, 1e-4, (2, 1500)).astype(np.float32)
     front_end = WaveformBlocks()
     expected = np.asarray(samples_of(front_end.of_padded(samples)))
     with portable(convolutions=False):
         found = np.asarray(samples_of(front_end.of_padded(samples)))
-    np.testing.assert_allclose(found, expected, atol=2.0**-11 * 2.0**-15, rtol=1e-5)
-    assert np.isclose(found, expected, rtol=1e-5, atol=0).mean() > 0.99
+    np.testing.assert_allclose(found, expected, atol=2.0**-11 * 2.0**-15, rtol=0)
+    assert (found == expected).mean() > 0.99

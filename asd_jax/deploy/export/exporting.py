@@ -107,6 +107,8 @@ def export_run(
     length = USUAL_SECONDS if seconds is None else seconds
     shape = clip_shape(program, length)
     fixed = None if form == "stablehlo" and seconds is None else shape
+    if form == "tflite":
+        tflite.check_convertible(program, shape)
     for target in targets:
         if not np.isfinite(target.threshold):
             report(f"{target.name} has no threshold: NaN in the file; null in its metadata")

@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.extend
 import numpy as np
 
 from asd_jax.deploy.export.choosing import array_shapes
+from asd_jax.deploy.export.constants import folded
 from asd_jax.deploy.export.program import Program
 from asd_jax.runtime.extras import needed
 
@@ -33,10 +32,9 @@ def convert(program: Program, shape: Sequence[int], metadata: Mapping[str, Any])
     """
     converter = needed("jax2onnx", WHAT)
     shapes = array_shapes(program, (1, *shape))
-    # Traced before: the converter's own forms of layers do not know all that JAX does with them.
-    plain = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(program)(*shapes))
     model = converter.to_onnx(
-        plain,
+        # Traced by this: the converter's own forms of layers do not know all that JAX does.
+        folded(program, shapes, len(program.targets)),
         shapes,
         model_name="asd_jax",
         opset=OPSET,

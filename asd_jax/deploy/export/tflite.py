@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from asd_jax.deploy.export.choosing import array_shapes
 from asd_jax.deploy.export.program import Program, Target
+from asd_jax.errors import UserError
 from asd_jax.runtime.extras import needed
 
 WHAT = "--format=tflite"
@@ -31,6 +33,22 @@ def signatures_of(targets: Sequence[Target]) -> list[str]:
         count = sum(re.fullmatch(rf"{plain}(_\d+)?", name) is not None for name in names)
         names.append(f"{plain}_{count + 1}" if count else plain)
     return names
+
+
+def check_convertible(program: Program, shape: Sequence[int]) -> None:
+    """Raises UserError where a program sorts or ranks, of which the converter knows neither.
+
+    Args:
+        program: with convolutions of its own.
+        shape: of one clip.
+    """
+    one = program.of(program.targets[0])
+    traced = jax.make_jaxpr(one)(*array_shapes(one, (1, *shape)))
+    if re.search(r"= (sort|top_k)\[", str(traced)):  # in a loop as well
+        raise UserError(
+            f"{program.fitted.config.detector.name} cannot be exported as tflite: it sorts "
+            "frames or distances, which its converter cannot; export it as stablehlo or onnx"
+        )
 
 
 def convert(program: Program, shape: Sequence[int]) -> bytes:

@@ -10,9 +10,11 @@ import pytest
 import asd_jax
 from asd_jax.audio.views import ViewSpec
 from asd_jax.config import load_config
+from asd_jax.deploy.export import tflite
 from asd_jax.deploy.export.choosing import targets_of
 from asd_jax.deploy.export.exporting import in_float32
 from asd_jax.deploy.export.program import Program, of_seeds, repeated
+from asd_jax.errors import UserError
 from asd_jax.features.batches import ClipFrames, clip_batches
 
 RATE = 16_000
@@ -129,6 +131,14 @@ def test_arrays_that_no_score_reads_are_left_out(cached):
     used = Program(fitted, targets_of(fitted))._used[1]
     assert not used["vectors"] and not used["training_scores"]
     assert used["level_whitening"] and used["level_mean"]
+
+
+def test_tflite_has_no_sorting(cached):
+    """A system of nearest neighbours is refused before a conversion, `spectral` is not."""
+    sorts, plain = cached("mel_knn", {}), cached("spectral", {})
+    with pytest.raises(UserError, match="mel_knn cannot be exported as tflite: it sorts"):
+        tflite.check_convertible(Program(sorts, targets_of(sorts), convolutions=True), (16_000,))
+    tflite.check_convertible(Program(plain, targets_of(plain), convolutions=True), (16_000,))
 
 
 def test_the_shortest_waveform_fills_one_view(cached):
