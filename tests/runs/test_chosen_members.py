@@ -107,7 +107,7 @@ def test_members_that_are_chosen_are_of_the_subset(data, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "check_lengths", lambda *_: [])  # there are no such files
     planned = []
     monkeypatch.setattr(
-        pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"
+        pipeline, "plan_run", lambda detector, *_: planned.append(detector.config) or "-"
     )
     for subset, plan, machines in (
         ("auto", "member dense\n-\n\nmember between\n-", {"dense": "valve", "between": "fan"}),
@@ -128,7 +128,7 @@ def test_a_dry_run_prints_each_members_plan(data, capsys, monkeypatch):
     """The plan itself is another test's; here, of which configurations it is."""
     planned = []
     monkeypatch.setattr(
-        pipeline, "plan_run", lambda detector, clips: planned.append(detector.config) or "-"
+        pipeline, "plan_run", lambda detector, *_: planned.append(detector.config) or "-"
     )
     status, out, err = run_cli(
         capsys, "run", "--config=giri2020_system2", "--dry_run", "--config.train.epochs=3"
