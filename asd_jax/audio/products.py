@@ -37,7 +37,7 @@ def squared_spectrum(frames: jax.Array) -> jax.Array:
         UserError: n has a prime factor above `LARGEST_FACTOR`.
 
     Examples:
-        >>> squared_spectrum(jnp.ones((1, 4))).tolist()
+        >>> squared_spectrum(jnp.ones((1, 4))).round(6).tolist()
         [[16.0, 0.0, 0.0]]
     """
     n = frames.shape[-1]
@@ -67,7 +67,7 @@ def factors_of(n: int) -> tuple[int, ...]:
 
     Examples:
         >>> factors_of(1024), factors_of(160_000), factors_of(97)
-        ((32, 32), (50, 50, 64), (97,))
+        ((32, 32), (40, 50, 80), (97,))
     """
     found = _factors(n)
     if found[-1] > LARGEST_FACTOR:

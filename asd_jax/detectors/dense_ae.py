@@ -134,9 +134,8 @@ class DenseAutoencoderDetector(Detector):
             (views, frames in a view, mels), and (views,) true where a view has no padding.
         """
         views, mask = clip.views(self.views)  # (views, frames, mels)
-        output: Any = self.module.apply(
-            weights, views.reshape(views.shape[0], -1)
-        )  # (views, values)
+        values = views.reshape(views.shape[0], -1)  # (views, values)
+        output: Any = self.module.apply(weights, values)
         return views - output.reshape(views.shape), mask
 
     def cells(self, weights: Any, clip: ClipInput) -> Cells:

@@ -137,11 +137,12 @@ class StateSpace(NamedTuple):
         numbers = [number_of(pairs[name]) for name in self.points]
         for c, key in enumerate(self.categories):
             if all(map(_same, own, key)):
-                inside = all(
-                    number is not None and any(low <= number <= high for low, high in limits)
-                    for number, limits in zip(numbers, self.covered[c], strict=True)
+                known = [number for number in numbers if number is not None]
+                inside = len(known) == len(numbers) and all(
+                    any(low <= number <= high for low, high in limits)
+                    for number, limits in zip(known, self.covered[c], strict=True)
                 )
-                return Place(c, tuple(map(float, numbers))) if inside else None  # type: ignore
+                return Place(c, tuple(map(float, known))) if inside else None
         return None
 
     def lacks(self, state: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from asd_jax.detectors.backends import on_embeddings
 from asd_jax.errors import UserError
 from asd_jax.features.table import ArrayFeatures, ClipInput
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.fitting import _stack
+from asd_jax.fitting.fitting import stack
 from asd_jax.fitting.scores import score_training
 from asd_jax.runtime.progress import Silent
 from asd_jax.scoring.pooling import Mean
@@ -216,7 +216,7 @@ class Models:
         self.detector, self._score, self._score_trained = compiled(backend)
         found = [self.detector.calibrate(self._clips(model)) for model in models]
         stacked = {
-            name: _stack(*(np.asarray(each[name], np.float32) for each in found))
+            name: stack(*(np.asarray(each[name], np.float32) for each in found))
             for name in found[0]
         }
         self.calibrations = self.detector.calibrate_fleet(stacked, [None] * len(models), None)

@@ -103,8 +103,8 @@ def test_files_of_tables_are_those_of_rows(tmp_path):
         ("", "it is empty"),
         ("machine,section\n", "its first line is not machine,section,domain"),
         ("fan,00,,0,a,1,2.5,1.0\n", "strict|shorter|has not"),
-        ("fan,00,,0,a,1,loud,1.0,1,nan\n", "could not convert string to float"),
-        ("fan,00,,0,a,x,2.5,1.0,1,nan\n", "invalid literal"),
+        ("fan,00,,0,a,1,loud,1.0,1,nan,,\n", "could not convert string to float"),
+        ("fan,00,,0,a,x,2.5,1.0,1,nan,,\n", "invalid literal"),
         ("\n", "shorter|has not"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_damaged_file_is_one_line(tmp_path, text, what):
 
 def test_rows_of_one_number_in_several_texts_are_alike(tmp_path):
     head = ",".join(ScoreRow._fields) + "\n"
-    lines = "fan,00,,0,a,1,1,2,1,nan\nfan,00,,00,b,+1,1,2,1,nan\n"
+    lines = "fan,00,,0,a,1,1,2,1,nan,,\nfan,00,,00,b,+1,1,2,1,nan,,\n"
     (tmp_path / "scores.csv").write_text(head + lines)
     table = read_scores_csv(tmp_path / "scores.csv")
     assert table.column("seed").distinct() == [0] and table.column("label").values == (1,)

@@ -47,6 +47,10 @@ class Heard(NamedTuple):
         group: machine and section, from `Fitted.resolve`.
         usual: whether it is as long as the windows of its stream usually are.
         state: of the machine, as in `Clip`; "" where it is not known.
+
+    Examples:
+        >>> Heard(np.zeros((16_000, 1), np.float32), 16_000, ("fan", "00")).usual
+        True
     """
 
     samples: np.ndarray
