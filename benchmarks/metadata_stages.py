@@ -117,6 +117,7 @@ def make_table(clips: int) -> ClipTable:
             "label": [ANOMALY if "anomaly" in name else NORMAL for _, name in own],
             "attributes": attributes,
             "perturbation": [""] * count,
+            "state": [""] * count,
             "group": [""] * count,
             "start": [0.0] * count,
             "folder": [

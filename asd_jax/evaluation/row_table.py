@@ -66,10 +66,12 @@ class RowTable(Sequence[Row], Generic[Row]):
         Args:
             row_type: of the rows.
             count: of rows.
-            **values: of each field: a column (n,), an array (n,) of numbers, or one value for all.
+            **values: of each field: a column (n,), an array (n,) of numbers, or one value for all;
+                of one that is left out, its default.
         """
         kinds: Mapping[str, type] = row_type.__annotations__
-        columns = {name: _column(kinds[name], values[name], count) for name in kinds}
+        given = {**getattr(row_type, "_field_defaults", {}), **values}
+        columns = {name: _column(kinds[name], given[name], count) for name in kinds}
         return cls(row_type, columns)
 
     @classmethod
