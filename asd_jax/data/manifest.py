@@ -1,20 +1,20 @@
 """A table of recordings in a CSV file: any paths, and what is known of each recording."""
 
-import csv
 import dataclasses
 import difflib
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asd_jax.data.clips import ANOMALY, NORMAL, OWN, UNLABELLED, Clip, ClipTable
+from asd_jax.data.csv_lines import csv_lines
 from asd_jax.data.own_folders import SECTION, Found, described
 from asd_jax.errors import UserError
 from asd_jax.runtime.arguments import check_path, composed
 
 _COLUMNS = ("path", "machine", "section", "domain", "attributes", "group", "split", "label")
 _LABELS = {"normal": NORMAL, "0": NORMAL, "anomaly": ANOMALY, "anomalous": ANOMALY, "1": ANOMALY}
-_DELIMITERS = ",;\t"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,37 +77,16 @@ def manifest_clips(manifest: Manifest) -> Found:
 
 def _rows(path: Path, others: Sequence[str]) -> dict[int, dict[str, str]]:
     """The lines of the file by their numbers, with a text for each known column and the others."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            delimiter = max(_DELIMITERS, key=head.count)
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            _check_columns(path, names, others)
-            reader.fieldnames = names
-            rows = {}
-            for row in reader:
-                rows[reader.line_num] = row
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV file in UTF-8: {error}") from error
-    for line, row in rows.items():
-        if None in row or None in row.values():
-            raise UserError(
-                f"{path}, line {line}: the first line has {len(names)} columns, this one has "
-                f"{'more' if None in row else 'fewer'}"
-            )
+    rows = dict(csv_lines(path, functools.partial(_check_columns, path, others)))
     if not rows:
         raise UserError(f"{path} lists no recording")
     return {
-        line: {name: (row.get(name) or "").strip() for name in (*_COLUMNS, *others)}
+        line: {name: row.get(name, "") for name in (*_COLUMNS, *others)}
         for line, row in rows.items()
     }
 
 
-def _check_columns(path: Path, names: list[str], others: Sequence[str]) -> None:
+def _check_columns(path: Path, others: Sequence[str], names: Sequence[str]) -> None:
     for name in names:
         if name not in _COLUMNS and name not in others:
             near = difflib.get_close_matches(name, _COLUMNS, n=1)
@@ -116,8 +95,6 @@ def _check_columns(path: Path, names: list[str], others: Sequence[str]) -> None:
                 f"{path}: there is no column {name!r}{hint} known are {', '.join(_COLUMNS)}, and "
                 f"states that data.state names (--config.data.state={name},)"
             )
-        if names.count(name) > 1:
-            raise UserError(f"{path} has the column {name!r} twice")
     if "path" not in names:
         raise UserError(f"{path} has no column 'path'; its first line must name the columns")
 

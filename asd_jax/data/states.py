@@ -17,7 +17,6 @@ or one file says it of all recordings, a line for each stretch:
     monday.wav,0,600,1480,1
 """
 
-import csv
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asd_jax.data.clips import Clip, ClipTable
+from asd_jax.data.csv_lines import csv_lines
 from asd_jax.errors import UserError
 
 OFF, TRANSIENT, ON = "off", "transient", "on"
@@ -33,7 +33,6 @@ BESIDE = "beside"
 # Numbers are of one state if they differ by at most such a share of the larger.
 SAME = 0.05
 _NOT_ON = {"0", "0.0", "off", "false", "no"}
-_DELIMITERS = ",;\t"
 _SPAN = ("path", "begin", "end")
 _TIME = "s"
 # A log may end so long before its recording, or a stretch so far beyond it, in seconds.
@@ -225,34 +224,21 @@ def _rows(
     path: Path, needed: Sequence[str], names: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Lines by number, with the columns that are needed; others are left out."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            delimiter = max(_DELIMITERS, key=head.count)
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            reader.fieldnames = columns = [name.strip() for name in reader.fieldnames or ()]
-            wanted = (*needed, *names)
-            if lacking := [name for name in wanted if name not in columns]:
-                raise UserError(
-                    f"{path} has no column {lacking[0]!r}; it needs {','.join(wanted)} and has "
-                    f"{','.join(columns) or 'none'}"
-                )
-            empty = True
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: the first line has {len(columns)} "
-                        f"columns, this one has {'more' if None in row else 'fewer'}"
-                    )
-                empty = False
-                yield reader.line_num, {name: row[name].strip() for name in wanted}
-            if empty:
-                raise UserError(f"{path} has no line below its first")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV file in UTF-8: {error}") from error
+    wanted = (*needed, *names)
+
+    def check(columns: Sequence[str]) -> None:
+        if lacking := [name for name in wanted if name not in columns]:
+            raise UserError(
+                f"{path} has no column {lacking[0]!r}; it needs {','.join(wanted)} and has "
+                f"{','.join(columns) or 'none'}"
+            )
+
+    empty = True
+    for line, row in csv_lines(path, check):
+        empty = False
+        yield line, {name: row[name] for name in wanted}
+    if empty:
+        raise UserError(f"{path} has no line below its first")
 
 
 class StateSource:

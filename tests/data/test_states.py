@@ -56,6 +56,7 @@ def test_a_side_file_of_all_recordings_leaves_gaps(folder):
         ("s,speed\n0,1\n0,2\n", "line 3: 0 s is not after 0 s"),
         ("s,speed\n-1,1\n", "line 2: the time is '-1'"),
         ("s,speed\n", "has no line below its first"),
+        ("s,speed,speed\n0,1,2\n", "the column 'speed' twice"),
         ("s,speed\n0\n", "line 2: the first line has 2 columns, this one has fewer"),
     ],
 )

@@ -1,6 +1,5 @@
 """Streams to be watched: from folders, their subfolders, a table, or standard input."""
 
-import csv
 import difflib
 import os
 import re
@@ -8,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from asd_jax.data.csv_lines import csv_lines
 from asd_jax.deploy.watch.pcm import STANDARD_INPUT, PcmFormat, format_name, is_pipe
 from asd_jax.errors import UserError
 from asd_jax.fitting.fitted import Fitted
@@ -15,7 +15,6 @@ from asd_jax.fitting.judging import check_states, given_states
 from asd_jax.fitting.layout import Group
 
 _COLUMNS = ("stream", "path", "machine", "section", "pcm", "rate", "channels", "state")
-_DELIMITERS = ",;\t"
 # What may stand between a machine and its section in a folder's name, as in fan_id_00.
 _BETWEEN = re.compile(r"[ _.-]+(?:id|section)?[ _.-]*", re.IGNORECASE)
 STDIN_NAME = "stdin"
@@ -200,39 +199,22 @@ def _format_of(row: Mapping[str, str], default: PcmFormat | None) -> PcmFormat:
 
 def _rows(path: Path) -> dict[int, dict[str, str]]:
     """The lines of a table by their numbers, with a text for each known column."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            delimiter = max(_DELIMITERS, key=head.count)
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            rows = {}
-            for row in reader:
-                rows[reader.line_num] = row
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV file in UTF-8: {error}") from error
-    for name in names:
-        if name not in _COLUMNS:
-            near = difflib.get_close_matches(name, _COLUMNS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ";"
-            raise UserError(
-                f"{path}: there is no column {name!r}{hint} known are {', '.join(_COLUMNS)}"
-            )
-    if "path" not in names:
-        raise UserError(f"{path} has no column 'path'; its first line must name the columns")
-    for line, row in rows.items():
-        if None in row or None in row.values():
-            raise UserError(f"{path}, line {line}: it has not as many columns as the first line")
+
+    def check(names: Sequence[str]) -> None:
+        for name in names:
+            if name not in _COLUMNS:
+                near = difflib.get_close_matches(name, _COLUMNS, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ";"
+                raise UserError(
+                    f"{path}: there is no column {name!r}{hint} known are {', '.join(_COLUMNS)}"
+                )
+        if "path" not in names:
+            raise UserError(f"{path} has no column 'path'; its first line must name the columns")
+
+    rows = dict(csv_lines(path, check))
     if not rows:
         raise UserError(f"{path} lists no stream")
-    return {
-        line: {name: (row.get(name) or "").strip() for name in _COLUMNS}
-        for line, row in rows.items()
-    }
+    return {line: {name: row.get(name, "") for name in _COLUMNS} for line, row in rows.items()}
 
 
 def check_names(streams: Sequence[Stream]) -> None:
