@@ -23,6 +23,8 @@ EXTRAS = {
     "uvicorn": "serve",
     "tensorboardX": "tensorboard",
 }
+# Extras that cannot be beside this installation; a script makes an environment for each.
+APART = ("onnx", "tflite")
 
 
 def needed(package: str, what: str) -> Any:
@@ -52,4 +54,10 @@ def check_installed(package: str, what: str) -> None:
 
 
 def _line(package: str, what: str) -> str:
-    return f"{what} needs {package}: pip install 'asd-jax[{EXTRAS[package]}]'"
+    extra = EXTRAS[package]
+    if extra in APART:
+        return (
+            f"{what} needs {package}, in an environment of its own: scripts/export.sh {extra} "
+            f"makes it, and build/export/{extra}/bin/asd-jax is the command there"
+        )
+    return f"{what} needs {package}: pip install 'asd-jax[{extra}]'"

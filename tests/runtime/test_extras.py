@@ -13,10 +13,10 @@ from asd_jax.audio.perturbation import pitch_and_stretch
 from asd_jax.errors import UserError
 from asd_jax.models.pretrained.keras_file import read_keras_layers
 from asd_jax.models.pretrained.weights import weights_file
-from asd_jax.runtime.extras import EXTRAS
+from asd_jax.runtime.extras import APART, EXTRAS, check_installed
 
 ROOT = Path(__file__).resolve().parents[2]
-APART = {"serve", "onnx", "tflite"}  # which developers use in environments of their own
+NOT_IN_DEV = {"serve", *APART}  # which developers use in environments of their own
 BY_SCRIPT = {"jax2onnx"}  # which scripts/export.sh installs, as it excludes what this package needs
 
 BOUND = r"[\w-]+>=[\d.]+(,!=[\d.]+)*(; platform_system [!=]= \"Linux\")?"
@@ -39,7 +39,7 @@ def test_setup_cfg_has_every_extra_and_the_developers_have_all():
     for package, extra in EXTRAS.items():
         package = package.partition(".")[0]
         assert (package in packages_of(extras[extra])) == (package not in BY_SCRIPT)
-        assert (package in packages_of(extras["dev"])) == (extra not in APART)
+        assert (package in packages_of(extras["dev"])) == (extra not in NOT_IN_DEV)
         assert package not in packages_of(options["install_requires"])
 
 
@@ -88,3 +88,13 @@ def test_a_run_says_it_before_any_work(data, capsys, monkeypatch):
     _, out, _ = run_cli(capsys, "list", *arguments[2:], "--format=csv")
     assert "picture_mobilenet,picture_mobilenet,false," in out and "asd-jax[augment]" in out
     assert run_cli(capsys, *arguments, "--config.detector.copies=0")[0] == 0
+
+
+def test_a_converter_is_had_by_the_script_that_makes_its_environment(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for package, extra in EXTRAS.items():
+        wanted = f"scripts/export.sh {extra} makes" if extra in APART else f"asd-jax\\[{extra}\\]"
+        with pytest.raises(UserError, match=wanted):
+            check_installed(package, "this")
+    script = (ROOT / "scripts" / "export.sh").read_text(encoding="utf-8")
+    assert f"{' | '.join(APART)})" in script and "build/export" in script
