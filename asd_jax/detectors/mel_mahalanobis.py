@@ -56,6 +56,12 @@ class MelMahalanobis(Untrained):
         left = leave_out(*rows, other=siblings)
         return {**kept, **states._asdict(), "training_scores": left.squared}
 
+    def refit(self, vectors: Vectors) -> dict[str, np.ndarray]:
+        """Centres and covariances."""
+        rows = vectors.values, vectors.mask, vectors.state, vectors.group
+        siblings, _ = borrowed(vectors, vectors.values, vectors.mask, StateSettings())
+        return fit_states(*rows, other=siblings)._asdict()
+
     def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
         """The squared distance from the nearest centre."""
         states = _states(calibration)

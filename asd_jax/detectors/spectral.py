@@ -233,28 +233,22 @@ class Spectral(Untrained):
             rows = spectrum(vectors.values, name)
             usual = usual & usual_rows(rows, vectors.mask, vectors.state, resolution=_RESOLUTION_DB)
         for name in self.config.detector.statistics:
-            rows = spectrum(vectors.values, name)
-            settings = self._settings(name)
-            other: Other | Siblings | None = self._other(vectors, usual, name)
-            siblings, kept = borrowed(vectors, rows, usual, settings, name)
-            fitted |= kept
-            other = siblings if other is None else other
-            states = fit_states(
-                rows, usual, vectors.state, vectors.group, settings=settings, other=other
-            )
-            left = leave_out(
-                rows,
-                vectors.mask,
-                vectors.state,
-                vectors.group,
-                fitted=usual,
-                settings=settings,
-                other=other,
-            )
-            fitted |= {f"{name}_{field}": leaf for field, leaf in states._asdict().items()}
+            rows, how, kept = self._rows(vectors, usual, name)
+            states = fit_states(rows, usual, vectors.state, vectors.group, **how)
+            left = leave_out(rows, vectors.mask, vectors.state, vectors.group, fitted=usual, **how)
+            fitted |= kept | _named(states, name)
             scores.append(left.squared / left.expected)
         fitted["usual"] = usual.astype(np.float64)
         fitted["training_scores"] = self._combined(np.stack(scores))
+        return fitted
+
+    def refit(self, vectors: Vectors) -> dict[str, np.ndarray]:
+        """Gaussians (models, …) of each statistic, by name."""
+        fitted: dict[str, np.ndarray] = {}
+        for name in self.config.detector.statistics:
+            rows, how, _ = self._rows(vectors, vectors.mask, name)
+            states = fit_states(rows, vectors.mask, vectors.state, vectors.group, **how)
+            fitted |= _named(states, name)
         return fitted
 
     def score_pooled(self, calibration: Any, pooled: Any, facts: ClipFacts) -> jax.Array:
@@ -287,6 +281,18 @@ class Spectral(Untrained):
         """(...) from the statistics' scores (statistics, ...)."""
         return scores.mean(axis=0) if self.config.detector.combine == "mean" else scores.max(axis=0)
 
+    def _rows(
+        self, vectors: Vectors, usual: np.ndarray, name: str
+    ) -> tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]:
+        """A statistic's rows (models, clips, mels), how they are fitted to, and what `fit` keeps.
+
+        The second has the settings, and the other covariance that is part of each model's.
+        """
+        rows, settings = spectrum(vectors.values, name), self._settings(name)
+        other: Other | Siblings | None = self._other(vectors, usual, name)
+        siblings, kept = borrowed(vectors, rows, usual, settings, name)
+        return rows, {"settings": settings, "other": siblings if other is None else other}, kept
+
     def _other(self, vectors: Vectors, usual: np.ndarray, name: str) -> Other | None:
         """The part of supplemental clips in each model's covariance of a statistic.
 
@@ -315,6 +321,10 @@ class Spectral(Untrained):
         return StateSettings(
             standardise=True, resolution=_RESOLUTION_DB, towards_first=True, level=gain
         )
+
+
+def _named(states: States, name: str) -> dict[str, np.ndarray]:
+    return {f"{name}_{field}": leaf for field, leaf in states._asdict().items()}
 
 
 def _part(

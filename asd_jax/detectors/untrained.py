@@ -19,10 +19,12 @@ than they resemble those of tomorrow.
 
 import abc
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import jax
 import numpy as np
 
 from asd_jax.audio.views import ViewSpec
@@ -32,21 +34,27 @@ from asd_jax.data.supplemental import SPLIT, is_noise
 from asd_jax.detectors.banked import spread
 from asd_jax.detectors.base import Detector, DetectorConfig, TrainingClips
 from asd_jax.detectors.vectors import (
+    LeftOutPart,
     Vectors,
     borrowing_lines,
     in_order,
     kin_of,
+    left_out_parts,
+    one_model,
     order_of,
     without_states,
 )
 from asd_jax.errors import UserError
+from asd_jax.features.table import ClipFacts
 from asd_jax.scoring.clusters import cluster_states
 from asd_jax.scoring.explanation import Part, map_of_parts
+from asd_jax.scoring.rows import float64
 from asd_jax.scoring.state_space import Place, StateSpace, places_array
 from asd_jax.training.task import Task
 
 # What `fit` may give for each clip, beside arrays for `score_pooled`.
 _OF_CLIPS = {"training_scores", "usual"}
+_PARTS_AT_ONCE = 16
 # Fields of `Vectors` that are of supplemental clips.
 OF_SUPPLEMENTAL = {"supplemental", "is_noise"}
 
@@ -114,6 +122,13 @@ class Untrained(Detector):
             are fitted without their groups; "usual" (models, clips), if it is there, is false
             for a clip that is not fitted to.
         """
+
+    def refit(self, vectors: Vectors) -> dict[str, np.ndarray]:
+        """What `score_pooled` needs of a fit to all clips: of systems whose vectors are in dB.
+
+        Where states are given, training scores are by this: see `left_out_parts`.
+        """
+        raise NotImplementedError(f"{self.config.detector.name} has no levels in dB")
 
     def examples(
         self, own: np.ndarray, clips: Sequence[Clip], seed: int
@@ -205,8 +220,7 @@ class Untrained(Detector):
         given = {name: calibrations[name] for name in OF_SUPPLEMENTAL & calibrations.keys()}
         table = {name: np.where(np.isnan(leaf), 0, leaf) for name, leaf in calibrations.items()}
         if "place" in calibrations:
-            effects, table["vectors"] = without_states(calibrations, mask)
-            calibrations = {**calibrations, **effects}
+            given["place"] = calibrations["place"]  # NaN where a clip has no such value
         vectors = Vectors(
             table["vectors"][sound],
             mask[sound],
@@ -216,12 +230,51 @@ class Untrained(Detector):
             **kin_of(calibrations, sound),
         )
         order = order_of(vectors)
-        fitted = self.fit(in_order(vectors, order))
+        fitted = self._fit_rests(in_order(vectors, order))
         for name in _OF_CLIPS & fitted.keys():
             of_clips = np.empty_like(fitted[name])
             np.put_along_axis(of_clips, order, fitted[name], axis=1)
             fitted[name] = of_clips
         return {**calibrations, **{name: spread(leaf, sound) for name, leaf in fitted.items()}}
+
+    def _fit_rests(self, vectors: Vectors) -> dict[str, np.ndarray]:
+        """As `fit`, of what given states leave of the vectors, where there are any."""
+        if vectors.place is None:
+            return self.fit(vectors)
+        with float64():
+            rests, effects = without_states(vectors)
+            fitted = {**self.fit(rests), **effects}
+            usual = fitted["usual"] > 0 if "usual" in fitted else vectors.mask
+            scores = np.full(vectors.mask.shape, np.nan)
+            for m in range(len(scores)):
+                model = one_model(vectors, fitted, m)
+                parts = left_out_parts(model)
+                while some := [*itertools.islice(parts, _PARTS_AT_ONCE)]:
+                    found = self._scores_left_out(model, usual[m], some)
+                    for part, of_part in zip(some, found, strict=True):
+                        scores[m, part.left] = of_part[part.left]
+        return {**fitted, "training_scores": scores}
+
+    def _scores_left_out(
+        self, model: Vectors, usual: np.ndarray, parts: Sequence[LeftOutPart]
+    ) -> np.ndarray:
+        """(parts, clips) scores of each part's clips by a fit to the others that are usual."""
+        counts = np.stack([part.counts & usual for part in parts])
+        there = counts.any(axis=1)
+        scores = np.full(counts.shape, np.inf)
+        if not there.any():
+            return scores
+        others = jax.tree.map(lambda leaf: np.repeat(leaf, there.sum(), axis=0), model)
+        values, rests = (
+            np.stack([getattr(part, name) for part in parts])[there] for name in ("others", "rests")
+        )
+        fitted = self.refit(others._replace(values=values, mask=counts[there], place=None))
+
+        def score(calibration: Any, rest: Any) -> jax.Array:
+            return self.score_pooled(calibration, rest, ClipFacts())
+
+        scores[there] = jax.vmap(jax.vmap(score, (None, 0)))(fitted, rests)
+        return scores
 
     def notes(
         self, calibration: Mapping[str, np.ndarray], clips: Sequence[Sequence[Clip]]

@@ -1,19 +1,18 @@
 """Vectors of the training clips of systems without training, and what is done to all alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from asd_jax.data.clips import Clip
-from asd_jax.detectors.banked import spread
-from asd_jax.scoring.operating import Effects, fit_effects
+from asd_jax.scoring.operating import Effects, fit_effects, has_others, parts_of, rest_of
 from asd_jax.scoring.siblings import siblings_of
 from asd_jax.scoring.state_sums import Siblings, StateSettings
 
 # What of siblings a fit gives, behind the name of a statistic.
 SIBLINGS, WEIGHT = "_siblings", "_weight"
-_BY_STATE = ("vectors", "place", "group")
 
 
 class Vectors(NamedTuple):
@@ -30,6 +29,8 @@ class Vectors(NamedTuple):
             them.
         is_noise: (models, supplemental clips), 1 for the noise alone; None as above.
         kin: (models,) equal for models that are siblings; None where nothing is borrowed.
+        place: (models, clips, 1 + MOST_NAMES) of the clips' given states, see
+            `asd_jax.scoring.state_space.places_array`; None without given states.
         siblings: by statistic, what was found of siblings in an earlier fit, for one that is to
             have the same; None to find it.
     """
@@ -41,6 +42,7 @@ class Vectors(NamedTuple):
     supplemental: np.ndarray | None = None
     is_noise: np.ndarray | None = None
     kin: np.ndarray | None = None
+    place: np.ndarray | None = None
     siblings: Mapping[str, Siblings] | None = None
 
 
@@ -98,30 +100,85 @@ def borrowed(
     return found, {name + SIBLINGS: found.covariance, name + SIBLINGS + WEIGHT: found.weight}
 
 
-def without_states(
-    calibrations: Mapping[str, np.ndarray], mask: np.ndarray
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What given states move in the vectors of each model, and the rests of its training clips.
+def without_states(vectors: Vectors) -> tuple[Vectors, dict[str, np.ndarray]]:
+    """Vectors less what given states move in them, and what that is.
 
     Args:
-        calibrations: "vectors", "place" and "group" (models, clips, …).
-        mask: (models, clips) true where there is a clip.
+        vectors: with places; each model has a clip.
 
     Returns:
-        The fields of `Effects`, models first and NaN of a model without clips, and the rests
-        (models, clips, values), 0 for padding.
+        The rests of the clips, without places, and the fields of `Effects`, models first. A clip
+        that is alone in its category does not count.
     """
-    n_categories = 1 + max(int(np.nanmax(calibrations["place"][..., 0])), 0)
-    rests = np.where(mask[..., None], calibrations["vectors"], 0.0)
+    assert vectors.place is not None
+    rests, counts = np.zeros_like(vectors.values), vectors.mask.copy()
     found: list[Effects] = []
-    for m in np.flatnonzero(mask.any(axis=1)):
-        own = mask[m]
-        vectors, places, groups = (calibrations[name][m][own] for name in _BY_STATE)
-        effects, rests[m, own] = fit_effects(vectors, places, groups, n_categories)
+    for m, own in enumerate(vectors.mask):
+        table = vectors.values[m, own], vectors.place[m, own], vectors.group[m, own]
+        effects, rests[m, own] = fit_effects(*table, _categories(vectors))
+        counts[m, own] = has_others(*table[1:])
         found.append(effects)
-    sound = np.array([own.any() for own in mask], bool)
     leaves = zip(Effects._fields, map(np.stack, zip(*found, strict=True)), strict=True)
-    return {name: spread(leaf, sound) for name, leaf in leaves}, rests
+    return vectors._replace(values=rests, mask=counts, place=None), dict(leaves)
+
+
+class LeftOutPart(NamedTuple):
+    """A part of a model's clips, left out.
+
+    Attributes:
+        left: (clips,) true for the part's.
+        rests: (clips, values) of the part's clips, as those of new clips; 0 of others.
+        others: (clips, values) rests of the model's other clips; 0 of the part's.
+        counts: (clips,) true for others that are fitted to.
+    """
+
+    left: np.ndarray
+    rests: np.ndarray
+    others: np.ndarray
+    counts: np.ndarray
+
+
+def left_out_parts(vectors: Vectors) -> Iterator[LeftOutPart]:
+    """Leaves parts of one model's clips out in turn of all that is fitted: effects, and rests.
+
+    The rests of all clips know each other through the effects. A clip's distance from the others'
+    would be too small: their covariance had a share of the clip's own deviation in its direction.
+
+    Args:
+        vectors: with places, of one model.
+    """
+    assert vectors.place is not None
+    values, own, place = vectors.values[0], vectors.mask[0], vectors.place[0]
+    parts = np.full(len(own), -1)
+    parts[own] = parts_of(place[own], vectors.group[0, own])
+    for part in range(parts.max() + 1):
+        left = parts == part
+        kept = vectors._replace(mask=(own & ~left)[None])
+        rests = np.where(left[:, None], values, 0.0)
+        if not kept.mask.any():
+            yield LeftOutPart(left, rests, np.zeros_like(values), np.zeros_like(own))
+            continue
+        others, leaves = without_states(kept)
+        effects = Effects(*(leaves[name][0] for name in Effects._fields))
+        for clip in np.flatnonzero(left):
+            rests[clip] = rest_of(values[clip], place[clip], effects)
+        yield LeftOutPart(left, rests, others.values[0], others.mask[0])
+
+
+def one_model(vectors: Vectors, fitted: Mapping[str, np.ndarray], model: int) -> Vectors:
+    """The vectors of one model, which borrows of its siblings what `fit` gave."""
+    found = {
+        name.removesuffix(SIBLINGS): Siblings(leaf, fitted[name + WEIGHT])
+        for name, leaf in fitted.items()
+        if name.endswith(SIBLINGS)
+    }
+    return jax.tree.map(lambda leaf: leaf[[model]], vectors._replace(siblings=found or None))
+
+
+def _categories(vectors: Vectors) -> int:
+    """Columns of the design for categories, of all models."""
+    assert vectors.place is not None
+    return 1 + max(int(vectors.place[..., 0][vectors.mask].max()), 0)
 
 
 def order_of(vectors: Vectors) -> np.ndarray:
@@ -142,6 +199,9 @@ def in_order(vectors: Vectors, order: np.ndarray) -> Vectors:
         state=np.take_along_axis(vectors.state, order, axis=1),
         group=np.take_along_axis(vectors.group, order, axis=1),
     )
+    if vectors.place is not None:
+        place = np.take_along_axis(vectors.place, order[..., None], axis=1)
+        ordered = ordered._replace(place=place)
     for group, mask in zip(ordered.group, ordered.mask, strict=True):
         _, first, number = np.unique(group[mask], return_index=True, return_inverse=True)
         group[mask] = np.argsort(np.argsort(first))[number]

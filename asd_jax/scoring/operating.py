@@ -10,6 +10,10 @@ clip's is. It is divided by the standard deviation that the regression's own unc
 so that states of few clips and of many are on one scale: sqrt(1 + b (BᵀB)⁻¹ bᵀ) for a row b of the
 design B, of the clips that are left.
 
+The rests of two clips are not independent: each knows the other. A distance of a training clip from
+the others' rests is therefore by rests of a fit without it, see `parts_of` and
+`asd_jax.detectors.vectors`.
+
 Source: leave-one-out residuals by downdating BᵀB, as in Belsley, Kuh and Welsch 1980, Regression
 Diagnostics; here for groups, which are refitted.
 """
@@ -25,6 +29,7 @@ _MOST_KNOTS = 6
 _CLIPS_A_KNOT = 10
 # What holds neighbouring bends together where clips do not say, in clips; and all else in place.
 _TOGETHER, _LEAST = 0.01, 1e-6
+_MOST_PARTS = 100
 NAMES = ("state_centre", "state_effects", "state_inverse", "state_knots")
 
 
@@ -62,7 +67,7 @@ def fit_effects(
 
     Returns:
         The effects, and (n, d) the rest of each clip, by a fit without its group, around the mean
-        of all.
+        of all; of a clip of which `has_others` is false it says nothing.
 
     Examples:
         Two states 10 dB apart, and a clip of the quiet one that sounds like the loud one.
@@ -78,19 +83,63 @@ def fit_effects(
     """
     values = np.asarray(values, np.float64)
     knots = _knots(places)
-    rows = design(places, knots, n_categories)
+    used = np.append(np.ones(n_categories, bool), np.isfinite(knots))  # the rest is padding
+    rows = design(places, knots, n_categories)[:, used]
     centre = values.mean(axis=0)
     own = values - centre
-    gram = rows.T @ rows + _penalty(n_categories, knots)
+    gram = rows.T @ rows + _penalty(n_categories, knots)[np.ix_(used, used)]
     products = rows.T @ own
     inverse = np.linalg.inv(gram)
-    rest = np.empty_like(own)
-    for group in np.unique(groups):
+    effects = inverse @ products
+    leverage = np.sum((rows @ inverse) * rows, axis=1)
+    # What a fit without a clip leaves of it, e / (1 − h), over its scale, 1 / √(1 − h).
+    rest = (own - rows @ effects) / np.sqrt(np.maximum(1 - leverage, _LEAST))[:, None]
+    known, count = np.unique(groups, return_counts=True)
+    for group in known[count > 1]:
         mine = groups == group
         without = np.linalg.inv(gram - rows[mine].T @ rows[mine])
-        effects = without @ (products - rows[mine].T @ own[mine])
-        rest[mine] = (own[mine] - rows[mine] @ effects) / _scale(rows[mine], without)[:, None]
-    return Effects(centre, inverse @ products, inverse, knots), rest + centre
+        theirs = without @ (products - rows[mine].T @ own[mine])
+        rest[mine] = (own[mine] - rows[mine] @ theirs) / _scale(rows[mine], without)[:, None]
+    every_effect, every_inverse = np.zeros((len(used), own.shape[1])), np.eye(len(used)) / _LEAST
+    every_effect[used], every_inverse[np.ix_(used, used)] = effects, inverse
+    return Effects(centre, every_effect, every_inverse, knots), rest + centre
+
+
+def has_others(places: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n,) true where a clip of another group is of a clip's category; all true where none is.
+
+    What a regression leaves of a clip alone in its category says nothing of how sound varies.
+
+    Args:
+        places: as in `fit_effects`.
+        groups: as in `fit_effects`.
+    """
+    found = np.zeros(len(groups), bool)
+    for category in np.unique(places[:, 0]):
+        own = places[:, 0] == category
+        found[own] = len(np.unique(groups[own])) > 1
+    return found if found.any() else ~found
+
+
+def parts_of(places: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n,) parts to leave out in turn: each group by itself, of more than 100 groups 100 parts.
+
+    Groups of a category are dealt in turn, so that no part takes more of it than it must.
+
+    Args:
+        places: as in `fit_effects`.
+        groups: as in `fit_effects`.
+
+    Examples:
+        >>> from asd_jax.scoring.state_space import Place, places_array
+        >>> parts_of(places_array([Place(0, ())] * 4), np.array([5, 5, 2, 3])).tolist()
+        [2, 2, 0, 1]
+    """
+    known, first, number = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.argsort(places[first, 0], kind="stable")
+    part = np.empty(len(known), int)
+    part[order] = np.arange(len(known)) % _MOST_PARTS
+    return part[number]
 
 
 def rest_of(value: np.ndarray, place: np.ndarray, effects: Effects) -> np.ndarray:
@@ -102,12 +151,16 @@ def rest_of(value: np.ndarray, place: np.ndarray, effects: Effects) -> np.ndarra
         effects: of its model.
 
     Returns:
-        (d,), which is compared with the rests of the training clips.
+        (d,), which is compared with the rests of the training clips; NaN of a category of which the
+        fit has no clip.
     """
     n_categories = len(effects.state_inverse) - _width(effects.state_knots)
     row = design(np.asarray(place)[None], effects.state_knots, n_categories)
     own = (value - effects.state_centre - row[0] @ effects.state_effects).astype(np.float64)
-    return own / _scale(row, effects.state_inverse)[0] + effects.state_centre
+    scale = _scale(row, effects.state_inverse)[0]
+    if scale**2 > 0.5 / _LEAST:  # by the penalty alone
+        return np.full_like(own, np.nan)
+    return own / scale + effects.state_centre
 
 
 def design(places: np.ndarray, knots: np.ndarray, n_categories: int) -> np.ndarray:
