@@ -28,6 +28,7 @@ from asd_jax.fitting.fitting import stack
 from asd_jax.fitting.history import History, KnownClip, KnownClips, known_clips, levels_of
 from asd_jax.fitting.layout import Group
 from asd_jax.fitting.lengths import FRAMES
+from asd_jax.fitting.moved import with_moved_scores
 from asd_jax.fitting.normal import with_more_normal
 from asd_jax.fitting.pooled import pool_clips, pool_program
 from asd_jax.fitting.scores import training_rows
@@ -96,7 +97,7 @@ def adapt_clips(
     adapted = with_more_normal(before, features, new, dropped)
     adapted = dataclasses.replace(adapted, history=_with_more(fitted, features, new, dropped))
     if rows is None:
-        rows = _rows_of_fit(adapted)
+        adapted, rows = with_moved_scores(adapted, *_rows_of_fit(adapted))
     with_new = with_thresholds(adapted, rows, reporter)
     # Machines without rows, of a system that came without any, keep what they have.
     thresholds = np.where(np.isnan(with_new.thresholds), fitted.thresholds, with_new.thresholds)
@@ -253,15 +254,16 @@ def fitted_clips(fitted: FittedDetector, group: Group) -> list[Clip]:
     ]
 
 
-def _rows_of_fit(fitted: FittedDetector) -> RowTable[TrainingRow]:
-    """The scores that a system without training has of its own clips."""
-    tables = []
+def _rows_of_fit(fitted: FittedDetector) -> tuple[RowTable[TrainingRow], list[Clip]]:
+    """The scores that a system without training has of its own clips, and these."""
+    tables, known = [], list[Clip]()
     for model in fitted.models:
         group = (model.machine, model.section)
         clips = ArrayFeatures(fitted_clips(fitted, group), [])
+        known += clips.clips
         count = len(clips.clips)
         tables.append(training_rows(fitted, clips, group, np.arange(count), 1, 1))
-    return RowTable.concatenate(tables, TrainingRow)
+    return RowTable.concatenate(tables, TrainingRow), known
 
 
 def _rows_of_reference(fitted: FittedDetector) -> RowTable[TrainingRow]:

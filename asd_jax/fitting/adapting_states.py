@@ -15,7 +15,7 @@ from asd_jax.fitting.adapting import fitted_clips
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.judging import found_states, needs_levels
 from asd_jax.fitting.layout import Group
-from asd_jax.fitting.operating import Operating, frame_levels, states_line, with_states
+from asd_jax.fitting.operating import frame_levels, states_line, with_states
 from asd_jax.scoring.quiet import segment_levels
 from asd_jax.scoring.state_space import StateSpace
 
@@ -58,7 +58,7 @@ def with_new_states(
         if fitted.config.detector.trains:
             lacking = "that the network was not trained on"
         report(states_line(group, rows, ~learned, clips, space, done, lacking))
-    operating = Operating(spaces, fitted.operating.quiet)
+    operating = fitted.operating._replace(spaces=spaces)
     kept = with_states(features, states).take(np.flatnonzero(learned))
     return dataclasses.replace(fitted, operating=operating), kept
 

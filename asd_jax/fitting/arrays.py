@@ -36,8 +36,7 @@ from asd_jax.fitting.judging import check_states, given_states
 from asd_jax.fitting.layout import lay_out, plan_lines, with_perturbed
 from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.operating import fitted_states
-from asd_jax.fitting.scores import score_training
-from asd_jax.fitting.thresholds import with_thresholds
+from asd_jax.fitting.thresholds import with_training_scores
 from asd_jax.runtime.progress import Reporter, Silent, check_reporter
 
 Clips = Sequence[np.ndarray] | np.ndarray
@@ -170,8 +169,7 @@ def fit(
         )
     fitted = fit_clips(detector, labelled, layout, reporter=reporter, operating=operating)
     fitted = with_history(with_normal(fitted, labelled, layout), labelled, layout)
-    rows = score_training(fitted, labelled, layout, reporter)
-    return with_thresholds(fitted, rows, reporter)
+    return with_training_scores(fitted, labelled, layout, reporter)[0]
 
 
 def adapt(

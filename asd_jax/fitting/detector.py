@@ -24,6 +24,7 @@ from asd_jax.fitting.history import History
 from asd_jax.fitting.in_state import in_state
 from asd_jax.fitting.judging import needs_levels
 from asd_jax.fitting.layout import Group
+from asd_jax.fitting.moved import without_moved
 from asd_jax.fitting.normal import Normal
 from asd_jax.fitting.operating import Operating
 from asd_jax.fitting.pooled import pool_clips, pool_of_models, scores_of_pools, take
@@ -289,8 +290,10 @@ class FittedDetector(Served):
     ) -> np.ndarray:
         """(models, clips) scores of at most 32 clips with the values of their pools."""
         if type(self.detector).score_pooled is Detector.score_pooled:
-            return np.stack([np.asarray(value, np.float32) for _, value in some], axis=1)
-        return self._score_pooled(take(self.calibration, chosen), some, trained_on)[:, : len(some)]
+            scores = np.stack([np.asarray(value, np.float32) for _, value in some], axis=1)
+        else:
+            scores = self._score_pooled(take(self.calibration, chosen), some, trained_on)
+        return without_moved(self, chosen, some, scores[:, : len(some)])
 
     def explain(
         self,

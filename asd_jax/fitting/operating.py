@@ -16,6 +16,7 @@ from asd_jax.errors import UserError
 from asd_jax.features.batches import read_blocks
 from asd_jax.features.table import Features
 from asd_jax.fitting.layout import Group, groups_of
+from asd_jax.scoring.moved_scores import MovedScores
 from asd_jax.scoring.quiet import SEGMENTS, Quiet, learn_quiet, segment_levels
 from asd_jax.scoring.state_space import StateSpace, states_by_group
 
@@ -28,21 +29,28 @@ class Operating(NamedTuple):
     Attributes:
         spaces: states of the normal clips; none where states are not given.
         quiet: what is off by its level; none where it is not learned.
+        moved: what states move in scores, by each seed; none of systems that compare by state.
     """
 
     spaces: Mapping[str, StateSpace] = {}
     quiet: Mapping[str, Quiet] = {}
+    moved: Mapping[str, tuple[MovedScores, ...]] = {}
 
     def to_file(self) -> dict[str, Any]:
         """Of JSON's types."""
-        return {"spaces": dict(self.spaces), "quiet": dict(self.quiet)}
+        moved = {group: [own.to_file() for own in each] for group, each in self.moved.items()}
+        return {"spaces": dict(self.spaces), "quiet": dict(self.quiet), "moved": moved}
 
     @classmethod
     def of_file(cls, stored: Mapping[str, Any] | None) -> "Operating":
         """What `to_file` gave; nothing of a file of an earlier version."""
         stored = stored or {}
         quiet = {group: Quiet(*own) for group, own in stored.get("quiet", {}).items()}
-        return cls(states_by_group(stored.get("spaces")), quiet)
+        moved = {
+            group: tuple(map(MovedScores.of_file, own))
+            for group, own in stored.get("moved", {}).items()
+        }
+        return cls(states_by_group(stored.get("spaces")), quiet, moved)
 
 
 def with_given_states(

@@ -80,7 +80,12 @@ def training_rows(
     if scores is not None:
         scores = scores[:, : len(clips)]  # the rest is padding
     else:
-        scores = fitted.model_scores(chosen, features, indices, labels, trained_on=not held_out)
+        states = clips.column("state")
+        scores = fitted.model_scores(
+            *(chosen, features, indices, labels),
+            trained_on=not held_out,
+            states=[states.values[code] for code in states.codes.tolist()],
+        )
     facts = {name: clips.column(name) for name in ("machine", "section", "domain", "group")}
     parts = [
         RowTable.of_columns(

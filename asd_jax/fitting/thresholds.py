@@ -10,8 +10,11 @@ from asd_jax.config import Config
 from asd_jax.evaluation.promises import References, numbered, references_of
 from asd_jax.evaluation.results import TrainingRow
 from asd_jax.evaluation.row_table import RowTable
+from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
-from asd_jax.fitting.layout import group_name
+from asd_jax.fitting.layout import Layout, group_name
+from asd_jax.fitting.moved import with_moved_scores
+from asd_jax.fitting.scores import score_training
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.conformal import Reference, conformal_threshold
 from asd_jax.scoring.threshold import (
@@ -23,6 +26,27 @@ from asd_jax.scoring.threshold import (
 
 # Clips held out, of which a quantile says little.
 _FEW = 10
+
+
+def with_training_scores(
+    fitted: FittedDetector, features: Features, layout: Layout, reporter: Reporter
+) -> tuple[FittedDetector, RowTable[TrainingRow]]:
+    """Scores the training clips, and gives the system what it learns from their scores.
+
+    Args:
+        fitted: a system that was just fitted.
+        features: as of `score_training`.
+        layout: of these clips.
+        reporter: as of `with_thresholds`.
+
+    Returns:
+        The system with thresholds, and what given states move in its scores; and the scores.
+    """
+    # One whose scores were lost knows already.
+    plain = dataclasses.replace(fitted, operating=fitted.operating._replace(moved={}))
+    rows = score_training(plain, features, layout, reporter)
+    fitted, rows = with_moved_scores(plain, rows, features.clips)
+    return with_thresholds(fitted, rows, reporter), rows
 
 
 def with_thresholds(

@@ -19,8 +19,7 @@ from asd_jax.fitting.history import with_history
 from asd_jax.fitting.layout import Layout, plan_lines
 from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.operating import Operating
-from asd_jax.fitting.scores import score_training
-from asd_jax.fitting.thresholds import with_thresholds
+from asd_jax.fitting.thresholds import with_training_scores
 from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.tensorboard import Events
 from asd_jax.runtime import distributed
@@ -89,8 +88,7 @@ def fit_run(
     # A model that was trained anew after its loss, or imported, has no thresholds yet.
     lost = writes and not run_dir.training_csv.is_file()
     if np.isnan(fitted.thresholds).all() or distributed.any_of(lost):
-        rows = score_training(fitted, training, layout, reporter)
-        fitted = with_thresholds(fitted, rows, reporter)
+        fitted, rows = with_training_scores(fitted, training, layout, reporter)
         if writes:
             fitted = with_history(with_normal(fitted, training, layout), training, layout)
             fitted.save(run_dir.model)

@@ -1,5 +1,7 @@
 """Systems fitted with states: what is fitted to, what is scored, and what is answered."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -109,7 +111,33 @@ def test_networks_learn_of_running_clips_alone_and_answer_of_states():
     new, group = clips([1.0, 3.0, 0.0], seed=7), network.resolve(None, None)
     found = judge(network, group, new, ["speed=1", "speed=3", "off"])
     assert found.verdicts[1:] == ("unseen state", "off") and found.verdicts[0]
-    assert found.scores[0] == plain.score_features(new[:1])[0]
+    unmoved = dataclasses.replace(network, operating=network.operating._replace(moved={}))
+    assert unmoved.score_features(new[:1])[0] == plain.score_features(new[:1])[0]
+
+
+@pytest.mark.parametrize("name", ["mel_knn", "dense_ae"])
+def test_scores_of_all_states_are_on_one_scale_though_clips_are_compared_with_all(name, tmp_path):
+    """The faster state's error is half as large again; then one threshold serves both."""
+    settings = TINY | {"train.threshold_split": "0.5"} if name == "dense_ae" else SMALL
+    speeds = [1.0, 2.0] * 20
+    states = [f"speed={speed:g}" for speed in speeds]
+    fitted = asd_jax.fit(load_config(name, settings), clips(speeds), states=states)
+    group = fitted.resolve(None, None)
+    new, states = clips(speeds * 5, seed=5), states * 5
+    scores = judge(fitted, group, new, states).scores
+    unmoved = dataclasses.replace(fitted, operating=fitted.operating._replace(moved={}))
+    raw = judge(unmoved, group, new, states).scores
+
+    def apart(scores):
+        return abs(np.diff(np.log([scores[::2].mean(), scores[1::2].mean()]))[0])
+
+    assert apart(raw) > 0.2 and apart(scores) < apart(raw) / 2
+    reference = fitted.group_reference(group, None).scores
+    # The median of 20 such scores is uncertain by an eighth.
+    assert abs(np.log(np.median(reference) / np.median(scores))) < 0.4
+    fitted.save(tmp_path / "model.npz")
+    again = judge(FittedDetector.load(tmp_path / "model.npz"), group, new, states)
+    np.testing.assert_array_equal(again.scores, scores)
 
 
 def test_what_is_off_is_learned_by_request():
