@@ -38,10 +38,6 @@ SYSTEMS = {
         "iaeo3",
         IAEO3 | {"embedding": "edgel3", "detector.components": "1", "detector.principal": "4"},
     ),
-    "sections": (
-        "mobilenet_v2_id",
-        SMALL | {"backend": "knn", "train.threshold_split": "0", "detector.frames": "32"},
-    ),
 }
 
 
@@ -120,8 +116,9 @@ class Told(Silent):
         self.lines.append(text)
 
 
-KINDS = ["residuals", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SYSTEMS
-                        if kind not in ("residuals", "sections"))]  # fmt: skip
+KINDS = [
+    kind if kind == "residuals" else pytest.param(kind, marks=pytest.mark.slow) for kind in SYSTEMS
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
