@@ -9,6 +9,7 @@ results are compared: a fast wrong answer is an error.
 import dataclasses
 import gc
 import importlib
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -91,6 +92,8 @@ class Prepared:
         close: called at the end.
         unit: of the compared amount.
         amount: result → compared amount; None for the seconds of a run.
+        processor_time: whether that of each way is kept as well, of this process and of those that
+            it waited for: on a machine with other work it says more than the clock.
     """
 
     computes: str
@@ -101,6 +104,7 @@ class Prepared:
     close: Callable[[], Any] = lambda: None
     unit: str = "s"
     amount: Callable[[Any], float] | None = None
+    processor_time: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +234,7 @@ def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: i
     """Runs a first turn of every way, then the rounds; without rounds, the first turn counts."""
     first: dict[str, float] = {}
     seconds: dict[str, list[float]] = {name: [] for name in prepared.ways}
+    processor: dict[str, list[float]] = {name: [] for name in prepared.ways}
     worst: dict[tuple[str, str], Difference] = {}
     names = list(prepared.ways)
     for turn in range(rounds + 1):
@@ -239,13 +244,14 @@ def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: i
             way = prepared.ways[name]
             way.before()
             time.sleep(_REST)
-            begin = time.perf_counter()
+            begin, spent = time.perf_counter(), _processor_seconds()
             results[name] = way.run()
-            taken = time.perf_counter() - begin
+            taken, spent = time.perf_counter() - begin, _processor_seconds() - spent
             if prepared.amount:
                 taken = prepared.amount(results[name])
             if turn or not rounds:
                 seconds[name].append(way.scale * taken)
+                processor[name].append(way.scale * spent)
             if not turn:
                 first[name] = taken
         _check(prepared, results, worst)
@@ -256,9 +262,17 @@ def _run(record: dict[str, Any], prepared: Prepared, machine: Machine, rounds: i
         name: _statistics(first[name], timed, prepared.ways[name].scale)
         for name, timed in seconds.items()
     }
+    if prepared.processor_time:
+        for name, statistics in record["ways"].items():
+            statistics["processor_s"] = processor[name]
     if prepared.work:
         work = prepared.work(results[OURS])
         record["roofline"] = machine.limit(work, record["ways"][OURS]["median_s"])
+
+
+def _processor_seconds() -> float:
+    """Processor time of this process so far, and of those that it waited for."""
+    return sum(os.times()[:4])
 
 
 def _check(prepared: Prepared, results: Mapping[str, Any], worst: dict) -> None:
@@ -306,3 +320,6 @@ def _compare(record: dict[str, Any], peers: Sequence[str], goals: Mapping) -> No
             "range": [float(ratio.min()), float(ratio.max())],
             "goal": goals[peer],
         }
+        if "processor_s" in record["ways"][peer]:
+            spent, own = (np.array(record["ways"][way]["processor_s"]) for way in (peer, OURS))
+            record["ratios"][peer]["processor"] = (spent / own).tolist()

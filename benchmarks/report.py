@@ -239,6 +239,14 @@ def _details(record: dict[str, Any]) -> list[str]:
     ]
     for peer, ratio in record["ratios"].items():
         lines.append(f"- times ours by round, {peer}: {_numbers(ratio['rounds'])}")
+        if "processor" in ratio:
+            spent = "; ".join(
+                f"{way} {_numbers(record['ways'][way]['processor_s'])}" for way in (OURS, peer)
+            )
+            lines.append(
+                f"- processor time by round, in seconds: {spent}; times ours "
+                f"{_numbers(ratio['processor'])}"
+            )
     return [*lines, *(f"- {note}" for note in record["notes"]), ""]
 
 

@@ -97,6 +97,7 @@ def commands(quick: bool, peers: Sequence[str]) -> Prepared:
         | {peer: Way(runs, lambda: removed("runs")) for peer in peers},
         check,
         close=lambda: shutil.rmtree(folder, ignore_errors=True),
+        processor_time=True,
     )
 
 
@@ -151,6 +152,7 @@ def training(quick: bool, peers: Sequence[str]) -> Prepared:
         {"ours": Way(ours, jax.clear_caches)}
         | {peer: Way(runs, jax.clear_caches) for peer in peers},
         check,
+        processor_time=True,
     )
 
 

@@ -59,8 +59,8 @@ def _define_adapt(values: flags.FlagValues) -> None:
         values,
         "max_bank",
         None,
-        "recordings that mel_knn or spectrum_knn keeps of each machine or section; of two that are "
-        "alike the older one leaves",
+        "recordings that systems of nearest neighbours keep of each machine or section; of two "
+        "that are alike the older one leaves",
         Between(2, 10**7),
     )
     text = "have the version before back, or that of a number, as --rollback=0"

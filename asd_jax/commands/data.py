@@ -100,6 +100,13 @@ def _define_synth(values: flags.FlagValues) -> None:
         "sounds that come on top, or also changes of the machine's own sound",
         flag_values=values,
     )
+    define_whole(
+        values,
+        "states",
+        1,
+        "with --year=2022 or later: speeds at which a machine runs, `spd` in the names",
+        Between(1, 6),
+    )
     define_whole(values, "seed", 0, "of all that is random", SEED)
 
 
@@ -122,6 +129,7 @@ def _synth(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
             far_db=values.far_db,
             supplemental=values.supplemental,
             faults=values.faults,
+            states=values.states,
             seed=values.seed,
             progress=progress,
         ),

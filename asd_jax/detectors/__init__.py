@@ -19,9 +19,10 @@ from asd_jax.detectors.backends import on_embeddings
 from asd_jax.detectors.base import Detector, DetectorConfig
 from asd_jax.errors import UserError
 
+# Modules here that are of no one system.
 _SHARED = (
     *("backends", "banked", "base", "cells", "classes", "joint", "networks", "outliers"),
-    *("training_clips", "untrained", "vectors"),
+    *("settings", "training_clips", "untrained", "vectors"),
 )
 
 
@@ -39,11 +40,13 @@ class _Systems(Mapping[str, type[Detector]]):
     def __getitem__(self, name: str) -> type[Detector]:
         if name in self.own:
             module = importlib.import_module(f"{__name__}.{name}")
-            return next(
+            systems = [
                 cls
                 for _, cls in inspect.getmembers(module, inspect.isclass)
                 if issubclass(cls, Detector) and cls.__module__ == module.__name__
-            )
+            ]
+            assert systems, f"{module.__name__} has no system: name it in _SHARED of {__name__}"
+            return systems[0]
         system: Any = plugins.find(name)
         if system is None:
             raise KeyError(name)

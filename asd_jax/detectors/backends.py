@@ -7,7 +7,7 @@ several sections and distinguishes them, a clip is compared with those of its ow
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,11 @@ class _OnEmbeddings(Detector):
         return _restored, (type(self).__mro__[2], self.config)
 
     by_gradient = True
+
+    @property
+    def keeps(self) -> Literal["", "clips", "sums"]:
+        """The clips' embeddings."""
+        return "clips"
 
     def cells(self, weights: Any, clip: ClipInput) -> Cells:
         """The levels: what an embedding is of, no reconstruction shows."""

@@ -1,7 +1,6 @@
 """The interface of every system of the zoo."""
 
 import abc
-import dataclasses
 import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -19,10 +18,10 @@ from asd_jax.detectors.classes import By
 # Names that were here before; systems of users import them from here.
 from asd_jax.detectors.networks import mean_latent as mean_latent
 from asd_jax.detectors.networks import standardisation as standardisation
+from asd_jax.detectors.settings import DetectorConfig as DetectorConfig
 from asd_jax.detectors.training_clips import TrainingClips as TrainingClips
 from asd_jax.features.request import ClipFrontEnd
 from asd_jax.features.table import ClipFacts, ClipInput, Features
-from asd_jax.runtime.bounds import check_numbers
 from asd_jax.scoring.explanation import Part, map_of
 from asd_jax.scoring.pooling import Pool
 from asd_jax.training.task import Task
@@ -30,34 +29,6 @@ from asd_jax.training.task import Task
 # Views in one call of the scoring program on a CPU, by kind of network. Of all systems, ten minutes
 # of sound then take 90 to 350 MiB more than ten seconds.
 _VIEWS_AT_ONCE = {"dense": 8192, "recurrent": 2048, "convolution": 128}
-
-
-@dataclasses.dataclass(frozen=True)
-class DetectorConfig:
-    """Base of the systems' configurations.
-
-    Attributes:
-        name: of the system.
-        uses_embedding: whether the system reads a pretrained network's embedding of a clip
-            (`Config.embedding`) from `ClipInput.embedding`.
-        trains: whether it has a network to train; see `asd_jax.detectors.untrained`.
-        hears_waveforms: whether its network computes spectra itself, from the recordings' samples;
-            of the settings in `Config.front_end` it then uses the sample rate only.
-        own_score: settings of its own score alone, without effect by another `Config.backend`.
-        varied: its settings that may be arrays in the step of its task, as `train.learning_rate`
-            may; models that differ in them are trained as one fleet.
-    """
-
-    name: ClassVar[str] = ""
-    uses_embedding: ClassVar[bool] = False
-    trains: ClassVar[bool] = True
-    hears_waveforms: ClassVar[bool] = False
-    own_score: ClassVar[tuple[str, ...]] = ()
-    varied: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        """Checks the numbers by their ranges; those that check more call it first."""
-        check_numbers("detector", self)
 
 
 class Detector(abc.ABC):
@@ -141,6 +112,16 @@ class Detector(abc.ABC):
     def supplemental(self) -> bool:
         """Whether it also learns from supplemental clips, see `asd_jax.data.supplemental`."""
         return False
+
+    @property
+    def keeps(self) -> Literal["", "clips", "sums"]:
+        """What a network keeps of clips to be calibrated again with more, see `fitting.kept`.
+
+        "clips": what each is pooled to, which must be what `statistics` gives; "sums": statistics
+        of each domain, merged, which are `scoring.mahalanobis.Moments`. By default "": where it is
+        adapted, the calibration stays.
+        """
+        return ""
 
     def other_machine(self, machine: str, machines: Collection[str]) -> str | None:
         """Second machine type whose normal clips a model of `machine` also learns from.

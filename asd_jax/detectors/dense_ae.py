@@ -96,6 +96,11 @@ class DenseAutoencoderDetector(Detector):
         self.module = dense_autoencoder(self.settings, config.precision)
 
     @property
+    def keeps(self) -> Literal["", "clips", "sums"]:
+        """Moments of the residuals, where these are compared."""
+        return "sums" if self.settings.score == "mahalanobis" else ""
+
+    @property
     def views(self) -> ViewSpec:
         """Input vectors: consecutive frames laid end to end."""
         return ViewSpec(self.settings.frames)

@@ -103,6 +103,11 @@ class IAEO3Detector(InterpolationDetector):
         """Trainings of each seed."""
         return self.settings.trainings
 
+    @property
+    def keeps(self) -> Literal["", "clips", "sums"]:
+        """The clips' errors, where a mixture is fitted to them."""
+        return "clips" if self.settings.predictor == "mixture" else ""
+
     def embed(self, weights: Any, clip: ClipInput) -> pooling.Mean:
         """The pretrained network's embedding of a clip, the same for all of its views."""
         embedding: Any = clip.embedding  # there, as the settings name a network

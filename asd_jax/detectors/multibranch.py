@@ -296,6 +296,11 @@ class MultibranchDetector(Joint):
         """
         return self.apply(weights, self._inputs(sounds), mask)
 
+    @property
+    def keeps(self) -> Literal["", "clips", "sums"]:
+        """The clips' embeddings."""
+        return "clips"
+
     def embed(self, weights: Any, clip: ClipInput) -> pooling.UnitMean:
         """Mean over a clip's views of their embeddings, scaled to length 1."""
         views, mask = clip.views(self.views)

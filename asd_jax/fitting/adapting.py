@@ -1,13 +1,12 @@
 """Adapting a fitted system to more normal clips, without those that it was fitted to.
 
 Systems without training keep a vector of every clip, so that they are fitted again to all vectors:
-what comes out is the fit to all clips. Networks keep their weights and what they compare with; the
-new clips, which they have not seen, join the scores that thresholds and p-values are by.
+what comes out is the fit to all clips. For networks see `asd_jax.fitting.adapting_networks`.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ import numpy as np
 from asd_jax.data.clips import HELD_OUT, NORMAL, Clip
 from asd_jax.data.identity import UNREADABLE
 from asd_jax.data.supplemental import NOISE, SPLIT
-from asd_jax.detectors.banked import BankedConfig
 from asd_jax.detectors.base import TrainingClips
 from asd_jax.detectors.untrained import OF_SUPPLEMENTAL
 from asd_jax.errors import UserError
@@ -23,10 +21,11 @@ from asd_jax.evaluation.results import TrainingRow
 from asd_jax.evaluation.row_table import RowTable
 from asd_jax.features.batches import table_clips
 from asd_jax.features.table import ArrayFeatures, Features
+from asd_jax.fitting.adapting_networks import adapted_network, check_bound
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import stack
-from asd_jax.fitting.history import History, KnownClip, KnownClips, known_clips, levels_of
-from asd_jax.fitting.layout import Group
+from asd_jax.fitting.history import History, KnownClip, KnownClips, known_clips, with_more_known
+from asd_jax.fitting.layout import Group, group_name
 from asd_jax.fitting.lengths import FRAMES
 from asd_jax.fitting.moved import with_moved_scores
 from asd_jax.fitting.normal import with_more_normal
@@ -35,9 +34,7 @@ from asd_jax.fitting.scores import training_rows
 from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.thinning import thinned
-
-# Clips that a network has not seen from which on they alone set its threshold.
-FEWEST = 10
+from asd_jax.training import FleetModel
 
 
 class Adapted(NamedTuple):
@@ -67,44 +64,45 @@ def adapt_clips(
         features: of the clips, of machines and sections that were fitted, none of them known.
         rows: of training_scores.csv; None for those that the system itself has.
         reporter: shows progress, and lines about thresholds.
-        max_bank: vectors that a system of nearest neighbours keeps of each machine or section.
+        max_bank: clips that a system of nearest neighbours keeps of each machine or section.
 
     Raises:
         UserError: the system cannot learn from these clips, or has no bank to bound.
     """
-    detector = fitted.detector
-    trains = detector.config.detector.trains
-    if max_bank is not None and (trains or not isinstance(detector.config.detector, BankedConfig)):
-        raise UserError(
-            f"max_bank bounds the vectors that mel_knn and spectrum_knn compare with, and "
-            f"{detector.config.detector.name} has no such bank; leave it out"
-        )
+    if max_bank is not None:
+        check_bound(fitted)
     if fitted.history is None:
         fitted = dataclasses.replace(fitted, history=_history_of(fitted, rows))
-    assert fitted.history is not None
-    if trains:
-        features = features.with_clips(features.clips.replace(split=HELD_OUT))
-    by = ("machine", "section") if detector.scope == "section" else ("machine",)
+    by = ("machine", "section") if fitted.detector.scope == "section" else ("machine",)
     new = {(*place, "")[:2]: own for place, own in features.clips.groups(*by).items()}
-    dropped: dict[Group, np.ndarray] = {}
-    if trains:
-        before = fitted
-        known = rows if rows is not None else _rows_of_reference(fitted)
-        rows = _rows_of_network(fitted, features, new, known, reporter)
+    if fitted.config.detector.trains:
+        adapted, rows = adapted_network(fitted, features, new, rows, max_bank, reporter)
+        adapted = with_more_normal(adapted, features, new, {})
     else:
-        before, dropped = _refitted(fitted, features, new, max_bank, reporter)
-        rows = None
-    adapted = with_more_normal(before, features, new, dropped)
-    adapted = dataclasses.replace(adapted, history=_with_more(fitted, features, new, dropped))
-    if rows is None:
-        adapted, rows = with_moved_scores(adapted, *_rows_of_fit(adapted))
+        adapted, dropped = _refitted(fitted, features, new, max_bank, reporter)
+        adapted = with_more_normal(adapted, features, new, dropped)
+        known = with_more_known(fitted, features, new, dropped)
+        adapted = dataclasses.replace(adapted, history=known)
+        rows, clips = _rows_of_fit(adapted)
+        adapted, rows = with_moved_scores(adapted, rows, [clip.state for clip in clips])
     with_new = with_thresholds(adapted, rows, reporter)
-    # Machines without rows, of a system that came without any, keep what they have.
-    thresholds = np.where(np.isnan(with_new.thresholds), fitted.thresholds, with_new.thresholds)
+    # Networks without new clips keep what they have, as do machines without rows.
+    stays = np.array([_stays(fitted, model, new) for model in fitted.models])
+    stays |= np.isnan(with_new.thresholds)
+    thresholds = np.where(stays, fitted.thresholds, with_new.thresholds)
     of_groups = {**fitted.group_thresholds, **with_new.group_thresholds}
+    for model in fitted.models:
+        name = group_name(model)
+        if _stays(fitted, model, new) and name in fitted.group_thresholds:
+            of_groups[name] = fitted.group_thresholds[name]
     return Adapted(
         dataclasses.replace(with_new, thresholds=thresholds, group_thresholds=of_groups), rows
     )
+
+
+def _stays(fitted: FittedDetector, model: FleetModel, new: Mapping[Group, np.ndarray]) -> bool:
+    """Whether a model is a network of a machine or section without new clips."""
+    return fitted.config.detector.trains and (model.machine, model.section) not in new
 
 
 def _history_of(fitted: FittedDetector, rows: RowTable[TrainingRow] | None) -> History:
@@ -131,23 +129,6 @@ def _history_of(fitted: FittedDetector, rows: RowTable[TrainingRow] | None) -> H
     return History(
         {group: KnownClips(tuple(own), np.zeros(0, int), nothing) for group, own in known.items()}
     )
-
-
-def _with_more(
-    fitted: FittedDetector,
-    features: Features,
-    new: dict[Group, np.ndarray],
-    dropped: dict[Group, np.ndarray],
-) -> History:
-    """What the system knows with the new clips, and without those that left its bank."""
-    assert fitted.history is not None
-    known = dict(fitted.history.known)
-    version = fitted.history.version + 1
-    for group, own in new.items():
-        more = [*known_clips(features, own, version)]
-        both = known[group].with_more(more, levels_of(fitted, features, own))
-        known[group] = both.without(dropped[group]) if group in dropped else both
-    return History(known)
 
 
 def _refitted(
@@ -264,67 +245,6 @@ def _rows_of_fit(fitted: FittedDetector) -> tuple[RowTable[TrainingRow], list[Cl
         count = len(clips.clips)
         tables.append(training_rows(fitted, clips, group, np.arange(count), 1, 1))
     return RowTable.concatenate(tables, TrainingRow), known
-
-
-def _rows_of_reference(fitted: FittedDetector) -> RowTable[TrainingRow]:
-    """The scores of clips that a network has not seen, without their names."""
-    rows = []
-    for m, model in enumerate(fitted.models if fitted.reference else ()):
-        if model.repeat:
-            continue
-        scores, groups = (fitted.reference[name][m] for name in ("scores", "groups"))
-        for score, group in zip(scores.tolist(), groups.tolist(), strict=True):
-            if not np.isnan(score):
-                facts = (model.machine, model.section, "", model.seed, "", score, 1, 1)
-                by_section = int(fitted.detector.scope == "section")
-                rows.append(TrainingRow(*facts, group=f"group {group}", by_section=by_section))
-    return RowTable.of(rows, TrainingRow)
-
-
-def _rows_of_network(
-    fitted: FittedDetector,
-    features: Features,
-    new: dict[Group, np.ndarray],
-    known: RowTable[TrainingRow],
-    reporter: Reporter,
-) -> RowTable[TrainingRow]:
-    """The scores of the known clips and of new ones, of which each says what it is for.
-
-    Clips that a network has not seen set its threshold, once there are enough of them.
-    """
-    by_section = fitted.detector.scope == "section"
-    tables: list[Any] = []
-    rows = [*known]
-    reporter.start("scoring new clips", len(new))
-    for done, (group, own) in enumerate(new.items(), 1):
-        name = " ".join(filter(None, group))
-        scored = [*training_rows(fitted, features, group, own, 1, 1)]
-        if any(not np.isfinite(row.score) for row in scored):
-            raise UserError(f"{name}: its scores are no numbers, so it cannot be adapted")
-        of_group = (*group,) if by_section else group[:1]
-        mine = [i for i, row in enumerate(rows) if row[: len(of_group)] == of_group]
-        seed = fitted.config.seeds[0]
-        unseen = [i for i in mine if rows[i].unseen and rows[i].seed == seed]
-        setting = any(rows[i].sets_threshold for i in unseen)
-        count = len(unseen) + len(own)
-        if setting or count >= FEWEST:
-            for i in mine:
-                rows[i] = rows[i]._replace(sets_threshold=rows[i].unseen)
-            if not setting:
-                reporter.line(
-                    f"{name}: thresholds and p-values are now by {count} clips that no model "
-                    "learned from"
-                )
-        else:
-            scored = [row._replace(sets_threshold=0) for row in scored]
-            reporter.line(
-                f"{name}: {count} new clips are too few for a threshold, which stays as it is; "
-                f"from {FEWEST} on they set it"
-            )
-        tables.append(RowTable.of(scored, TrainingRow))
-        reporter.advance(done)
-    reporter.stop()
-    return RowTable.concatenate([RowTable.of(rows, TrainingRow), *tables], TrainingRow)
 
 
 def not_known(fitted: FittedDetector, features: Features) -> np.ndarray:

@@ -33,6 +33,7 @@ from asd_jax.fitting.given_clips import (
 )
 from asd_jax.fitting.history import with_history
 from asd_jax.fitting.judging import check_states, given_states
+from asd_jax.fitting.kept import with_kept
 from asd_jax.fitting.layout import lay_out, plan_lines, with_perturbed
 from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.operating import fitted_states
@@ -169,6 +170,7 @@ def fit(
         )
     fitted = fit_clips(detector, labelled, layout, reporter=reporter, operating=operating)
     fitted = with_history(with_normal(fitted, labelled, layout), labelled, layout)
+    fitted = with_kept(fitted, labelled, layout)
     return with_training_scores(fitted, labelled, layout, reporter)[0]
 
 
@@ -191,9 +193,10 @@ def adapt(
     """Adapts a fitted system to more normal clips in memory.
 
     A system without training becomes the one that is fitted to all clips, those before and these.
-    A network keeps its weights, and gets thresholds and p-values by these clips as well. Where no
-    clip was held out from it, fewer than ten at once leave them as they are. Clips that the system
-    knows already, by their features, are not counted again.
+    A network keeps its weights, and gets thresholds and p-values by these clips as well; where it
+    compares with training clips, what it compares with becomes the fit to all clips. Where no clip
+    was held out from it, fewer than ten at once set no threshold. Clips that the system knows
+    already, by their features, are not counted again.
 
     Args:
         fitted: the system, which stays as it is.
@@ -208,7 +211,7 @@ def adapt(
         states: as of `fit`, or one for all clips. Clips that are off or transient are not learned
             from; what is off by its level stays as the fit found it.
         embeddings: as of `fit`.
-        max_bank: vectors that `mel_knn` or `spectrum_knn` keeps, see
+        max_bank: clips that a system of nearest neighbours keeps, see
             `asd_jax.scoring.thinning.thinned`.
         reporter: shows lines about thresholds; none by default.
 

@@ -23,6 +23,7 @@ from asd_jax.fitting.fitted_file import read_fitted, write_fitted
 from asd_jax.fitting.history import History
 from asd_jax.fitting.in_state import in_state
 from asd_jax.fitting.judging import needs_levels
+from asd_jax.fitting.kept import Kept
 from asd_jax.fitting.layout import Group
 from asd_jax.fitting.moved import without_moved
 from asd_jax.fitting.normal import Normal
@@ -57,6 +58,7 @@ class FittedDetector(Served):
             such clips.
         normal: what explanations compare with; None of a system of an earlier version.
         history: the clips that it knows; None of a system of an earlier version.
+        kept: what it needs to be adapted; None of one that needs nothing, or of an earlier version.
         operating: operating states of the normal clips; none where they are not given or learned.
     """
 
@@ -70,6 +72,7 @@ class FittedDetector(Served):
     reference: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     normal: Normal | None = dataclasses.field(default=None, repr=False)
     history: History | None = dataclasses.field(default=None, repr=False)
+    kept: Kept | None = dataclasses.field(default=None, repr=False)
     operating: Operating = dataclasses.field(default_factory=Operating, repr=False)
 
     def seed_scores(
@@ -357,6 +360,8 @@ class FittedDetector(Served):
             meta["normal"], trees["normal"] = self.normal.to_file()
         if self.history is not None:
             meta["history"], trees["history"] = self.history.to_file()
+        if self.kept is not None:
+            meta["kept"], trees["kept"] = self.kept.to_file()
         write_fitted(path, meta, trees, thresholds=self.thresholds)
 
     @classmethod
@@ -384,5 +389,6 @@ class FittedDetector(Served):
             reference=trees.get("reference", {}),
             normal=Normal.of_file(meta.get("normal"), trees.get("normal", {})),
             history=History.of_file(meta.get("history"), trees.get("history", {})),
+            kept=Kept.of_file(meta.get("kept"), trees.get("kept", {})),
             operating=Operating.of_file(meta.get("operating")),
         )

@@ -125,11 +125,14 @@ class FoldScorer:
         fitted: the system, or an ensemble or choice.
         group: machine and section.
         refits: of each system without training, by its identity, what `leave_out` gives.
+        states: of each system that was fitted with given states, by its identity, those of its
+            clips by name.
     """
 
     fitted: Fitted
     group: Group
     refits: dict[int, list[FittedDetector] | None]
+    states: dict[int, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -150,13 +153,16 @@ class FoldScorer:
         """
         folds = range(max(fold_of.values()) + 1)
         refits = {}
+        states: dict[int, Mapping[str, str]] = {}
         for leaf in leaves(fitted, group):
+            if leaf.operating.spaces:
+                states[id(leaf)] = _states_of(leaf, group, names_of(leaf))
             if can_leave_out(leaf):
                 own = np.array([fold_of.get(name, -1) for name in names_of(leaf)])
                 refits[id(leaf)] = leave_out(
                     leaf, leaf.resolve(*group), [own == fold for fold in folds]
                 )
-        return cls(fitted, group, refits)
+        return cls(fitted, group, refits, states)
 
     @property
     def complete(self) -> bool:
@@ -169,6 +175,7 @@ class FoldScorer:
         sample_rate: int,
         folds: np.ndarray,
         shared: dict[Hashable, np.ndarray],
+        names: Sequence[str] | None = None,
     ) -> np.ndarray:
         """(clips,) scores, mean over the seeds.
 
@@ -178,8 +185,10 @@ class FoldScorer:
             folds: int (clips,), the fold of each.
             shared: features of these waveforms, by what makes them; those that are missing are
                 added, for other systems.
+            names: (clips,) of the training clips that these are, or are made of, whose states they
+                have; by default they have none.
         """
-        sound = _Sound(waveforms, sample_rate, folds, shared)
+        sound = _Sound(waveforms, sample_rate, folds, shared, names)
         return self._seed_scores(self.fitted, sound).mean(axis=0)
 
     def _seed_scores(self, fitted: Fitted, sound: "_Sound") -> np.ndarray:
@@ -197,15 +206,19 @@ class FoldScorer:
             sound.shared[key] = fitted.features(*sound[:2], one_channel=True)
         features = sound.shared[key]
         embeddings = fitted.embeddings(*sound[:2], one_channel=True)
+        states: list[str] | None = None
+        if sound.names is not None and id(fitted) in self.states:
+            states = [self.states[id(fitted)].get(name, "") for name in sound.names]
         refit = self.refits.get(id(fitted))
         if refit is None:
-            return fitted.seed_feature_scores(features, own, fitted.seeds, embeddings)
+            return fitted.seed_feature_scores(features, own, fitted.seeds, embeddings, states)
         scores_of_fits = np.empty((1, len(folds)))
         for fold in np.unique(folds):
             its = folds == fold
             its_embeddings = None if embeddings is None else embeddings[its]
+            its_states = None if states is None else [states[i] for i in np.flatnonzero(its)]
             scores_of_fits[:, its] = refit[fold].seed_feature_scores(
-                features[its], own, fitted.seeds[:1], its_embeddings
+                features[its], own, fitted.seeds[:1], its_embeddings, its_states
             )
         return scores_of_fits
 
@@ -215,6 +228,15 @@ class _Sound(NamedTuple):
     sample_rate: int
     folds: np.ndarray
     shared: dict[Hashable, np.ndarray]
+    names: Sequence[str] | None = None
+
+
+def _states_of(fitted: FittedDetector, group: Group, names: Sequence[str]) -> dict[str, str]:
+    """States of the training clips of a machine and section, by their names in their order."""
+    assert fitted.history is not None  # as states are later than it
+    known = fitted.history.known[fitted.resolve(group[0], group[1] or None)].clips
+    own = [clip for clip in known if clip.section == group[1] or not group[1]]
+    return dict(zip(names, (clip.state for clip in own), strict=True))
 
 
 def leaves(fitted: Fitted, group: Group) -> list[FittedDetector]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xxhash
 
-from asd_jax.data.clips import HELD_OUT, Clip
+from asd_jax.data.clips import Clip
 from asd_jax.features.batches import table_clips
 from asd_jax.features.table import Features, FeatureSet
 from asd_jax.fitting.layout import Group, Layout
@@ -247,6 +247,25 @@ class BandMeter:
         return np.stack([self._total / self.n_frames, quiet, loud])
 
 
-def fitted_rows(known: KnownClips) -> np.ndarray:
-    """Mask (clips,) of the known clips that models are fitted to."""
-    return np.array([clip.split != HELD_OUT for clip in known.clips], bool)
+def with_more_known(
+    fitted: "FittedDetector",
+    features: Features,
+    new: Mapping[Group, np.ndarray],
+    dropped: Mapping[Group, np.ndarray],
+) -> History:
+    """What a system knows with new clips, and without some.
+
+    Args:
+        fitted: the system, with its history.
+        features: a table with the new clips.
+        new: their rows, by machine and section.
+        dropped: masks of clips, the old ones before the new ones, that it forgets.
+    """
+    assert fitted.history is not None
+    known = dict(fitted.history.known)
+    version = fitted.history.version + 1
+    for group, own in new.items():
+        more = [*known_clips(features, own, version)]
+        both = known[group].with_more(more, levels_of(fitted, features, own))
+        known[group] = both.without(dropped[group]) if group in dropped else both
+    return History(known)

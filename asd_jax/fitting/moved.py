@@ -12,7 +12,7 @@ from asd_jax.evaluation.results import TrainingRow
 from asd_jax.evaluation.row_table import RowTable
 from asd_jax.features.batches import ClipFrames
 from asd_jax.fitting.layout import group_name
-from asd_jax.scoring.moved_scores import MovedScores, fit_moved_scores
+from asd_jax.scoring.moved_scores import fit_moved_scores
 from asd_jax.scoring.operating import NAMES
 
 if TYPE_CHECKING:
@@ -41,15 +41,23 @@ def without_moved(
     return scores
 
 
+def states_of_rows(rows: RowTable[TrainingRow], clips: Iterable[Clip]) -> list[str]:
+    """The state of each row's clip."""
+    state_of = {(clip.machine, clip.section, clip.name): clip.state for clip in clips}
+    keys = zip(rows.values("machine"), rows.values("section"), rows.values("clip"), strict=True)
+    return [state_of[key] for key in keys]
+
+
 def with_moved_scores(
-    fitted: "FittedDetector", rows: RowTable[TrainingRow], clips: Iterable[Clip]
+    fitted: "FittedDetector", rows: RowTable[TrainingRow], states: Sequence[str]
 ) -> tuple["FittedDetector", RowTable[TrainingRow]]:
-    """The system, which knows what states move in its scores, and its training clips' rows.
+    """The system, which knows what states move in its scores, and the rows without that.
 
     Args:
         fitted: the system, of which the rows are.
-        rows: from `score_training`, as the system scores without knowing of states.
-        clips: with their states.
+        rows: of all known clips of some of its machines or sections, as it scores without knowing
+            what states move.
+        states: of each row.
 
     Returns:
         Both as they are for a system that compares by state, or without given states.
@@ -61,13 +69,10 @@ def with_moved_scores(
     }
     if not spaces or NAMES[0] in fitted.calibration:
         return fitted, rows
-    state_of = {(clip.machine, clip.section, clip.name): clip.state for clip in clips}
     scores = rows.numbers("score").copy()
-    keys = zip(rows.values("machine"), rows.values("section"), rows.values("clip"), strict=True)
-    states = np.array([state_of[key] for key in keys], object)
     setting = rows.numbers("sets_threshold") > 0
     by = ("machine", "section") if fitted.detector.scope == "section" else ("machine",)
-    moved: dict[str, tuple[MovedScores, ...]] = {}
+    moved = dict(fitted.operating.moved)
     for group, own in rows.groups(*by).items():
         name = group_name(fitted.models[fitted.models_for((*group, "")[:2])[0]])
         if name not in spaces:
@@ -81,7 +86,7 @@ def with_moved_scores(
             if not np.isfinite(scores[at]).all():  # of a model that could not be fitted
                 break
             each, scores[at] = fit_moved_scores(
-                *(scores[at], states[at].tolist(), groups[here]),
+                *(scores[at], [states[row] for row in at], groups[here]),
                 spaces[name],
                 setting[at],
             )

@@ -112,7 +112,10 @@ def score_files(
         data = detector.config.data
         return known.of_clips(data.state, data.state_log, files[index], spans)
 
-    request = Request(files, whose, read, is_bad, states, report, {} if explain else None, {}, {})
+    explanations: dict[int, list[Explanation]] | None = {} if explain else None
+    request = Request(
+        files, whose, read, is_bad, states, report, explanations, names={}, found={}, told=set()
+    )
     wanted = []
     said: set[str] = set()
     for index, place in enumerate(places):

@@ -1,7 +1,7 @@
 """Names recordings that cannot be of the set-up that a system was fitted to."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -80,11 +80,14 @@ class SetUpCheck:
         by_section = self._fitted.detector.scope == "section"
         return _set_up_of(self._fitted, (machine, section if by_section else ""))
 
-    def lines(self, files: Sequence[str]) -> list[str]:
+    def lines(self, files: Sequence[str]) -> list[tuple[Hashable, str]]:
         """A line on the recordings of each machine that cannot be of its set-up.
 
         Args:
             files: names of all recordings.
+
+        Returns:
+            Machine with the kind of problem, and the line.
         """
         found: dict[tuple[Group, str], list[int]] = {}
         counts: dict[Group, set[int]] = {}
@@ -94,15 +97,23 @@ class SetUpCheck:
             problem = set_up.problem(meter.mean) if set_up and meter.n_frames else ""
             if problem:
                 # Levels differ from one to the next; the first one's stands for all.
-                kind = problem.split(" dB ")[-1]
-                known = next((key for key in found if key[1].endswith(kind)), (group, problem))
-                found.setdefault(known if known[0] == group else (group, problem), []).append(index)
+                alike = (key for key in found if (key[0], _kind(key[1])) == (group, _kind(problem)))
+                found.setdefault(next(alike, (group, problem)), []).append(index)
         return [
-            f"{' '.join(filter(None, group))}: {len({*own})} of {len(counts[group])} recordings "
-            f"cannot be of the set-up of training, first {files[own[0]]}: {problem}; their scores "
-            "say little of the machine, and `asd-jax report --drift` compares them with training"
+            (
+                (group, _kind(problem)),
+                f"{' '.join(filter(None, group))}: {len({*own})} of {len(counts[group])} "
+                f"recordings cannot be of the set-up of training, first {files[own[0]]}: "
+                f"{problem}; their scores say little of the machine, and `asd-jax report --drift` "
+                "compares them with training",
+            )
             for (group, problem), own in found.items()
         ]
+
+
+def _kind(problem: str) -> str:
+    """A problem without its size in dB."""
+    return problem.split(" dB ")[-1]
 
 
 @functools.lru_cache(maxsize=256)

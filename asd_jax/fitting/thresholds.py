@@ -13,7 +13,7 @@ from asd_jax.evaluation.row_table import RowTable
 from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.layout import Layout, group_name
-from asd_jax.fitting.moved import with_moved_scores
+from asd_jax.fitting.moved import states_of_rows, with_moved_scores
 from asd_jax.fitting.scores import score_training
 from asd_jax.runtime.progress import Reporter
 from asd_jax.scoring.conformal import Reference, conformal_threshold
@@ -45,7 +45,7 @@ def with_training_scores(
     # One whose scores were lost knows already.
     plain = dataclasses.replace(fitted, operating=fitted.operating._replace(moved={}))
     rows = score_training(plain, features, layout, reporter)
-    fitted, rows = with_moved_scores(plain, rows, features.clips)
+    fitted, rows = with_moved_scores(plain, rows, states_of_rows(rows, features.clips))
     return with_thresholds(fitted, rows, reporter), rows
 
 

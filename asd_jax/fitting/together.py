@@ -5,7 +5,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ class Request(NamedTuple):
         explanations: of each clip of a file, to be filled; None for none.
         names: of each file's clips, to be filled.
         found: states of each file's clips, "off" or "transient" where levels say so; likewise.
+        told: what lines were about, so that members of an ensemble say it once; likewise.
     """
 
     files: Sequence[os.PathLike | str]
@@ -62,6 +63,13 @@ class Request(NamedTuple):
     explanations: dict[int, list[Explanation]] | None
     names: dict[int, list[str]]
     found: dict[int, list[str]]
+    told: set[Hashable]
+
+    def tell(self, about: Hashable, line: str) -> None:
+        """Reports a line, unless there was one about the same."""
+        if about not in self.told:
+            self.told.add(about)
+            self.report(line)
 
 
 def silent(line: str) -> None:
@@ -87,6 +95,8 @@ def seed_scores_of(
     groups = {index: fitted.resolve(*request.whose[index]) for index in wanted}
     served = {index: fitted.serving(machine) for index, (machine, _) in groups.items()}
     scores: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
+    # Members read the same recordings, and would say the same of them.
+    whole, request = request, request._replace(report=lambda line: whole.tell(line, line))
     for name, member in fitted.members.items():
         own = [index for index in scores if name in served[index]]
         of_member = seed_scores_of(member, request, own) if own else {}
@@ -173,9 +183,9 @@ def _of_detector(
         names = [name for index in own for name in request.names[index]]
         counts = [count for index in own for count in n_frames[index]]
         if line := length_line(fitted, group, names, counts):
-            request.report(line)
-    for line in check.lines([os.fspath(file) for file in request.files]):
-        request.report(line)
+            request.tell(("length", group), line)
+    for about, line in check.lines([os.fspath(file) for file in request.files]):
+        request.tell(about, line)
     return {index: np.stack(own) for index, own in scores.items()}
 
 

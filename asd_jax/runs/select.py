@@ -37,7 +37,6 @@ _MOST_NORMAL = 200  # of a machine; the error of an AUC is that of its pseudo-an
 _PARTNERS = 16  # of a kind and section, which bounds the recordings that are read
 _AT_ONCE = 32  # clips that are scored together
 
-
 _Clip = tuple[Group, int]  # a row of a section
 
 
@@ -297,7 +296,8 @@ def _scores(
         report: called with lines on how recordings are read.
     """
     own, sample_rate = sections[group], rate_of(candidates)
-    folds = np.array([own.fold_of[own.rows[row].clip] for row in made.normal])
+    names = np.array([own.rows[row].clip for row in made.normal])
+    folds = np.array([own.fold_of[name] for name in names])
     scorers = [_scorer(candidate, group, own, note) for candidate in candidates]
     normal = np.empty((len(candidates), len(made.normal)))
     pseudo = np.empty((len(candidates), STRENGTHS, len(made.base)))
@@ -307,10 +307,11 @@ def _scores(
         sounds = _read(dict.fromkeys(wanted), sections, sample_rate, channel, report)
         normals = [sounds[group, int(row)] for row in made.normal]
         partners = [sounds[partner] for partner in made.partner]
-        normal[places] = _in_batches(hearing, normals, sample_rate, folds)
+        normal[places] = _in_batches(hearing, normals, sample_rate, folds, names)
         for strength in range(STRENGTHS):
             clips = _changed(normals, partners, sample_rate, made, strength)
-            pseudo[places, strength] = _in_batches(hearing, clips, sample_rate, folds[made.base])
+            of = folds[made.base], names[made.base]
+            pseudo[places, strength] = _in_batches(hearing, clips, sample_rate, *of)
     for candidate, *of_candidate in zip(candidates, normal, pseudo, strict=True):
         if not all(np.isfinite(scores).all() for scores in of_candidate):
             raise UserError(
@@ -360,9 +361,10 @@ def _scorer(
 
 
 def _in_batches(
-    scorers: Sequence[FoldScorer], clips: Sequence[np.ndarray], sample_rate: int, folds: np.ndarray
+    scorers: Sequence[FoldScorer], clips: Sequence[np.ndarray], sample_rate: int, *of: np.ndarray
 ) -> np.ndarray:
-    """(candidates, clips) scores; clips of one length and fold are scored together."""
+    """(candidates, clips) scores, by folds and names (clips,); those of one length together."""
+    folds, names = of
     scores = np.empty((len(scorers), len(clips)))
     alike: dict[tuple[int, int], list[int]] = {}
     for i, clip in enumerate(clips):
@@ -373,7 +375,8 @@ def _in_batches(
             waveforms = np.stack([clips[i] for i in some])
             shared: dict[Hashable, np.ndarray] = {}
             for number, scorer in enumerate(scorers):
-                scores[number, some] = scorer(waveforms, sample_rate, folds[some], shared)
+                own = folds[some], shared, names[some].tolist()
+                scores[number, some] = scorer(waveforms, sample_rate, *own)
     return scores
 
 

@@ -16,6 +16,7 @@ from asd_jax.features.table import Features
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitting import fit_clips
 from asd_jax.fitting.history import with_history
+from asd_jax.fitting.kept import with_kept
 from asd_jax.fitting.layout import Layout, plan_lines
 from asd_jax.fitting.normal import with_normal
 from asd_jax.fitting.operating import Operating
@@ -91,6 +92,7 @@ def fit_run(
         fitted, rows = with_training_scores(fitted, training, layout, reporter)
         if writes:
             fitted = with_history(with_normal(fitted, training, layout), training, layout)
+            fitted = with_kept(fitted, training, layout)
             fitted.save(run_dir.model)
             write_training_csv(run_dir.training_csv, rows)
     return fitted

@@ -162,3 +162,10 @@ def test_a_damaged_or_missing_file_is_one_line(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(UserError, match="damaged"):
         FittedDetector.load(tmp_path / "bad.npz")
+
+
+def test_a_module_without_a_system_says_what_to_do(monkeypatch):
+    systems = type(registry())()
+    monkeypatch.setattr(systems, "own", [*systems.own, "cells"])
+    with pytest.raises(AssertionError, match="detectors.cells has no system: name it in _SHARED"):
+        systems["cells"]

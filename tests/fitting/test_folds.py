@@ -133,3 +133,28 @@ def test_folds_have_whole_groups():
     assert folds_of(rows, 1).tolist() == [0] * 20
     alone = [row._replace(group="") for row in rows]
     assert folds_of(alone, 5).tolist() == [i % 5 for i in range(20)]
+
+
+def test_clips_are_compared_in_their_states():
+    """As by fits that never knew the clip, whose state is given; a run's own states are by name."""
+    states = [f"speed={1 + i % 2}" for i in range(18)]
+    loud = np.where(np.arange(18) % 2, 1.0, 4.0)[:, None]
+    sounds = (SOUNDS * loud).astype(np.float32)
+
+    def fit_in_states(kept):
+        chosen = [state for state, own in zip(states, kept, strict=True) if own]
+        return asd_jax.fit("mel_mahalanobis", waveforms=sounds[kept], sample_rate=RATE,
+                           machine="fan", states=chosen)  # fmt: skip
+
+    whole = fit_in_states(np.ones(18, bool))
+    place = dict(zip(NAMES, FOLDS.tolist(), strict=True))
+    scorer = FoldScorer.of(whole, GROUP, place, lambda leaf: NAMES)
+    own = [0, 3, 6]  # of fold 0, of both states
+    names = [NAMES[i] for i in own]
+    found = scorer(sounds[own], RATE, np.zeros(3, int), {}, names)
+    part = fit_in_states(FOLDS != 0)
+    wanted = part.score(sounds[own], RATE, state=[states[i] for i in own])
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    # In the other state they are far from normal.
+    others = scorer(sounds[own], RATE, np.zeros(3, int), {}, [NAMES[i + 1] for i in own])
+    assert (others > 2 * found).all()

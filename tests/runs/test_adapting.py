@@ -218,3 +218,34 @@ def test_ensembles_are_adapted_member_by_member(capsys, run_once, more, cache, t
         asd_jax.load(tmp_path / "both")
     run_cli(capsys, "adapt", members[1], "--rollback")
     asd_jax.load(tmp_path / "both")
+
+
+@pytest.mark.slow
+def test_a_network_that_compares_goes_back_to_the_same_bytes(
+    capsys, more, single, cache, tmp_path, no_pictures
+):
+    run = tmp_path / "network"
+    settings = {
+        **{"front_end.n_mels": 16, "detector.hidden": "8,", "train.epochs": 1, "backend": "knn"},
+        **{"train.threshold_split": 0.2, "seeds": "0,"},
+    }
+    run_to_its_end(
+        [
+            *("run", "--config=dense_ae", f"--data_dir={single}", f"--cache_dir={cache}"),
+            *(f"--config.{name}={value}" for name, value in settings.items()),
+            f"--out_dir={run}",
+        ]
+    )
+    before, first = bytes_of(run), asd_jax.load(run)
+    adapt = ["adapt", f"--run_dir={run}", f"--normal={more}", f"--cache_dir={cache}"]
+    status, _, _ = run_cli(capsys, *adapt)
+    adapted = asd_jax.load(run)
+    rows = rows_of(run / "training_scores.csv")
+    held_out = sum(row["unseen"] == "1" for row in rows) - 6
+    assert status == 0 and len(rows) == 10 + 6
+    banks = [each.calibration["embeddings"].shape[2] for each in (first, adapted)]
+    assert banks == [10 - held_out, 16 - held_out]
+    sound = np.random.default_rng(0).normal(0, 0.1, (1, 32_000))
+    assert adapted.score(sound, 16_000) <= first.score(sound, 16_000)  # a bank that has grown
+    status, _, _ = run_cli(capsys, "adapt", run, "--rollback")
+    assert status == 0 and bytes_of(run) == before

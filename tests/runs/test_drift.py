@@ -11,6 +11,8 @@ from command_line import run_cli
 from shared_runs import run_to_its_end, without_pictures
 
 import asd_jax
+from asd_jax.fitting.ensemble import FittedEnsemble
+from asd_jax.fitting.recordings import score_files
 from asd_jax.runs.drift import find_drift
 
 RATE = 16_000
@@ -81,6 +83,20 @@ def test_a_rate_that_was_halved_is_named_by_report_and_score(capsys, place, cach
     assert "0.wav: nothing above 4 kHz" in line
     status, _, err = run_cli(capsys, *score, place / "same")
     assert status == 0 and "set-up" not in err
+
+
+def test_members_of_an_ensemble_say_it_once(place):
+    run = asd_jax.load(place / "run")
+    scale = {"mean": [[0.0]] * 2, "deviation": [[1.0]] * 2, "threshold": 1.0, "thresholds": [1.0]}
+    both = FittedEnsemble(
+        {"one": run, "other": run}, (0,), "mean", [{"machine": "pump", "section": "00", **scale}]
+    )
+    lines = []
+    files = sorted((place / "half").iterdir())
+    scores = score_files(both, files, report=lines.append)
+    assert len(scores) == 12 and len(set(lines)) == len(lines)
+    (line,) = [line for line in lines if "cannot be of the set-up" in line]
+    assert line.startswith("pump 00: 12 of 12 recordings cannot be of the set-up")
 
 
 def test_what_cannot_be_compared_is_one_line(capsys, place, cache):

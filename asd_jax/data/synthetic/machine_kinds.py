@@ -14,6 +14,7 @@ import numpy as np
 _TABLE = 8192  # samples of one shaft revolution in the wavetable
 _SOURCE_SPEEDS = (95, 100, 105)  # percent of nominal
 _TARGET_SPEEDS = (84, 118)
+_STATE_SPEEDS = (60, 140)  # the slowest and the fastest of several operating states
 _PLACES, _NEIGHBOURS = 6, 2  # places in a factory, and machines audible at each
 
 
@@ -250,25 +251,40 @@ def _order_table(
     return (table / table[:-1].std()).astype(np.float32)
 
 
-def draw_condition(rng: np.random.Generator, machine: str, section: str, domain: str) -> Condition:
+def state_speeds(states: int) -> tuple[int, ...]:
+    """Speeds of a machine's operating states, in percent of the nominal one.
+
+    Examples:
+        >>> state_speeds(1), state_speeds(2), state_speeds(3)
+        ((95, 100, 105), (60, 140), (60, 100, 140))
+    """
+    if states == 1:
+        return _SOURCE_SPEEDS
+    return tuple(np.linspace(*_STATE_SPEEDS, states).round().astype(int).tolist())
+
+
+def draw_condition(
+    rng: np.random.Generator, machine: str, section: str, domain: str, states: int = 1
+) -> Condition:
     """Draws the condition of one clip.
 
     The name of the machine and section decides whether its target domain differs by speed, load
-    or microphone.
+    or microphone. With several states no speed is of one domain alone, and load stands for speed.
 
     Args:
         rng: the clip's stream.
         machine: machine type.
         section: id or section.
         domain: "source", "target", or "" for years without domains.
+        states: as of `state_speeds`.
 
     Returns:
         The condition.
     """
-    speed = int(rng.choice(_SOURCE_SPEEDS))
+    speed = int(rng.choice(state_speeds(states)))
     if domain != "target":
         return Condition(speed)
     shift = (zlib.crc32(machine.encode()) + int(section)) % 3
-    if shift == 0:
+    if shift == 0 and states == 1:
         return Condition(int(rng.choice(_TARGET_SPEEDS)))
-    return Condition(speed, load=2) if shift == 1 else Condition(speed, microphone=2)
+    return Condition(speed, microphone=2) if shift == 2 else Condition(speed, load=2)

@@ -33,6 +33,7 @@ from asd_jax.data.synthetic.takes import (
     MIMII,
     Settings,
     Take,
+    check_states,
     handful,
     machines_of,
     plan,
@@ -90,6 +91,7 @@ def synthesize(
     far_db: float = FAR_DB,
     faults: str = "added",
     supplemental: int | None = None,
+    states: int = 1,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -128,6 +130,8 @@ def synthesize(
             operation that change the machine's own sound, see `machine_wear`.
         supplemental: supplemental clips of each machine, in 2025's layout; None for a tenth of the
             training clips.
+        states: operating states, each a speed of its own, as `spd` in the names of 2022 and later;
+            by default the three speeds are within a tenth of each other.
         workers: threads; None for one for each core.
         progress: called with (clips done, clips in total).
 
@@ -162,6 +166,7 @@ def synthesize(
             hall=hall,
             far_db=far_db,
             faults=faults,
+            states=states,
         )
     )
     root = Path(out_dir)
@@ -231,7 +236,13 @@ def _checked(settings: Settings) -> Settings:
             f"hall=loudspeaker is what several microphones hear, and year {year} has one: give "
             "year=2026"
         )
-    for name, least in (("clips", 1), ("seed", 0), ("sample_rate", 8000), ("sections", 1)):
+    for name, least in (
+        ("clips", 1),
+        ("seed", 0),
+        ("sample_rate", 8000),
+        ("sections", 1),
+        ("states", 1),
+    ):
         if name != "sections" or settings.sections is not None:
             _check_whole(name, getattr(settings, name), least)
     duration = settings.duration
@@ -246,6 +257,7 @@ def _checked(settings: Settings) -> Settings:
     chosen = tuple(dict.fromkeys(machines))
     if not chosen:
         raise UserError(f"machines is empty: give some of {_listed(known)}")
+    check_states(settings, chosen)
     longest = 0
     for machine in chosen:
         if machine not in known:
@@ -269,6 +281,7 @@ def _checked(settings: Settings) -> Settings:
         machines=chosen,
         sections=longest if sections is None else int(sections),
         clips=int(settings.clips),
+        states=int(settings.states),
         seed=int(settings.seed),
         duration=float(duration),
         far_db=float(settings.far_db),
@@ -293,6 +306,7 @@ def _claim(root: Path, settings: Settings) -> None:
         try:
             # Older files lack these settings; their sets have the first choices.
             earlier = {"hall": HALLS[0], "faults": FAULTS[0], "far_db": FAR_DB}
+            earlier["states"] = 1
             earlier["supplemental"] = supplemental_clips(settings.year, settings.clips)
             existing = {**earlier, **json.loads(path.read_text(encoding="utf-8"))}
             different = [name for name in wanted if existing.get(name) != wanted[name]]

@@ -1,14 +1,17 @@
 """The clips of a synthetic data set, and their names in each year's layout."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from asd_jax.data.synthetic import machine_kinds, machine_wear
 from asd_jax.data.years import official_archives
+from asd_jax.errors import UserError
 
 MIMII = 0  # the year that stands for raw MIMII
 BOTH = "both"  # the subset that stands for both
 FAR_DB = -6.0  # of the machine at the far one of two microphones, re the near one
+_MOST_STATES = 6  # whose speeds are a tenth or more apart
 _FEWEST_TARGETS = 3  # target clips of a challenge's training set
 _FEWEST_TESTS, _MOST_TESTS = 8, 100  # normal test clips of a section, and as many anomalous
 
@@ -141,6 +144,7 @@ class Settings:
     far_db: float = FAR_DB
     faults: str = "added"
     supplemental: int = 0
+    states: int = 1
     generator: int = 1
 
     @property
@@ -232,7 +236,7 @@ def _plan_section(settings: Settings, machine: str, section: str) -> list[Take]:
         for index in range(count):
             key = f"{split}/{domain}/{label}/{index}"
             rng = machine_kinds.stream(settings.seed, machine, section, key, "condition")
-            condition = machine_kinds.draw_condition(rng, machine, section, domain)
+            condition = machine_kinds.draw_condition(rng, machine, section, domain, settings.states)
             # MIMII has all normal clips in one folder: test clips are numbered after the others.
             number = index
             if settings.year == MIMII and split == "test" and label == "normal":
@@ -254,7 +258,7 @@ def _plan_supplemental(settings: Settings, machine: str, section: str) -> list[T
     for index in range(settings.supplemental):
         key = f"supplemental/{alone}/{index}"
         rng = machine_kinds.stream(settings.seed, machine, section, key, "condition")
-        condition = machine_kinds.draw_condition(rng, machine, section, "source")
+        condition = machine_kinds.draw_condition(rng, machine, section, "source", settings.states)
         folder = f"{settings.subset}_data/{machine}/supplemental"
         path = f"{folder}/section_{section}_{alone}_{index:04d}.wav"
         take = Take(path, machine, section, "supplemental", "", key, condition, None, alone)
@@ -306,6 +310,23 @@ def _name(settings: Settings, take: Take, label: str, number: int, hidden: bool)
     attributes = "_".join(f"{name}_{value}" for name, value in attributes_of(settings, take))
     suffix = attributes or "noAttribute"
     return f"{root}/{split}/section_{section}_{domain}_{split}_{label}_{number:04d}_{suffix}.wav"
+
+
+def check_states(settings: Settings, machines: Sequence[str]) -> None:
+    """Raises UserError for more operating states than the names of a year's clips can say."""
+    year, states = settings.year, settings.states
+    if states > _MOST_STATES:
+        raise UserError(f"states={states}: give {_MOST_STATES} at most")
+    if states > 1 and year < 2022:
+        raise UserError(
+            f"states={states}: names of year {year} say no speeds; give year=2022 or later"
+        )
+    lacking = _WITHOUT_ATTRIBUTES.intersection(machines) if year >= 2024 else ()
+    if states > 1 and lacking:
+        raise UserError(
+            f"states={states}: names of {', '.join(sorted(lacking))} say no speeds in year {year}; "
+            "choose other machines, or year=2022 or 2023"
+        )
 
 
 def attributes_of(settings: Settings, take: Take) -> tuple[tuple[str, str], ...]:

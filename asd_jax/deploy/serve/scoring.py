@@ -99,6 +99,6 @@ def _together(fitted: Fitted, posted: Sequence[Posted]) -> list[Result]:
         wanted = [i for i, each in enumerate(posted) if each.asked.explain == explain]
         if wanted:
             explained: dict | None = {} if explain else None
-            request = Request(names, whose, read, is_bad, states, silent, explained, {}, {})
+            request = Request(names, whose, read, is_bad, states, silent, explained, {}, {}, set())
             found.update(score_request(fitted, request, wanted, rates))
     return [found[index] for index in range(len(posted))]

@@ -13,6 +13,7 @@ from asd_jax.data.layouts import find_clips, scan
 from asd_jax.data.synthetic import machine_kinds, machine_sounds, machine_wear
 from asd_jax.data.synthetic.takes import KINDS, Settings, handful, machines_of, plan
 from asd_jax.errors import UserError
+from asd_jax.scoring.state_space import StateSpace
 
 RATE = 16_000
 
@@ -35,6 +36,21 @@ def read(path):
         frames = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         assert file.getsampwidth() == 2
         return frames.reshape(-1, file.getnchannels()), file.getframerate()
+
+
+def test_states_are_speeds_in_the_names(tmp_path):
+    """Each state is one by `data.state`, of training and test clips, of both domains."""
+    for year, machine in ((2022, "valve"), (2023, "fan")):
+        root = tmp_path / str(year)
+        synthetic.synthesize(
+            root, year=year, machines=[machine], sections=1, clips=12, duration=2.0, states=3
+        )
+        speeds = Counter()
+        for clip in find_clips(root):
+            speeds[dict(clip.attributes)["spd"], clip.split] += 1
+        assert {speed for speed, _ in speeds} == {"60", "100", "140"} and min(speeds.values()) >= 2
+    space, places = StateSpace.of([f"spd={speed}" for speed in (60, 100, 140) * 3], list(range(9)))
+    assert len(set(places)) == 3 and space.place("spd=80") is None
 
 
 def small(root, **settings):
@@ -288,6 +304,10 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         ({"hall": "mine"}, "hall=mine: give one of own, factory, loudspeaker"),
         ({"hall": "loudspeaker"}, "year 2020 has one: give year=2026"),
         ({"far_db": -20.0}, "far_db=-20.0 has no effect: only year=2026 has two channels"),
+        ({"states": 2}, "states=2: names of year 2020 say no speeds; give year=2022 or later"),
+        ({"states": 7, "year": 2022}, "states=7: give 6 at most"),
+        ({"states": 0}, "states=0: give a whole number, at least 1"),
+        ({"states": 2, "year": 2024, "machines": ["slider"]}, "names of slider say no speeds in"),
         ({"supplemental": 5}, "supplemental=5 has no effect: only year=2025 has such clips"),
         ({"supplemental": -1, "year": 2025, "machines": ["fan"]}, "supplemental=-1: give a whole"),
         ({"year": 2026, "far_db": 3.0, "machines": ["fan"]}, "far_db=3.0: give dB, at most 0"),
