@@ -218,6 +218,7 @@ class Watch:
                 self._alarming.stream(window.stream).group,
                 window.usual,
                 window.state,
+                window.place,
             )
             for window in batch
             if window.samples is not None and not window.problem

@@ -16,7 +16,7 @@ import numpy as np
 
 from asd_jax.data.audio_files import blocks_of, read_recording
 from asd_jax.data.folders import has_sound_suffix
-from asd_jax.deploy.watch.windows import Cutter, Window, window_begins
+from asd_jax.deploy.watch.windows import Cutter, Place, Window, window_begins
 from asd_jax.errors import UserError
 
 _SCAN_SECONDS = 1.0  # from one look into a folder to the next
@@ -227,6 +227,7 @@ class FolderSource:
                     usual=len(samples) == window,
                     position=self._position(),
                     done=number if last else None,
+                    place=Place(self.name, number, begin),
                 )
 
     def _left_out(self, path: str, number: int, each: _Seen, problem: str) -> Window:

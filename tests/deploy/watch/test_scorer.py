@@ -1,22 +1,14 @@
 """Scores of windows beside those of `score` on the same windows, saved as files."""
 
-import types
-
 import jax
 import numpy as np
 import pytest
 import soundfile
 
 import asd_jax
-from asd_jax.audio import FrontEnd
-from asd_jax.audio.views import ViewSpec
-from asd_jax.audio.waveform_blocks import WaveformBlocks
 from asd_jax.config import load_config
-from asd_jax.deploy.watch.program import _frames
 from asd_jax.deploy.watch.scorer import Heard, WindowScorer
 from asd_jax.deploy.watch.set_ups import SetUps
-from asd_jax.features.batches import _filled
-from asd_jax.features.frames import frames_in_memory
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.recordings import score_files
 
@@ -125,32 +117,6 @@ def test_as_the_command_score(name, tmp_path, request):
 @pytest.mark.parametrize("name", SLOW)
 def test_as_the_command_score_of_further_systems(name, tmp_path):
     check(fitted_to(name, SLOW[name]), windows(count=1), tmp_path)
-
-
-@pytest.mark.parametrize(
-    "front_end",
-    [
-        WaveformBlocks(RATE),
-        FrontEnd(n_mels=16),
-        FrontEnd(n_mels=16, pad_mode="reflect"),
-        FrontEnd(n_mels=16, center=False),
-    ],
-    ids=["waveforms", "zeros", "reflect", "whole"],
-)
-@pytest.mark.parametrize(
-    "views",
-    [ViewSpec(5), ViewSpec(9, 7, crop=True), ViewSpec(40, 3, 3, crop=True), ViewSpec(40, 3, 3)],
-    ids=["frames", "crop", "short crop", "short"],
-)
-def test_frames_are_those_of_recordings(front_end, views):
-    """To the last bit, for each way in which a waveform is padded and a view filled."""
-    sounds = np.random.default_rng(0).normal(0, 0.1, (3, RATE)).astype(np.float32)
-    detector = types.SimpleNamespace(front_end=front_end)
-    found = jax.jit(lambda waveforms: _frames(detector, waveforms, views))(sounds)
-    wanted = frames_in_memory(sounds, RATE, front_end, views)
-    if views.crop:
-        wanted = [np.concatenate([*_filled([frames], views)]) for frames in wanted]
-    np.testing.assert_array_equal(found, wanted)
 
 
 def test_other_rates_channels_and_lengths(spectral, tmp_path):
