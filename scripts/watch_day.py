@@ -3,7 +3,7 @@
     .venv/bin/python scripts/watch_day.py --out_dir=DAY --hours=24 --streams=200 --hop=120
 
 Synthetic machines are fitted once; each stream plays a machine's normal sound, a minute of it over
-and over from a place of its own, and now and then for some windows the sound of another machine.
+and over from a place of its own, and now and then for some minutes the sound of another machine.
 The sound is in memory; all behind it is what the command runs: queue, batches, one program, alarm
 rule, transactions, lines in a file, a command for alarms. The watch is a process of its own, which
 --kills ends by SIGKILL at random moments; then it is started again.
@@ -48,6 +48,7 @@ from asd_jax.deploy.watch.watching import WatchSettings, watching
 from asd_jax.deploy.watch.windows import Place, Window
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.recordings import score_files
+from asd_jax.runtime.cores import claim
 from asd_jax.runtime.interruption import stop_signals
 from asd_jax.runtime.text_tables import aligned
 from asd_jax.scoring.alarms import AlarmRule, alarms_of
@@ -68,8 +69,8 @@ _CHILD = flags.DEFINE_bool("child", False, "be the watch; the script starts itse
 _RATE = 16_000  # Hz
 _MINUTE = 60 * _RATE
 _RULE = AlarmRule(need=3, among=5, clear_after=5, stays=5)
-_FAULTY = 0.03  # probability of a fault
-_FAULT_WINDOWS = 12  # that it lasts
+_FAULTY = 0.03  # probability of a fault in a period
+_PERIOD = 600 * _RATE  # samples
 _CHECKED = 40  # windows whose scores are compared
 
 
@@ -128,12 +129,12 @@ class DaySource:
 
 def samples_of(sounds: np.ndarray, number: int, begin: int) -> np.ndarray:
     """(samples, 1) of a window of a stream, from a sample of the stream on."""
-    end, period = begin + round(_WINDOW.value * _RATE), _FAULT_WINDOWS * round(_HOP.value * _RATE)
+    end = begin + round(_WINDOW.value * _RATE)
     pieces = []
     while begin < end:
-        machine = (number + is_faulty(number, begin // period)) % len(sounds)
+        machine = (number + is_faulty(number, begin // _PERIOD)) % len(sounds)
         place = (begin + 7919 * number) % _MINUTE
-        count = min(end - begin, period - begin % period, _MINUTE - place)
+        count = min(end - begin, _PERIOD - begin % _PERIOD, _MINUTE - place)
         pieces.append(sounds[machine, place : place + count])
         begin += count
     return np.concatenate(pieces)[:, None]
@@ -171,8 +172,9 @@ def streams() -> list[Stream]:
 def child() -> None:
     """Watches; prints a line of JSON for each hour of the day, and one at the end."""
     folder = Path(_OUT.value)
+    claim()  # as a command
     fitted = FittedDetector.load(folder / "model.npz")
-    sounds = np.load(folder / "sounds.npy", mmap_mode="r")[:].astype(np.float32)
+    sounds = np.load(folder / "sounds.npy")
     places = streams()
     numbers = {place.name: number for number, place in enumerate(places)}
     settings = WatchSettings(

@@ -11,8 +11,9 @@ tape goes through the front end in lengths that are always the same, so that one
 serves windows of any length and number.
 """
 
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from asd_jax.features.request import ClipFrontEnd
 
 # The tape's parts on a CPU, of the frames that a front end computes at once: a watch of sound as it
 # comes has few windows at a time. A GPU or TPU is given more, as it has more memory.
-_SHARE_OF_CPU, _OF_ACCELERATOR = 8, 8
+_SHARE_OF_CPU, _OF_ACCELERATOR = 4, 8
 
 
 class _Known(NamedTuple):
@@ -93,33 +94,29 @@ class WindowFrames:
         """
         with self._lock:
             known = dict(self._known)
-        made = []
+        made, hop = [], self._front_end.hop_length
         tape = _Tape(self._front_end)
         taken: list[tuple[np.ndarray, np.ndarray]] = []  # where shared frames go, and are
         for waveform, place in zip(waveforms, places, strict=True):
             n_frames = self._front_end.frames(len(waveform))
             frames = np.empty((n_frames, self._front_end.width), self._front_end.dtype)
             made.append(frames)
-            whole = self._whole(len(waveform), n_frames)
-            before = None if place is None else known.get(place.stream)
-            if place is None or whole.first >= whole.end:
-                taken.append((frames[:0], frames[:0]))
-                self._lay(tape, waveform, frames, 0, n_frames)
-                continue
-            hop = self._front_end.hop_length
-            begin = place.first + whole.first * hop - whole.before
-            shared = slice(0, 0)
-            if before is not None:
-                shared = before.shared(place, begin, whole.end - whole.first, hop)
-            count = shared.stop - shared.start
-            if before is not None and count:
-                taken.append((frames[whole.first : whole.first + count], before.frames[shared]))
-                self._lay(tape, waveform, frames, 0, whole.first)
-                self._lay(tape, waveform, frames, whole.first + count, n_frames)
+            padded, whole = self._padded(waveform), self._whole(len(waveform), n_frames)
+            count = 0  # of frames that are known, from the first whole one on
+            if place is not None and whole.first < whole.end:
+                before = known.get(place.stream)
+                begin = place.first + whole.first * hop - whole.before
+                if before is not None:
+                    shared = before.shared(place, begin, whole.end - whole.first, hop)
+                    count = shared.stop - shared.start
+                    goal = frames[whole.first : whole.first + count]
+                    taken.append((goal, before.frames[shared]))
+                known[place.stream] = self._to_know(before, place, begin, frames, whole)
+            if count:
+                tape.lay(padded, 0, frames[: whole.first])
+                tape.lay(padded, whole.first + count, frames[whole.first + count :])
             else:
-                taken.append((frames[:0], frames[:0]))
-                self._lay(tape, waveform, frames, 0, n_frames)
-            known[place.stream] = self._to_know(before, place, begin, frames, whole)
+                tape.lay(padded, 0, frames)
         tape.compute()
         for into, of in taken:  # in the order of time: a window may share what the last one shared
             into[:] = of
@@ -133,29 +130,18 @@ class WindowFrames:
         end = (n_samples + before - front_end.n_fft) // front_end.hop_length + 1
         return _Whole(before, first, min(end, n_frames))
 
-    def _lay(
-        self, tape: "_Tape", waveform: np.ndarray, frames: np.ndarray, first: int, end: int
-    ) -> None:
-        """Lays on the tape what some frames of a window need."""
-        if first >= end:
-            return
-        hop = self._front_end.hop_length
+    def _padded(self, waveform: np.ndarray) -> list[np.ndarray]:
+        """A window with its padding, in parts that lie one behind the other."""
         before, behind = self._front_end.padding(len(waveform))
-        # From a sample of the padded window on, up to another one.
-        start, stop = first * hop, (end - 1) * hop + self._front_end.n_fft
         mode: Any = getattr(self._front_end, "pad_mode", "constant")
-        if start < before and stop > before + len(waveform):
-            samples = np.pad(waveform, (before, behind), mode=mode)[start:stop]
-        elif start < before:  # padding is made of the samples next to it
-            head = waveform[: max(before + 1, stop - before)]
-            samples = np.pad(head, (before, 0), mode=mode)[start:stop]
-        elif stop > before + len(waveform):
-            cut = max(0, min(start - before, len(waveform) - behind - 1))
-            tail = np.pad(waveform[cut:], (0, behind), mode=mode)
-            samples = tail[start - before - cut : stop - before - cut]
-        else:
-            samples = waveform[start - before : stop - before]
-        tape.lay(samples, frames[first:end])
+        if len(waveform) <= max(before, behind):  # reflected more than once
+            return [np.pad(waveform, (before, behind), mode=mode)]
+        head, tail = waveform[: before + 1], waveform[len(waveform) - behind - 1 :]
+        return [
+            np.pad(head, (before, 0), mode=mode)[:before],
+            waveform,
+            np.pad(tail, (0, behind), mode=mode)[behind + 1 :],
+        ]
 
     def _to_know(
         self, before: _Known | None, place: Place, begin: int, frames: np.ndarray, whole: _Whole
@@ -201,12 +187,13 @@ class _Tape:
         self._goals: list[list[tuple[int, np.ndarray]]] = []  # of each part, by its first frame
         self._next = self._slots  # frame of the last part with which the next piece begins
 
-    def lay(self, samples: np.ndarray, frames: np.ndarray) -> None:
-        """Lays a piece.
+    def lay(self, padded: Sequence[np.ndarray], first: int, frames: np.ndarray) -> None:
+        """Lays what some frames of a window are made of.
 
         Args:
-            samples: from the first frame's begin to the last one's end.
-            frames: (frames, width) array in which the frames are wanted.
+            padded: samples of the window with its padding, in parts.
+            first: of the window's frames, the first that is wanted.
+            frames: (frames, width) array in which they are wanted.
         """
         n_fft, hop = self._front_end.n_fft, self._front_end.hop_length
         done = 0
@@ -216,16 +203,34 @@ class _Tape:
                 self._goals.append([])
                 self._next = 0
             count = min(len(frames) - done, self._slots - self._next)
-            own = samples[done * hop : (done + count - 1) * hop + n_fft]
-            self._parts[-1][self._next * hop : self._next * hop + len(own)] = own
+            n_samples = (count - 1) * hop + n_fft
+            own = self._parts[-1][self._next * hop :][:n_samples]
+            _copy(padded, (first + done) * hop, own)
             self._goals[-1].append((self._next, frames[done : done + count]))
-            self._next += -(-len(own) // hop)
+            self._next += -(-n_samples // hop)
             done += count
 
     def compute(self) -> None:
         """Computes all frames."""
-        found = [self._front_end.of_padded(part[None]) for part in self._parts]
+        program = _program(self._front_end)  # type: ignore[arg-type]  # a frozen dataclass
+        found = [program(part[None]) for part in self._parts]
         for of_part, goals in zip(found, self._goals, strict=True):
             values = np.asarray(of_part)[0]
             for first, frames in goals:
                 frames[:] = values[first : first + len(frames)]
+
+
+@functools.lru_cache(maxsize=8)
+def _program(front_end: ClipFrontEnd) -> Callable[[np.ndarray], jax.Array]:
+    """Compiles (1, samples) → (1, frames, width)."""
+    return jax.jit(front_end.of_padded)
+
+
+def _copy(parts: Sequence[np.ndarray], start: int, into: np.ndarray) -> None:
+    """Copies samples from one on, of parts that lie one behind the other."""
+    at = -start  # where a part begins in what is copied to
+    for part in parts:
+        first, end = max(at, 0), min(at + len(part), len(into))
+        if first < end:
+            into[first:end] = part[first - at : end - at]
+        at += len(part)

@@ -8,7 +8,7 @@ import pytest
 from asd_jax.audio import FrontEnd
 from asd_jax.audio.views import ViewSpec
 from asd_jax.audio.waveform_blocks import WaveformBlocks
-from asd_jax.deploy.watch.frames import WindowFrames
+from asd_jax.deploy.watch import frames
 from asd_jax.deploy.watch.program import filled_to
 from asd_jax.deploy.watch.windows import Place, window_begins
 from asd_jax.features.batches import _filled
@@ -47,71 +47,67 @@ def test_frames_are_those_of_recordings(front_end, hops):
     begins = window_begins(len(SIGNAL), RATE, round(hops * front_end.hop_length))[:7]
     wanted = alone(begins, front_end)
     for at_once in (1, 3, 7):
-        frames, found = WindowFrames(front_end), []
+        own, found = frames.WindowFrames(front_end), []
         for first in range(0, len(begins), at_once):
             some = begins[first : first + at_once]
-            found += frames.of(cut(some), places(some))
-        for own, other in zip(found, wanted, strict=True):
-            np.testing.assert_array_equal(own, other)
-            assert own.dtype == other.dtype
+            found += own.of(cut(some), places(some))
+        for each, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(each, other)
+            assert each.dtype == other.dtype
 
 
-class Counting:
-    """A front end that counts what it computes, with the frames between pieces."""
-
-    count = 0
-
-    def __getattr__(self, name):
-        return getattr(LOG_MEL, name)
-
-    def of_padded(self, waveforms):
-        frames = LOG_MEL.of_padded(waveforms)
-        self.count += frames.shape[1]
-        return frames
-
-
-def test_shared_frames_are_computed_once():
+def test_shared_frames_are_computed_once(monkeypatch):
     """Of twenty windows of 32 frames: all of the first, and what each other one adds."""
+    counts = []
+
+    def counting(front_end):
+        def program(waveforms):
+            counts.append(front_end.frames(waveforms.shape[1] - front_end.n_fft))
+            return front_end.of_padded(waveforms)
+
+        return program
+
+    monkeypatch.setattr(frames, "_program", counting)
     begins = [4 * 512 * i for i in range(20)]
-    shared, apart = Counting(), Counting()
-    WindowFrames(shared).of(cut(begins), places(begins))
-    WindowFrames(apart).of(cut(begins), [None] * len(begins))
-    in_part = LOG_MEL.frames_at_once // 8
-    # Of each other window one frame at its begin, four new ones and one at its end; and one in
-    # which two pieces meet.
-    assert shared.count == -(-(32 + 1 + 19 * (1 + 1 + 5 + 1)) // in_part) * in_part
-    assert apart.count == -(-20 * 33 // in_part) * in_part
+    frames.WindowFrames(LOG_MEL).of(cut(begins), places(begins))
+    in_part = LOG_MEL.frames_at_once // 4
+    # Of each other window one frame at its begin, four new ones and one at its end; and two in
+    # which pieces meet.
+    assert sum(counts) == -(-(33 + 19 * (1 + 1 + 5 + 1)) // in_part) * in_part
+    counts.clear()
+    frames.WindowFrames(LOG_MEL).of(cut(begins), [None] * len(begins))
+    assert sum(counts) == -(-20 * 33 // in_part) * in_part
 
 
 @pytest.mark.parametrize("length", [1, 300, 600, 1024, 1535])
 def test_windows_of_few_frames(length):
     for front_end in (LOG_MEL, FRONT_ENDS["reflect"]):
         begins = [0, 512, 1024]
-        found = WindowFrames(front_end).of(cut(begins, length), places(begins))
+        found = frames.WindowFrames(front_end).of(cut(begins, length), places(begins))
         for own, wanted in zip(found, alone(begins, front_end, length), strict=True):
             np.testing.assert_array_equal(own, wanted)
 
 
 def test_only_windows_of_one_signal_share():
     """Another recording, another stream, a window that was skipped or is from before."""
-    frames = WindowFrames(LOG_MEL)
+    shared = frames.WindowFrames(LOG_MEL)
     rng = np.random.default_rng(1)
     others = rng.normal(0, 0.1, (4, RATE)).astype(np.float32)
     begins = [0, 512, 4096, 1024, 30000]
     waveforms, wheres = cut(begins), places(begins)
     waveforms += [*others]
     wheres += [Place("fan", 1, 512), Place("pump", 0, 512), Place("pump", 2, 1024), None]
-    for own, waveform in zip(frames.of(waveforms, wheres), waveforms, strict=True):
+    for own, waveform in zip(shared.of(waveforms, wheres), waveforms, strict=True):
         np.testing.assert_array_equal(own, frames_in_memory(waveform[None], RATE, LOG_MEL)[0])
 
 
 def test_what_is_remembered_does_not_grow():
-    frames = WindowFrames(LOG_MEL)
+    shared = frames.WindowFrames(LOG_MEL)
     begins = [512 * 5 * i for i in range(30)]
     sizes = []
     for begin in begins:
-        frames.of(cut([begin]), places([begin]))
-        (known,) = frames._known.values()
+        shared.of(cut([begin]), places([begin]))
+        (known,) = shared._known.values()
         assert known.frames.base is None  # not a part of something larger
         sizes.append(len(known.frames))
     assert sizes == [30] + 29 * [25]  # of those within the window; what the next one shares
@@ -119,11 +115,11 @@ def test_what_is_remembered_does_not_grow():
 
 def test_threads_that_are_ahead_of_one_another():
     begins = [512 * 5 * i for i in range(30)]
-    frames, found = WindowFrames(LOG_MEL), {}
+    shared, found = frames.WindowFrames(LOG_MEL), {}
 
     def some(numbers):
         for i in numbers:
-            (found[i],) = frames.of(cut([begins[i]]), places([begins[i]]))
+            (found[i],) = shared.of(cut([begins[i]]), places([begins[i]]))
 
     threads = [threading.Thread(target=some, args=(range(i, 30, 3),)) for i in range(3)]
     for thread in threads:
@@ -140,9 +136,9 @@ def test_threads_that_are_ahead_of_one_another():
     ids=["frames", "crop", "short crop", "short"],
 )
 def test_views_are_filled_as_those_of_recordings(views):
-    (frames,) = frames_in_memory(SIGNAL[None, :RATE], RATE, LOG_MEL)
+    (own,) = frames_in_memory(SIGNAL[None, :RATE], RATE, LOG_MEL)
     (wanted,) = frames_in_memory(SIGNAL[None, :RATE], RATE, LOG_MEL, views)
     if views.crop:
         wanted = np.concatenate([*_filled([wanted], views)])
-    found = frames[np.arange(filled_to(len(frames), views)) % len(frames)]
+    found = own[np.arange(filled_to(len(own), views)) % len(own)]
     np.testing.assert_array_equal(found, wanted)
