@@ -66,7 +66,7 @@ class FolderSource:
         n_folders: int = 1,
         report: Callable[[str], None] = print,
     ):
-        self.name, self.ended = name, False
+        self.name, self.ended, self.mount = name, False, _mount_of(path)
         self._path, self._window, self._hop = path, window, hop
         self._settle, self._give_up, self._once = settle, give_up, once
         self._n_folders, self._report = n_folders, report
@@ -273,6 +273,14 @@ def number_of(path: str, size: int, mtime: int) -> int:
     """
     text = f"{path}\0{size}\0{mtime}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def _mount_of(path: str) -> str:
+    """What is the same for all paths of a mounted file system; the path where it is not there."""
+    try:
+        return f"device {os.stat(path).st_dev}"
+    except OSError:
+        return path
 
 
 def _is_final(problem: str) -> bool:
