@@ -20,7 +20,8 @@ from asd_jax.deploy.watch.windows import Cutter, Place, Window, window_begins
 from asd_jax.errors import UserError
 
 _SCAN_SECONDS = 1.0  # from one look into a folder to the next
-_SCAN_SHARE = 0.1  # of the time of a thread, at most, that looking takes
+_SCAN_SHARE = 0.1  # of a core, at most, that looking takes
+_MOST_WAITED = 10.0  # seconds after a look for which its disk is left alone as long as it took
 # Numbers of done recordings that are remembered though these are not in the folder, which may be
 # unplugged.
 _REMEMBERED = 4096
@@ -119,9 +120,12 @@ class FolderSource:
         """A recording that does not change any more, the oldest first; None without one."""
         now = time.monotonic()
         if not self._ready and now >= self._next_scan:
+            worked = time.thread_time()
             whole = self._scan(now)
-            took = time.monotonic() - now
-            pause = max(_SCAN_SECONDS, took * self._n_folders / _SCAN_SHARE)
+            # A disk that did not answer for an hour is not left alone for as long.
+            waited = min(time.monotonic() - now, _MOST_WAITED)
+            worked = time.thread_time() - worked
+            pause = max(_SCAN_SECONDS, waited, worked * self._n_folders / _SCAN_SHARE)
             self._next_scan = now + pause
             self.ended = self._once and whole and not self._seen
         return self._ready.pop(0) if self._ready else None
