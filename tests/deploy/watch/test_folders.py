@@ -1,4 +1,5 @@
 import os
+import time
 import shutil
 
 import numpy as np
@@ -16,6 +17,8 @@ class Clock:
 
     def __init__(self):
         self.now = 1000.0
+
+    thread_time = staticmethod(time.thread_time)
 
     def monotonic(self):
         return self.now
