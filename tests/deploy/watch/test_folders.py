@@ -1,6 +1,6 @@
 import os
-import time
 import shutil
+import time
 
 import numpy as np
 import pytest
