@@ -288,9 +288,9 @@ class Watch:
         if now - self._last_line < self._report_every:
             return
         self._last_line = now
-        line = (
-            f"{len(self._sources)} streams  {self.meter.line()}  {self._alarming.n_active} alarms"
-        )
+        count, alarms = len(self._sources), self._alarming.n_active
+        line = f"{count} stream{'s' * (count != 1)}  {self.meter.line()}  "
+        line += f"{alarms} alarm{'s' * (alarms != 1)}"
         waiting = sum(each.waiting for each in self._deliverers.values())
         self._report(line + (f"  {waiting} messages wait" if waiting else ""))
 

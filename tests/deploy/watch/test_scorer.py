@@ -1,5 +1,7 @@
 """Scores of windows beside those of `score` on the same windows, saved as files."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import asd_jax
 from asd_jax.config import load_config
 from asd_jax.deploy.watch.scorer import Heard, WindowScorer
 from asd_jax.deploy.watch.set_ups import SetUps
+from asd_jax.deploy.watch.watching import sharing_hop
+from asd_jax.deploy.watch.windows import Place
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.recordings import score_files
 
@@ -123,6 +127,27 @@ def test_other_rates_channels_and_lengths(spectral, tmp_path):
     check(spectral, windows(rate=22050, channels=2, count=1), tmp_path)
     short = [window._replace(usual=False) for window in windows(seconds=0.7, count=1)]
     check(spectral, short, tmp_path)
+
+
+def test_windows_that_overlap(spectral, tmp_path):
+    """Of two streams in turn, a second every 15 frames, which share what is computed."""
+    sound = np.random.default_rng(7).integers(-3000, 3000, (5 * RATE, 1)).astype(np.float32)
+    heard = [
+        Heard(sound[begin : begin + RATE] / 2**15, RATE, group, place=Place(stream, 0, begin))
+        for begin in range(0, 4 * RATE, 15 * 512)
+        for stream, group in (("a", GROUPS[0]), ("b", GROUPS[2]))
+    ]
+    check(spectral, heard, tmp_path)
+
+
+def test_hops_with_which_windows_share_frames(spectral):
+    """Whole hops of 32 ms, and nothing where windows do not overlap."""
+    hop = functools.partial(sharing_hop, spectral)
+    assert (hop(10.0, 5.0), hop(10.0, 4.992), hop(2.0, 1.0)) == (4.992, 4.992, 0.992)
+    assert (hop(10.0, 10.0), hop(0.1, 0.05), hop(0.02, 0.01)) == (10.0, 0.05, 0.01)
+    other = fitted_to("spectral", {**SMALL, "front_end.hop_length": "400"})  # 25 ms
+    members = FittedChoice({"one": spectral, "two": other}, (0,), {"fan": "one", "pump": "two"})
+    assert sharing_hop(members, 10.0, 5.0) == 4.8  # 150 and 192 hops
 
 
 def test_ensembles_and_choices(spectral, dense_ae, tmp_path):
