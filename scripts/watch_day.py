@@ -2,11 +2,11 @@
 
     .venv/bin/python scripts/watch_day.py --out_dir=DAY --hours=24 --streams=200 --hop=120
 
-Synthetic machines are fitted once; each stream plays a machine's normal sound, a window after the
-other from another place of a minute of it, and now and then for some minutes the sound of another
-machine. The sound is in memory; all behind it is what the command runs: queue, batches, one
-program, alarm rule, transactions, lines in a file, a command for alarms. The watch is a process of
-its own, which --kills ends by SIGKILL at random moments; then it is started again.
+Synthetic machines are fitted once; each stream plays a machine's normal sound, a minute of it over
+and over from a place of its own, and now and then for some minutes the sound of another machine.
+The sound is in memory; all behind it is what the command runs: queue, batches, one program, alarm
+rule, transactions, lines in a file, a command for alarms. The watch is a process of its own, which
+--kills ends by SIGKILL at random moments; then it is started again.
 
 Printed are, along the day, windows a second, times real time and resident memory; at the end
 percentiles of the latency, from a window's sound being there to its line being written; and
@@ -14,6 +14,7 @@ checks: each window has one line, the alarms are those of the rule on the scores
 was delivered, and the scores of some windows are those of `score` on the same sound.
 """
 
+import functools
 import json
 import os
 import random
@@ -44,9 +45,10 @@ from asd_jax.deploy.watch.meters import resident_memory
 from asd_jax.deploy.watch.state import StreamState
 from asd_jax.deploy.watch.streams import Stream
 from asd_jax.deploy.watch.watching import WatchSettings, watching
-from asd_jax.deploy.watch.windows import Window
+from asd_jax.deploy.watch.windows import Place, Window
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.recordings import score_files
+from asd_jax.runtime.cores import claim
 from asd_jax.runtime.interruption import stop_signals
 from asd_jax.runtime.text_tables import aligned
 from asd_jax.scoring.alarms import AlarmRule, alarms_of
@@ -67,8 +69,8 @@ _CHILD = flags.DEFINE_bool("child", False, "be the watch; the script starts itse
 _RATE = 16_000  # Hz
 _MINUTE = 60 * _RATE
 _RULE = AlarmRule(need=3, among=5, clear_after=5, stays=5)
-_FAULTY = 1 / 400  # probability of a window that a fault begins with
-_FAULT_WINDOWS = 12
+_FAULTY = 0.03  # probability of a fault in a period
+_PERIOD = 600 * _RATE  # samples
 _CHECKED = 40  # windows whose scores are compared
 
 
@@ -104,15 +106,17 @@ class DaySource:
                 return
             number = self._next
             self._next += 1
+            begin = number * round(_HOP.value * _RATE)
             yield Window(
                 self.name,
-                samples_of(self._sounds, self._number, number),
+                samples_of(self._sounds, self._number, begin),
                 _RATE,
-                number * _HOP.value,
+                begin / _RATE,
                 _WINDOW.value,
-                wall_end=number * _HOP.value + _WINDOW.value,
+                wall_end=begin / _RATE + _WINDOW.value,
                 arrived=time.monotonic(),
                 position=self._next,
+                place=Place(self.name, 0, begin),
             )
 
     def take_forgotten(self) -> list[int]:
@@ -123,16 +127,23 @@ class DaySource:
         """Nothing is open."""
 
 
-def samples_of(sounds: np.ndarray, number: int, window: int) -> np.ndarray:
-    """(samples, 1) of a window of a stream."""
-    draws = random.Random(f"{_SEED.value} {number} {window}")
-    machine, length = number % len(sounds), round(_WINDOW.value * _RATE)
-    first = draws.randrange(_MINUTE - length)
-    for before in range(min(window, _FAULT_WINDOWS) + 1):
-        if random.Random(f"fault {number} {window - before}").random() < _FAULTY:
-            machine = (machine + 1) % len(sounds)
-            break
-    return sounds[machine, first : first + length, None]
+def samples_of(sounds: np.ndarray, number: int, begin: int) -> np.ndarray:
+    """(samples, 1) of a window of a stream, from a sample of the stream on."""
+    end = begin + round(_WINDOW.value * _RATE)
+    pieces = []
+    while begin < end:
+        machine = (number + is_faulty(number, begin // _PERIOD)) % len(sounds)
+        place = (begin + 7919 * number) % _MINUTE
+        count = min(end - begin, _PERIOD - begin % _PERIOD, _MINUTE - place)
+        pieces.append(sounds[machine, place : place + count])
+        begin += count
+    return np.concatenate(pieces)[:, None]
+
+
+@functools.lru_cache(maxsize=4096)
+def is_faulty(number: int, period: int) -> bool:
+    """Whether a stream plays another machine in one of its periods."""
+    return random.Random(f"{_SEED.value} {number} {period}").random() < _FAULTY
 
 
 def fit(folder: Path) -> None:
@@ -161,8 +172,9 @@ def streams() -> list[Stream]:
 def child() -> None:
     """Watches; prints a line of JSON for each hour of the day, and one at the end."""
     folder = Path(_OUT.value)
+    claim()  # as a command
     fitted = FittedDetector.load(folder / "model.npz")
-    sounds = np.load(folder / "sounds.npy", mmap_mode="r")[:].astype(np.float32)
+    sounds = np.load(folder / "sounds.npy")
     places = streams()
     numbers = {place.name: number for number, place in enumerate(places)}
     settings = WatchSettings(
@@ -311,7 +323,8 @@ def compared(folder: Path, of_streams: dict[str, list[tuple]]) -> float:
     draws, worst = random.Random(_SEED.value), 0.0
     for place in draws.choices(streams(), k=_CHECKED):
         window = draws.randrange(len(of_streams[place.name]))
-        samples = samples_of(sounds, int(place.name[1:]), window)
+        begin = window * round(_HOP.value * _RATE)
+        samples = samples_of(sounds, int(place.name[1:]), begin)
         soundfile.write(folder / "window.wav", samples, _RATE, subtype="FLOAT")
         machine, section = place.group
         (row,) = score_files(

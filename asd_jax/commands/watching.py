@@ -50,7 +50,7 @@ def _define_watch(values: flags.FlagValues) -> None:
         values,
         "hop_seconds",
         None,
-        "from one window to the next; half a window by default",
+        "from one window to the next; half a window, in whole frames, by default",
         Between(0, 86400, above=True),
     )
     text("out", None, "file to which lines of results are added, in place of standard output")
@@ -157,6 +157,12 @@ def _watch(values: flags.FlagValues, words: list[str], overrides: dict[str, str]
         f"{len(streams)} stream{'s' * (len(streams) > 1)}, windows of {settings.window:g} s every "
         f"{settings.hop_seconds:g} s; state in {state_dir}"
     )
+    shared = watching.sharing_hop(fitted, settings.window, settings.hop_seconds)
+    if shared < settings.hop_seconds:
+        report(
+            f"windows share no frames, as they begin between one another's: "
+            f"--hop_seconds={shared:.10g} takes less time"
+        )
     with (
         stop_signals() as received,
         watching.watching(
@@ -189,7 +195,7 @@ def _named(values: flags.FlagValues) -> "Named":
 
 
 def _settings(values: flags.FlagValues, fitted: "Fitted") -> "WatchSettings":
-    from asd_jax.deploy.watch.watching import WatchSettings, usual_seconds
+    from asd_jax.deploy.watch.watching import WatchSettings, sharing_hop, usual_seconds
     from asd_jax.scoring.alarms import AlarmRule
 
     window = values.window_seconds or usual_seconds(values.run_dir, fitted)
@@ -207,7 +213,7 @@ def _settings(values: flags.FlagValues, fitted: "Fitted") -> "WatchSettings":
     )
     return WatchSettings(
         window,
-        values.hop_seconds,
+        values.hop_seconds or sharing_hop(fitted, window, window / 2),
         rule,
         values.false_alarms,
         values.clear_false_alarms,

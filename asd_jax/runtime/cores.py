@@ -131,6 +131,7 @@ def choose(fleets: Sequence[Fleet], cores: int) -> Devices:
     return Devices(count, 1 if count == cores else cores)
 
 
+@functools.cache  # a service asks at each request, and the quotas are in files
 def _all_cores() -> int:
     """Cores that this process may use: by its affinity, and by its control group's quota."""
     if hasattr(os, "sched_getaffinity"):

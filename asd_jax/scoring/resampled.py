@@ -1,5 +1,7 @@
 """Levels of bands before and after, and what only a change of sample rates makes of them."""
 
+import bisect
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +96,15 @@ def lost_from(apart: np.ndarray, hz: np.ndarray) -> int | None:
         hz: (bands, 2) limits of the bands.
     """
     bands, centre = len(apart), hz.mean(axis=1)
+    if not np.ptp(apart) >= LOST_DB:  # as of nearly all windows of a watch
+        return None
+    # Medians of the bands below each edge and from it on leave few edges to be looked at.
+    below_edge = np.array([np.nan, *_running_medians(apart.tolist())])
+    above_edge = np.array([*_running_medians(reversed(apart.tolist()))])[::-1]
+    far_apart = above_edge - below_edge[:bands] <= -LOST_DB
     for edge in range(bands // 8 + 1, bands - max(2, bands // 25)):
+        if not far_apart[edge]:
+            continue
         usual = np.median(apart[:edge])
         above = apart[edge:] - usual
         if np.mean(above <= -LOST_DB) < 0.95 or np.median(above) > -1.5 * LOST_DB:
@@ -107,6 +117,17 @@ def lost_from(apart: np.ndarray, hz: np.ndarray) -> int | None:
         if below.any() and np.median(apart[below]) - np.median(apart[beyond]) >= 1.2 * LOST_DB:
             return edge
     return None
+
+
+def _running_medians(values: Iterable[float]) -> list[float]:
+    """Medians of the first value, of the first two, and so on."""
+    ordered: list[float] = []
+    medians = []
+    for value in values:
+        bisect.insort(ordered, value)
+        half = len(ordered) // 2
+        medians.append((ordered[half] + ordered[-half - 1]) / 2)
+    return medians
 
 
 def bandwidth(apart: np.ndarray, hz: np.ndarray, edge: int) -> Change:

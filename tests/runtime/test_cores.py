@@ -44,6 +44,15 @@ def test_a_command_has_a_device_of_one_thread_for_each_core():
     assert usable == there
 
 
+def test_quotas_are_read_once(monkeypatch):
+    """A service asks for its cores at each request."""
+    read = []
+    monkeypatch.setattr(cores, "files", lambda *names: read.append(names) or [])
+    cores._all_cores.cache_clear()
+    assert cores.usable_cores() == cores.usable_cores() and len(read) == 1
+    cores._all_cores.cache_clear()
+
+
 def test_fewer_cores_make_fewer_devices():
     assert started(cores=1) == [1, "1", 1]
 

@@ -8,7 +8,7 @@ from asd_jax.audio import FrontEnd
 from asd_jax.detectors.cells import band_hz
 from asd_jax.fitting.history import BandMeter
 from asd_jax.scoring.drift import compare_levels
-from asd_jax.scoring.resampled import Difference
+from asd_jax.scoring.resampled import Difference, lost_from
 from asd_jax.scoring.set_up import SetUp, name_changes
 
 RATE, FRONT_END = 16_000, FrontEnd()
@@ -141,3 +141,31 @@ def test_a_recording_of_another_set_up_is_known_at_once(sounds, older):
     half, loud = levels([halved(sounds[30], rng), 30 * sounds[30]])[:, 0]
     assert set_up.problem(half) == "nothing above 4 kHz"
     assert "dB louder than usual" in set_up.problem(loud)
+
+
+def test_lost_bands_are_found_as_by_looking_at_each_edge():
+    """Of the definition, band by band, on steps of all heights around the ones that count."""
+
+    def slowly(apart, hz):
+        bands, centre = len(apart), hz.mean(axis=1)
+        for edge in range(bands // 8 + 1, bands - max(2, bands // 25)):
+            above = apart[edge:] - np.median(apart[:edge])
+            f = centre[edge]
+            below = (centre >= 0.7 * f) & (centre <= 0.88 * f)
+            beyond = (centre >= 1.08 * f) & (centre <= 1.35 * f)
+            beyond[-1] |= not beyond.any()
+            falls = below.any() and np.median(apart[below]) - np.median(apart[beyond]) >= 12
+            if np.mean(above <= -10) >= 0.95 and np.median(above) <= -15 and falls:
+                return edge
+        return None
+
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        bands = int(rng.choice([8, 16, 32, 64]))
+        limits = np.sort(rng.uniform(0, 8000, bands + 1))
+        hz = np.stack([limits[:-1], limits[1:]], axis=1)
+        apart = rng.normal(0, rng.choice([1, 4, 8]), bands)
+        apart[rng.integers(bands) :] -= rng.choice([0, 10, 14, 15, 16, 20, 40])
+        found.append(lost_from(apart, hz))
+        assert found[-1] == slowly(apart, hz)
+    assert 50 < sum(edge is not None for edge in found) < 200

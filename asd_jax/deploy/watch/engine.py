@@ -1,6 +1,6 @@
 """Watches streams: reads, scores, decides, writes, tells; in memory that does not grow.
 
-    sources → (thread) queue → batches → (threads) scores → alarm rule → records
+    sources → (threads) queue → batches → (threads) scores → alarm rule → records
                                                   → one transaction → lines, messages
 
 What is scored is kept in a transaction twice a second (`state`), then written as lines and
@@ -10,11 +10,9 @@ delivered as messages. Where disks are full, results wait in a bounded number, t
 import collections
 import queue
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 
@@ -24,6 +22,8 @@ from asd_jax.deploy.watch.evidence import Evidence
 from asd_jax.deploy.watch.meters import Meter, tally_table
 from asd_jax.deploy.watch.output import Lines
 from asd_jax.deploy.watch.pending import Pending, addressed
+from asd_jax.deploy.watch.reading import Reading
+from asd_jax.deploy.watch.reading import Source as Source
 from asd_jax.deploy.watch.scorer import Heard, Scored, WindowScorer
 from asd_jax.deploy.watch.set_ups import SetUps
 from asd_jax.deploy.watch.state import Changes, Message, WatchState
@@ -34,35 +34,11 @@ from asd_jax.runtime.side_by_side import dispatchers
 
 _BATCH = 64  # windows that are scored together
 _QUEUED = 4 * _BATCH
-_TURN = 8  # windows of a stream before another one's turn
-_IDLE = 0.05  # seconds between looks for something new
+_IDLE = 0.05  # seconds to wait for something new
 _COMMIT_SECONDS = 0.5
 _MOST_PENDING = 20_000  # windows in memory that no disk takes
 _MOST_UNWRITTEN = 2**28  # bytes of lines in the state whose own file cannot be written
 _RETRY_SECONDS = 5.0
-
-
-class Source(Protocol):
-    """Where the windows of a stream come from: `FolderSource`, `PcmSource`, or one of your own."""
-
-    name: str
-
-    @property
-    def ended(self) -> bool:
-        """Whether there will be no more windows."""
-        ...
-
-    def poll(self, room: int) -> Iterator[Window]:
-        """About so many windows, or fewer, without waiting."""
-        ...
-
-    def take_forgotten(self) -> list[int]:
-        """Numbers of done recordings that need not be remembered any more, once each."""
-        ...
-
-    def close(self) -> None:
-        """Gives free what is open."""
-        ...
 
 
 class Watch:
@@ -102,7 +78,6 @@ class Watch:
         self._report_every, self._evidence, self._states = report_every, evidence, states
         self._set_ups = SetUps(report)
         self._queue: queue.Queue[Window | BaseException] = queue.Queue(_QUEUED)
-        self._stopping = threading.Event()
         self._pending = Pending()
         self._last_commit = self._last_line = time.monotonic()
         self._written = 0  # number of the last lines that are in their file
@@ -121,15 +96,12 @@ class Watch:
         for number, data in self._state.lines():  # of a process that was killed
             if not self._write(number, data):
                 self._unwritten += len(data)
-        reader = threading.Thread(target=self._read, name="watch_reader", daemon=True)
-        reader.start()
+        reading = Reading(self._sources, self._queue, self._report)
+        reading.start()
         try:
-            self._loop(reader, should_stop)
+            self._loop(reading, should_stop)
         finally:
-            self._stopping.set()
-            reader.join(5.0)
-            for source in self._sources:
-                source.close()
+            reading.stop()
         self._end()
 
     def summary(self, width: int | None = None) -> list[str]:
@@ -141,12 +113,12 @@ class Watch:
             line += f"  latency {half:.2g} s, 99 % within {most:.2g} s"
         return [*tally_table(self._alarming.tallies, width), line]
 
-    def _loop(self, reader: threading.Thread, should_stop: Callable[[], bool]) -> None:
+    def _loop(self, reading: Reading, should_stop: Callable[[], bool]) -> None:
         threads = dispatchers()
         under_way: collections.deque[tuple[list[Window], Future[Scored]]] = collections.deque()
         with ThreadPoolExecutor(threads, thread_name_prefix="watch_scores") as pool:
             while not should_stop():
-                ended = not reader.is_alive()  # before the queue is looked at
+                ended = reading.is_done  # before the queue is looked at
                 batch = [] if self._is_blocked() else self._collect()
                 if batch:
                     batch = [*map(self._in_state, batch)]
@@ -156,38 +128,13 @@ class Watch:
                     self._take(windows, scores.result())
                 self._commit_if_due(idle=not batch)
                 self._tell()
+                reading.look()
                 left = self._pending.windows or self._unwritten
                 if ended and not batch and self._queue.empty() and not left:
                     break
             while under_way:
                 windows, scores = under_way.popleft()
                 self._take(windows, scores.result())
-
-    def _read(self) -> None:
-        """Fills the queue, stream after stream."""
-        try:
-            waiting = list(self._sources)
-            while waiting and not self._stopping.is_set():
-                found = False
-                for source in waiting:
-                    for window in source.poll(_TURN):
-                        found = True
-                        if not self._put(window):
-                            return
-                waiting = [source for source in waiting if not source.ended]
-                if not found:
-                    self._stopping.wait(_IDLE)
-        except BaseException as error:
-            self._put(error)
-
-    def _put(self, item: Window | BaseException) -> bool:
-        while not self._stopping.is_set():
-            try:
-                self._queue.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
 
     def _collect(self) -> list[Window]:
         """Windows to be scored together; waits a moment where there is none."""
@@ -218,6 +165,7 @@ class Watch:
                 self._alarming.stream(window.stream).group,
                 window.usual,
                 window.state,
+                window.place,
             )
             for window in batch
             if window.samples is not None and not window.problem
@@ -340,9 +288,9 @@ class Watch:
         if now - self._last_line < self._report_every:
             return
         self._last_line = now
-        line = (
-            f"{len(self._sources)} streams  {self.meter.line()}  {self._alarming.n_active} alarms"
-        )
+        count, alarms = len(self._sources), self._alarming.n_active
+        line = f"{count} stream{'s' * (count != 1)}  {self.meter.line()}  "
+        line += f"{alarms} alarm{'s' * (alarms != 1)}"
         waiting = sum(each.waiting for each in self._deliverers.values())
         self._report(line + (f"  {waiting} messages wait" if waiting else ""))
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from asd_jax.data.audio_files import blocks_of, read_recording
 from asd_jax.data.folders import has_sound_suffix
-from asd_jax.deploy.watch.windows import Cutter, Window, window_begins
+from asd_jax.deploy.watch.windows import Cutter, Place, Window, window_begins
 from asd_jax.errors import UserError
 
 _SCAN_SECONDS = 1.0  # from one look into a folder to the next
-_SCAN_SHARE = 0.1  # of the time of a thread, at most, that looking takes
+_SCAN_SHARE = 0.1  # of a core, at most, that looking takes
+_MOST_WAITED = 10.0  # seconds after a look for which its disk is left alone as long as it took
 # Numbers of done recordings that are remembered though these are not in the folder, which may be
 # unplugged.
 _REMEMBERED = 4096
@@ -66,7 +67,7 @@ class FolderSource:
         n_folders: int = 1,
         report: Callable[[str], None] = print,
     ):
-        self.name, self.ended = name, False
+        self.name, self.ended, self.mount = name, False, _mount_of(path)
         self._path, self._window, self._hop = path, window, hop
         self._settle, self._give_up, self._once = settle, give_up, once
         self._n_folders, self._report = n_folders, report
@@ -119,9 +120,12 @@ class FolderSource:
         """A recording that does not change any more, the oldest first; None without one."""
         now = time.monotonic()
         if not self._ready and now >= self._next_scan:
+            worked = time.thread_time()
             whole = self._scan(now)
-            took = time.monotonic() - now
-            pause = max(_SCAN_SECONDS, took * self._n_folders / _SCAN_SHARE)
+            # A disk that did not answer for an hour is not left alone for as long.
+            waited = min(time.monotonic() - now, _MOST_WAITED)
+            worked = time.thread_time() - worked
+            pause = max(_SCAN_SECONDS, waited, worked * self._n_folders / _SCAN_SHARE)
             self._next_scan = now + pause
             self.ended = self._once and whole and not self._seen
         return self._ready.pop(0) if self._ready else None
@@ -227,6 +231,7 @@ class FolderSource:
                     usual=len(samples) == window,
                     position=self._position(),
                     done=number if last else None,
+                    place=Place(self.name, number, begin),
                 )
 
     def _left_out(self, path: str, number: int, each: _Seen, problem: str) -> Window:
@@ -272,6 +277,14 @@ def number_of(path: str, size: int, mtime: int) -> int:
     """
     text = f"{path}\0{size}\0{mtime}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def _mount_of(path: str) -> str:
+    """What is the same for all paths of a mounted file system; the path where it is not there."""
+    try:
+        return f"device {os.stat(path).st_dev}"
+    except OSError:
+        return path
 
 
 def _is_final(problem: str) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asd_jax.deploy.watch.windows import Cutter, Window
+from asd_jax.deploy.watch.windows import Cutter, Place, Window
 from asd_jax.errors import UserError, nearest
 
 STANDARD_INPUT = "-"
@@ -228,6 +228,7 @@ class PcmSource:
             arrived=now,
             usual=len(samples) == self._window,
             position={"samples": self._base + end},
+            place=Place(self.name, self._base, begin),
         )
 
 

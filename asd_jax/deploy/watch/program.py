@@ -21,8 +21,8 @@ def window_program(
     """Compiles what scores windows.
 
     Returns:
-        (weights, calibration, waveforms, networks, models, labels) → scores (models, blocks, rows)
-        and the mean frame of each window (blocks, rows, width).
+        (weights, calibration, frames (blocks, rows, frames, width), networks, models, labels) →
+        scores (models, blocks, rows) and the mean frame of each window (blocks, rows, width).
     """
     detector = system(config)
     spec = detector.views
@@ -40,12 +40,10 @@ def window_program(
         return over_rows(own, calibration, frames, models, labels)
 
     def program(
-        weights: Any, calibration: Any, waveforms: Any, networks: Any, models: Any, labels: Any
+        weights: Any, calibration: Any, heard: Any, networks: Any, models: Any, labels: Any
     ) -> tuple[jax.Array, jax.Array]:
-        blocks, rows, length = waveforms.shape
-        with jax.enable_x64(False):  # a front end has a precision of its own
-            frames = _frames(detector, waveforms.reshape(blocks * rows, length), spec)
-        frames = frames.reshape(blocks, rows, *frames.shape[1:])
+        blocks, n_frames = heard.shape[0], heard.shape[2]
+        frames = heard[:, :, np.arange(filled_to(n_frames, spec)) % n_frames]
 
         def of_model(m: int) -> jax.Array:  # (blocks, rows)
             if blocks == 1:
@@ -56,22 +54,14 @@ def window_program(
             over_blocks = jax.vmap(of_block, in_axes=(None, None, 0, 0, 0, 0))
             return over_blocks(weights, calibration, frames, networks[m], models[m], labels)
 
-        n_frames = detector.front_end.frames(length)  # what follows repeats them
-        return jnp.stack([of_model(m) for m in range(n_models)]), frames[:, :, :n_frames].mean(2)
+        return jnp.stack([of_model(m) for m in range(n_models)]), heard.mean(2)
 
     return jax.jit(program, compiler_options=compiler_options(detector.kind))
 
 
-def _frames(detector: Detector, waveforms: jax.Array, spec: ViewSpec) -> jax.Array:
-    """Frames (rows, frames, width) as those of recordings of that length are scored."""
-    front_end = detector.front_end
-    before, behind = front_end.padding(waveforms.shape[1])
-    mode = getattr(front_end, "pad_mode", "constant")
-    padded = jnp.pad(waveforms, ((0, 0), (before, behind)), mode=mode)
-    frames = front_end.of_padded(padded)
-    n_frames = frames.shape[1]
+def filled_to(n_frames: int, spec: ViewSpec) -> int:
+    """Frames by which a clip is scored; what is missing is the clip from its begin again."""
     needed = spec.length
     if n_frames >= spec.length and spec.crop:
         needed = n_frames + -(n_frames - spec.length) % spec.hop  # to the clip's end
-    # What is missing is the clip from its beginning again.
-    return frames[:, np.arange(max(needed, n_frames)) % n_frames]
+    return max(needed, n_frames)

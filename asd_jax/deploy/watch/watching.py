@@ -2,9 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from asd_jax.deploy.watch.alarming import Alarming
@@ -21,6 +24,7 @@ from asd_jax.deploy.watch.states import WindowStates
 from asd_jax.deploy.watch.streams import Stream, check_names
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
+from asd_jax.fitting.ensemble import FittedMembers
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.lengths import FRAMES
 from asd_jax.runs.directory import RunDirectory
@@ -108,6 +112,45 @@ def usual_seconds(run_dir: os.PathLike | str, fitted: Fitted) -> float | None:
         n_frames = float(fitted.calibration[FRAMES].mean()) - front_end.center
         return n_frames * front_end.hop_length / front_end.sample_rate
     return None
+
+
+def sharing_hop(fitted: Fitted, window: float, hop: float) -> float:
+    """The longest time up to `hop` after which windows share frames, in seconds.
+
+    They do where one begins whole hops of the front end after the other, of all front ends where
+    the run has several.
+
+    Args:
+        fitted: of the run.
+        window: seconds of a window.
+        hop: seconds from one window's begin to the next one's.
+
+    Returns:
+        `hop` itself where nothing is to be shared, as windows do not overlap or networks hear
+        waveforms; and where it would be less than three quarters of it.
+    """
+    steps = _frame_steps(fitted)
+    if not steps or hop >= window:
+        return hop
+    step = functools.reduce(_common, steps)
+    shared = float(math.floor(Fraction(str(hop)) / step) * step)
+    return shared if shared >= 0.75 * hop else hop
+
+
+def _frame_steps(fitted: Fitted) -> set[Fraction]:
+    """Seconds from one frame to the next one, of each front end that computes spectra."""
+    if isinstance(fitted, FittedMembers):
+        return {step for member in fitted.members.values() for step in _frame_steps(member)}
+    if not isinstance(fitted, FittedDetector) or fitted.config.detector.hears_waveforms:
+        return set()
+    front_end = fitted.config.front_end
+    return {Fraction(front_end.hop_length, front_end.sample_rate)}
+
+
+def _common(a: Fraction, b: Fraction) -> Fraction:
+    """The least common multiple."""
+    top = math.lcm(a.numerator * b.denominator, b.numerator * a.denominator)
+    return Fraction(top, a.denominator * b.denominator)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,23 @@
 """Windows of a signal that goes on: overlapping, cut from blocks as they come, in fixed memory."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Place(NamedTuple):
+    """Where a window lies; windows of one signal have the same samples where they overlap.
+
+    Attributes:
+        stream: name of the stream.
+        signal: what it is cut from: a recording, or what one writer has written.
+        first: number of its first sample there.
+    """
+
+    stream: str
+    signal: Hashable
+    first: int
 
 
 class Window(NamedTuple):
@@ -24,6 +38,7 @@ class Window(NamedTuple):
         position: where the stream goes on after it, of JSON's types.
         done: number of the recording that ends with it, see `folders.number_of`; None of others.
         state: of the machine, as in `Clip`; "" where it is not known.
+        place: where it lies; None where that is not known, and it shares nothing with others.
     """
 
     stream: str
@@ -40,6 +55,7 @@ class Window(NamedTuple):
     position: Any = None
     done: int | None = None
     state: str = ""
+    place: Place | None = None
 
 
 def window_begins(n_samples: int, window: int, hop: int) -> list[int]:

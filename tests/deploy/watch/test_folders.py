@@ -1,5 +1,6 @@
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ class Clock:
 
     def __init__(self):
         self.now = 1000.0
+
+    thread_time = staticmethod(time.thread_time)
 
     def monotonic(self):
         return self.now

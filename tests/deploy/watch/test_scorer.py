@@ -1,6 +1,6 @@
 """Scores of windows beside those of `score` on the same windows, saved as files."""
 
-import types
+import functools
 
 import jax
 import numpy as np
@@ -8,15 +8,11 @@ import pytest
 import soundfile
 
 import asd_jax
-from asd_jax.audio import FrontEnd
-from asd_jax.audio.views import ViewSpec
-from asd_jax.audio.waveform_blocks import WaveformBlocks
 from asd_jax.config import load_config
-from asd_jax.deploy.watch.program import _frames
 from asd_jax.deploy.watch.scorer import Heard, WindowScorer
 from asd_jax.deploy.watch.set_ups import SetUps
-from asd_jax.features.batches import _filled
-from asd_jax.features.frames import frames_in_memory
+from asd_jax.deploy.watch.watching import sharing_hop
+from asd_jax.deploy.watch.windows import Place
 from asd_jax.fitting.ensemble import FittedChoice, FittedEnsemble
 from asd_jax.fitting.recordings import score_files
 
@@ -127,36 +123,31 @@ def test_as_the_command_score_of_further_systems(name, tmp_path):
     check(fitted_to(name, SLOW[name]), windows(count=1), tmp_path)
 
 
-@pytest.mark.parametrize(
-    "front_end",
-    [
-        WaveformBlocks(RATE),
-        FrontEnd(n_mels=16),
-        FrontEnd(n_mels=16, pad_mode="reflect"),
-        FrontEnd(n_mels=16, center=False),
-    ],
-    ids=["waveforms", "zeros", "reflect", "whole"],
-)
-@pytest.mark.parametrize(
-    "views",
-    [ViewSpec(5), ViewSpec(9, 7, crop=True), ViewSpec(40, 3, 3, crop=True), ViewSpec(40, 3, 3)],
-    ids=["frames", "crop", "short crop", "short"],
-)
-def test_frames_are_those_of_recordings(front_end, views):
-    """To the last bit, for each way in which a waveform is padded and a view filled."""
-    sounds = np.random.default_rng(0).normal(0, 0.1, (3, RATE)).astype(np.float32)
-    detector = types.SimpleNamespace(front_end=front_end)
-    found = jax.jit(lambda waveforms: _frames(detector, waveforms, views))(sounds)
-    wanted = frames_in_memory(sounds, RATE, front_end, views)
-    if views.crop:
-        wanted = [np.concatenate([*_filled([frames], views)]) for frames in wanted]
-    np.testing.assert_array_equal(found, wanted)
-
-
 def test_other_rates_channels_and_lengths(spectral, tmp_path):
     check(spectral, windows(rate=22050, channels=2, count=1), tmp_path)
     short = [window._replace(usual=False) for window in windows(seconds=0.7, count=1)]
     check(spectral, short, tmp_path)
+
+
+def test_windows_that_overlap(spectral, tmp_path):
+    """Of two streams in turn, a second every 15 frames, which share what is computed."""
+    sound = np.random.default_rng(7).integers(-3000, 3000, (5 * RATE, 1)).astype(np.float32)
+    heard = [
+        Heard(sound[begin : begin + RATE] / 2**15, RATE, group, place=Place(stream, 0, begin))
+        for begin in range(0, 4 * RATE, 15 * 512)
+        for stream, group in (("a", GROUPS[0]), ("b", GROUPS[2]))
+    ]
+    check(spectral, heard, tmp_path)
+
+
+def test_hops_with_which_windows_share_frames(spectral):
+    """Whole hops of 32 ms, and nothing where windows do not overlap."""
+    hop = functools.partial(sharing_hop, spectral)
+    assert (hop(10.0, 5.0), hop(10.0, 4.992), hop(2.0, 1.0)) == (4.992, 4.992, 0.992)
+    assert (hop(10.0, 10.0), hop(0.1, 0.05), hop(0.02, 0.01)) == (10.0, 0.05, 0.01)
+    other = fitted_to("spectral", {**SMALL, "front_end.hop_length": "400"})  # 25 ms
+    members = FittedChoice({"one": spectral, "two": other}, (0,), {"fan": "one", "pump": "two"})
+    assert sharing_hop(members, 10.0, 5.0) == 4.8  # 150 and 192 hops
 
 
 def test_ensembles_and_choices(spectral, dense_ae, tmp_path):
