@@ -296,7 +296,8 @@ class FittedDetector(Served):
             scores = np.stack([np.asarray(value, np.float32) for _, value in some], axis=1)
         else:
             scores = self._score_pooled(take(self.calibration, chosen), some, trained_on)
-        return without_moved(self, chosen, some, scores[:, : len(some)])
+        states = [clip.state for clip, _ in some]
+        return without_moved(self, chosen, states, scores[:, : len(some)])
 
     def explain(
         self,

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from asd_jax.data.clips import Clip
 from asd_jax.evaluation.promises import numbered
 from asd_jax.evaluation.results import TrainingRow
 from asd_jax.evaluation.row_table import RowTable
-from asd_jax.features.batches import ClipFrames
 from asd_jax.fitting.layout import group_name
 from asd_jax.scoring.moved_scores import fit_moved_scores
 from asd_jax.scoring.operating import NAMES
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 def without_moved(
     fitted: "FittedDetector",
     chosen: Sequence[int],
-    some: Sequence[tuple[ClipFrames, Any]],
+    states: Sequence[str],
     scores: np.ndarray,
 ) -> np.ndarray:
-    """Scores (models, clips) of models `chosen`, without what the clips' states move."""
+    """Scores (models, clips) of models `chosen`, without what the clips' states (clips,) move."""
     if not fitted.operating.moved:
         return scores
     scores = scores.copy()
@@ -34,10 +33,7 @@ def without_moved(
         of_seeds = fitted.operating.moved.get(group_name(model))
         if of_seeds is not None:
             moved = of_seeds[fitted.config.seeds.index(model.seed)]
-            row[:] = [
-                moved.less(float(score), clip.state)
-                for (clip, _), score in zip(some, row, strict=True)
-            ]
+            row[:] = [moved.less(*own) for own in zip(row.tolist(), states, strict=True)]
     return scores
 
 

@@ -29,6 +29,7 @@ from asd_jax.deploy.watch.windows import Place
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.layout import Group
+from asd_jax.fitting.moved import without_moved
 from asd_jax.fitting.set_up_check import SetUpCheck
 from asd_jax.scoring.operating import NAMES
 
@@ -69,11 +70,12 @@ class _Models(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A window's number, frames (frames, width), machine and section."""
+    """A window's number, frames (frames, width), machine and section, and state."""
 
     number: int
     frames: np.ndarray
     group: Group
+    state: str
 
 
 class DetectorScorer:
@@ -130,7 +132,7 @@ class DetectorScorer:
         by_length: dict[int, list[_Row]] = {}
         frames_of = self._frames.of([*batched.values()], places)
         for index, frames in zip(batched, frames_of, strict=True):
-            row = _Row(index, frames, windows[index].group)
+            row = _Row(index, frames, windows[index].group, windows[index].state)
             by_length.setdefault(len(frames), []).append(row)
         for n_frames, own in by_length.items():
             for some in self._blocks(own, n_frames):
@@ -239,7 +241,7 @@ class DetectorScorer:
         labels = np.zeros((blocks, rows), np.int32)
         for b, block in enumerate(some):
             networks[:, b] = self._models(block[0].group).networks
-            for r, (_, frames, group) in enumerate(block):
+            for r, (_, frames, group, _) in enumerate(block):
                 own = self._models(group)
                 heard[b, r], models[:, b, r], labels[b, r] = frames, own.chosen, own.label
         with jax.enable_x64(self._detector.float64):
@@ -247,9 +249,11 @@ class DetectorScorer:
             found = program(*self._arrays(), heard, networks, models, labels)
         out, levels = map(np.asarray, found)
         for b, block in enumerate(some):
-            for r, (index, _, group) in enumerate(block):
+            for r, (index, _, group, state) in enumerate(block):
+                served = self._models(group).chosen
                 of_models = out[:, b, r].astype(np.float32)[:, None]
-                scores[:, index] = fitted.of_seeds(self._models(group).chosen, of_models)[:, 0]
+                of_models = without_moved(fitted, served, [state], of_models)
+                scores[:, index] = fitted.of_seeds(served, of_models)[:, 0]
                 if (set_up := self._check.set_up(group)) is not None:
                     set_ups[index] = set_up.problem(levels[b, r])
 

@@ -49,23 +49,31 @@ def heard(speed, seed, state="", group=("pump", "00")):
     return Heard(sound(speed, seed)[:, None], RATE, group, state=state)
 
 
-def test_windows_are_scored_as_recordings_in_their_states(spectral, tmp_path):
-    """Relative 1e-5: sums of float32, in other orders."""
+@pytest.mark.parametrize("name", ["spectral", "mel_knn"])
+def test_windows_are_scored_as_recordings_in_their_states(name, spectral, tmp_path):
+    """Relative 1e-5: sums of float32, in other orders.
+
+    A clip is compared with those of its state, or what its state moves is taken off its score.
+    """
+    fitted = spectral if name == "spectral" else fitted_to(name)
     said = [(1, "speed=1"), (2, "speed=2"), (1, "speed=2"), (1, ""), (3, "speed=3"), (0, "off")]
     windows = [heard(speed, 50 + i, state) for i, (speed, state) in enumerate(said)]
-    found = WindowScorer(spectral, [("pump", "00")]).score(windows)
+    found = WindowScorer(fitted, [("pump", "00")]).score(windows)
     assert not any(found.problems)
     for i, (window, (_, state)) in enumerate(zip(windows, said, strict=True)):
         path = tmp_path / f"{i}.wav"
         soundfile.write(path, window.samples, RATE, subtype="FLOAT")
-        (row,) = score_files(spectral, [path], report=str, state=state or None)
+        (row,) = score_files(fitted, [path], report=str, state=state or None)
         np.testing.assert_allclose(found.scores[i], row.score, rtol=1e-5)
         assert (found.states[i], found.unscored[i]) == (
             row.state,
             row.verdict if row.verdict not in ("normal", "anomalous") else "",
         )
     assert found.unscored == ["", "", "", "", "unseen state", "off"]
-    assert found.scores[2] > 10 * found.scores[1]
+    if name == "spectral":
+        assert found.scores[2] > 10 * found.scores[1]
+    else:
+        assert fitted.operating.moved
 
 
 def test_levels_tell_what_is_off_in_members_as_well():
