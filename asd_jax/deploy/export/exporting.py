@@ -25,17 +25,8 @@ from asd_jax.fitting.operating import Operating
 from asd_jax.runtime.extras import check_installed
 from asd_jax.runtime.files import atomic_write
 
-_RUNNERS: Mapping[Format, Any] = {
-    "stablehlo": stablehlo.Runner,
-    "onnx": onnx.Runner,
-    "tflite": tflite.Runner,
-}
-# What converts, and what runs, each format.
-_PACKAGES: Mapping[Format, Sequence[str]] = {
-    "stablehlo": (),
-    "onnx": ("jax2onnx", "onnxruntime"),
-    "tflite": ("tensorflow", "ai_edge_litert"),
-}
+# Each has the `PACKAGES` that convert and run, `convert`, and a `Runner`.
+_MODULES: Mapping[Format, Any] = {"stablehlo": stablehlo, "onnx": onnx, "tflite": tflite}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +78,7 @@ def export_run(
     """
     check_exportable(fitted, form, kind, seconds)
     assert isinstance(fitted, FittedDetector)  # which that checked
-    for package in _PACKAGES[form]:
+    for package in _MODULES[form].PACKAGES:
         check_installed(package, f"--format={form}")
     if fitted.operating != Operating():
         report(
@@ -101,8 +92,6 @@ def export_run(
     length = USUAL_SECONDS if seconds is None else seconds
     shape = clip_shape(program, length)
     fixed = None if form == "stablehlo" and seconds is None else shape
-    if form == "tflite":
-        tflite.check_convertible(program, shape)
     for target in targets:
         if not np.isfinite(target.threshold):
             report(f"{target.name} has no threshold: NaN in the file; null in its metadata")
@@ -110,8 +99,7 @@ def export_run(
     metadata = _metadata(program, form, fixed)
     data = _converted(form, program, fixed, metadata)
     report("comparing its scores with those of the run")
-    run = _RUNNERS[form](data, program)
-    comparison = compare(program, run, fixed, run_dir, report)
+    comparison = compare(program, _MODULES[form].Runner(data, program), fixed, run_dir, report)
     if not comparison.holds:
         worst = comparison.worst
         raise UserError(
@@ -152,14 +140,7 @@ def _converted(
         UserError: what converts cannot.
     """
     try:
-        if form == "stablehlo":
-            return stablehlo.convert(program, fixed)
-        assert fixed is not None  # the others have no open length
-        return (
-            onnx.convert(program, fixed, metadata)
-            if form == "onnx"
-            else tflite.convert(program, fixed)
-        )
+        return _MODULES[form].convert(program, fixed, metadata)
     except UserError:
         raise
     except Exception as error:  # of many kinds, by converter and operation
@@ -186,7 +167,7 @@ def _metadata(program: Program, form: Format, fixed: tuple[int, ...] | None) -> 
         }
         for index, (target, name) in enumerate(zip(program.targets, signatures, strict=True))
     ]
-    packages = ["jax", "jaxlib", "numpy", *_PACKAGES[form]]
+    packages = ["jax", "jaxlib", "numpy", *_MODULES[form].PACKAGES]
     return {
         "format": form,
         "system": config.detector.name,
