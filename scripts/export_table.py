@@ -29,7 +29,7 @@ _SECONDS = flags.DEFINE_float("seconds", 10.0, "of the clip that is counted")
 CHANGES: dict[str, dict[str, str]] = {
     "iaeo3": {"embedding": "none"},
     "mobilenet_v2_id_resample": {"detector.resample": ""},  # the classes of a training alone
-    "picture_mobilenet": {"detector.from_scratch": "true"},
+    "picture_mobilenet": {"detector.from_scratch": "true", "detector.copies": "0"},
 }
 HEADINGS = ("configuration", "clips", "difference", "file, MiB", "memory, MiB", "multiply-adds, M")
 _CLIPS, _CLIP_SECONDS = 5, 2.5  # of a section
