@@ -28,7 +28,7 @@ from asd_jax.runs.directory import RunDirectory
 from asd_jax.runs.places import read_places
 
 TOLERANCE = 1e-4  # largest relative difference between scores of the file and of the run
-# Of each sample, or value of the features, and of each weight: 16 units of float32's last place, as
+# Of each sample, or value of the features, and of each weight: 16 times float32's rounding, as
 # the rounding of some hundred products may add up to; and a 32nd of a 16-bit step or less.
 ROUNDING = 2.0**-20
 USUAL_SECONDS = 10.0
