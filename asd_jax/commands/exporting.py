@@ -39,7 +39,8 @@ def _define_export(values: flags.FlagValues) -> None:
 
 def _export(values: flags.FlagValues, words: list[str], overrides: dict[str, str]) -> None:
     from asd_jax import pipeline
-    from asd_jax.deploy.export.exporting import TOLERANCE, export_run
+    from asd_jax.deploy.export.comparing import ROUNDING, TOLERANCE
+    from asd_jax.deploy.export.exporting import export_run
     from asd_jax.runtime.text_tables import aligned
 
     prepare_jax(values.cache_dir)
@@ -54,10 +55,16 @@ def _export(values: flags.FlagValues, words: list[str], overrides: dict[str, str
         report=lambda line: print(line, file=sys.stderr),
     )
     print(*aligned(done.costs.rows(done.seconds), right=(1,)), sep="\n")
+    found = done.comparison
     print(
-        f"{done.path}: scores of {done.compared} clips differ from those of the run by at most "
-        f"{done.difference:.2g}, relatively; {TOLERANCE:g} is allowed"
+        f"{done.path}: scores of {found.compared - found.unresolved} clips differ from those of "
+        f"the run by at most {found.difference:.2g}, relatively; {TOLERANCE:g} is allowed"
     )
+    if found.unresolved:
+        print(
+            f"scores of {found.unresolved} more, which float32 resolves less, differ by no more "
+            f"than where sound and weights change by {ROUNDING:.2g} of themselves"
+        )
 
 
 EXPORT = Command(

@@ -59,6 +59,7 @@ from asd_jax.losses import arcface_logits
 from asd_jax.models import MobileNetV2, ResNet50
 from asd_jax.models.layers import heads
 from asd_jax.runtime.bounds import Between
+from asd_jax.runtime.portable import sigmoid
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
@@ -358,5 +359,5 @@ class IdClassifierDetector(Detector):
             log_odds = logsumexp(others, axis=-1) - logits[:, clip.label]  # log(1 − p) − log(p)
             probability = self.settings.score == "probability"
             bounded = jnp.clip(log_odds, -_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS)
-            values = jax.nn.sigmoid(log_odds) if probability else bounded
+            values = sigmoid(log_odds) if probability else bounded
         return pooling.Mean.of(values, mask)

@@ -59,6 +59,7 @@ from asd_jax.detectors.networks import adam, dense_autoencoder, mean_latent, sta
 from asd_jax.features.table import ClipInput
 from asd_jax.models.dense_autoencoder import Framework
 from asd_jax.runtime.bounds import Between
+from asd_jax.runtime.portable import sigmoid
 from asd_jax.scoring import pooling
 from asd_jax.training.task import Batch, Task, TrainingStatistics, gradient_task
 
@@ -184,9 +185,7 @@ class OutlierExposureDetector(Detector):
         residuals, updates = self._residuals(weights, views, mask)
         error = jnp.mean(residuals**2, axis=-1)  # (views,)
         # e / (v + e) as a sigmoid, so that huge errors of outliers do not overflow.
-        return jax.nn.sigmoid(
-            jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])
-        ), updates
+        return sigmoid(jnp.log(error + 1e-30) - jnp.log(weights["input"]["variance"])), updates
 
     def _residuals(
         self, weights: Any, views: jax.Array, mask: jax.Array | None = None

@@ -12,35 +12,21 @@ from typing import Any
 import numpy as np
 
 from asd_jax import __version__
-from asd_jax.data import audio_files
 from asd_jax.deploy.export import onnx, stablehlo, tflite
 from asd_jax.deploy.export.choosing import Format, check_exportable, clip_shape, targets_of
+from asd_jax.deploy.export.comparing import TOLERANCE, USUAL_SECONDS, Comparison, compare
 from asd_jax.deploy.export.costs import Costs, costs_of
-from asd_jax.deploy.export.program import Input, Program, Target
+from asd_jax.deploy.export.program import Input, Program
 from asd_jax.detectors import make_detector
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.operating import Operating
-from asd_jax.runs.directory import RunDirectory
-from asd_jax.runs.places import read_places
 from asd_jax.runtime.extras import check_installed
 from asd_jax.runtime.files import atomic_write
 
-TOLERANCE = 1e-4  # largest relative difference between scores of the file and of the run
-USUAL_SECONDS = 10.0
-_RUNNERS: Mapping[Format, Any] = {
-    "stablehlo": stablehlo.Runner,
-    "onnx": onnx.Runner,
-    "tflite": tflite.Runner,
-}
-# What converts, and what runs, each format.
-_PACKAGES: Mapping[Format, Sequence[str]] = {
-    "stablehlo": (),
-    "onnx": ("jax2onnx", "onnxruntime"),
-    "tflite": ("tensorflow", "ai_edge_litert"),
-}
-_CLIPS = 2  # of each machine, by which a file is compared
+# Each has the `PACKAGES` that convert and run, `convert`, and a `Runner`.
+_MODULES: Mapping[Format, Any] = {"stablehlo": stablehlo, "onnx": onnx, "tflite": tflite}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +38,14 @@ class Exported:
         metadata: see docs/export.md.
         costs: of one clip of `seconds`.
         seconds: of that clip.
-        difference: largest relative difference of a score.
-        compared: number of scores that were compared.
+        comparison: of its scores with those of the run.
     """
 
     path: Path
     metadata: Mapping[str, Any]
     costs: Costs
     seconds: float
-    difference: float
-    compared: int
+    comparison: Comparison
 
 
 def export_run(
@@ -89,11 +73,12 @@ def export_run(
 
     Raises:
         UserError: the format cannot have it, what converts is not installed, or the scores of the
-            file differ from those of the run by more than `TOLERANCE`. Nothing is written then.
+            file differ from those of the run by more than `TOLERANCE` and than float32 resolves.
+            Nothing is written then.
     """
     check_exportable(fitted, form, kind, seconds)
     assert isinstance(fitted, FittedDetector)  # which that checked
-    for package in _PACKAGES[form]:
+    for package in _MODULES[form].PACKAGES:
         check_installed(package, f"--format={form}")
     if fitted.operating != Operating():
         report(
@@ -107,8 +92,6 @@ def export_run(
     length = USUAL_SECONDS if seconds is None else seconds
     shape = clip_shape(program, length)
     fixed = None if form == "stablehlo" and seconds is None else shape
-    if form == "tflite":
-        tflite.check_convertible(program, shape)
     for target in targets:
         if not np.isfinite(target.threshold):
             report(f"{target.name} has no threshold: NaN in the file; null in its metadata")
@@ -116,12 +99,12 @@ def export_run(
     metadata = _metadata(program, form, fixed)
     data = _converted(form, program, fixed, metadata)
     report("comparing its scores with those of the run")
-    run = _RUNNERS[form](data, program)
-    difference, compared = _difference(program, run, fixed, run_dir)
-    if not difference <= TOLERANCE:
+    comparison = compare(program, _MODULES[form].Runner(data, program), fixed, run_dir, report)
+    if not comparison.holds:
+        worst = comparison.worst
         raise UserError(
-            f"scores of the exported file differ from those of the run by {difference:.2g}, "
-            f"relatively, where {TOLERANCE:g} is allowed; {path} is not written. Export it in "
+            f"scores of the exported file differ from those of the run by {worst.difference:.2g}, "
+            f"relatively, where {worst.allowed:g} is allowed; {path} is not written. Export it in "
             "another format",
             exit_status=1,
         )
@@ -129,11 +112,12 @@ def export_run(
     metadata |= {
         "sha256": hashlib.sha256(data).hexdigest(),
         "costs": {**costs._asdict(), "seconds": length},
-        "largest_relative_difference": difference,
-        "compared_scores": compared,
+        "largest_relative_difference": comparison.difference,
+        "compared_scores": comparison.compared,
+        "unresolved_scores": comparison.unresolved,
     }
     _write(Path(path), data, metadata)
-    return Exported(Path(path), metadata, costs, length, difference, compared)
+    return Exported(Path(path), metadata, costs, length, comparison)
 
 
 def in_float32(fitted: FittedDetector) -> FittedDetector:
@@ -156,14 +140,7 @@ def _converted(
         UserError: what converts cannot.
     """
     try:
-        if form == "stablehlo":
-            return stablehlo.convert(program, fixed)
-        assert fixed is not None  # the others have no open length
-        return (
-            onnx.convert(program, fixed, metadata)
-            if form == "onnx"
-            else tflite.convert(program, fixed)
-        )
+        return _MODULES[form].convert(program, fixed, metadata)
     except UserError:
         raise
     except Exception as error:  # of many kinds, by converter and operation
@@ -190,7 +167,7 @@ def _metadata(program: Program, form: Format, fixed: tuple[int, ...] | None) -> 
         }
         for index, (target, name) in enumerate(zip(program.targets, signatures, strict=True))
     ]
-    packages = ["jax", "jaxlib", "numpy", *_PACKAGES[form]]
+    packages = ["jax", "jaxlib", "numpy", *_MODULES[form].PACKAGES]
     return {
         "format": form,
         "system": config.detector.name,
@@ -215,80 +192,6 @@ def _versions(packages: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield package, importlib.metadata.version(package.replace("_", "-"))
         except importlib.metadata.PackageNotFoundError:  # another distribution has it
             continue
-
-
-def _difference(
-    program: Program, run: Callable[..., Any], fixed: tuple[int, ...] | None, run_dir: Any
-) -> tuple[float, int]:
-    """Largest relative difference of scores, and how many were compared."""
-    largest, compared = 0.0, 0
-    for index, target in enumerate(program.targets):
-        machine, section = target.group
-        for waveform in _sounds(program, target, fixed, run_dir):
-            clip, wanted = _expected(program, waveform, fixed, machine, section or None)
-            found = float(run(clip, index)["score"][0])
-            compared += 1
-            if np.isnan(found) and np.isnan(wanted):
-                continue
-            difference = abs(found - wanted) / max(abs(wanted), float(np.finfo(np.float32).tiny))
-            largest = max(largest, float("inf") if np.isnan(difference) else difference)
-    return largest, compared
-
-
-def _expected(
-    program: Program,
-    waveform: np.ndarray,
-    fixed: tuple[int, ...] | None,
-    machine: str,
-    section: str | None,
-) -> tuple[np.ndarray, float]:
-    """A clip as the file takes it, and its score by the run."""
-    fitted, rate = program.fitted, program.fitted.config.front_end.sample_rate
-    place: dict[str, Any] = {"machine": machine, "section": section}
-    if program.input == "waveform":
-        return waveform, float(fitted.score(waveform, rate, **place)[0])
-    features = fitted.features(waveform, rate)
-    features = features[:, : fixed[0]] if fixed else features
-    return features[0], float(fitted.score_features(features, **place)[0])
-
-
-def _sounds(
-    program: Program, target: Target, fixed: tuple[int, ...] | None, run_dir: Any
-) -> Iterator[np.ndarray]:
-    """Recordings of a machine of the run, where they still are; else noise."""
-    rate = program.fitted.config.front_end.sample_rate
-    shortest = program.samples(program.fitted.detector.views.length)
-    n = max(shortest, round(USUAL_SECONDS * rate))
-    if fixed is not None:
-        frames = fixed[0]
-        n = frames if program.input == "waveform" else program.samples(frames)
-    found = [np.resize(own, n) for own in _recordings(program, target, run_dir)]
-    yield from found
-    rng = np.random.default_rng(0)
-    for _ in range(_CLIPS - len(found)):
-        yield _noise(rng, n)
-    if fixed is None:  # another length
-        yield _noise(rng, max(shortest, n // 3))
-
-
-def _recordings(program: Program, target: Target, run_dir: Any) -> Iterator[np.ndarray]:
-    """At most two recordings of a machine that the run scored or learned from."""
-    if run_dir is None or not Path(run_dir).is_dir():
-        return
-    config, left = program.fitted.config, _CLIPS
-    for places in reversed(read_places(RunDirectory(run_dir).recordings_csv)):
-        for (machine, section, _), place in places.items():
-            if left and machine == target.group[0] and target.group[1] in ("", section):
-                try:
-                    yield audio_files.read(place, config.front_end.sample_rate, config.data.channel)
-                except (UserError, OSError):  # moved, or replaced since
-                    continue
-                left -= 1
-
-
-def _noise(rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n,) samples of 16 bits, as float32."""
-    return np.round(rng.normal(0, 0.1, n) * 2**15).astype(np.float32) / 2**15
 
 
 def _write(path: Path, data: bytes, metadata: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from asd_jax.deploy.export.constants import folded
 from asd_jax.deploy.export.program import Program
 from asd_jax.runtime.extras import needed
 
+PACKAGES = ("jax2onnx", "onnxruntime")
 WHAT = "--format=onnx"
 # Of operators; runtimes of 2025 and later have it.
 OPSET = 23

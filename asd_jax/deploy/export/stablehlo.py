@@ -1,6 +1,7 @@
 """StableHLO: what plain JAX runs, with any number of clips of any length."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,10 +10,11 @@ from jax import export
 from asd_jax.deploy.export.choosing import array_shapes
 from asd_jax.deploy.export.program import Program
 
+PACKAGES = ()
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
-def convert(program: Program, shape: Sequence[int] | None) -> bytes:
+def convert(program: Program, shape: Sequence[int] | None, metadata: Mapping[str, Any]) -> bytes:
     """Serialises a program; see `jax.export`.
 
     Its result is a dict of the program's outputs by their names.
@@ -20,7 +22,9 @@ def convert(program: Program, shape: Sequence[int] | None) -> bytes:
     Args:
         program: with convolutions in the form that XLA computes fast on CPUs.
         shape: of one clip; None for any length. The number of clips is free.
+        metadata: of the file, which has no place for them.
     """
+    del metadata
     constraints = [f"length >= {program.shortest}"] if shape is None else []
     text = "batch, length" if shape is None else "batch"
     batch, *length = export.symbolic_shape(text, constraints=["batch >= 1", *constraints])

@@ -6,7 +6,7 @@ A signature's weights are constants, which the interpreter's fast kernels need.
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from asd_jax.deploy.export.program import Program, Target
 from asd_jax.errors import UserError
 from asd_jax.runtime.extras import needed
 
+PACKAGES = ("tensorflow", "ai_edge_litert")
 WHAT = "--format=tflite"
 
 
@@ -51,13 +52,19 @@ def check_convertible(program: Program, shape: Sequence[int]) -> None:
         )
 
 
-def convert(program: Program, shape: Sequence[int]) -> bytes:
+def convert(program: Program, shape: Sequence[int], metadata: Mapping[str, Any]) -> bytes:
     """Converts a program to a TFLite model.
 
     Args:
         program: with convolutions of its own.
         shape: of one clip.
+        metadata: of the file, beside which they are.
+
+    Raises:
+        UserError: see `check_convertible`.
     """
+    del metadata
+    check_convertible(program, shape)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     tensorflow = needed("tensorflow", WHAT)
     module, functions = tensorflow.Module(), {}

@@ -13,12 +13,16 @@ import pytest
 from command_line import run_cli
 
 import asd_jax
-from asd_jax.deploy.export import exporting, stablehlo
+from asd_jax.deploy.export import stablehlo
 from asd_jax.deploy.export.exporting import in_float32
 
 RATE = 16_000
 ALONE = "import sys\nsys.modules['asd_jax'] = None\n"  # an import of it fails
-PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
+PACKAGES = {
+    "stablehlo": ["jax", "flatbuffers"],
+    "onnx": ["onnxruntime"],
+    "tflite": ["ai-edge-litert"],
+}
 
 
 def runner(form):
@@ -68,7 +72,7 @@ def test_scores_that_differ_are_not_written(finished, tmp_path, capsys, monkeypa
             found = super().__call__(clip, machine)
             return {**found, "score": found["score"] * 1.001}
 
-    monkeypatch.setitem(exporting._RUNNERS, "stablehlo", Wrong)
+    monkeypatch.setattr(stablehlo, "Runner", Wrong)
     arguments = [f"--run_dir={finished}", "--format=stablehlo", "--machine=valve"]
     status, _, err = run_cli(capsys, "export", *arguments, f"--out={tmp_path / 'valve.shlo'}")
     assert status == 1 and "differ from those of the run by 0.001" in err
@@ -99,24 +103,23 @@ def test_a_wrong_request_is_one_line(finished, tmp_path, capsys, flags, message)
     assert not os.listdir(tmp_path)
 
 
-def test_the_model_of_mlperf_tiny_gives_keras_outputs(keras, shared, tmp_path, capsys):
-    """Reconstructions to 1e-4 of the largest value, and scores to 1e-4; without a threshold."""
+FEATURES = np.random.default_rng(0).normal(-40, 10, (3, 12, 128)).astype(np.float32)
+
+
+@pytest.fixture
+def imported(shared, tmp_path, capsys):
+    """The reference model of MLPerf Tiny, and its run by `asd-jax import`."""
     path, run_dir = shared / "weights/mlperf_tiny_ad01/model_ToyCar.hdf5", tmp_path / "run"
     if not path.is_file():
         pytest.skip(f"no {path}")
-    imported = [f"--keras={path}", "--config=dense_ae", f"--out_dir={run_dir}"]
-    assert run_cli(capsys, "import", *imported)[0] == 0
-    out = tmp_path / "toycar.stablehlo"
-    arguments = [f"--run_dir={run_dir}", "--format=stablehlo", f"--out={out}", "--input=features"]
-    status, _, err = run_cli(capsys, "export", *arguments)
-    assert status == 0, err
-    assert "machine has no threshold: NaN in the file" in err
-    assert json.loads(Path(f"{out}.json").read_text())["machines"][0]["threshold"] is None
-    features = np.random.default_rng(0).normal(-40, 10, (3, 12, 128)).astype(np.float32)
-    from jax import export
+    arguments = [f"--keras={path}", "--config=dense_ae", f"--out_dir={run_dir}"]
+    assert run_cli(capsys, "import", *arguments)[0] == 0
+    return path, run_dir
 
-    found = export.deserialize(bytearray(out.read_bytes())).call(features)
-    vectors = np.lib.stride_tricks.sliding_window_view(features, 5, axis=1)
+
+def check_keras(keras, path, found):
+    """Reconstructions to 1e-4 of the largest value, and scores to 1e-4; without a threshold."""
+    vectors = np.lib.stride_tricks.sliding_window_view(FEATURES, 5, axis=1)
     vectors = np.swapaxes(vectors, 2, 3).reshape(3, 8, 640)
     model = keras.models.load_model(path, compile=False)
     expected = np.asarray(model(vectors.reshape(-1, 640))).reshape(3, 8, 640)
@@ -124,27 +127,108 @@ def test_the_model_of_mlperf_tiny_gives_keras_outputs(keras, shared, tmp_path, c
     np.testing.assert_allclose(found["reconstruction"], expected, atol=1e-4 * largest, rtol=0)
     scores = np.mean((vectors - expected) ** 2, axis=(1, 2))
     np.testing.assert_allclose(found["score"], scores, rtol=1e-4)
-    assert np.isnan(found["threshold"])
+    assert np.isnan(found["threshold"]).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "tflite"])
-def test_other_formats_run_in_a_fresh_environment(form, finished, tmp_path):
-    """Exported by the environment of scripts/export.sh, run by one that has the runtime alone."""
+def test_the_model_of_mlperf_tiny_gives_keras_outputs(keras, imported, tmp_path, capsys):
+    path, run_dir = imported
+    out = tmp_path / "toycar.stablehlo"
+    arguments = [f"--run_dir={run_dir}", "--format=stablehlo", f"--out={out}", "--input=features"]
+    status, _, err = run_cli(capsys, "export", *arguments)
+    assert status == 0, err
+    assert "machine has no threshold: NaN in the file" in err
+    assert json.loads(Path(f"{out}.json").read_text())["machines"][0]["threshold"] is None
+    from jax import export
+
+    found = export.deserialize(bytearray(out.read_bytes())).call(FEATURES)
+    check_keras(keras, path, found)
+
+
+def exported(form, run_dir, out, *flags):
+    """Writes a file by the environment of scripts/export.sh; skips where that is missing."""
     root = Path(__file__).resolve().parents[3]
     folder = Path(os.environ.get("ASD_JAX_EXPORT", root / "build/export"))
     python = folder / form / "bin/python"
     if not python.is_file():
         pytest.skip(f"no {python}; scripts/export.sh {form} makes it")
-    command = [python, "-m", "asd_jax", "export", f"--run_dir={finished}", f"--format={form}"]
+    command = [python, "-m", "asd_jax", "export", f"--run_dir={run_dir}", f"--format={form}"]
     done = subprocess.run(
-        [*command, f"--out={tmp_path / 'fan'}.{form}", "--seconds=2"],
+        [*command, f"--out={out}", *flags],
         cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    venv.create(tmp_path / "fresh", with_pip=True)
-    fresh = tmp_path / "fresh/bin/python"
-    install = [fresh, "-m", "pip", "install", "--quiet", PACKAGES[form], "numpy"]
-    if subprocess.run(install, capture_output=True).returncode:
-        pytest.skip(f"{PACKAGES[form]} cannot be installed here")
-    check(fresh, form, tmp_path, finished, "fan")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """The interpreter of an environment that has a format's runtime alone."""
+    known = {}
+
+    def of(form):
+        if form not in known:
+            folder = tmp_path_factory.mktemp(form)
+            venv.create(folder, with_pip=True)
+            python = folder / "bin/python"
+            install = [python, "-m", "pip", "install", "--quiet", *PACKAGES[form], "numpy"]
+            if subprocess.run(install, capture_output=True).returncode:
+                pytest.skip(f"{', '.join(PACKAGES[form])} cannot be installed here")
+            known[form] = python
+        return known[form]
+
+    return of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["stablehlo", "onnx", "tflite"])
+def test_files_run_in_a_fresh_environment(form, finished, tmp_path, fresh, capsys):
+    """Of StableHLO exported here; of others by the environment of scripts/export.sh."""
+    out = tmp_path / f"fan.{form}"
+    if form == "stablehlo":
+        arguments = [f"--run_dir={finished}", f"--format={form}", f"--out={out}"]
+        assert run_cli(capsys, "export", *arguments)[0] == 0
+    else:
+        exported(form, finished, out, "--seconds=2")
+    check(fresh(form), form, tmp_path, finished, "fan")
+
+
+# What runs a file of features there, clip by clip, and writes its outputs.
+RUN_FEATURES = {
+    "onnx": """
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession("toycar.onnx")
+names = [output.name for output in session.get_outputs()]
+def run(features):
+    return dict(zip(names, session.run(None, {"features": features[None]})))
+""",
+    "tflite": """
+import json, numpy as np
+from ai_edge_litert.interpreter import Interpreter
+name = json.load(open("toycar.tflite.json"))["machines"][0]["signature"]
+interpreter = Interpreter("toycar.tflite")
+signature = interpreter.get_signature_runner(name)
+def run(features):
+    return signature(features=features[None])
+""",
+}
+SAVE = """
+found = [{k: np.array(v) for k, v in run(own).items()} for own in np.load("features.npy")]
+found = {name: np.stack([np.atleast_1d(own[name])[0] for own in found]) for name in found[0]}
+np.savez("found.npz", **found)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_mlperf_tiny_in_other_formats(form, keras, imported, tmp_path, fresh):
+    """Of twelve frames of features, by ONNX Runtime and LiteRT without this package."""
+    path, run_dir = imported
+    out = tmp_path / f"toycar.{form}"
+    # 12 frames of the front end, which centres its windows.
+    exported(form, run_dir, out, "--input=features", f"--seconds={11 * 512 / RATE}")
+    np.save(tmp_path / "features.npy", FEATURES)
+    program = ALONE + RUN_FEATURES[form] + SAVE
+    done = subprocess.run(
+        [fresh(form), "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    check_keras(keras, path, np.load(tmp_path / "found.npz"))
