@@ -44,9 +44,9 @@ class Refusal(NamedTuple):
 _REFUSALS = (
     Refusal(
         FORMATS,
-        lambda fitted, _: NAMES[0] in fitted.calibration,
-        "it compares a clip with others of its operating state, which a file that is given sound "
-        "alone does not know; fit it without data.state",
+        lambda fitted, _: NAMES[0] in fitted.calibration or bool(fitted.operating.moved),
+        "its scores are by the operating state of a clip, which a file that is given sound alone "
+        "does not know; fit it without data.state",
     ),
     Refusal(
         FORMATS,
