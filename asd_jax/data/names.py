@@ -1,6 +1,7 @@
 """Names of the challenge's clips, 2020 to 2026, and what they say."""
 
 import functools
+import os
 import re
 from typing import NamedTuple
 
@@ -35,6 +36,19 @@ class OfficialName(NamedTuple):
     split: str | None
     label: int
     attributes: tuple[tuple[str, str], ...]
+
+
+def named_attributes(path: os.PathLike | str) -> tuple[tuple[str, str], ...]:
+    """Attributes in the name of a recording, in whatever folder and format.
+
+    Examples:
+        >>> named_attributes("new/section_00_source_test_normal_0007_vel_21.flac")
+        (('vel', '21'),)
+        >>> named_attributes("new/monday.wav")
+        ()
+    """
+    named = official_name(os.path.splitext(os.path.basename(path))[0])
+    return () if named is None else named.attributes
 
 
 def official_name(name: str) -> OfficialName | None:

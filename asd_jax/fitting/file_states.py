@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.clips import UNFITTED, Clip
+from asd_jax.data.names import named_attributes
 from asd_jax.data.states import StateSource
 from asd_jax.fitting.fitted import Fitted
 from asd_jax.fitting.judging import check_states, given_states
@@ -59,9 +59,8 @@ class FileStates:
         if (names := tuple(names), log) not in self._sources:
             self._sources[names, log] = StateSource(names, log)
         path = os.path.abspath(file)
-        parsed = parse_clip(path)
         clip = Clip("", "", UNFITTED, os.fspath(file), path)
-        attributes = parsed.attributes if parsed else ()
+        attributes = named_attributes(path)
         clips = [_at(clip, attributes, begin) for begin, _ in spans]
         lengths = np.array([end - begin for begin, end in spans])
         found = self._sources[names, log].states(clips, lengths, self._report)

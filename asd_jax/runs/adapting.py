@@ -15,6 +15,7 @@ from asd_jax.data.clips import ANOMALY, NORMAL, OWN, Clip, ClipTable
 from asd_jax.data.folders import is_recording, is_wav, walk
 from asd_jax.data.groups import group_beside, with_groups
 from asd_jax.data.identity import UNREADABLE, read_digest
+from asd_jax.data.names import named_attributes, official_name
 from asd_jax.errors import UserError
 from asd_jax.evaluation.results import read_training_csv, write_training_csv
 from asd_jax.features.embeddings import embedder_of
@@ -224,7 +225,8 @@ def clips_of(
         place = Place.of(fitted, path, machine, section)
         parsed = parse_clip(path)
         try:
-            if parsed is not None and parsed.label == ANOMALY and flag == "normal":
+            named = parsed or official_name(os.path.splitext(os.path.basename(path))[0])
+            if named is not None and named.label == ANOMALY and flag == "normal":
                 raise UserError("its name says that it is anomalous; give normal recordings")
             own_machine, own_section = fitted.resolve(place.machine, place.section)
         except UserError as error:
@@ -242,9 +244,9 @@ def clips_of(
         while name in known:
             name = f"adapted/{name}"
         clip = Clip(own_machine, own_section, "train", name, path, year=OWN, label=NORMAL)
+        clip = dataclasses.replace(clip, attributes=named_attributes(path))
         if parsed is not None:
-            facts = {"domain": parsed.domain, "attributes": parsed.attributes, "year": parsed.year}
-            clip = Clip(**{**_fields(clip), **facts})
+            clip = dataclasses.replace(clip, domain=parsed.domain, year=parsed.year)
         clips.append(dataclasses.replace(clip, group=group_beside(path)))
     if not clips:
         raise UserError(f"--{flag}={folder}: no recording can be used")
@@ -253,10 +255,6 @@ def clips_of(
         ClipTable.of(clip for clip in clips if not clip.group), fitted.config.data.group
     )
     return ClipTable.of([*alone, *of_group])
-
-
-def _fields(clip: Clip) -> dict[str, Any]:
-    return dict(vars(clip))
 
 
 def _recordings(folder: os.PathLike | str, flag: str) -> Iterable[tuple[str, str]]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from asd_jax.config import DataConfig
-from asd_jax.data.clip_paths import parse_clip
 from asd_jax.data.clips import UNFITTED, Clip
+from asd_jax.data.names import named_attributes
 from asd_jax.data.states import BESIDE, StateSource
 from asd_jax.deploy.watch.streams import Stream
 from asd_jax.deploy.watch.windows import Window
@@ -49,9 +49,7 @@ class WindowStates:
             self._tell(stream, "the column state of --streams says it")
             return "", ""
         path = os.path.abspath(os.path.join(stream.path, window.file))
-        parsed = parse_clip(path)
-        attributes = () if parsed is None else parsed.attributes
-        clip = Clip("", "", UNFITTED, window.file, path, attributes=attributes)
+        clip = Clip("", "", UNFITTED, window.file, path, attributes=named_attributes(path))
         clip = _from(clip, window.file_begin)
         try:
             source = self._source(window, data)
