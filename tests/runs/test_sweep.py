@@ -2,14 +2,23 @@
 
 import json
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 from command_line import run_cli
-from shared_runs import SETTINGS, made_once, rows_of, run_arguments
+from shared_runs import (
+    SETTINGS,
+    made_once,
+    rows_of,
+    run_arguments,
+    run_to_its_end,
+    without_pictures,
+)
 
 import asd_jax
 from asd_jax.errors import UserError
+from asd_jax.runtime import compilation
 
 RATE = "train.learning_rate"
 FIRST, SECOND = f"{RATE}=0.001", f"{RATE}=0.01"  # the first is that of `finished`
@@ -18,6 +27,19 @@ FIRST, SECOND = f"{RATE}=0.001", f"{RATE}=0.01"  # the first is that of `finishe
 @pytest.fixture(autouse=True)
 def quick(no_pictures):
     """As its name says."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_as_for_users():
+    """Settings as arrays give the bits of constants with XLA's own code for fused operations.
+
+    Other tests leave it out (conftest.py).
+    """
+    options = compilation._CPU_OPTIONS
+    with mock.patch.dict(options, dense=options["dense"] | {"xla_cpu_use_fusion_emitters": True}):
+        compilation.compiler_options.cache_clear()
+        yield
+    compilation.compiler_options.cache_clear()
 
 
 class Told(asd_jax.Reporter):
@@ -57,25 +79,36 @@ def swept(data, cache, tmp_path_factory):
     return made_once(tmp_path_factory, "swept", lambda folder: in_two_parts(data, cache, folder))
 
 
+@pytest.fixture(scope="module")
+def alone(data, cache, tmp_path_factory):
+    """The run `finished`, compiled as the variants are."""
+    with without_pictures():
+        return made_once(
+            tmp_path_factory,
+            "alone",
+            lambda folder: run_to_its_end(run_arguments(data, cache, folder)),
+        )
+
+
 @pytest.fixture
 def copy(swept, tmp_path):
     return shutil.copytree(swept, tmp_path / "sweep")
 
 
-def test_a_variant_is_the_run_with_its_value(swept, finished):
+def test_a_variant_is_the_run_with_its_value(swept, alone):
     """To the bit, though it was trained beside another and interrupted."""
     one = swept / FIRST
-    assert (one / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
-    with np.load(one / "model.npz") as ours, np.load(finished / "model.npz") as alone:
-        assert set(ours) == set(alone)
-        for name in alone:
-            np.testing.assert_array_equal(ours[name], alone[name])
+    assert (one / "scores.csv").read_bytes() == (alone / "scores.csv").read_bytes()
+    with np.load(one / "model.npz") as ours, np.load(alone / "model.npz") as theirs:
+        assert set(ours) == set(theirs)
+        for name in theirs:
+            np.testing.assert_array_equal(ours[name], theirs[name])
     for name in ("config.json", "data.json"):
-        assert (one / name).read_bytes() == (finished / name).read_bytes()
+        assert (one / name).read_bytes() == (alone / name).read_bytes()
     assert {*map(str, one.glob("checkpoints/*"))}
     logs = [
         [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-        for run in (one, finished)
+        for run in (one, alone)
     ]
     own = ("epoch", "steps", "learning_rate", "loss", "validation_loss")
     assert [[e[k] for k in own] for e in logs[0]] == [[e[k] for k in own] for e in logs[1]]
