@@ -30,10 +30,10 @@ def quick(no_pictures):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_as_for_users():
+def compiled_as_for_users(finished):
     """Settings as arrays give the bits of constants with XLA's own code for fused operations.
 
-    Other tests leave it out (conftest.py).
+    Other tests leave it out (conftest.py), for which `finished` is made before.
     """
     options = compilation._CPU_OPTIONS
     with mock.patch.dict(options, dense=options["dense"] | {"xla_cpu_use_fusion_emitters": True}):
