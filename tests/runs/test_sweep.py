@@ -30,10 +30,10 @@ def quick(no_pictures):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_as_for_users(finished):
+def compiled_as_for_users(finished, place):
     """Settings as arrays give the bits of constants with XLA's own code for fused operations.
 
-    Other tests leave it out (conftest.py), for which `finished` is made before.
+    Other tests leave it out (conftest.py), for which the runs they share are made before.
     """
     options = compilation._CPU_OPTIONS
     with mock.patch.dict(options, dense=options["dense"] | {"xla_cpu_use_fusion_emitters": True}):
@@ -258,14 +258,14 @@ def test_arguments_of_other_kinds_are_one_line(tmp_path):
         asd_jax.sweep(asd_jax.load_variants("dense_ae"), "x", tmp_path)
 
 
-def test_variants_of_an_ensemble_may_share_its_members(data, tmp_path):
+def test_variants_of_an_ensemble_may_share_its_members(place, data, tmp_path):
     config = tmp_path / "pair.py"
     config.write_text("from trained_ensembles import mean_config as get_config\n")
-    options = {"members_dir": tmp_path / "shared", "cache_dir": tmp_path / "cache"}
+    options = {"members_dir": place / "shared", "cache_dir": place / "cache"}
     variants = asd_jax.load_variants(config, {"combine": "mean,max"})
     result = asd_jax.sweep(variants, data, tmp_path / "s", reporter=Told(), **options)
     assert [*result.runs] == ["combine=mean", "combine=max"]
-    assert len([*(tmp_path / "shared").iterdir()]) == 2
+    assert {path.name for path in (place / "shared").iterdir()} == {"dense", "between"}
     variants = asd_jax.load_variants(config, {"members.dense.train.learning_rate": "0.1,0.2"})
     with pytest.raises(UserError, match="--members_dir is for members that all variants share"):
         asd_jax.sweep(variants, data, tmp_path / "t", reporter=Told(), **options)
