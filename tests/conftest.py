@@ -1,6 +1,7 @@
 """Fixtures that every test may use, and what the processes that run tests share."""
 
 import gc
+import importlib.metadata
 import inspect
 import itertools
 import os
@@ -17,6 +18,10 @@ import shared_runs
 ROOT = Path(__file__).resolve().parent.parent
 # LLVM may not change the order of a sum, whatever its level; a higher one compiles for longer.
 OPTIMIZATION = "--xla_backend_optimization_level"
+# XLA's newer code for fused operations compiles for twice as long as the one it replaced. An XLA
+# that does not know the option would end the process.
+EMITTERS = "--xla_cpu_use_fusion_emitters"
+KNOWS_EMITTERS = "0.10."
 FORGOTTEN_TOGETHER = 8  # files whose programs one process keeps
 # Compiled programs of many versions of the project: beyond this the cache starts anew.
 LARGEST_CACHE = 2 * 2**30
@@ -94,9 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
     options; the folder's name has the processor. `pytest --cache-clear` removes it.
     """
     sys.modules.setdefault("numba", without_compiling())
-    flags = os.environ.get("XLA_FLAGS", "")
-    if OPTIMIZATION not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION}=0".strip()
+    os.environ["XLA_FLAGS"] = quick_to_compile(os.environ.get("XLA_FLAGS", ""))
     # Commands that run in a test's process choose no devices for the tests after it.
     os.environ.setdefault("NPROC", str(pytest_xdist_auto_num_workers()))
     starts_workers = config.getoption("numprocesses", None) and not is_worker(config)
@@ -112,14 +115,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
     import jax
 
-    from asd_jax.runtime.compilation import keep_compiled
+    from asd_jax.runtime import compilation
 
-    keep_compiled(folder)
+    # Weights that tests draw are few.
+    compilation._CPU_OPTIONS["init"] = {OPTIMIZATION.lstrip("-"): "0"}
+    compilation.keep_compiled(folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # For the processes that tests start.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def quick_to_compile(flags: str) -> str:
+    """XLA's options of that name and, where they are not set, those that spare compiling."""
+    if OPTIMIZATION not in flags:
+        flags = f"{flags} {OPTIMIZATION}=0"
+    if EMITTERS not in flags and importlib.metadata.version("jaxlib").startswith(KNOWS_EMITTERS):
+        flags = f"{flags} {EMITTERS}=false"
+    return flags.strip()
 
 
 def without_compiling() -> types.ModuleType:

@@ -101,7 +101,10 @@ def test_the_table_and_the_report(copied, data, cache, capsys):
 
 
 def test_python_gives_the_numbers_of_the_command_line(finished, data):
-    """Features of one's own, fit and score_features, against scores.csv: to float32 rounding."""
+    """Features of one's own, fit and score_features, against scores.csv: to float32 rounding.
+
+    A threshold is further out than the scores that a gamma distribution is fitted to: to 1e-3.
+    """
     import soundfile
 
     config = load_config("dense_ae", {**SETTINGS, "seeds": "0"})
@@ -121,7 +124,7 @@ def test_python_gives_the_numbers_of_the_command_line(finished, data):
     assert len(rows) == len(test)
     for row in rows:
         assert scores[row["clip"]] == pytest.approx(float(row["score"]), rel=1e-4)
-        assert fitted.threshold() == pytest.approx(float(row["threshold"]), rel=1e-4)
+        assert fitted.threshold() == pytest.approx(float(row["threshold"]), rel=1e-3)
 
 
 def test_scoring_new_recordings(finished, data, capsys):

@@ -32,6 +32,9 @@ VARIANTS = {
 # Run apart: what compiles for long and is for the most part tested by the others. The systems among
 # them are also fitted and score clips in tests of their own, or of their reports.
 _SLOW = (
+    "ganomaly",
+    "group_made",
+    "iaeo3",
     "lstm_ae",
     "multibranch",
     "outlier_exposure_ae",
@@ -41,6 +44,8 @@ _SLOW = (
     "mobilenet_v2_id with all else",
     "iaeo3 with an embedding",
     "iaeo3 by the largest error",
+    "dense_ae with Mahalanobis",
+    "dense_ae by neighbours",
     "mobilenet_v2_id by neighbours",
     "dense_ae in bfloat16",
     "mobilenet_v2_id in bfloat16",
@@ -122,9 +127,9 @@ def test_every_system_has_a_configuration_and_says_where_it_is_from():
         assert cls.Config.name == cls.__module__.rpartition(".")[2]
 
 
-# One system of each kind: one optimiser in a compiled loop; two, and running statistics, in a loop
-# of Python. The others are run apart, as are variants, which train as the system does, or nearly.
-_EACH_KIND = ("dense_ae", "ganomaly")
+# One system of each kind: in a compiled loop; in a loop of Python. The others are run apart, as are
+# variants, which train as the system does, or nearly.
+_EACH_KIND = ("dense_ae", "mobilenet_v2_id")
 TRAINED = [
     pytest.param(name, marks=[pytest.mark.slow] * (name not in _EACH_KIND))
     for name in (*SYSTEMS, *VARIANTS)

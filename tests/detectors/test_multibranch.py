@@ -126,7 +126,7 @@ def test_sections_apart_have_banks_of_their_own(fitted):
     assert of_sections[0] != of_sections[1]
 
 
-@pytest.mark.parametrize("kind", ["knn", "mahalanobis"])
+@pytest.mark.parametrize("kind", [pytest.param("knn", marks=pytest.mark.slow), "mahalanobis"])
 def test_another_back_end_has_scores_of_its_own(fitted, kind):
     backend = dataclasses.replace(CONFIG.backend, kind=kind)
     with trained_before(fitted.weights):

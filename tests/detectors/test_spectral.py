@@ -176,7 +176,7 @@ def test_odd_training_clips_are_not_fitted_to(fitted):
         ("mel_mahalanobis", "level"),
         ("mel_knn", "spectrum"),
         pytest.param("spectrum_knn", "spectrum", marks=pytest.mark.slow),
-        ("twfr_gmm", "r=0"),
+        pytest.param("twfr_gmm", "r=0", marks=pytest.mark.slow),
     ],
 )
 def test_an_explanation_names_the_band(name, first):

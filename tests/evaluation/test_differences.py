@@ -37,7 +37,7 @@ def difficult(n=60, seed=0):
     return labels, first, first + 0.4 * labels + 0.2 * rng.normal(size=n)
 
 
-@pytest.mark.parametrize("metric", ["AUC", "pAUC (McClish)"])
+@pytest.mark.parametrize("metric", ["AUC", pytest.param("pAUC (McClish)", marks=pytest.mark.slow)])
 def test_intervals_are_scipy_s_paired_ones(metric):
     """Normal clips and anomalies are drawn apart, the same ones for both runs.
 

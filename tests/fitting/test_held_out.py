@@ -10,6 +10,7 @@ from asd_jax.scoring.conformal import Reference, conformal_threshold, p_values
 MELS = 16
 SMALL = {
     "front_end.n_mels": str(MELS),
+    "detector.hidden": "16,",
     "train.epochs": "1",
     "train.validation_split": "0.1",
     "train.threshold_split": "0.25",

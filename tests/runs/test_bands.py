@@ -4,7 +4,6 @@ import warnings
 
 import pytest
 from command_line import run_cli
-from shared_runs import run_arguments
 
 from asd_jax.audio import FrontEnd
 from asd_jax.config import Config, load_config, shipped_configs
@@ -58,12 +57,12 @@ def test_no_shipped_configuration_has_some():
 
 
 def test_a_run_and_its_plan_say_so_once(single, cache, tmp_path, capsys, no_pictures):
-    settings = ("--config.front_end.n_fft=32", "--config.train.epochs=1")
+    command = ("run", "--config=mel_knn", "--config.front_end.n_mels=16")
+    command = (*command, "--config.front_end.n_fft=32")
+    places = (f"--data_dir={single}", f"--cache_dir={cache}", f"--out_dir={tmp_path / 'run'}")
     said = "2 of the 16 mel bands are empty, as no frequency of a transform of 32 samples falls"
-    status, _, err = run_cli(capsys, *run_arguments(single, cache, tmp_path / "run", *settings))
+    status, _, err = run_cli(capsys, *command, *places)
     assert (status, err.count(said)) == (0, 1)
     for data in ((), (f"--data_dir={single}",)):
-        plan = ("run", "--config=dense_ae", "--dry_run", "--config.detector.hidden=16,", *data)
-        small = ("--config.front_end.n_mels=16", "--config.front_end.n_fft=32")
-        status, out, _ = run_cli(capsys, *plan, *small)
+        status, out, _ = run_cli(capsys, *command, "--dry_run", *data)
         assert (status, out.count(said)) == (0, 1)

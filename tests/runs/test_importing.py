@@ -148,11 +148,10 @@ def test_a_run_goes_on_with_the_imported_model(model, saved, tmp_path, capsys):
     assert status == 0 and "nothing to do" in err
 
 
-def test_a_run_on_another_machine_says_so(saved, tmp_path, capsys):
-    data, run_dir = tmp_path / "data", tmp_path / "run"
-    synthesize(data, machines=["fan"], sections=1, clips=2, duration=2.0)
+def test_a_run_on_another_machine_says_so(saved, single, cache, tmp_path, capsys):
+    run_dir = tmp_path / "run"
     assert run_cli(capsys, *import_arguments(saved, run_dir, "--machine=pump"))[0] == 0
-    places = [f"--data_dir={data}", f"--cache_dir={tmp_path / 'cache'}", f"--out_dir={run_dir}"]
+    places = [f"--data_dir={single}", f"--cache_dir={cache}", f"--out_dir={run_dir}"]
     command = ["run", "--config=dense_ae", *SMALL, "--config.seeds=0,", *places]
     status, _, err = run_cli(capsys, *command)
     assert status == 2

@@ -72,9 +72,9 @@ def test_a_run_of_some_that_are_too_short(data, cache, tmp_path, capsys):
         soundfile.write(path, np.tile(samples, 2), rate)
     short = sorted(mixed.glob("**/*_00000000.wav"))
     total = len(long) + len(short)
-    small = ("--config.detector.stages=1", "--config.front_end.n_mels=16")
-    common = ("--config=mobilenet_v2_id", f"--data_dir={mixed}", *small)
-    cause = f"{len(short)} of {total} recordings are too short for mobilenet_v2_id: {TWO_SECONDS}"
+    small = ("--config.detector.frames=64", "--config.detector.hidden=4,")
+    common = ("--config=dense_ae", f"--data_dir={mixed}", *small, "--config.front_end.n_mels=16")
+    cause = f"{len(short)} of {total} recordings are too short for dense_ae: {TWO_SECONDS}"
     for more in (("--dry_run",), (f"--out_dir={tmp_path / 'run'}", f"--cache_dir={cache}")):
         status, _, err = run_cli(capsys, "run", *common, *more)
         assert status == 2
@@ -85,7 +85,7 @@ def test_a_run_of_some_that_are_too_short(data, cache, tmp_path, capsys):
     status, out, _ = run_cli(capsys, "run", *common, "--dry_run", "--on_bad_clip=skip")
     assert status == 0 and cause in out
     status, out, err = run_cli(capsys, "index", *common)
-    assert status == 0 and f"{len(short)} × too short for mobilenet_v2_id: {TWO_SECONDS}: " in out
+    assert status == 0 and f"{len(short)} × too short for dense_ae: {TWO_SECONDS}: " in out
 
 
 def test_a_run_that_stops_ends_the_threads_that_read_ahead(data, cache, tmp_path):

@@ -155,6 +155,7 @@ def test_drift_is_judged_by_clips_of_a_running_machine(ran, tmp_path):
     assert any("9 of 27 clips are off" in line for line in said.lines)
 
 
+@pytest.mark.slow  # trains
 def test_variants_of_a_sweep_know_states(plant, cache, tmp_path):
     """Two networks of one program: the same clips are unfitted and unscored in each."""
     settings = {

@@ -2,14 +2,23 @@
 
 import json
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 from command_line import run_cli
-from shared_runs import SETTINGS, made_once, rows_of, run_arguments
+from shared_runs import (
+    SETTINGS,
+    made_once,
+    rows_of,
+    run_arguments,
+    run_to_its_end,
+    without_pictures,
+)
 
 import asd_jax
 from asd_jax.errors import UserError
+from asd_jax.runtime import compilation
 
 RATE = "train.learning_rate"
 FIRST, SECOND = f"{RATE}=0.001", f"{RATE}=0.01"  # the first is that of `finished`
@@ -18,6 +27,19 @@ FIRST, SECOND = f"{RATE}=0.001", f"{RATE}=0.01"  # the first is that of `finishe
 @pytest.fixture(autouse=True)
 def quick(no_pictures):
     """As its name says."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_as_for_users(finished, place):
+    """Settings as arrays give the bits of constants with XLA's own code for fused operations.
+
+    Other tests leave it out (conftest.py), for which the runs they share are made before.
+    """
+    options = compilation._CPU_OPTIONS
+    with mock.patch.dict(options, dense=options["dense"] | {"xla_cpu_use_fusion_emitters": True}):
+        compilation.compiler_options.cache_clear()
+        yield
+    compilation.compiler_options.cache_clear()
 
 
 class Told(asd_jax.Reporter):
@@ -57,25 +79,36 @@ def swept(data, cache, tmp_path_factory):
     return made_once(tmp_path_factory, "swept", lambda folder: in_two_parts(data, cache, folder))
 
 
+@pytest.fixture(scope="module")
+def alone(data, cache, tmp_path_factory):
+    """The run `finished`, compiled as the variants are."""
+    with without_pictures():
+        return made_once(
+            tmp_path_factory,
+            "alone",
+            lambda folder: run_to_its_end(run_arguments(data, cache, folder)),
+        )
+
+
 @pytest.fixture
 def copy(swept, tmp_path):
     return shutil.copytree(swept, tmp_path / "sweep")
 
 
-def test_a_variant_is_the_run_with_its_value(swept, finished):
+def test_a_variant_is_the_run_with_its_value(swept, alone):
     """To the bit, though it was trained beside another and interrupted."""
     one = swept / FIRST
-    assert (one / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
-    with np.load(one / "model.npz") as ours, np.load(finished / "model.npz") as alone:
-        assert set(ours) == set(alone)
-        for name in alone:
-            np.testing.assert_array_equal(ours[name], alone[name])
+    assert (one / "scores.csv").read_bytes() == (alone / "scores.csv").read_bytes()
+    with np.load(one / "model.npz") as ours, np.load(alone / "model.npz") as theirs:
+        assert set(ours) == set(theirs)
+        for name in theirs:
+            np.testing.assert_array_equal(ours[name], theirs[name])
     for name in ("config.json", "data.json"):
-        assert (one / name).read_bytes() == (finished / name).read_bytes()
+        assert (one / name).read_bytes() == (alone / name).read_bytes()
     assert {*map(str, one.glob("checkpoints/*"))}
     logs = [
         [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-        for run in (one, finished)
+        for run in (one, alone)
     ]
     own = ("epoch", "steps", "learning_rate", "loss", "validation_loss")
     assert [[e[k] for k in own] for e in logs[0]] == [[e[k] for k in own] for e in logs[1]]
@@ -129,7 +162,7 @@ def test_other_lists_add_variants_and_repeat_none(data, cache, copy):
 
 def test_what_no_network_depends_on_is_trained_once(data, cache, tmp_path):
     told = Told()
-    lists = {"threshold_quantile": "0.7,0.9", "train.epochs": "1", "seeds": "0"}
+    lists = {"threshold_quantile": "0.7,0.9", "train.epochs": "1"}
     result = sweep(data, cache, tmp_path / "sweep", told, **lists)
     assert [entry["epoch"] for entry in told.entries] == [1]
     thresholds = [run.scores["threshold"] for run in result.runs.values()]
@@ -225,14 +258,14 @@ def test_arguments_of_other_kinds_are_one_line(tmp_path):
         asd_jax.sweep(asd_jax.load_variants("dense_ae"), "x", tmp_path)
 
 
-def test_variants_of_an_ensemble_may_share_its_members(data, tmp_path):
+def test_variants_of_an_ensemble_may_share_its_members(place, data, tmp_path):
     config = tmp_path / "pair.py"
     config.write_text("from trained_ensembles import mean_config as get_config\n")
-    options = {"members_dir": tmp_path / "shared", "cache_dir": tmp_path / "cache"}
+    options = {"members_dir": place / "shared", "cache_dir": place / "cache"}
     variants = asd_jax.load_variants(config, {"combine": "mean,max"})
     result = asd_jax.sweep(variants, data, tmp_path / "s", reporter=Told(), **options)
     assert [*result.runs] == ["combine=mean", "combine=max"]
-    assert len([*(tmp_path / "shared").iterdir()]) == 2
+    assert {path.name for path in (place / "shared").iterdir()} == {"dense", "between"}
     variants = asd_jax.load_variants(config, {"members.dense.train.learning_rate": "0.1,0.2"})
     with pytest.raises(UserError, match="--members_dir is for members that all variants share"):
         asd_jax.sweep(variants, data, tmp_path / "t", reporter=Told(), **options)
