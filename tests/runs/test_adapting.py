@@ -147,12 +147,16 @@ def test_what_cannot_be_is_one_line(capsys, run, more, cache, tmp_path, data):
     adapt = ["adapt", f"--run_dir={run}", f"--cache_dir={cache}"]
     (tmp_path / "empty").mkdir()
     (test,) = {path.parent for path in data.rglob("fan/test/*.wav")}
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    shutil.copy(next(iter(test.glob("anomaly_*.wav"))), flat)
     before = bytes_of(run)
     for flags, message in [
         ([], "adapt needs --normal=FOLDER, --rollback or --list"),
         ([f"--normal={tmp_path / 'nowhere'}"], "does not exist"),
         ([f"--normal={tmp_path / 'empty'}"], "is a folder without recordings"),
         ([f"--normal={test}"], "its name says that it is anomalous"),
+        ([f"--normal={flat}"], "its name says that it is anomalous"),
         ([f"--normal={more}", "--machine=fann"], "was not fitted; did you mean fan"),
         ([f"--normal={more}", "--max_bank=4"], "mel_mahalanobis has no such bank"),
         ([f"--normal={more}", "--max_bank=1"], "max_bank"),
