@@ -80,6 +80,7 @@ def test_a_local_file_of_weights_needs_no_package(tmp_path, monkeypatch):
 def test_a_run_says_it_before_any_work(data, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "audiomentations", None)
     settings = ("detector.from_scratch=true", "detector.frames=16", "detector.size=16")
+    settings = (*settings, "detector.stages=1")
     own = [f"--config.{setting}" for setting in (*settings, "detector.width=0.35")]
     arguments = ("run", "--dry_run", "--config=picture_mobilenet", f"--data_dir={data}", *own)
     status, out, err = run_cli(capsys, *arguments)
