@@ -45,9 +45,15 @@ class WindowScorer:
             how many share a network, is by them.
 
     Examples:
-        >>> scorer = WindowScorer(load("RUN"), [("fan", "00")])  # doctest: +SKIP
-        >>> scorer.score([Heard(samples, 16000, ("fan", "00"))]).scores  # doctest: +SKIP
-        array([0.87])
+        >>> import asd_jax
+        >>> noise = np.random.default_rng(0).normal(0, 0.1, (9, 16_000)).astype(np.float32)
+        >>> fitted = asd_jax.fit(
+        ...     "mel_mahalanobis", waveforms=noise[:8], sample_rate=16_000, machine="fan"
+        ... )
+        >>> scorer = WindowScorer(fitted, [("fan", "00")])
+        >>> found = scorer.score([Heard(noise[8:].T, 16_000, ("fan", "00"))])
+        >>> bool(np.isclose(found.scores[0], fitted.score(noise[8:], 16_000)[0], rtol=1e-5))
+        True
     """
 
     def __init__(self, fitted: Fitted, groups: Sequence[Group]):
