@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from fits import trained_before
+from reporters import Lines
 from sklearn.covariance import LedoitWolf
 from tones import RATE, sound
 
@@ -20,7 +21,6 @@ from asd_jax.fitting.adapting_rows import facts_of_known
 from asd_jax.fitting.arrays import adapt
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.kept import LEFT, part_of
-from asd_jax.runtime.progress import Silent
 from asd_jax.scoring.thinning import thinned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,17 +103,6 @@ def firsts():
         return found[kind]
 
     return of
-
-
-class Told(Silent):
-    """Keeps lines."""
-
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def line(self, text):
-        self.lines.append(text)
 
 
 KINDS = [
@@ -211,7 +200,7 @@ def test_banks_grow_within_a_bound(firsts):
 def test_a_system_of_an_earlier_version_says_what_it_lacks(firsts):
     first = firsts("knn")
     before = dataclasses.replace(first, kept=None)
-    told = Told()
+    told = Lines()
     adapted = adapt(before, clips(FIRST, ALL), **known(FIRST, ALL), reporter=told)
     assert "goes on to compare with the clips of its fit" in told.lines[0]
     assert adapted.calibration is first.calibration
@@ -257,7 +246,7 @@ def test_rows_of_a_run_are_scored_anew(firsts):
         for i, (domain, group) in enumerate(zip(facts["domains"], facts["groups"], strict=True))
     ]
     features = ArrayFeatures(new, clips(FIRST, ALL))
-    done = adapt_clips(first, features, RowTable.of(before, TrainingRow), Told())
+    done = adapt_clips(first, features, RowTable.of(before, TrainingRow), Lines())
     rows = [row for row in done.rows if row.seed == 1]
     names = [f"{i}" for i in range(FIRST)] + [clip.name for clip in new]
     assert [row.clip for row in rows] == names and all(row.score > 0 for row in rows)
@@ -267,4 +256,4 @@ def test_rows_of_a_run_are_scored_anew(firsts):
     by_arrays = adapt(first, clips(FIRST, ALL), **facts)
     np.testing.assert_allclose(done.fitted.thresholds, by_arrays.thresholds, rtol=1e-5)
     with pytest.raises(UserError, match="has not the clips that the model knows"):
-        adapt_clips(first, features, RowTable.of(before[:-1], TrainingRow), Told())
+        adapt_clips(first, features, RowTable.of(before[:-1], TrainingRow), Lines())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from reporters import Lines
 
 import asd_jax
 from asd_jax.config import load_config
@@ -9,7 +10,6 @@ from asd_jax.errors import UserError
 from asd_jax.fitting.arrays import adapt
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.judging import judge
-from asd_jax.runtime.progress import Silent
 
 MELS = 8
 SMALL = {"front_end.n_mels": str(MELS)}
@@ -28,15 +28,6 @@ def clips(speeds, seed=0):
 
 
 CLIPS = clips(SPEEDS)
-
-
-class Lines(Silent):
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def line(self, text):
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize("name", ["spectral", "mel_mahalanobis", "mel_knn"])

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from reporters import Lines
 
 import asd_jax
 from asd_jax.config import load_config
 from asd_jax.errors import UserError
 from asd_jax.fitting.detector import FittedDetector
 from asd_jax.fitting.judging import judge
-from asd_jax.runtime.progress import Silent
 
 MELS = 16
 SMALL = {"front_end.n_mels": str(MELS)}
@@ -26,15 +26,6 @@ def clips(speeds, seed=0):
         level = -60 + 10 * speed + SHAPE * speed if speed else np.full(MELS, -90.0)
         found.append(level + rng.normal(0, 1, MELS) + rng.normal(0, 2, (40, MELS)))
     return [clip.astype(np.float32) for clip in found]
-
-
-class Lines(Silent):
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def line(self, text):
-        self.lines.append(text)
 
 
 SPEEDS = [*[1.0] * 15, *[2.0] * 15, 3.0, 0.0, 0.0]

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from command_line import run_cli
+from reporters import Lines
 from shared_runs import rows_of
 
 import asd_jax
@@ -12,16 +13,6 @@ from asd_jax.errors import UserError
 from asd_jax.evaluation.results import TrainingRow, read_training_csv, write_training_csv
 from asd_jax.fitting.thresholds import with_thresholds
 from asd_jax.runtime.progress import Silent
-
-
-class Lines(Silent):
-    """Keeps the lines."""
-
-    def __init__(self):
-        self.lines = []
-
-    def line(self, text):
-        self.lines.append(text)
 
 
 def training_rows(scores):

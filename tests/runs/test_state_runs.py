@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from reporters import Lines
 
 import asd_jax
 from asd_jax.config import load_config
@@ -18,7 +19,6 @@ from asd_jax.fitting.recordings import score_files
 from asd_jax.pipeline import dry_run
 from asd_jax.runs.adapting import adapt_run
 from asd_jax.runs.drift import find_drift
-from asd_jax.runtime.progress import Silent
 
 RATE = 16_000
 SETTINGS = {
@@ -52,15 +52,6 @@ def plant(tmp_path_factory):
     text = "\n".join(["path,split,label", *rows, "new.wav,test,normal"])
     (folder / "list.csv").write_text(text + "\n")
     return folder
-
-
-class Lines(Silent):
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def line(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture(scope="module")
