@@ -67,11 +67,7 @@ def kin_of(calibrations: Mapping[str, np.ndarray], sound: np.ndarray) -> dict[st
     """`Vectors.kin` and `.siblings`, of the models that have clips."""
     if "kin" not in calibrations:
         return {}
-    found = {
-        name.removesuffix(SIBLINGS): Siblings(leaf[sound], calibrations[name + WEIGHT][sound])
-        for name, leaf in calibrations.items()
-        if name.endswith(SIBLINGS)
-    }
+    found = jax.tree.map(lambda leaf: leaf[sound], _siblings_in(calibrations))
     return {"kin": calibrations["kin"][sound, 0], "siblings": found or None}
 
 
@@ -167,12 +163,17 @@ def left_out_parts(vectors: Vectors) -> Iterator[LeftOutPart]:
 
 def one_model(vectors: Vectors, fitted: Mapping[str, np.ndarray], model: int) -> Vectors:
     """The vectors of one model, which borrows of its siblings what `fit` gave."""
-    found = {
-        name.removesuffix(SIBLINGS): Siblings(leaf, fitted[name + WEIGHT])
-        for name, leaf in fitted.items()
+    vectors = vectors._replace(siblings=_siblings_in(fitted) or None)
+    return jax.tree.map(lambda leaf: leaf[[model]], vectors)
+
+
+def _siblings_in(arrays: Mapping[str, np.ndarray]) -> dict[str, Siblings]:
+    """What `borrowed` gave for a fit to have again, by the statistic."""
+    return {
+        name.removesuffix(SIBLINGS): Siblings(leaf, arrays[name + WEIGHT])
+        for name, leaf in arrays.items()
         if name.endswith(SIBLINGS)
     }
-    return jax.tree.map(lambda leaf: leaf[[model]], vectors._replace(siblings=found or None))
 
 
 def _categories(vectors: Vectors) -> int:
