@@ -60,6 +60,7 @@ def adapted_network(
         UserError: the scores of new clips are no numbers, or the bound leaves too few clips.
     """
     every: list[TrainingRow] = []
+    done = 0
     if fitted.kept is None:
         if fitted.detector.keeps:
             reporter.line(
@@ -79,33 +80,50 @@ def adapted_network(
     reporter.start("comparing with more clips", len(new))
     groups = [*dict.fromkeys((model.machine, model.section) for model in fitted.models)]
     grown = dataclasses.replace(grown, calibration=_calibration(grown, groups))
-    assert grown.history is not None
-    clips_of = {group: own.clips for group, own in grown.history.known.items()}
     for group, of_seeds in of_clips.items():
-        name = " ".join(filter(None, group))
         if group not in new and rows is not None:  # scored, by what has not changed
             every += [row for own in of_seeds for row in own]
             continue
-        scores = _known_scores(grown, group)
-        count = len(new.get(group, ()))
-        if count and not np.isfinite(scores[:, -count:]).all():
-            raise UserError(f"{name}: its scores are no numbers, so it cannot be adapted")
-        scored = [
-            [row._replace(score=float(score)) for row, score in zip(own, of_seed, strict=True)]
-            for own, of_seed in zip(of_seeds, scores, strict=True)
-        ]
-        before = [row for own in scored for row in own[: len(own) - count]]
-        latest = [row for own in scored for row in own[len(own) - count :]]
-        stays = "training clips go on to set it"
-        of_group = with_flags(name, before, latest, stays, reporter) if latest else before
-        states = [clip.state for clip in clips_of[group]]
-        split, n_seeds = len(states) - count, len(of_seeds)
-        in_order = states[:split] * n_seeds + states[split:] * n_seeds
-        grown, table = with_moved_scores(grown, RowTable.of(of_group, TrainingRow), in_order)
+        grown, table = _scored_anew(grown, group, of_seeds, len(new.get(group, ())), reporter)
         every += table
-        reporter.advance(min(len(every), len(new)))
+        done += group in new
+        reporter.advance(done)
     reporter.stop()
     return grown, RowTable.of(every, TrainingRow)
+
+
+def _scored_anew(
+    grown: FittedDetector,
+    group: Group,
+    of_seeds: list[list[TrainingRow]],
+    count: int,
+    reporter: Reporter,
+) -> tuple[FittedDetector, RowTable[TrainingRow]]:
+    """The rows (seeds, clips) of a group by what its clips are now compared with.
+
+    Args:
+        grown: the system that knows the new clips.
+        group: machine and section.
+        of_seeds: rows of each seed, the new clips last.
+        count: of new clips.
+        reporter: shows lines about thresholds.
+    """
+    assert grown.history is not None
+    name, scores = " ".join(filter(None, group)), _known_scores(grown, group)
+    if count and not np.isfinite(scores[:, -count:]).all():
+        raise UserError(f"{name}: its scores are no numbers, so it cannot be adapted")
+    scored = [
+        [row._replace(score=float(score)) for row, score in zip(own, of_seed, strict=True)]
+        for own, of_seed in zip(of_seeds, scores, strict=True)
+    ]
+    states = [clip.state for clip in grown.history.known[group].clips]
+    split = len(states) - count
+    known = [row for own in scored for row in own[:split]]
+    latest = [row for own in scored for row in own[split:]]
+    stays = "training clips go on to set it"
+    rows = with_flags(name, known, latest, stays, reporter) if latest else known
+    in_order = states[:split] * len(scored) + states[split:] * len(scored)
+    return with_moved_scores(grown, RowTable.of(rows, TrainingRow), in_order)
 
 
 def check_bound(fitted: FittedDetector) -> None:
